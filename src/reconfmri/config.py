@@ -1,0 +1,436 @@
+"""The study file: every setting of a trial, checked once at the door and frozen.
+
+Field descriptions carry unit and meaning; `config/README.md` and the JSON schema are made from them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+$", description="BIDS label: letters and digits")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weights = dict[Name, float]
+
+
+class Section(BaseModel):
+    """A part of the study file: unknown keys are errors, nothing changes after the door."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Session(Section):
+    """A visit with its BIDS label, in the order of the trial; the first is the baseline."""
+
+    id: Label = Field(description="BIDS session label, without `ses-`")
+    name: str = Field(description="What the report calls it, e.g. `end of treatment`")
+    day: float = Field(description="Days from baseline, as planned", allow_inf_nan=False)
+
+
+class Task(Section):
+    """How the events of one BIDS task become conditions; no conditions = rest."""
+
+    conditions: dict[str, Name] = Field(
+        default_factory=dict, description="trial_type in events.tsv -> condition; unnamed trial types are errors"
+    )
+    ignore: list[str] = Field(default_factory=list, description="trial types left out on purpose")
+    events: Literal["each", "condition"] = Field(
+        "each",
+        description="`each`: one regressor per event (scripts): `trauma_1`, `trauma_first` and their mean `trauma`; "
+        "`condition`: one regressor per condition (many short events)",
+    )
+
+
+class Preprocessing(Section):
+    """From raw BIDS images to the template grid."""
+
+    engine: Literal["embedded"] = Field("embedded", description="The engine made of pip-installable libraries")
+    resolution: float = Field(2.0, ge=1, le=4, description="Voxel size of the template grid, mm")
+    registration: Literal["full", "fast"] = Field(
+        "full", description="Finest level of the T1w-to-template warp: `full` 1.5 mm, `fast` 3 mm (demos, tests)"
+    )
+    acompcor: int = Field(6, ge=0, le=20, description="aCompCor components kept in the confounds table")
+
+
+class Region(Section):
+    """A region of interest: atlas labels whose summed probability reaches the threshold."""
+
+    labels: list[str] = Field(min_length=1, description="Labels of the Harvard-Oxford atlas, as in its table")
+    threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a voxel belongs to the region")
+
+
+class Rois(Section):
+    """Regions and the pairs of sides that are reported together."""
+
+    regions: dict[Name, Region] = Field(min_length=1, description="Name -> atlas labels and threshold")
+    combined: dict[Name, list[Name]] = Field(
+        default_factory=dict, description="Name without a side -> its parts, weighted by volume"
+    )
+    min_coverage: Share = Field(0.8, description="A region covered less by the run's mask is missing in that run")
+
+    @model_validator(mode="after")
+    def _parts_exist(self) -> Rois:
+        for name, parts in self.combined.items():
+            _known(parts, self.regions, f"rois.combined.{name}")
+            if name in self.regions:
+                raise ValueError(f"rois.combined.{name}: a region has that name already")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """All names an outcome may use: single regions, then combined ones."""
+        return [*self.regions, *self.combined]
+
+
+class FirstLevel(Section):
+    """Design, noise model and contrasts of the script-driven activation."""
+
+    task: Label = Field(description="BIDS task label")
+    hrf: Literal["glover", "spm", "glover + derivative", "spm + derivative"] = Field(
+        "glover", description="Haemodynamic response, in nilearn's names"
+    )
+    high_pass: float = Field(
+        0.008, ge=0, le=0.1, description="Cut-off of the cosine drifts, Hz; keep its period above two script cycles"
+    )
+    noise: Literal["ar1", "ols"] = Field("ar1", description="Noise model of the fit")
+    confounds: list[str] = Field(
+        default_factory=lambda: ["motion6", "acompcor", "non_steady_state"],
+        description="Groups of nuisance columns: motion6, motion24, acompcor, fd, dvars, global_signal, "
+        "white_matter, csf, non_steady_state, motion_outliers",
+    )
+    contrasts: dict[str, Weights] = Field(min_length=1, description="Name -> condition weights")
+    maps: list[str] = Field(
+        default_factory=list, description="Contrasts that also get voxelwise effect, variance and z maps"
+    )
+    smoothing: float = Field(5.0, ge=0, le=20, description="FWHM for the maps only, mm; regions are never smoothed")
+
+    @model_validator(mode="after")
+    def _maps_exist(self) -> FirstLevel:
+        _known(self.maps, self.contrasts, "first_level.maps")
+        return self
+
+
+class Connectivity(Section):
+    """Coupling of region pairs within conditions."""
+
+    task: Label = Field(description="BIDS task label")
+    pairs: list[tuple[Name, Name]] = Field(min_length=1, description="Pairs of regions")
+    conditions: list[Name] = Field(
+        min_length=1, description="Conditions (or single scripts, `trauma_first`), or `run` for a whole run"
+    )
+    band: tuple[float, float] = Field((0.01, 0.1), description="Band-pass, Hz")
+    delay: float = Field(5.0, ge=0, le=15, description="Shift of each event by the haemodynamic delay, s")
+    confounds: list[str] = Field(
+        default_factory=lambda: ["motion6", "acompcor", "non_steady_state"],
+        description="Groups of nuisance columns, as in first_level.confounds",
+    )
+    min_df: float = Field(8.0, ge=4, description="Below this many effective degrees of freedom: missing")
+
+
+class SkinConductance(Section):
+    """A response score per script from BIDS physio recordings."""
+
+    task: Label = Field(description="BIDS task label")
+    column: str = Field("skin_conductance", description="Column of the recording, as in its JSON `Columns`")
+    window: tuple[float, float] = Field((0.0, 10.0), description="Part of each script that is scored, s from its onset")
+    conditions: list[Name] = Field(
+        min_length=1, description="Conditions or single scripts: `trauma`, `trauma_first`, ..."
+    )
+    min_sampling_frequency: float = Field(10.0, gt=0, description="Slower recordings are excluded, Hz")
+    max_gap: float = Field(1.0, ge=0, description="Longest run of missing samples that is interpolated, s")
+
+
+class Scale(Section):
+    """A clinical scale in `phenotype/<tool>.tsv` with participant_id and session_id."""
+
+    total: str = Field("total", description="Column of the total score")
+    items: list[str] = Field(default_factory=list, description="Item columns; given, the total is recomputed and compared")
+    range: tuple[float, float] = Field(description="Lowest and highest possible total")
+    item_range: tuple[float, float] = Field((0, 4), description="Lowest and highest possible item")
+    unit: str = Field(description="Unit as in group.scales, e.g. `PCL-5 points`")
+
+
+class Quality(Section):
+    """Thresholds of the automatic exclusions, decided without the arms."""
+
+    max_mean_fd: float = Field(0.5, gt=0, description="Mean framewise displacement above which a run is out, mm")
+    fd_threshold: float = Field(0.5, gt=0, description="Framewise displacement of a motion outlier, mm")
+    max_outlier_share: Share = Field(0.3, description="Share of motion outliers above which a run is out")
+    min_tsnr: float = Field(10.0, ge=0, description="Median temporal SNR in the brain below which a run is out")
+    min_volumes: int = Field(40, ge=10, description="Fewer volumes than this: the run is out")
+
+
+class Arms(Section):
+    """Labels of the two arms in the allocation; differences are active minus control."""
+
+    active: str = Field(description="Label of the drug arm in allocation.tsv")
+    control: str = Field(description="Label of the control arm in allocation.tsv")
+
+    @model_validator(mode="after")
+    def _differ(self) -> Arms:
+        if self.active == self.control:
+            raise ValueError(f"group.arms: active and control are both {self.active!r}")
+        return self
+
+
+Estimand = Literal["difference_adjusted", "difference_unadjusted", "difference_of_change"]
+
+
+class Primary(Section):
+    """The one primary question of the trial."""
+
+    outcome: str = Field(description="Outcome name, `<what>.<contrast or condition>`")
+    session: Label = Field(description="BIDS session label of the primary visit")
+    estimand: Estimand = Field("difference_adjusted", description="Estimand of the primary question")
+
+
+class Priors(Section):
+    """Prior widths in multiples of the unit's scale s (group.scales)."""
+
+    effect: float = Field(2.5, gt=0, description="SD of arm differences, in s")
+    mean: float = Field(5.0, gt=0, description="SD of visit means around their centre, in s")
+    sd: float = Field(2.5, gt=0, description="Scale of the half-t(4) prior of the SD per visit, in s")
+    flat: bool = Field(False, description="Flat priors on effects and means (sensitivity, references)")
+
+
+class Sampling(Section):
+    """The sampler and its gate."""
+
+    chains: int = Field(4, ge=2, le=16, description="Chains")
+    tune: int = Field(1000, ge=200, description="Warm-up draws per chain")
+    draws: int = Field(1000, ge=200, description="Kept draws per chain")
+    max_r_hat: float = Field(1.01, gt=1, le=1.1, description="Gate: largest R-hat over all parameters")
+    min_ess: float = Field(400, ge=50, description="Gate: smallest bulk or tail effective sample size")
+    max_divergences: int = Field(0, ge=0, description="Gate: divergent transitions")
+
+
+DEFAULT_SCALES = {
+    "percent signal change": 0.4,
+    "Fisher z": 0.3,
+    "ln µS": 1.0,
+    "PCL-5 points": 12.0,
+    "CAPS-5 points": 12.0,
+    "mm": 0.2,
+    "tSNR": 20.0,
+}
+
+
+class Group(Section):
+    """The one model that every outcome meets. Only group rules read this section and the allocation."""
+
+    allocation: str = Field("allocation.tsv", description="Table outside the BIDS folder: participant_id, arm, stratum")
+    arms: Arms
+    outcomes: list[str] = Field(min_length=1, description="Outcomes to model, in the order of the report")
+    estimands: list[Estimand] = Field(
+        default_factory=lambda: ["difference_adjusted", "difference_unadjusted", "difference_of_change"],
+        min_length=1,
+        description="difference_adjusted: at a later visit, adjusted for baseline; difference_unadjusted: at that visit; "
+        "difference_of_change: later minus baseline, between arms",
+    )
+    primary: Primary
+    families: dict[Name, list[str]] = Field(
+        default_factory=dict, description="Name -> outcomes corrected together (Holm); the primary stands alone"
+    )
+    level: float = Field(0.95, gt=0.5, lt=1, description="Level of intervals")
+    scales: dict[str, float] = Field(
+        default_factory=lambda: dict(DEFAULT_SCALES),
+        description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with arm labels",
+    )
+    priors: Priors = Field(default_factory=Priors)
+    sampling: Sampling = Field(default_factory=Sampling)
+
+    @model_validator(mode="after")
+    def _outcomes_declared(self) -> Group:
+        _known([self.primary.outcome], self.outcomes, "group.primary.outcome")
+        for name, family in self.families.items():
+            _known(family, self.outcomes, f"group.families.{name}")
+        return self
+
+
+class Study(Section):
+    """A whole study file."""
+
+    name: str = Field(min_length=1, description="Title of the study")
+    question: str = Field("", description="The question in one or two sentences; opens the report")
+    bids: str = Field("bids", description="BIDS dataset, relative to the study folder")
+    seed: int = Field(1, ge=0, lt=2**32, description="Seed of every random step")
+    sessions: list[Session] = Field(default_factory=list, description="Visits in order; none = data without sessions")
+    tasks: dict[Label, Task] = Field(min_length=1, description="BIDS task label -> its conditions")
+    preprocessing: Preprocessing = Field(default_factory=Preprocessing)
+    rois: Rois
+    first_level: FirstLevel | None = None
+    connectivity: Connectivity | None = None
+    skin_conductance: SkinConductance | None = None
+    scales: dict[Name, Scale] = Field(default_factory=dict, description="phenotype/<name>.tsv -> how it is scored")
+    quality: Quality = Field(default_factory=Quality)
+    group: Group | None = Field(None, description="The group model, or `none` for a study without arms")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_group(cls, raw: Any) -> Any:
+        return raw | {"group": None} if isinstance(raw, dict) and raw.get("group") == "none" else raw
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Study:
+        ids = [session.id for session in self.sessions]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"sessions: an id stands twice in {ids}")
+        for part in ("first_level", "connectivity", "skin_conductance"):
+            section = getattr(self, part)
+            if section is not None:
+                _known([section.task], self.tasks, f"{part}.task")
+        self._check_conditions()
+        if self.group:
+            self._check_group(self.group, ids)
+        return self
+
+    def _check_conditions(self) -> None:
+        if self.first_level:
+            known = condition_names(self.tasks[self.first_level.task])
+            for name, weights in self.first_level.contrasts.items():
+                _known(weights, known, f"first_level.contrasts.{name}")
+        for part in ("connectivity", "skin_conductance"):
+            section = getattr(self, part)
+            if section is not None:
+                known = [*condition_names(self.tasks[section.task]), "run"]
+                _known(section.conditions, known, f"{part}.conditions")
+        if self.connectivity:
+            for pair in self.connectivity.pairs:
+                _known(pair, self.rois.names, "connectivity.pairs")
+
+    def _check_group(self, group: Group, sessions: list[str]) -> None:
+        _known([group.primary.session], sessions[1:] or sessions, "group.primary.session")
+        _known(group.outcomes, self.outcome_units(), "group.outcomes")
+        missing = sorted({self.outcome_units()[name] for name in group.outcomes} - set(group.scales))
+        if missing:
+            raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")
+
+    def outcome_units(self) -> dict[str, str]:
+        """Every outcome this study can produce, with its unit."""
+        units: dict[str, str] = {}
+        if self.first_level:
+            for region in self.rois.names:
+                units |= {f"{region}.{name}": "percent signal change" for name in self.first_level.contrasts}
+        if self.connectivity:
+            for one, other in self.connectivity.pairs:
+                units |= {f"{one}-{other}.{name}": "Fisher z" for name in self.connectivity.conditions}
+        if self.skin_conductance:
+            units |= {f"scr.{name}": "ln µS" for name in self.skin_conductance.conditions}
+        units |= {f"{name}.total": scale.unit for name, scale in self.scales.items()}
+        units |= {"fd.mean": "mm", "tsnr.median": "tSNR"}
+        return units
+
+
+def condition_names(task: Task) -> list[str]:
+    """Names that a contrast may weigh: conditions and, with one regressor per event, `<condition>_first` and `_<n>`."""
+    names = list(dict.fromkeys(task.conditions.values()))
+    if task.events == "condition":
+        return names
+    return [*names, *(f"{name}_first" for name in names), *(f"{name}_{n}" for name in names for n in range(1, 21))]
+
+
+def load_study(path: str | Path) -> Study:
+    """Return the checked study of a YAML file.
+
+    Raises
+    ------
+    ValueError
+        The file is not YAML, has a key twice or a key we do not know, a value is out of its range, or parts of
+        the study contradict one another; one line per problem, each with key, value and mend.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    try:
+        raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses duplicates
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return parse_config(raw)
+    except ValueError as error:
+        raise ValueError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+
+def parse_config(raw: object) -> Study:
+    """Return the checked study of a mapping, as read from YAML.
+
+    Raises
+    ------
+    ValueError
+        One line per problem: key, what is wrong, the mend.
+    """
+    if not isinstance(raw, dict):
+        raise ValueError(f"the study file must be a mapping of keys, got {type(raw).__name__}")
+    if "__use_yte__" in raw:
+        raise ValueError("__use_yte__: code in a study file is refused; delete the key")
+    try:
+        # Through JSON: strict about types, yet a YAML list may fill a tuple.
+        return Study.model_validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        raise ValueError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def _explain(item: Any) -> str:
+    """One line for one pydantic error: key, what is wrong, what was got, the mend."""
+    keys = [str(part) for part in item["loc"]]
+    where = ".".join(keys) or "study"
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], _all_keys(Study), n=1)
+        return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "; delete it")
+    if item["type"] == "missing":
+        return f"{where}: this key is missing; add it"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return message if message.startswith(where) or where == "study" else f"{where}: {message}"
+    return f"{where}: {message}, got {item['input']!r}"
+
+
+def _all_keys(model: type[BaseModel]) -> list[str]:
+    """Every key of a section and of the sections inside it."""
+    keys: list[str] = []
+    for name, info in model.model_fields.items():
+        keys.append(name)
+        for part in _sections_in(info.annotation):
+            keys += _all_keys(part)
+    return keys
+
+
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections_in(part)]
+
+
+def _known(names: Any, known: Any, where: str) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), [str(item) for item in known], n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            listed = [str(item) for item in known if not str(item).rpartition("_")[2].isdigit()]
+            raise ValueError(f"{where} names {name!r}, which does not exist; {hint}known are {listed}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice."""
+
+
+def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: dict[Hashable, int] = {}
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        line = key_node.start_mark.line + 1
+        if key in seen:
+            raise yaml.YAMLError(f"the key {key!r} stands on lines {seen[key]} and {line}; keep one")
+        seen[key] = line
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)

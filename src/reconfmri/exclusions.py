@@ -1,0 +1,105 @@
+"""Exclusions: a fault in the data is a result that travels with the unit it concerns, not a crash."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+COLUMNS = (
+    "participant_id",
+    "session_id",
+    "task",
+    "run",
+    "region",
+    "stage",
+    "code",
+    "reason",
+    "decided_by",
+)
+MISSING = "n/a"
+
+
+class DataFault(ValueError):
+    """A fault in the data that takes a unit (run, session, region) out of the study.
+
+    The text is one line: code, file or unit, what is wrong, how to mend it.
+    """
+
+    def __init__(self, code: str, reason: str, *, mend: str = "", file: str = "", region: str = MISSING):
+        self.code, self.reason, self.mend, self.file, self.region = code, reason, mend, file, region
+        super().__init__(self.line)
+
+    @property
+    def line(self) -> str:
+        """`CODE file: what is wrong. Mend: how.`"""
+        where = f" {self.file}:" if self.file else ""
+        mend = f" Mend: {self.mend}" if self.mend else ""
+        return f"{self.code}{where} {self.reason}{mend}"
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """One row of `exclusions.tsv`: a unit, the stage that took it out, and why."""
+
+    participant_id: str
+    session_id: str = MISSING
+    task: str = MISSING
+    run: str = MISSING
+    region: str = MISSING
+    stage: str = ""
+    code: str = ""
+    reason: str = ""
+    decided_by: str = "automatic"
+
+    @property
+    def takes_the_run_out(self) -> bool:
+        """False where only a region is missing or the row is a remark (`W-` codes)."""
+        return self.region == MISSING and not self.code.startswith("W-")
+
+    def because(self, stage: str, fault: DataFault) -> Exclusion:
+        """The same unit with the stage and the reason of `fault`."""
+        return replace(self, stage=stage, code=fault.code, reason=fault.line, region=fault.region)
+
+
+@dataclass
+class Decisions:
+    """Exclusions of one unit, as they stand before and after a step."""
+
+    unit: Exclusion
+    rows: list[Exclusion] = field(default_factory=list)
+
+    @property
+    def excluded(self) -> bool:
+        """Whether the whole unit is out."""
+        return any(row.takes_the_run_out for row in self.rows)
+
+    def add(self, stage: str, fault: DataFault) -> None:
+        """Record `fault` of this unit, once."""
+        row = self.unit.because(stage, fault)
+        if row not in self.rows:
+            self.rows.append(row)
+
+
+def read_exclusions(path: str | Path) -> list[Exclusion]:
+    """Return the rows of one exclusions table (may be none).
+
+    Raises
+    ------
+    ValueError
+        The table's columns are not those of the contract.
+    """
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    if not lines or tuple(lines[0].split("\t")) != COLUMNS:
+        raise ValueError(f"{path} is not an exclusions table: expected the columns {list(COLUMNS)}")
+    return [Exclusion(**dict(zip(COLUMNS, line.split("\t"), strict=True))) for line in lines[1:]]
+
+
+def write_exclusions(path: str | Path, rows: list[Exclusion]) -> None:
+    """Write `rows` as a tab-separated table with its header, also when there are none."""
+    lines = ["\t".join(COLUMNS)]
+    lines += ["\t".join(_one_line(asdict(row)[column]) for column in COLUMNS) for row in rows]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split()) or MISSING

@@ -1,0 +1,132 @@
+"""Where a number came from: hashes of code, versions of software, logs, and the packaged workflow."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from reconfmri import __version__
+
+PACKAGE = Path(__file__).parent
+
+
+def code_of(module: str) -> str:
+    """Return a hash of `reconfmri.<module>` and of every reconfmri module it imports.
+
+    A rule takes it as `params: code=code_of("first_level")`, so that Snakemake reruns exactly what an edit touches.
+
+    Raises
+    ------
+    ValueError
+        There is no such module.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_imports_of(module)):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def software_versions() -> dict[str, str]:
+    """Return name -> version of the package, of Python and of what the package directly stands on."""
+    versions = {"reconfmri": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
+    for requirement in metadata.requires("reconfmri") or []:
+        if "extra ==" in requirement:
+            continue
+        name = requirement.split(">")[0].split("<")[0].split("=")[0].strip()
+        versions[name] = metadata.version(name)
+    return versions
+
+
+def describe_dataset(name: str, *, generated_from: str = "") -> str:
+    """Return the text of a `dataset_description.json` for a derivative dataset (BIDS 1.10)."""
+    description = {
+        "Name": name,
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "reconfmri", "Version": __version__}],
+    }
+    if generated_from:
+        description["SourceDatasets"] = [{"URL": generated_from}]
+    return json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+
+
+def workflow_folder() -> Path:
+    """Return the folder that holds the Snakefile: inside the installed package, or the clone's root.
+
+    Raises
+    ------
+    FileNotFoundError
+        Neither is there: the installation is broken.
+    """
+    for folder in (PACKAGE / "_workflow", PACKAGE.parent.parent):
+        if (folder / "Snakefile").is_file():
+            return folder
+    raise FileNotFoundError(f"no Snakefile in {PACKAGE / '_workflow'} nor in {PACKAGE.parent.parent}; reinstall")
+
+
+@contextmanager
+def log_to(path: str | Path) -> Iterator[logging.Logger]:
+    """Send the package's log records and warnings to `path` while the block runs."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("reconfmri")
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    warned = logging.getLogger("py.warnings")
+    logging.captureWarnings(True)
+    for target in (logger, warned):
+        target.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield logger
+    except Exception:
+        logger.exception("failed")
+        raise
+    finally:
+        for target in (logger, warned):
+            target.removeHandler(handler)
+        handler.close()
+        logging.captureWarnings(False)
+
+
+@cache
+def _imports_of(module: str) -> frozenset[Path]:
+    found: set[Path] = set()
+    waiting = [_file_of(module)]
+    if waiting == [None]:
+        raise ValueError(f"there is no module reconfmri.{module}")
+    while waiting:
+        path = waiting.pop()
+        if path is None or path in found:
+            continue
+        found.add(path)
+        waiting += [_file_of(name) for name in _imported_names(path)]
+    return frozenset(found)
+
+
+def _file_of(module: str) -> Path | None:
+    stem = PACKAGE.joinpath(*module.split("."))
+    for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _imported_names(path: Path) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "reconfmri":
+            base = (node.module or "").removeprefix("reconfmri").removeprefix(".")
+            names += [f"{base}.{alias.name}".removeprefix(".") for alias in node.names]
+            names += [base] if base else []
+        elif isinstance(node, ast.Import):
+            names += [a.name.removeprefix("reconfmri.") for a in node.names if a.name.startswith("reconfmri.")]
+    packages = [name.rpartition(".")[0] for name in names]
+    return names + [name for name in packages if name]

@@ -1,0 +1,97 @@
+"""Tables on disk: TSV, UTF-8, `n/a` for missing, and a JSON beside each that describes every column."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+MISSING = "n/a"
+FLOAT_FORMAT = "%.10g"
+
+
+def read_table(
+    path: str | Path, *, numeric: Sequence[str] = (), required: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return a TSV as text columns (ids keep their zeros), `numeric` ones as float64 with NaN for `n/a`.
+
+    Only `n/a` and the empty cell are missing: `NA`, `None` and `nan` are legal labels.
+
+    Raises
+    ------
+    ValueError
+        A required column is absent, a row has more or fewer cells than the header, the file is not UTF-8,
+        or a numeric column holds text; the message names file, line and column.
+    """
+    rows = _split_rows(path)
+    header, body = rows[0], rows[1:]
+    absent = [name for name in (*required, *numeric) if name not in header]
+    if absent:
+        raise ValueError(f"{path}: columns {absent} are missing; it has {header}")
+    if len(set(header)) != len(header):
+        raise ValueError(f"{path}: line 1 names a column twice: {header}")
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise ValueError(f"{path}: line {number} has {len(row)} cells, the header {len(header)}")
+    table = pd.DataFrame(body, columns=header, dtype=object)
+    table = table.where(~table.isin([MISSING, ""]), None)
+    for name in numeric:
+        table[name] = _as_numbers(table[name], path)
+    return table
+
+
+def write_table(path: str | Path, table: pd.DataFrame, descriptions: Mapping[str, str] | None = None) -> None:
+    """Write `table` as TSV (10 significant digits) and, given `descriptions`, the JSON beside it.
+
+    Raises
+    ------
+    ValueError
+        A column has no description, or a cell holds a tab or a line break.
+    """
+    path = Path(path)
+    if descriptions is not None:
+        undescribed = [str(name) for name in table.columns if name not in descriptions]
+        if undescribed:
+            raise ValueError(f"{path.name}: columns {undescribed} have no description")
+    for name in table.columns:
+        cells = table[name]
+        if cells.dtype == object and cells.astype(str).str.contains(r"[\t\r\n]", regex=True).any():
+            raise ValueError(f"{path.name}: column {name!r} holds a tab or a line break")
+    table.to_csv(
+        path,
+        sep="\t",
+        index=False,
+        na_rep=MISSING,
+        float_format=FLOAT_FORMAT,
+        encoding="utf-8",
+        lineterminator="\n",
+        quoting=3,
+    )
+    if descriptions is not None:
+        described = {str(name): {"Description": descriptions[str(name)]} for name in table.columns}
+        text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+        path.with_suffix(".json").write_text(text, encoding="utf-8")
+
+
+def _split_rows(path: str | Path) -> list[list[str]]:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    lines = text.replace("\r\n", "\n").split("\n")
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise ValueError(f"{path}: empty; expected a header line")
+    return [line.split("\t") for line in lines]
+
+
+def _as_numbers(column: pd.Series, path: str | Path) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype("float64")
+    bad = column.notna() & numbers.isna() & (column.astype(str).str.lower() != "nan")
+    if bad.any():
+        line = int(bad.to_numpy().argmax()) + 2
+        raise ValueError(f"{path}: line {line}, column {column.name!r}: {column[bad].iloc[0]!r} is not a number")
+    return numbers
