@@ -9,7 +9,7 @@ import difflib
 import json
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,6 +24,11 @@ class Section(BaseModel):
     """A part of the study file: unknown keys are errors, nothing changes after the door."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def from_params(cls, settings: dict[str, Any]) -> Self:
+        """Return the section from the `settings` of a rule, `section.model_dump(mode="json")`."""
+        return cls.model_validate_json(json.dumps(settings))
 
 
 class Session(Section):
@@ -272,11 +277,6 @@ class Study(Section):
     quality: Quality = Field(default_factory=Quality)
     group: Group | None = Field(None, description="The group model, or `none` for a study without arms")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_group(cls, raw: Any) -> Any:
-        return raw | {"group": None} if isinstance(raw, dict) and raw.get("group") == "none" else raw
-
     @model_validator(mode="after")
     def _hangs_together(self) -> Study:
         ids = [session.id for session in self.sessions]
@@ -371,6 +371,8 @@ def parse_config(raw: object) -> Study:
         raise ValueError(f"the study file must be a mapping of keys, got {type(raw).__name__}")
     if "__use_yte__" in raw:
         raise ValueError("__use_yte__: code in a study file is refused; delete the key")
+    if raw.get("group") == "none":
+        raw = raw | {"group": None}
     try:
         # Through JSON: strict about types, yet a YAML list may fill a tuple.
         return Study.model_validate_json(json.dumps(raw, default=str))
