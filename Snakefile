@@ -1,0 +1,33 @@
+# From a BIDS trial to arm contrasts and a report. A contents page: which step follows which.
+# The study is config/config.yaml, its scans are config/runs.tsv (made by `reconfmri index`).
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/preprocess_embedded.smk"
+include: "workflow/rules/rois.smk"
+include: "workflow/rules/quality.smk"
+include: "workflow/rules/first_level.smk"
+include: "workflow/rules/connectivity.smk"
+include: "workflow/rules/skin_conductance.smk"
+include: "workflow/rules/outcomes.smk"
+include: "workflow/rules/measures.smk"
+include: "workflow/rules/group.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/measures.tsv",
+        "results/exclusions.tsv",
+        "results/report.html",
+        ["results/estimates.tsv"] if study.group else [],
+
+
+rule all_participant:
+    input:
+        measure_tables(),
+        exclusion_tables(),

@@ -1,0 +1,59 @@
+# make demo | test | recover | validate | lock. Everything happens in .venv, from envs/*.lock.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+CORES ?= $(shell nproc)
+SEEDS ?= 20
+TRIALS ?= 2000
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+
+.PHONY: demo test lint recover validate lock install install-test clean
+
+$(BIN)/uv:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not here; give one: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.installed: $(BIN)/uv envs/requirements.lock pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed envs/requirements-test.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r envs/requirements-test.lock
+	@touch $@
+
+install: $(VENV)/.installed
+install-test: $(VENV)/.installed-test
+
+# A simulated trial through the whole workflow; a second call finds nothing to do.
+demo: $(VENV)/.installed
+	$(BIN)/python -m reconfmri.demo demo --cores $(CORES)
+
+# Tests run side by side; one that starts Snakemake gives it the cores itself.
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal -q
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check src workflow/scripts tests
+	$(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/snakefmt --check Snakefile workflow
+
+# Image-level recovery of the planted truth over many small trials (about 40 minutes).
+recover: $(VENV)/.installed-test
+	$(BIN)/python -m tests.recovery.recover --seeds $(SEEDS) --cores $(CORES)
+
+# Calibration of the group models over many simulated trials (about half an hour).
+validate: $(VENV)/.installed-test
+	$(BIN)/python -m tests.validate --trials $(TRIALS)
+
+# Resolve everything in one step, then the runtime part of it.
+lock: $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra slurm --extra test --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o envs/requirements-test.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -c envs/requirements-test.lock pyproject.toml -o envs/requirements.lock
+
+clean:
+	rm -rf demo recover validate .venv

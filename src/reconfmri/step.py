@@ -1,0 +1,59 @@
+"""One step of the workflow at the border: log, exclusions in, the work, exclusions out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from reconfmri.exclusions import MISSING, DataFault, Decisions, Exclusion, read_exclusions, write_exclusions
+from reconfmri.provenance import log_to
+
+
+def run_step(snakemake: Any, work: Callable[[Any, Decisions], None]) -> None:
+    """Do `work(snakemake, decisions)` and write `output.exclusions`.
+
+    A unit that is out already, or that a `DataFault` takes out now, leaves empty files as outputs, so that the
+    rest of the study goes through; whoever reads them looks at the exclusions first.
+    """
+    decisions = Decisions(unit_of(snakemake.wildcards), _exclusions_before(snakemake.input))
+    with log_to(snakemake.log[0]) as log:
+        started = time.monotonic()
+        if not decisions.excluded:
+            try:
+                work(snakemake, decisions)
+            except DataFault as fault:
+                log.warning("excluded: %s", fault.line)
+                decisions.add(snakemake.rule, fault)
+        if decisions.excluded:
+            _leave_empty(snakemake.output)
+        write_exclusions(snakemake.output.exclusions, decisions.rows)
+        log.info("%s finished in %.1f s", snakemake.rule, time.monotonic() - started)
+
+
+def unit_of(wildcards: Any) -> Exclusion:
+    """Return the unit that a rule's wildcards name, as an exclusion without a reason."""
+    given = dict(wildcards.items())
+    return Exclusion(
+        participant_id=f"sub-{given['sub']}",
+        session_id=given.get("ses", MISSING),
+        task=given.get("task", MISSING),
+        run=given.get("run", MISSING),
+    )
+
+
+def is_empty(path: str | Path) -> bool:
+    """Whether a file is the empty place-holder of an excluded unit."""
+    return Path(path).stat().st_size == 0
+
+
+def _exclusions_before(inputs: Any) -> list[Exclusion]:
+    before = inputs.get("exclusions", [])
+    paths: Iterable[str] = [before] if isinstance(before, str) else before
+    return list(dict.fromkeys(row for path in paths for row in read_exclusions(path)))
+
+
+def _leave_empty(outputs: Iterable[str]) -> None:
+    for path in outputs:
+        Path(path).write_bytes(b"")

@@ -1,0 +1,118 @@
+# The checked study, its scans, and the names of their files. No science here.
+import os
+from functools import partial
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from reconfmri.bids import bids_path, read_run_table
+from reconfmri.config import load_study
+from reconfmri.provenance import code_of
+
+# Jobs run side by side: one thread each inside BLAS.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+SPACE = "MNI152NLin2009cAsym"
+DERIVATIVES = "results/derivatives"
+ENVIRONMENT = "../../envs/reconfmri.yaml"
+
+try:
+    study = load_study("config/config.yaml")
+    scans = read_run_table("config/runs.tsv")
+except (ValueError, FileNotFoundError) as error:
+    raise WorkflowError(f"{error}\nA study folder is made by `reconfmri init`, its run table by `reconfmri index`.")
+
+for column, key in (("participant_id", "only_participants"), ("session_id", "only_sessions"), ("task", "only_tasks")):
+    if key in config:
+        scans = scans[scans[column].str.removeprefix("sub-").isin(str(config[key]).split(","))]
+
+has_sessions = (scans["session_id"] != "n/a").any()
+has_runs = (scans["run"] != "n/a").any()
+bids_root = Path(study.bids)
+
+
+wildcard_constraints:
+    sub="[a-zA-Z0-9]+",
+    ses="[a-zA-Z0-9]+",
+    task="[a-zA-Z0-9]+",
+    run="[a-zA-Z0-9]+",
+
+
+run_entities = {
+    "sub": "{sub}",
+    "ses": "{ses}" if has_sessions else None,
+    "task": "{task}",
+    "run": "{run}" if has_runs else None,
+}
+run_file = partial(bids_path, DERIVATIVES, datatype="func", **run_entities)
+anatomy_file = partial(bids_path, DERIVATIVES, datatype="anat", sub="{sub}")
+run_log = "logs/{rule}/" + Path(run_file(suffix="log", ext="")).name.removesuffix("_log") + ".log"
+
+
+def log_of(rule_name):
+    return run_log.replace("{rule}", rule_name)
+
+
+def wildcards_of(scan):
+    """The wildcards of one row of the run table; a scan without run entity beside others that have one is run 1."""
+    return {
+        "sub": scan.participant_id.removeprefix("sub-"),
+        "ses": scan.session_id,
+        "task": scan.task,
+        "run": "1" if scan.run == "n/a" else scan.run,
+    }
+
+
+row_of = {tuple(wildcards_of(scan).values()): scan for scan in scans.itertuples()}
+t1w_of = {scan.participant_id.removeprefix("sub-"): scan.t1w for scan in reversed(list(scans.itertuples()))}
+
+
+def scan_of(wildcards):
+    given = {"ses": "n/a", "run": "1", **dict(wildcards.items())}
+    return row_of[tuple(given[key] for key in ("sub", "ses", "task", "run"))]
+
+
+def raw(column):
+    """Input function: the raw file of a scan that the run table names in `column`."""
+    return lambda wildcards: str(bids_root / getattr(scan_of(wildcards), column))
+
+
+def of_runs(pattern, task=None, column="bold"):
+    """One file per scan (of a task) that has a raw file in `column`."""
+    chosen = scans[(scans[column] != "n/a") & (scans["task"].isin([task] if task else list(study.tasks)))]
+    return [pattern.format(**wildcards_of(scan)) for scan in chosen.itertuples()]
+
+
+def settings_of(section):
+    """A section as Snakemake can record it: plain values, by name; None when the study does without it."""
+    return section.model_dump(mode="json") if section else None
+
+
+def measure_tables():
+    """Every table of measures that participant-level rules make, one per scan and producer."""
+    tables = of_runs(rules.assess_quality.output.measures)
+    if study.first_level:
+        tables += of_runs(rules.fit_first_level.output.measures, study.first_level.task, "events")
+    if study.connectivity:
+        tables += of_runs(rules.estimate_connectivity.output.measures, study.connectivity.task)
+    if study.skin_conductance:
+        tables += of_runs(rules.score_skin_conductance.output.measures, study.skin_conductance.task, "physio")
+    return tables + [f"results/scales/{name}_measures.tsv" for name in study.scales]
+
+
+def exclusion_tables():
+    """The exclusions beside every table of measures."""
+    return [table.replace("_measures.tsv", "_exclusions.tsv") for table in measure_tables()]
+
+
+def contrast_label(name):
+    """A contrast's name as a BIDS label: `face-scramble` -> `FaceScramble`."""
+    return "".join(part.capitalize() for part in name.replace("-", "_").split("_"))
+
+
+def map_files():
+    """The maps that the study file asks for, of every run."""
+    if not (study.first_level and study.first_level.maps):
+        return []
+    return [path for pattern in rules.estimate_maps.output.maps for path in of_runs(pattern, study.first_level.task, "events")]

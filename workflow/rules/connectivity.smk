@@ -1,0 +1,26 @@
+# Coupling of region pairs within conditions, as Fisher z with effective degrees of freedom.
+
+
+rule estimate_connectivity:
+    input:
+        signals=rules.extract_region_signals.output.signals,
+        confounds=rules.resample_run.output.confounds,
+        events=lambda wildcards: raw("events")(wildcards) if study.tasks[wildcards.task].conditions else [],
+        exclusions=rules.assess_quality.output.exclusions,
+    output:
+        measures=run_file(desc="connectivity", suffix="measures", ext=".tsv"),
+        exclusions=run_file(desc="connectivity", suffix="exclusions", ext=".tsv"),
+    log:
+        log_of("estimate_connectivity"),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        tr=lambda wildcards: float(scan_of(wildcards).tr),
+        settings=settings_of(study.connectivity),
+        task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
+        code=code_of("connectivity"),
+    script:
+        "../scripts/estimate_connectivity.py"

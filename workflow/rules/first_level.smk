@@ -1,0 +1,56 @@
+# Script-driven activation: the design, and contrasts per region in percent signal change with their standard error.
+
+
+rule fit_first_level:
+    input:
+        signals=rules.extract_region_signals.output.signals,
+        confounds=rules.resample_run.output.confounds,
+        events=raw("events"),
+        exclusions=rules.assess_quality.output.exclusions,
+    output:
+        measures=run_file(desc="activation", suffix="measures", ext=".tsv"),
+        design=run_file(suffix="design", ext=".tsv"),
+        exclusions=run_file(desc="activation", suffix="exclusions", ext=".tsv"),
+    log:
+        log_of("fit_first_level"),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        tr=lambda wildcards: float(scan_of(wildcards).tr),
+        settings=settings_of(study.first_level),
+        task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
+        code=code_of("first_level"),
+    script:
+        "../scripts/fit_first_level.py"
+
+
+rule estimate_maps:
+    # Voxelwise effect, variance and z of the contrasts that the study file asks maps for.
+    input:
+        bold=rules.resample_run.output.bold,
+        mask=rules.resample_run.output.mask,
+        design=rules.fit_first_level.output.design,
+        exclusions=rules.fit_first_level.output.exclusions,
+    output:
+        maps=[
+            run_file(contrast=contrast_label(name), stat=stat, suffix="statmap", ext=".nii.gz")
+            for name in (study.first_level.maps if study.first_level else [])
+            for stat in ("effect", "variance", "z")
+        ],
+        exclusions=run_file(desc="maps", suffix="exclusions", ext=".tsv"),
+    log:
+        log_of("estimate_maps"),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings_of(study.first_level),
+        task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
+        code=code_of("first_level"),
+    script:
+        "../scripts/estimate_maps.py"

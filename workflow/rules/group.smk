@@ -1,0 +1,71 @@
+# The arms meet the measures, here and nowhere before: one model for every outcome, by two methods.
+
+
+rule fit_frequentist_models:
+    input:
+        measures=rules.stack_measures.output.measures,
+        allocation=study.group.allocation if study.group else [],
+    output:
+        estimates="results/group/frequentist_estimates.tsv",
+        diagnostics="results/group/frequentist_diagnostics.tsv",
+    log:
+        "logs/fit_frequentist_models/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        settings=settings_of(study.group),
+        sessions=[session.id for session in study.sessions],
+        code=code_of("group.frequentist"),
+    script:
+        "../scripts/fit_frequentist_models.py"
+
+
+rule fit_bayesian_models:
+    input:
+        measures=rules.stack_measures.output.measures,
+        allocation=study.group.allocation if study.group else [],
+    output:
+        estimates="results/group/bayesian_estimates.tsv",
+        diagnostics="results/group/bayesian_diagnostics.tsv",
+    log:
+        "logs/fit_bayesian_models/study.log",
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        settings=settings_of(study.group),
+        sessions=[session.id for session in study.sessions],
+        seed=study.seed,
+        code=code_of("group.bayes"),
+    script:
+        "../scripts/fit_bayesian_models.py"
+
+
+rule collect_estimates:
+    # Both methods on one answer sheet, corrected within the declared families.
+    input:
+        estimates=[
+            rules.fit_bayesian_models.output.estimates,
+            rules.fit_frequentist_models.output.estimates,
+        ],
+    output:
+        estimates=report("results/estimates.tsv", caption="../report/estimates.rst", category="Tables"),
+        description="results/estimates.json",
+    log:
+        "logs/collect_estimates/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        settings=settings_of(study.group),
+        code=code_of("group.multiplicity"),
+    script:
+        "../scripts/collect_estimates.py"

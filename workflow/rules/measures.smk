@@ -1,0 +1,42 @@
+# The funnel: every producer's rows as one table, every exclusion as another. Still without the arms.
+
+
+rule stack_measures:
+    input:
+        measures=measure_tables(),
+    output:
+        measures=report("results/measures.tsv", caption="../report/measures.rst", category="Tables"),
+        description="results/measures.json",
+    log:
+        "logs/stack_measures/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        code=code_of("measures"),
+    script:
+        "../scripts/stack_measures.py"
+
+
+rule stack_exclusions:
+    input:
+        exclusions=exclusion_tables(),
+        index="config/exclusions.tsv",
+    output:
+        exclusions=report("results/exclusions.tsv", caption="../report/exclusions.rst", category="Tables"),
+        description="results/exclusions.json",
+        dataset=f"{DERIVATIVES}/dataset_description.json",
+    log:
+        "logs/stack_exclusions/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        name=study.name,
+        code=code_of("exclusions"),
+    script:
+        "../scripts/stack_exclusions.py"

@@ -1,0 +1,21 @@
+# Clinical scales from phenotype/, scored and in long form.
+
+
+rule score_scale:
+    input:
+        phenotype=str(bids_root / "phenotype" / "{scale}.tsv"),
+    output:
+        measures="results/scales/{scale}_measures.tsv",
+        exclusions="results/scales/{scale}_exclusions.tsv",
+    log:
+        "logs/score_scale/{scale}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=lambda wildcards: settings_of(study.scales[wildcards.scale]),
+        code=code_of("outcomes"),
+    script:
+        "../scripts/score_scale.py"

@@ -1,0 +1,87 @@
+# From raw images to the template grid: anatomy once per person, then alignment and one interpolation per run.
+
+
+rule prepare_anatomy:
+    # Bias field, brain mask, tissue and the map from template to T1w, from a person's first T1w.
+    input:
+        t1w=lambda wildcards: str(bids_root / t1w_of[wildcards.sub]),
+    output:
+        t1w=anatomy_file(desc="preproc", suffix="T1w", ext=".nii.gz"),
+        mask=anatomy_file(desc="brain", suffix="mask", ext=".nii.gz"),
+        dseg=anatomy_file(suffix="dseg", ext=".nii.gz"),
+        to_t1w=anatomy_file(from_=SPACE, to="T1w", mode="points", suffix="xfm", ext=".nii.gz"),
+        facts=anatomy_file(desc="preproc", suffix="T1w", ext=".json"),
+        exclusions=anatomy_file(suffix="exclusions", ext=".tsv"),
+    log:
+        "logs/prepare_anatomy/sub-{sub}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings_of(study.preprocessing),
+        code=code_of("preprocess.embedded"),
+    script:
+        "../scripts/prepare_anatomy.py"
+
+
+rule align_run:
+    # Non-steady-state volumes, head motion, brain mask of the reference volume, EPI to T1w.
+    input:
+        bold=raw("bold"),
+        t1w=rules.prepare_anatomy.output.t1w,
+        mask=rules.prepare_anatomy.output.mask,
+        dseg=rules.prepare_anatomy.output.dseg,
+        to_t1w=rules.prepare_anatomy.output.to_t1w,
+        exclusions=rules.prepare_anatomy.output.exclusions,
+    output:
+        boldref=run_file(suffix="boldref", ext=".nii.gz"),
+        mask=run_file(desc="brain", suffix="mask", ext=".nii.gz"),
+        alignment=run_file(desc="alignment", suffix="xfm", ext=".json"),
+        exclusions=run_file(desc="align", suffix="exclusions", ext=".tsv"),
+    log:
+        log_of("align_run"),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        code=code_of("preprocess.embedded"),
+    script:
+        "../scripts/align_run.py"
+
+
+rule resample_run:
+    # One interpolation to the template grid, and the confounds.
+    input:
+        bold=raw("bold"),
+        t1w=rules.prepare_anatomy.output.t1w,
+        anatomy_mask=rules.prepare_anatomy.output.mask,
+        dseg=rules.prepare_anatomy.output.dseg,
+        to_t1w=rules.prepare_anatomy.output.to_t1w,
+        boldref=rules.align_run.output.boldref,
+        mask=rules.align_run.output.mask,
+        alignment=rules.align_run.output.alignment,
+        exclusions=rules.align_run.output.exclusions,
+    output:
+        bold=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".nii.gz"),
+        mask=run_file(space=SPACE, desc="brain", suffix="mask", ext=".nii.gz"),
+        dseg=run_file(space=SPACE, suffix="dseg", ext=".nii.gz"),
+        metadata=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".json"),
+        confounds=run_file(desc="confounds", suffix="timeseries", ext=".tsv"),
+        exclusions=run_file(desc="resample", suffix="exclusions", ext=".tsv"),
+    log:
+        log_of("resample_run"),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        tr=lambda wildcards: float(scan_of(wildcards).tr),
+        settings=settings_of(study.preprocessing),
+        code=code_of("preprocess.embedded"),
+    script:
+        "../scripts/resample_run.py"

@@ -1,0 +1,33 @@
+# The report: one offline page with the question, the flow of scans, quality, regions, estimates and methods.
+
+
+rule build_report:
+    input:
+        config="config/config.yaml",
+        runs="config/runs.tsv",
+        measures=rules.stack_measures.output.measures,
+        exclusions=rules.stack_exclusions.output.exclusions,
+        regions=rules.carry_atlas.output.masks,
+        region_table=rules.carry_atlas.output.table,
+        outlines=of_runs(rules.assess_quality.output.outlines),
+        edges=of_runs(rules.assess_quality.output.edges),
+        designs=of_runs(rules.fit_first_level.output.design, study.first_level.task, "events") if study.first_level else [],
+        maps=map_files(),
+        allocation=study.group.allocation if study.group else [],
+        estimates=rules.collect_estimates.output.estimates if study.group else [],
+        diagnostics=rules.fit_bayesian_models.output.diagnostics if study.group else [],
+        truth=str(bids_root / "truth.json") if (bids_root / "truth.json").is_file() else [],
+    output:
+        report=report("results/report.html", caption="../report/report.rst", category="Report"),
+    log:
+        "logs/build_report/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        settings=settings_of(study),
+        code=code_of("report"),
+    script:
+        "../scripts/build_report.py"

@@ -1,0 +1,46 @@
+# The regions on the template grid, once; their mean signal and coverage, per run.
+
+
+rule carry_atlas:
+    # Harvard-Oxford probabilities, carried once from MNI152NLin6Asym into the target space, then thresholded.
+    output:
+        masks=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.nii.gz",
+        table=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.tsv",
+    log:
+        "logs/carry_atlas/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        regions={name: region.model_dump(mode="json") for name, region in study.rois.regions.items()},
+        resolution=study.preprocessing.resolution,
+        code=code_of("rois"),
+    script:
+        "../scripts/carry_atlas.py"
+
+
+rule extract_region_signals:
+    # Mean signal of each region inside the run's mask, unsmoothed, with coverage and temporal SNR.
+    input:
+        bold=rules.resample_run.output.bold,
+        mask=rules.resample_run.output.mask,
+        regions=rules.carry_atlas.output.masks,
+        exclusions=rules.resample_run.output.exclusions,
+    output:
+        signals=run_file(seg="study", suffix="timeseries", ext=".tsv"),
+        coverage=run_file(seg="study", suffix="coverage", ext=".tsv"),
+        exclusions=run_file(desc="signals", suffix="exclusions", ext=".tsv"),
+    log:
+        log_of("extract_region_signals"),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1500,
+        runtime=20,
+    params:
+        settings=settings_of(study.rois),
+        code=code_of("rois"),
+    script:
+        "../scripts/extract_region_signals.py"

@@ -1,0 +1,24 @@
+# A response score per script from the skin conductance recorded in the scanner.
+
+
+rule score_skin_conductance:
+    input:
+        physio=raw("physio"),
+        events=raw("events"),
+    output:
+        measures=run_file(desc="scr", suffix="measures", ext=".tsv"),
+        exclusions=run_file(desc="scr", suffix="exclusions", ext=".tsv"),
+    log:
+        log_of("score_skin_conductance"),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        bids=str(bids_root),
+        settings=settings_of(study.skin_conductance),
+        task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
+        code=code_of("skin_conductance"),
+    script:
+        "../scripts/score_skin_conductance.py"

@@ -1,0 +1,19 @@
+"""Head motion, reference volume and its mask, and the rigid map to the T1w, of one run."""
+
+from pathlib import Path
+
+from reconfmri.preprocess.embedded import AlignmentFiles, AnatomyFiles, align_run
+from reconfmri.step import run_step
+
+
+def work(snakemake, _decisions):
+    given, out = snakemake.input, snakemake.output
+    align_run(
+        Path(given.bold),
+        AnatomyFiles(*map(Path, (given.t1w, given.mask, given.dseg, given.to_t1w))),
+        outputs=AlignmentFiles(*map(Path, (out.boldref, out.mask, out.alignment))),
+        threads=snakemake.threads,
+    )
+
+
+run_step(snakemake, work)

@@ -1,0 +1,16 @@
+"""The regions of the study as masks on the template grid."""
+
+import nibabel as nib
+
+from reconfmri.config import Region
+from reconfmri.provenance import log_to
+from reconfmri.rois import REGION_DESCRIPTIONS, carry_atlas
+from reconfmri.tables import write_table
+
+with log_to(snakemake.log[0]):
+    regions = {name: Region.from_params(region) for name, region in snakemake.params.regions.items()}
+    masks, affine, table = carry_atlas(
+        regions, resolution=snakemake.params.resolution, threads=snakemake.threads
+    )
+    nib.save(nib.Nifti1Image(masks, affine), snakemake.output.masks)
+    write_table(snakemake.output.table, table, REGION_DESCRIPTIONS)

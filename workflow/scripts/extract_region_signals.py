@@ -1,0 +1,23 @@
+"""Mean signal, coverage and temporal SNR of each region in one run."""
+
+from pathlib import Path
+
+from reconfmri.config import Rois
+from reconfmri.exclusions import DataFault
+from reconfmri.rois import extract_region_signals
+from reconfmri.step import run_step
+from reconfmri.tables import write_table
+
+
+def work(snakemake, decisions):
+    given, out = snakemake.input, snakemake.output
+    signals, coverage, faults = extract_region_signals(
+        Path(given.bold), Path(given.mask), Path(given.regions), Rois.from_params(snakemake.params.settings)
+    )
+    for fault in faults:
+        decisions.add(snakemake.rule, fault)
+    write_table(out.signals, signals)
+    write_table(out.coverage, coverage)
+
+
+run_step(snakemake, work)
