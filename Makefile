@@ -1,7 +1,7 @@
 # make demo | test | recover | validate | lock. Everything happens in .venv, from envs/*.lock.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 .PHONY: demo test lint recover validate lock install install-test clean
 
 $(BIN)/uv:
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not here; give one: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2] == (3, 11))')" = True || { echo "make: Python 3.11 is needed; give one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
@@ -31,8 +31,16 @@ install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
 
 # A simulated trial through the whole workflow; a second call finds nothing to do.
-demo: $(VENV)/.installed
-	$(BIN)/python -m reconfmri.demo demo --cores $(CORES)
+demo: $(VENV)/.installed demo/config/runs.tsv
+	$(BIN)/snakemake --directory demo --cores $(CORES) --quiet rules
+	@echo; cat demo/results/headline.txt; echo "Report: demo/results/report.html"
+
+demo/bids/truth.json: | $(VENV)/.installed
+	$(BIN)/reconfmri simulate demo --participants 8 --seed 1
+
+demo/config/runs.tsv: demo/bids/truth.json | $(VENV)/.installed
+	mkdir -p demo/config && cp config/config.yaml demo/config/config.yaml
+	$(BIN)/reconfmri index --study demo
 
 # Tests run side by side; one that starts Snakemake gives it the cores itself.
 test: $(VENV)/.installed-test
