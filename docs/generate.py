@@ -1,0 +1,128 @@
+"""Write the documents that are made from the code: config schema, config/README.md, rule graph.
+
+    python docs/generate.py            writes them
+    python docs/generate.py --check    exits 1 when one on disk is not what the code says
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from reconfmri.config import Study, load_study
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def config_schema() -> str:
+    """Return the JSON schema of the study file."""
+    schema = Study.model_json_schema()
+    schema["properties"]["group"]["anyOf"].append({"const": "none"})
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def config_readme() -> str:
+    """Return `config/README.md`: every key with type, unit and meaning, default and the demo's value."""
+    example = load_study(ROOT / "config" / "config.yaml").model_dump(mode="json")
+    lines = [
+        "# The study file",
+        "",
+        "Made by `python docs/generate.py` from `src/reconfmri/config.py`; CI checks that it is fresh.",
+        "Unknown keys, duplicate keys and values out of range stop before anything is computed. The examples are from",
+        "`config.yaml` beside this file. `trials/` holds one study file per published or public design.",
+        "",
+    ]
+    lines += _section_lines(Study, "", example)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section_lines(model: type[BaseModel], prefix: str, example: Any) -> list[str]:
+    lines = [f"## {prefix or 'Top level'}", "", f"{(model.__doc__ or '').splitlines()[0]}", ""]
+    lines += ["| key | type | default | example | meaning |", "|---|---|---|---|---|"]
+    inner: list[str] = []
+    for name, field in model.model_fields.items():
+        value = example.get(name) if isinstance(example, dict) else None
+        part = _section_of(field.annotation)
+        key = f"{prefix}.{name}" if prefix else name
+        if part:
+            child, nested = _first_of(value), key + (".*" if value is not _first_of(value) else "")
+            inner += _section_lines(part, nested, child)
+            shown = "see below"
+        else:
+            shown = _cell(value)
+        default = "required" if field.is_required() else _cell(field.get_default(call_default_factory=True))
+        meaning = field.description or (part.__doc__ or "").splitlines()[0] if part else field.description or ""
+        lines.append(f"| `{name}` | {_type_name(field.annotation)} | {default} | {shown} | {meaning} |")
+    return [*lines, "", *inner]
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type):
+        return annotation if issubclass(annotation, BaseModel) else None
+    return next((part for arg in get_args(annotation) if (part := _section_of(arg))), None)
+
+
+def _first_of(value: Any) -> Any:
+    """The example of a nested section: itself, or the first of a list or mapping of sections."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return value[0]
+    if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
+        return next(iter(value.values()))
+    return value
+
+
+def _type_name(annotation: Any) -> str:
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    for noise in ("typing.", "reconfmri.config.", "NoneType"):
+        text = text.replace(noise, "")
+    if "Annotated[" in text or "FieldInfo" in text:
+        text = "list" if text.startswith("list") else "mapping" if text.startswith("dict") else "number or label"
+    return text.replace("|", "or").replace(" or None", " or none")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return "as below"
+    if value is None or value == [] or value == {}:
+        return "none"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return "`" + (text if len(text) < 60 else text[:57] + "...") + "`"
+
+
+def rule_graph(kind: str) -> str:
+    """Return the demo's rule graph as `dot` or `mermaid-js` text."""
+    command = [sys.executable, "-m", "snakemake", "--directory", str(ROOT / "tests" / "workflow" / "graph_study")]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--rulegraph", kind, "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout
+
+
+def documents() -> dict[Path, str]:
+    """Return path -> text of every generated document."""
+    graph = rule_graph("mermaid-js")
+    page = f"# Rule graph\n\nMade by `python docs/generate.py`; CI checks that it is fresh. As a picture: [rulegraph.svg](rulegraph.svg).\n\n```mermaid\n{graph.strip()}\n```\n"
+    return {
+        ROOT / "workflow" / "schemas" / "config.schema.json": config_schema(),
+        ROOT / "config" / "README.md": config_readme(),
+        ROOT / "docs" / "rulegraph.md": page,
+    }
+
+
+def main() -> int:
+    """Write or check; return the exit code."""
+    stale = [path for path, text in documents().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        print(f"{path.relative_to(ROOT)} {'is stale: run python docs/generate.py' if '--check' in sys.argv else 'written'}")
+        if "--check" not in sys.argv:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(documents()[path], encoding="utf-8")
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
