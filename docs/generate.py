@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from reconfmri.config import Study, load_study
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "workflow"))
+from planned_study import plan_study, snakemake  # noqa: E402
 
 
 def config_schema() -> str:
@@ -96,10 +98,9 @@ def _cell(value: Any) -> str:
 
 def rule_graph(kind: str) -> str:
     """Return the demo's rule graph as `dot` or `mermaid-js` text."""
-    command = [sys.executable, "-m", "snakemake", "--directory", str(ROOT / "tests" / "workflow" / "graph_study")]
-    command += ["--snakefile", str(ROOT / "Snakefile"), "--rulegraph", kind, "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    return done.stdout
+    with tempfile.TemporaryDirectory() as folder:
+        study = plan_study(Path(folder) / "study", participants=1, sessions=2)
+        return snakemake(study, "--rulegraph", kind, "--quiet").stdout
 
 
 def documents() -> dict[Path, str]:

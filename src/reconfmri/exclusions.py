@@ -16,6 +16,17 @@ COLUMNS = (
     "reason",
     "decided_by",
 )
+DESCRIPTIONS = {
+    "participant_id": "Participant, as in participants.tsv",
+    "session_id": "Session label, n/a when the whole participant is concerned or there are no sessions",
+    "task": "Task label, n/a when not one task is concerned",
+    "run": "Run label, n/a when the scan has none",
+    "region": "Region that is missing in this run, n/a when the whole unit is",
+    "stage": "Step that decided",
+    "code": "Stable code, docs/codes.md; codes that begin with W- are remarks and exclude nothing",
+    "reason": "What is wrong, and how to mend it",
+    "decided_by": "automatic, or the name of the person who decided",
+}
 MISSING = "n/a"
 
 
@@ -55,6 +66,11 @@ class Exclusion:
     def takes_the_run_out(self) -> bool:
         """False where only a region is missing or the row is a remark (`W-` codes)."""
         return self.region == MISSING and not self.code.startswith("W-")
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Sort key: people, sessions, tasks and runs in order, then stage and region."""
+        return (self.participant_id, self.session_id, self.task, self.run, self.stage, self.region, self.code)
 
     def because(self, stage: str, fault: DataFault) -> Exclusion:
         """The same unit with the stage and the reason of `fault`."""

@@ -1,0 +1,27 @@
+"""Contrasts of one run per region, in percent signal change with their standard error."""
+
+from reconfmri.config import FirstLevel, Task
+from reconfmri.first_level import build_design, fit_regions, read_events
+from reconfmri.measures import write_rows
+from reconfmri.step import run_step
+from reconfmri.tables import read_table, write_table
+
+
+def work(snakemake, decisions):
+    given, out, params = snakemake.input, snakemake.output, snakemake.params
+    settings, task = FirstLevel.from_params(params.settings), Task.from_params(params.task)
+    signals = read_table(given.signals).astype(float)
+    design = build_design(
+        read_events(given.events),
+        read_table(given.confounds).astype(float),
+        tr=params.tr,
+        n_volumes=len(signals),
+        task=task,
+        settings=settings,
+    )
+    rows = fit_regions(signals, design, contrasts=settings.contrasts, task=task, noise=settings.noise)
+    write_table(out.design, design)
+    write_rows(out.measures, rows, decisions.unit)
+
+
+run_step(snakemake, work)

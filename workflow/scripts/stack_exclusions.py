@@ -1,0 +1,17 @@
+"""Every exclusion of the study, once, in the order of people and scans."""
+
+import json
+from pathlib import Path
+
+from reconfmri.exclusions import COLUMNS, DESCRIPTIONS, read_exclusions, write_exclusions
+from reconfmri.provenance import describe_dataset, log_to
+
+with log_to(snakemake.log[0]) as log:
+    paths = [snakemake.input.index, *snakemake.input.exclusions]
+    rows = sorted({row for path in paths for row in read_exclusions(path)}, key=lambda row: row.place)
+    write_exclusions(snakemake.output.exclusions, rows)
+    described = {column: {"Description": DESCRIPTIONS[column]} for column in COLUMNS}
+    Path(snakemake.output.description).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    text = describe_dataset(f"{snakemake.params.name}: preprocessed runs and measures")
+    Path(snakemake.output.dataset).write_text(text, encoding="utf-8")
+    log.info("%d exclusions and remarks from %d tables", len(rows), len(paths))
