@@ -1,7 +1,40 @@
-"""The BIDS layout: where a file of given entities lies, and what a dataset holds."""
+"""The BIDS layout: where a file of given entities lies, what its name and sidecars say, and the run table."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from reconfmri.tables import MISSING, read_table, write_table
+
+LABEL = re.compile(r"[a-zA-Z0-9]+")
+PARTICIPANT = re.compile(r"sub-[a-zA-Z0-9]+")
+SMALL = 1_000_000  # bytes; files up to this size are compared by content even in the quick check
+FILE_COLUMNS = ("bold", "t1w", "events", "physio")
+RUN_COLUMNS = {
+    "participant_id": "Participant, as in participants.tsv",
+    "session_id": "BIDS session label, without `ses-`; n/a in a dataset without sessions",
+    "task": "BIDS task label",
+    "run": "BIDS run label; n/a when the name has none",
+    "bold": "Functional image, path from the BIDS folder",
+    "t1w": "T1-weighted image of the session, else the earliest of the person",
+    "events": "Events of the run, own or inherited; n/a for a task without conditions",
+    "physio": "Physiological recording of the run; n/a when there is none",
+    "tr": "RepetitionTime of the run's sidecars, s",
+    "n_volumes": "Volumes in the image header",
+    "bold_sha256": "sha256 of the functional image at index time",
+    "t1w_sha256": "sha256 of the T1-weighted image at index time",
+    "events_sha256": "sha256 of the events table at index time",
+    "physio_sha256": "sha256 of the recording at index time",
+}
 ENTITIES = (
     ("sub", "sub"),
     ("ses", "ses"),
@@ -39,3 +72,272 @@ def bids_path(root: str, *, datatype: str, suffix: str, ext: str, **entities: st
     folders = [f"{key}-{given[key]}" for key in ("sub", "ses") if key in given]
     name = "_".join([*(f"{key}-{value}" for key, value in given.items()), f"{suffix}{ext}"])
     return "/".join([root, *folders, datatype, name])
+
+
+@dataclass(frozen=True)
+class BidsFile:
+    """One file of a dataset: its path from the root, and what its name says."""
+
+    path: str
+    entities: dict[str, str] = field(hash=False)
+    suffix: str
+    ext: str
+
+    @property
+    def folder(self) -> str:
+        """The folder it lies in, from the root; `.` at the top."""
+        return str(PurePosixPath(self.path).parent)
+
+    def applies_to(self, other: BidsFile, suffix: str) -> bool:
+        """Whether this sidecar is inherited by `other` (BIDS inheritance principle)."""
+        above = self.folder == "." or f"{other.folder}/".startswith(f"{self.folder}/")
+        return self.suffix == suffix and above and self.entities.items() <= other.entities.items()
+
+
+def parse_name(path: str) -> BidsFile:
+    """Return the entities, suffix and extension of a BIDS file name.
+
+    Raises
+    ------
+    ValueError
+        The name is not `key-label_..._suffix.ext` with labels of letters and digits.
+    """
+    stem, dot, ext = PurePosixPath(path).name.partition(".")
+    *pairs, suffix = stem.split("_")
+    entities = {}
+    for pair in pairs:
+        key, dash, label = pair.partition("-")
+        if not (dash and key.isalpha() and LABEL.fullmatch(label)) or key in entities:
+            raise ValueError(f"{pair!r} is not key-label with a label of letters and digits")
+        entities[key] = label
+    if not LABEL.fullmatch(suffix):
+        raise ValueError(f"{suffix!r} is not a suffix of letters and digits")
+    return BidsFile(path, entities, suffix, dot + ext)
+
+
+def inherited(file: BidsFile, among: Iterable[BidsFile], *, suffix: str, ext: str) -> list[BidsFile]:
+    """The sidecars of `file`, from the most general to the most specific."""
+    found = [other for other in among if other.ext == ext and other.applies_to(file, suffix)]
+    return sorted(
+        found, key=lambda other: (other.folder.count("/") + (other.folder != "."), len(other.entities))
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; a byte order mark is tolerated.
+
+    Raises
+    ------
+    ValueError
+        It is not UTF-8, not JSON or not an object; with line and column.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def read_sidecar(root: Path, path: str) -> dict[str, Any]:
+    """Return the metadata of the file at `path` (from the root), inherited from the top down.
+
+    Raises
+    ------
+    ValueError
+        A sidecar of the chain is malformed.
+    """
+    file = parse_name(path)
+    folders = [PurePosixPath(path).parent, *PurePosixPath(path).parent.parents]
+    near = [folder / found.name for folder in folders for found in (root / folder).glob("*.json")]
+    sidecars = [parse_name(str(found)) for found in near if found.stem.split("_")[-1] == file.suffix]
+    metadata: dict[str, Any] = {}
+    for sidecar in inherited(file, sidecars, suffix=file.suffix, ext=".json"):
+        try:
+            metadata |= read_json(root / sidecar.path)
+        except ValueError as error:
+            raise ValueError(f"{sidecar.path}: {error}") from None
+    return metadata
+
+
+def write_run_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write the run table and the JSON that describes its columns."""
+    write_table(path, table[list(RUN_COLUMNS)], RUN_COLUMNS)
+
+
+def read_run_table(path: str | Path) -> pd.DataFrame:
+    """Return the run table: text columns with `n/a` where absent, `tr` in s, `n_volumes` as integers.
+
+    Raises
+    ------
+    ValueError
+        The table is malformed, names a scan twice, mixes scans with and without a session, or holds no scan.
+    """
+    table = read_table(path, numeric=["tr", "n_volumes"], required=list(RUN_COLUMNS))
+    if table.empty:
+        raise ValueError(f"{path}: no scan; run `reconfmri index` and read what it says")
+    text = [name for name in table.columns if name not in ("tr", "n_volumes")]
+    table[text] = table[text].where(table[text].notna(), MISSING)
+    for line, row in enumerate(table.itertuples(), start=2):
+        _check_row(row, f"{path}: line {line}")
+    keys = table[["participant_id", "session_id", "task", "run"]].replace({"run": {MISSING: "1"}})
+    twice = keys.duplicated(keep=False).to_numpy()
+    if twice.any():
+        lines = [int(number) + 2 for number in twice.nonzero()[0]]
+        raise ValueError(f"{path}: lines {lines} name the same scan twice; keep one")
+    if (table["session_id"] == MISSING).nunique() > 1:
+        raise ValueError(f"{path}: some scans have a session, others none; all or none must")
+    table["n_volumes"] = table["n_volumes"].astype("int64")
+    return table
+
+
+def _check_row(row: Any, where: str) -> None:
+    for name in ("session_id", "task", "run"):
+        label = getattr(row, name)
+        if label != MISSING and not LABEL.fullmatch(label):
+            raise ValueError(f"{where}: {name} {label!r} is not a label of letters and digits")
+    if not PARTICIPANT.fullmatch(row.participant_id):
+        raise ValueError(f"{where}: participant_id {row.participant_id!r} is not sub-<letters and digits>")
+    if not (row.tr > 0 and row.n_volumes >= 1):
+        raise ValueError(f"{where}: tr and n_volumes must be positive, got {row.tr} and {row.n_volumes}")
+    for name in FILE_COLUMNS:
+        path = PurePosixPath(getattr(row, name))
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                f"{where}: {name} {str(path)!r} leaves the BIDS folder; paths are relative to it"
+            )
+
+
+def read_allocation(path: str | Path) -> pd.DataFrame:
+    """Return `participant_id arm stratum` as text, one row per randomised person; stratum may be `n/a`.
+
+    Raises
+    ------
+    ValueError
+        A column or an arm is missing, an id is malformed or stands twice.
+    """
+    table = read_table(path, required=["participant_id", "arm"])
+    if "stratum" not in table:
+        table["stratum"] = None
+    table = table[["participant_id", "arm", "stratum"]].fillna(MISSING)
+    seen: dict[str, int] = {}
+    for line, row in enumerate(table.itertuples(), start=2):
+        if not PARTICIPANT.fullmatch(row.participant_id):
+            raise ValueError(
+                f"{path}: line {line}: participant_id {row.participant_id!r} must look like sub-01"
+            )
+        if row.arm == MISSING:
+            raise ValueError(
+                f"{path}: line {line}: {row.participant_id} has no arm; give it or delete the row"
+            )
+        if row.participant_id in seen:
+            first = seen[row.participant_id]
+            raise ValueError(f"{path}: {row.participant_id} stands on lines {first} and {line}; keep one")
+        seen[row.participant_id] = line
+    if table.empty:
+        raise ValueError(f"{path}: nobody is allocated; expected one row per randomised person")
+    return table
+
+
+def verify_unchanged(
+    run_table: pd.DataFrame, root: Path, record: Mapping[str, Any] | None = None, *, full: bool = False
+) -> None:
+    """Check the files of the run table and, given the content of `config/index.json` as `record`, the listing.
+
+    Quick: existence and size, and the content of small files. `full`: the content of every file.
+
+    Raises
+    ------
+    ValueError
+        A file is gone, new or changed since the index.
+    """
+    changed = [
+        f"{path}: {what}"
+        for path, expected in _expected_files(run_table).items()
+        if (what := _difference(root / path, expected, full=full))
+    ]
+    if record is not None:
+        known, now = record["files"], list_files(root)
+        changed += [f"{path}: new since the index" for path in now if path not in known]
+        changed += [f"{path}: gone since the index" for path in known if path not in now]
+        changed += [
+            f"{path}: changed since the index"
+            for path, size in now.items()
+            if path in known and known[path]["size"] != size
+        ]
+        changed += [
+            f"{path}: changed since the index"
+            for path, entry in known.items()
+            if entry.get("sha256")
+            and now.get(path) == entry["size"]
+            and sha256(root / path) != entry["sha256"]
+        ]
+    if changed:
+        listed = "; ".join(sorted(set(changed))[:5]) + (
+            f"; and {len(changed) - 5} more" if len(changed) > 5 else ""
+        )
+        raise ValueError(
+            f"E-BIDS-A13 the data changed after the index: {listed}. Mend: index again (`reconfmri index`)"
+        )
+
+
+def _expected_files(run_table: pd.DataFrame) -> dict[str, str]:
+    """Path -> sha256 of every file the run table names."""
+    expected: dict[str, str] = {}
+    for name in FILE_COLUMNS:
+        pairs = zip(run_table[name], run_table[f"{name}_sha256"], strict=True)
+        expected |= {path: digest for path, digest in pairs if path != MISSING}
+    return expected
+
+
+def _difference(path: Path, expected: str, *, full: bool) -> str:
+    """What is wrong with a file of the run table, or nothing."""
+    if not path.is_file():
+        return "gone since the index"
+    if (full or path.stat().st_size <= SMALL) and sha256(path) != expected:
+        return "changed since the index"
+    return ""
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file, read as a stream."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def list_files(root: Path) -> dict[str, int]:
+    """Path -> size in bytes of what an index depends on: top-level tables and sidecars, `anat` and `func`.
+
+    A link whose target is absent has size -1.
+    """
+    found = [entry for entry in _scan(root) if entry.suffix in (".json", ".tsv")]
+    for subject in _subfolders(root, "sub-"):
+        found += _scan(subject)
+        for session in [subject, *_subfolders(subject, "ses-")]:
+            found += _scan(session) if session != subject else []
+            for datatype in ("anat", "func"):
+                if (session / datatype).is_dir():
+                    found += _scan(session / datatype)
+    return {path.relative_to(root).as_posix(): _size(path) for path in found}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
+
+
+def _scan(folder: Path) -> list[Path]:
+    """Files of a folder, by name, hidden ones left out."""
+    entries = [e for e in os.scandir(folder) if not e.name.startswith(".") and not e.is_dir()]
+    return [folder / name for name in sorted(entry.name for entry in entries)]
+
+
+def _subfolders(folder: Path, prefix: str) -> list[Path]:
+    names = sorted(
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name.startswith(prefix)
+    )
+    return [folder / name for name in names]
