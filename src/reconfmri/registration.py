@@ -1,0 +1,297 @@
+"""Finding and applying spatial transforms: greedy finds them, numpy composes them, one spline applies them.
+
+Convention: a transform maps a point of the fixed image to the moving image, RAS mm. A *point map* is a Volume of
+shape (x, y, z, 3) that holds, for each voxel of its grid, the point (RAS mm) where that voxel lies elsewhere.
+greedy: Yushkevich et al., Alzheimer's & Dementia 2016;12:P126.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import SimpleITK
+
+Array = npt.NDArray[Any]
+SEED = 1  # greedy draws anew without it, on one thread too
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image as numbers: `data` (x, y, z) or (x, y, z, 3), `affine` (4, 4) from voxel to RAS mm."""
+
+    data: Array
+    affine: Array
+
+    @property
+    def voxel_mm(self) -> Array:
+        """Voxel edge lengths, (3,), mm."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Return an image file as float32 numbers, scaled as its header says."""
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    return Volume(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine, dtype=np.float64))
+
+
+def greedy_affine(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    mask: Array | None = None,
+    options: str = "-dof 12 -m NCC 2x2x2 -n 40x20",
+    start: Array | None = None,
+    threads: int = 1,
+) -> Array:
+    """Return the (4, 4) matrix, RAS mm, from `fixed` to `moving`; `mask` is on the fixed grid.
+
+    `options` are greedy's own: degrees of freedom, metric, iterations per level, random search. `start` is the
+    matrix to begin with; without it the headers are believed.
+
+    Raises
+    ------
+    ValueError
+        An image is sheared or holds values that are not finite.
+    """
+    images = _greedy_images(fixed, moving, mask)
+    with tempfile.TemporaryDirectory() as folder:
+        first = "-ia-identity"
+        if start is not None:
+            np.savetxt(Path(folder) / "start.mat", start)
+            first = f"-ia {folder}/start.mat"
+        command = f"-a {first} {options} -o matrix"
+        return np.asarray(_greedy(command, images, "matrix", threads), dtype=np.float64)
+
+
+def greedy_deformable(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    start: Array,
+    mask: Array | None = None,
+    options: str = "-m NCC 2x2x2 -n 40x20",
+    threads: int = 1,
+) -> Array:
+    """Return the displacement (x, y, z, 3), RAS mm, on the fixed grid; `start` is applied after it.
+
+    A point p of the fixed image lies at `start @ (p + displacement(p))` in the moving image.
+
+    Raises
+    ------
+    ValueError
+        An image is sheared or holds values that are not finite.
+    """
+    import SimpleITK as sitk
+
+    images = _greedy_images(fixed, moving, mask)
+    with tempfile.TemporaryDirectory() as folder:
+        np.savetxt(Path(folder) / "start.mat", start)
+        # -wp 0: otherwise greedy rounds the warp to a tenth of a voxel.
+        command = f"-it {folder}/start.mat {options} -wp 0 -o warp"
+        warp = sitk.GetArrayFromImage(_greedy(command, images, "warp", threads))
+    from_lps = np.array([-1.0, -1.0, 1.0])
+    return np.asarray(warp.transpose(2, 1, 0, 3) * from_lps)
+
+
+def dense_map(grid: Volume, *, matrix: Array, displacement: Array | None = None) -> Volume:
+    """Return the point map p -> `matrix @ (p + displacement(p))` on the grid of `grid`, float32, RAS mm."""
+    points = grid_points(grid.data.shape[:3], grid.affine)
+    if displacement is not None:
+        points = points + displacement
+    return Volume(transform_points(matrix, points).astype(np.float32), grid.affine)
+
+
+def template_to_template(moving: Path, fixed: Path, *, finest_mm: float, threads: int = 1) -> Volume:
+    """Return the point map from the `fixed` brain to the `moving` brain on a grid of `finest_mm`, RAS mm.
+
+    Both are brain-only images that roughly share a space, as the versions of the MNI152 template do.
+    """
+    still = downsample(_trimmed(read_volume(fixed)), finest_mm)
+    mobile = downsample(_trimmed(read_volume(moving)), finest_mm)
+    around = dilated(still.data > 0.1 * still.data.max(), 6.0, still.affine)
+    coarse_still, coarse_mobile = downsample(still, 2 * finest_mm), downsample(mobile, 2 * finest_mm)
+    matrix = greedy_affine(
+        coarse_still, coarse_mobile, options="-dof 12 -m NCC 2x2x2 -n 50x20", threads=threads
+    )
+    warp = greedy_deformable(
+        still,
+        mobile,
+        start=matrix,
+        mask=around,
+        options="-m NCC 2x2x2 -n 60x60x30 -s 1.732vox 0.7071vox",
+        threads=threads,
+    )
+    return dense_map(still, matrix=matrix, displacement=warp)
+
+
+def grid_points(shape: tuple[int, ...], affine: Array) -> Array:
+    """Return the world points of all voxels of a grid, (x, y, z, 3), RAS mm."""
+    axes = [np.arange(size, dtype=np.float64) for size in shape[:3]]
+    sides = [axis[:, None] * affine[:3, column] for column, axis in enumerate(axes)]
+    return np.asarray(
+        sides[0][:, None, None] + sides[1][None, :, None] + sides[2][None, None] + affine[:3, 3]
+    )
+
+
+def transform_points(matrix: Array, points: Array) -> Array:
+    """Return `points` (..., 3) taken through a (4, 4) matrix."""
+    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
+
+
+def sample(volume: Volume, points: Array, *, order: int = 3, fill: float = 0.0) -> Array:
+    """Return the values (float32) of a 3-D volume at `points` (..., 3), RAS mm; `fill` outside its grid.
+
+    `order` is that of the interpolating spline: 0 nearest, 1 linear, 3 cubic (Thévenaz et al., IEEE TMI 2000;19:739).
+    """
+    from scipy import ndimage
+
+    where = transform_points(np.linalg.inv(volume.affine), points)
+    flat = np.ascontiguousarray(where.reshape(-1, 3).T)
+    data = volume.data
+    if data.dtype == bool or data.dtype.kind in "iu":
+        data = data.astype(np.float32)
+    values = ndimage.map_coordinates(data, flat, order=order, mode="constant", cval=fill, output=np.float32)
+    return np.asarray(values.reshape(points.shape[:-1]))
+
+
+def sample_map(point_map: Volume, points: Array, *, order: int = 1) -> Array:
+    """Return where `points` (..., 3) lie by a point map, (..., 3), RAS mm; beyond its grid its edge continues."""
+    from scipy import ndimage
+
+    # The displacement from a best-fitting affine varies slowly; the map itself would bend at the edges.
+    trend = _trend(point_map)
+    grid = grid_points(point_map.data.shape, point_map.affine)
+    rest = point_map.data - transform_points(trend, grid)
+    flat = transform_points(np.linalg.inv(point_map.affine), points).reshape(-1, 3).T
+    shifts = [
+        ndimage.map_coordinates(rest[..., axis], flat, order=order, mode="nearest") for axis in range(3)
+    ]
+    return transform_points(trend, points) + np.stack(shifts, axis=-1).reshape(points.shape)
+
+
+def inverse_at(point_map: Volume, points: Array, *, iterations: int = 12) -> Array:
+    """Return the points (..., 3) that the map takes to `points`, RAS mm, by fixed-point iteration on its affine part.
+
+    Chen et al., Medical Physics 2008;35:81.
+    """
+    back = np.linalg.inv(_trend(point_map))
+    found = transform_points(back, points)
+    for _ in range(iterations):
+        missed = points - sample_map(point_map, found)
+        found = found + missed @ back[:3, :3].T
+    return np.asarray(found)
+
+
+def downsample(volume: Volume, spacing_mm: float) -> Volume:
+    """Return a 3-D volume on a grid of about `spacing_mm` in the same frame, smoothed against aliasing, float32.
+
+    Axes that are no finer than `spacing_mm` stay as they are.
+    """
+    from scipy import ndimage
+
+    factor = np.maximum(spacing_mm / volume.voxel_mm, 1.0)
+    # A Gaussian of this width turns a voxel of one size into a voxel of the other (difference of variances).
+    sigma = np.sqrt(factor**2 - 1.0) / 2.355
+    data = volume.data.astype(np.float32)
+    if sigma.any():
+        data = ndimage.gaussian_filter(data, sigma, truncate=3)
+    shape = [int(np.floor((size - 1) / step)) + 1 for size, step in zip(data.shape, factor, strict=True)]
+    offset = [
+        (size - 1 - (count - 1) * step) / 2
+        for size, count, step in zip(data.shape, shape, factor, strict=True)
+    ]
+    moved = ndimage.affine_transform(data, factor, offset=offset, output_shape=shape, order=1)
+    affine = volume.affine.copy()
+    affine[:3, 3] += volume.affine[:3, :3] @ np.array(offset)
+    affine[:3, :3] *= factor
+    return Volume(moved, affine)
+
+
+def dilated(mask: Array, radius_mm: float, affine: Array) -> npt.NDArray[np.bool_]:
+    """Return a mask grown by `radius_mm` (shrunk when negative)."""
+    from scipy import ndimage
+
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    if radius_mm >= 0:
+        return np.asarray(ndimage.distance_transform_edt(~mask.astype(bool), edges) <= radius_mm)
+    return np.asarray(ndimage.distance_transform_edt(mask.astype(bool), edges) > -radius_mm)
+
+
+def to_itk(volume: Volume) -> SimpleITK.Image:
+    """Return a 3-D volume as a float32 SimpleITK image (LPS).
+
+    Raises
+    ------
+    ValueError
+        The volume is sheared or holds values that are not finite.
+    """
+    import SimpleITK as sitk
+
+    if not np.isfinite(volume.data).all():
+        raise ValueError("an image for registration holds values that are not finite")
+    axes = volume.affine[:3, :3] / volume.voxel_mm
+    rotation = _nearest_rotation(axes)
+    if np.abs(rotation - axes).max() > 1e-3:
+        raise ValueError(f"an image's axes are not at right angles: {np.round(axes.T @ axes, 3).tolist()}")
+    lps = np.diag([-1.0, -1.0, 1.0])
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.data.T, dtype=np.float32))
+    image.SetSpacing(volume.voxel_mm.tolist())
+    image.SetDirection((lps @ rotation).ravel().tolist())
+    image.SetOrigin((lps @ volume.affine[:3, 3]).tolist())
+    return image
+
+
+def _greedy(command: str, images: dict[str, Any], result: str, threads: int) -> Any:
+    from picsl_greedy import Greedy3D
+
+    pair = "-i fixed moving" + (" -gm mask" if "mask" in images else "")
+    engine = Greedy3D()
+    said = io.StringIO()
+    engine.execute(
+        f"{pair} {command} -seed {SEED} -threads {threads} -V 0",
+        out=said,
+        err=said,
+        **images,
+        **{result: None},
+    )
+    return engine[result]
+
+
+def _greedy_images(fixed: Volume, moving: Volume, mask: Array | None) -> dict[str, Any]:
+    images = {"fixed": to_itk(fixed), "moving": to_itk(moving)}
+    if mask is not None:
+        images["mask"] = to_itk(Volume(mask.astype(np.float32), fixed.affine))
+    return images
+
+
+def _nearest_rotation(axes: Array) -> Array:
+    left, _, right = np.linalg.svd(axes)
+    return np.asarray(left @ right)
+
+
+def _trend(point_map: Volume) -> Array:
+    grid = grid_points(point_map.data.shape, point_map.affine)[::4, ::4, ::4].reshape(-1, 3)
+    there = point_map.data[::4, ::4, ::4].reshape(-1, 3).astype(np.float64)
+    design = np.column_stack([grid, np.ones(len(grid))])
+    matrix = np.eye(4)
+    matrix[:3] = np.linalg.lstsq(design, there, rcond=None)[0].T
+    return matrix
+
+
+def _trimmed(volume: Volume, *, margin: int = 12) -> Volume:
+    """Cut a brain-only image to its brain and `margin` voxels around, padded where the image ends before."""
+    box = [np.flatnonzero(volume.data.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    inside = volume.data[tuple(slice(found[0], found[-1] + 1) for found in box)]
+    affine = volume.affine.copy()
+    affine[:3, 3] += volume.affine[:3, :3] @ np.array([found[0] - margin for found in box])
+    return Volume(np.pad(inside, margin), affine)
