@@ -1,4 +1,4 @@
-"""Figures: one function per figure. Pictures of a scan (`scans`) are light; the report's (`trial`) use matplotlib."""
+"""Figures: one function per figure. Those of a scan (`scans`) are light; the report's use matplotlib."""
 
 from reconfmri.figures.scans import carpet, mask_outlines, one_above_the_other, registration_edges
 

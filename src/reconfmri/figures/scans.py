@@ -1,10 +1,13 @@
-"""Small pictures of one scan, made in every run of the workflow: quick to import, quick to draw, light to store.
+"""Small pictures of one scan, made in every run of the workflow: quick to import and draw, light to store.
 
-They are drawn with Pillow: importing matplotlib would take longer than the drawing. Person's left is on the left.
+Drawn with Pillow: importing matplotlib would take longer than the drawing. Person's left is on the left.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +27,42 @@ MARGIN_MM = 10.0
 # In-plane axes (across, up) of the three views; the third axis is the one that is cut.
 VIEWS = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 SLICES = {"axial": (0.25, 0.4, 0.55, 0.7, 0.85), "coronal": (0.35, 0.6), "sagittal": (0.38, 0.56)}
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What `align_run` and `prepare_anatomy` leave for the picture of a coregistration."""
+
+    boldref: Path
+    mask: Path
+    alignment: Path
+    t1w: Path
+
+
+def outlines_of_run(boldref: Path, mask: Path) -> Image.Image:
+    """Return the reference volume of a run with the outline of its brain mask."""
+    import nibabel
+
+    return mask_outlines(nibabel.load(boldref), nibabel.load(mask))
+
+
+def edges_of_run(aligned: Aligned, bold: Path, mask: Path) -> Image.Image:
+    """Return the edges of a run on the person's T1w, and of its first resampled volume on the template."""
+    import nibabel
+
+    from reconfmri.templates import target_brain
+
+    transform = json.loads(aligned.alignment.read_text(encoding="utf-8"))["boldref_to_t1w"]
+    on_t1w = registration_edges(
+        nibabel.load(aligned.t1w),
+        nibabel.load(aligned.boldref),
+        within=nibabel.load(aligned.mask),
+        moving_to_background=np.reshape(transform, (4, 4)),
+    )
+    series = nibabel.load(bold)
+    first = nibabel.Nifti1Image(np.asarray(series.dataobj[..., 0]), series.affine)
+    on_template = registration_edges(nibabel.load(target_brain()), first, within=nibabel.load(mask))
+    return one_above_the_other([on_t1w, on_template], ["edges of the EPI on the T1w", "and on the template"])
 
 
 def mask_outlines(background: SpatialImage, mask: SpatialImage) -> Image.Image:
@@ -51,8 +90,8 @@ def registration_edges(
 ) -> Image.Image:
     """Return slices of `background` with the edges of `moving`, nine tiles in one row.
 
-    `moving_to_background` maps a point of the moving image to the background (4 x 4, RAS mm); `within` is a mask
-    on the background's side that chooses the slices and keeps edges outside the head away.
+    `moving_to_background` maps a point of the moving image to the background (4 x 4, RAS mm); `within` is a
+    mask in the moving image's space that chooses the slices and keeps edges outside the head away.
 
     Raises
     ------
@@ -65,11 +104,11 @@ def registration_edges(
     to_moving = np.linalg.inv(matrix)
     still, mobile, inside = _volume(background), _volume(moving), _volume(within) > 0
     tiles, edges = [], []
-    for grid in _slice_grids(within):
+    for grid in _slice_grids(within, matrix):
         tiles.append(_sample(still, background.affine, grid))
-        cut = _sample(mobile, moving.affine, _transform(to_moving, grid))
-        shape = _sample(inside.astype(float), within.affine, grid) > 0.5
-        edges.append(_edges(cut, _grown(shape, 3)))
+        there = _transform(to_moving, grid)
+        shape = _sample(inside.astype(float), within.affine, there) > 0.5
+        edges.append(_edges(_sample(mobile, moving.affine, there), _grown(shape, 3)))
     return _row(tiles, edges, EDGE)
 
 
@@ -88,7 +127,7 @@ def one_above_the_other(pictures: list[Image.Image], titles: list[str]) -> Image
 
 
 def carpet(signals: Array, tissue: npt.NDArray[np.integer], framewise_displacement: Array) -> Image.Image:
-    """Return (voxels x volumes) signals as a carpet sorted by tissue under the trace of framewise displacement (mm).
+    """Return (voxels x volumes) signals as a carpet sorted by tissue, under framewise displacement (mm).
 
     Each voxel is in its own standard deviations, grey from -2 to 2. Power, NeuroImage 2017;154:150.
 
@@ -106,7 +145,7 @@ def carpet(signals: Array, tissue: npt.NDArray[np.integer], framewise_displaceme
     rows = signals[chosen] - signals[chosen].mean(axis=1, keepdims=True)
     spread = rows.std(axis=1, keepdims=True)
     rows = np.where(spread > 0, rows / np.where(spread > 0, spread, 1), 0)
-    gray = np.uint8(np.clip(rows / 4 + 0.5, 0, 1) * 255)
+    gray = (np.clip(rows / 4 + 0.5, 0, 1) * 255).astype(np.uint8)
     width, height, trace = 720, 200, 60
     canvas = Image.new("RGB", (width, height + trace))
     canvas.paste(Image.fromarray(gray).resize((width, height)), (0, trace))
@@ -124,15 +163,17 @@ def _volume(image: SpatialImage) -> Array:
     data = np.asarray(image.dataobj, dtype=float)
     if data.ndim != 3:
         raise ValueError(f"expected a 3-D image, got {data.ndim}-D")
-    return np.nan_to_num(data)
+    finite: Array = np.nan_to_num(data)
+    return finite
 
 
-def _slice_grids(mask: SpatialImage) -> list[Array]:
+def _slice_grids(mask: SpatialImage, to_world: npt.ArrayLike | None = None) -> list[Array]:
     """World coordinates (rows x columns x 3, mm) of each slice, spread over the mask's bounding box."""
     inside = np.argwhere(np.asarray(mask.dataobj) > 0)
     if not len(inside):
         raise ValueError("the mask is empty: nothing can be drawn")
     world = _transform(mask.affine, inside.astype(float))
+    world = world if to_world is None else _transform(to_world, world)
     low, high = world.min(axis=0), world.max(axis=0)
     grids = []
     for view, shares in SLICES.items():
@@ -150,7 +191,8 @@ def _slice_grids(mask: SpatialImage) -> list[Array]:
 
 def _transform(matrix: npt.ArrayLike, points: Array) -> Array:
     matrix = np.asarray(matrix, float)
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    moved: Array = points @ matrix[:3, :3].T + matrix[:3, 3]
+    return moved
 
 
 def _sample(data: Array, affine: npt.ArrayLike, points: Array) -> Array:
@@ -192,7 +234,7 @@ def _row(tiles: list[Array], lines: list[Mask], colour: tuple[int, int, int]) ->
     strips = []
     for tile, line in zip(tiles, lines, strict=True):
         gray = np.floor(np.clip(tile / top, 0, 1) ** 0.9 * (GRAYS - 1)) * (255 / (GRAYS - 1))
-        pixels = np.repeat(np.uint8(gray)[..., None], 3, axis=2)
+        pixels = np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
         pixels[line] = colour
         above = (height - tile.shape[0]) // 2
         below = height - tile.shape[0] - above

@@ -1,0 +1,144 @@
+"""Figures that are images: the regions on anatomy and the design matrix of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reconfmri.figures.labels import PROPER
+from reconfmri.figures.style import BRIGHT, INK, MUTED, new_figure, tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from nibabel.spatialimages import SpatialImage
+
+Array = npt.NDArray[np.float64]
+
+
+def regions_on_anatomy(masks: SpatialImage, groups: dict[str, list[int]], brain: SpatialImage) -> Figure:
+    """Return the outlines of the regions on coronal and axial slices of the template brain.
+
+    `masks` is 4-D (x, y, z, regions) in the brain's space; `groups` names the volumes that share a colour.
+    Each column is cut where its group has most voxels.
+    """
+    data = np.asarray(masks.dataobj) > 0
+    summed = {name: np.asarray(data[..., volumes].any(axis=3)) for name, volumes in groups.items()}
+    figure = new_figure(1.85 * len(groups), 4.0)
+    figure.set_facecolor("black")
+    panels = figure.subplots(2, len(groups), squeeze=False)
+    for column, group in enumerate(summed.values()):
+        for row, (across, up, cut) in enumerate(((0, 2, 1), (0, 1, 2))):
+            place = _fullest(group, masks.affine, cut)
+            _slice(panels[row][column], brain, masks.affine, summed, (across, up, cut), place)
+    for axes, name, colour in zip(panels[0], groups, BRIGHT * 3, strict=False):
+        axes.set_title(PROPER.get(name, name.replace("_", " ")), color=colour, fontsize=10, weight="bold")
+    return figure
+
+
+def _fullest(group: npt.NDArray[np.bool_], affine: npt.ArrayLike, cut: int) -> float:
+    """World coordinate (mm) along `cut` of the slice with most voxels of a group."""
+    others = tuple(axis for axis in range(3) if axis != cut)
+    matrix = np.asarray(affine, float)
+    return float(matrix[cut, cut] * int(group.sum(axis=others).argmax()) + matrix[cut, 3])
+
+
+def _slice(
+    axes: Axes,
+    brain: SpatialImage,
+    affine: npt.ArrayLike,
+    groups: dict[str, npt.NDArray[np.bool_]],
+    view: tuple[int, int, int],
+    place: float,
+) -> None:
+    cut = view[2]
+    data = np.asarray(brain.dataobj, dtype=float)
+    inside = data > 0
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    plane, edges = _cut(data, brain.affine, view, place)
+    axes.imshow(
+        plane.T,
+        cmap="gray",
+        origin="lower",
+        extent=edges,
+        vmin=0,
+        vmax=float(np.quantile(data[inside], 0.995)),
+    )
+    for mask, colour in zip(groups.values(), BRIGHT * 3, strict=False):
+        shape, extent = _cut(mask.astype(float), affine, view, place)
+        if shape.max() > 0.5:
+            x = np.linspace(extent[0], extent[1], 2 * shape.shape[0] + 1)[1::2]
+            y = np.linspace(extent[2], extent[3], 2 * shape.shape[1] + 1)[1::2]
+            axes.contourf(x, y, shape.T, levels=[0.5, 2], colors=[colour], alpha=0.35)
+            axes.contour(x, y, shape.T, levels=[0.5], colors=[colour], linewidths=1.3)
+    letter = {1: "y", 2: "z"}[cut]
+    axes.text(0.02, 0.01, f"{letter} = {place:.0f} mm", transform=axes.transAxes, color="#c9d1da", fontsize=8)
+    axes.text(0.02, 0.5, "L", transform=axes.transAxes, color="#c9d1da", fontsize=8)
+
+
+def _cut(
+    data: Array, affine: npt.ArrayLike, view: tuple[int, int, int], place: float
+) -> tuple[Array, tuple[float, float, float, float]]:
+    """The slice of a volume at a world coordinate, left and low first, and its edges in mm."""
+    matrix = np.asarray(affine, float)
+    across, up, cut = view
+    index = int(np.clip(round((place - matrix[cut, 3]) / matrix[cut, cut]), 0, data.shape[cut] - 1))
+    plane = np.take(data, index, axis=cut)
+    edges = []
+    for position, axis in enumerate((across, up)):
+        step = matrix[axis, axis]
+        ends = [matrix[axis, 3] - step / 2, matrix[axis, 3] + step * (data.shape[axis] - 0.5)]
+        if step < 0:
+            plane = np.flip(plane, axis=position)
+            ends.reverse()
+        edges += ends
+    return plane, (edges[0], edges[1], edges[2], edges[3])
+
+
+def design_matrix(design: pd.DataFrame, tr: float, *, task_columns: list[str]) -> Figure:
+    """Return a run's design: its task regressors over time (s), and all columns as grey levels.
+
+    Grey levels are each column divided by its largest absolute value.
+    """
+    names = [str(name) for name in design.columns]
+    figure = new_figure(max(7.5, 0.23 * len(names) + 2.0), 6.2)
+    upper, lower = figure.subplots(2, 1, height_ratios=[1, 2.6])
+    seconds = np.arange(len(design)) * tr
+    _task_lines(upper, design, seconds, [name for name in names if name in task_columns])
+    values = design.to_numpy(float)
+    largest = np.abs(values).max(axis=0)
+    values = values / np.where(largest > 0, largest, 1)
+    edges = (-0.5, len(names) - 0.5, seconds[-1] + tr, 0.0)
+    lower.imshow(values, aspect="auto", cmap="gray", vmin=-1, vmax=1, extent=edges, interpolation="nearest")
+    lower.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    lower.set_ylabel("time, s", fontsize=8.5, color=MUTED)
+    lower.tick_params(length=2.5, labelsize=7.5, labelcolor=INK, color=MUTED)
+    return figure
+
+
+def _task_lines(axes: Axes, design: pd.DataFrame, seconds: npt.NDArray[Any], names: list[str]) -> None:
+    tidy(axes)
+    stems = list(dict.fromkeys(_stem(name) for name in names))
+    labelled: set[str] = set()
+    for name in names:
+        stem = _stem(name)
+        label: Any = None if stem in labelled else stem
+        labelled.add(stem)
+        axes.plot(
+            seconds, design[name], color=BRIGHT[stems.index(stem) % len(BRIGHT)], linewidth=1.4, label=label
+        )
+    axes.set_xlim(0, seconds[-1])
+    axes.set_xlabel("time, s", fontsize=8.5, color=MUTED)
+    axes.set_ylabel("expected response", fontsize=8.5, color=MUTED)
+    if names:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(stems), frameon=False, fontsize=8.5)
+
+
+def _stem(name: str) -> str:
+    """`trauma_2` as `trauma`: the events of one condition share a colour."""
+    head, _, tail = name.rpartition("_")
+    return head if head and tail.isdigit() else name

@@ -1,0 +1,76 @@
+"""How figures and report name things to a reader who has never seen the study file."""
+
+from __future__ import annotations
+
+from reconfmri.config import Study
+
+PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance"}
+ESTIMANDS = {
+    "difference_adjusted": "Difference, adjusted for baseline",
+    "difference_unadjusted": "Difference, unadjusted",
+    "difference_of_change": "Difference of change from baseline",
+}
+METHODS = {"bayes": "Bayesian", "ancova": "ANCOVA", "welch": "Welch t", "mmrm": "mixed model"}
+
+
+def outcome_label(name: str) -> str:
+    """Return `amygdala.trauma_first-neutral_first` as `Amygdala: trauma first − neutral first`."""
+    what, _, condition = name.partition(".")
+    if condition == "total" and what not in PROPER:
+        return f"{what.upper()} total"
+    if name in ("fd.mean", "tsnr.median"):
+        return {"fd.mean": "Mean framewise displacement", "tsnr.median": "Median temporal SNR"}[name]
+    spoken = " – ".join(PROPER.get(part, part.replace("_", " ")) for part in what.split("-"))
+    spoken = (
+        spoken
+        if spoken.split(" ")[0] in PROPER.values() and what != "scr"
+        else spoken[:1].upper() + spoken[1:]
+    )
+    return f"{spoken}: {contrast_label(condition)}" if condition else spoken
+
+
+def contrast_label(name: str) -> str:
+    """Return `trauma_first-neutral_first` as `trauma first − neutral first`."""
+    return " − ".join(part.replace("_", " ") for part in name.split("-"))
+
+
+def session_name(study: Study, session: str) -> str:
+    """Return what the study calls a session, or its label."""
+    return next((item.name for item in study.sessions if item.id == session), session)
+
+
+def estimand_label(name: str) -> str:
+    """Return what the report calls an estimand."""
+    return ESTIMANDS.get(name, name.replace("_", " "))
+
+
+def method_label(name: str) -> str:
+    """Return what the report calls a method."""
+    return METHODS.get(name, name.replace("_", " "))
+
+
+def number(value: float, unit: str = "") -> str:
+    """Return a value with the digits its unit deserves and a true minus sign; `–` when missing."""
+    if value is None or value != value:
+        return "–"
+    digits = 1 if "points" in unit or unit == "tSNR" else 2
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def p_text(value: float) -> str:
+    """Return a p value as `0.012` or `< 0.001`; `–` when missing."""
+    if value is None or value != value:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def probability_text(value: float) -> str:
+    """Return a probability as `0.98`, `> 0.999` or `< 0.001`; `–` when missing."""
+    if value is None or value != value:
+        return "–"
+    if value > 0.999:
+        return "> 0.999"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
