@@ -21,8 +21,9 @@ def work(snakemake, decisions):
     for fault in faults:
         decisions.add(snakemake.rule, fault)
     write_rows(out.measures, rows, decisions.unit)
-    scans.draw_outlines(Path(given.boldref), Path(given.boldref_mask), Path(out.outlines))
-    scans.draw_edges(Path(given.boldref), Path(given.t1w), Path(given.alignment), Path(out.edges))
+    aligned = scans.Aligned(*map(Path, (given.boldref, given.boldref_mask, given.alignment, given.t1w)))
+    scans.outlines_of_run(aligned.boldref, aligned.mask).save(out.outlines)
+    scans.edges_of_run(aligned, Path(given.bold), Path(given.mask)).save(out.edges)
 
 
 run_step(snakemake, work)
