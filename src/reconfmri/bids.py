@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -226,19 +227,15 @@ def read_allocation(path: str | Path) -> pd.DataFrame:
         table["stratum"] = None
     table = table[["participant_id", "arm", "stratum"]].fillna(MISSING)
     seen: dict[str, int] = {}
-    for line, row in enumerate(table.itertuples(), start=2):
-        if not PARTICIPANT.fullmatch(row.participant_id):
-            raise ValueError(
-                f"{path}: line {line}: participant_id {row.participant_id!r} must look like sub-01"
-            )
-        if row.arm == MISSING:
-            raise ValueError(
-                f"{path}: line {line}: {row.participant_id} has no arm; give it or delete the row"
-            )
-        if row.participant_id in seen:
-            first = seen[row.participant_id]
-            raise ValueError(f"{path}: {row.participant_id} stands on lines {first} and {line}; keep one")
-        seen[row.participant_id] = line
+    rows = zip(table["participant_id"].astype(str), table["arm"].astype(str), strict=True)
+    for line, (person, arm) in enumerate(rows, start=2):
+        if not PARTICIPANT.fullmatch(person):
+            raise ValueError(f"{path}: line {line}: participant_id {person!r} must look like sub-01")
+        if arm == MISSING:
+            raise ValueError(f"{path}: line {line}: {person} has no arm; give it or delete the row")
+        if person in seen:
+            raise ValueError(f"{path}: {person} stands on lines {seen[person]} and {line}; keep one")
+        seen[person] = line
     if table.empty:
         raise ValueError(f"{path}: nobody is allocated; expected one row per randomised person")
     return table
@@ -247,7 +244,7 @@ def read_allocation(path: str | Path) -> pd.DataFrame:
 def verify_unchanged(
     run_table: pd.DataFrame, root: Path, record: Mapping[str, Any] | None = None, *, full: bool = False
 ) -> None:
-    """Check the files of the run table and, given the content of `config/index.json` as `record`, the listing.
+    """Check the files of the run table and, given what `config/index.json` holds, the listing.
 
     Quick: existence and size, and the content of small files. `full`: the content of every file.
 
@@ -305,7 +302,13 @@ def _difference(path: Path, expected: str, *, full: bool) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Return the sha256 of a file, read as a stream."""
+    """Return the sha256 of a file, read as a stream, once as long as its size and date stay."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _sha256(path: Path, _size: int, _date: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

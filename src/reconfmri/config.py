@@ -46,6 +46,8 @@ class Task(Section):
         default_factory=dict, description="trial_type in events.tsv -> condition; unnamed trial types are errors"
     )
     ignore: list[str] = Field(default_factory=list, description="trial types left out on purpose")
+    min_runs: int = Field(1, ge=1, description="A session with fewer runs of this task loses those it has")
+    mixed_tr: bool = Field(False, description="Allow runs of different repetition time in this task")
     events: Literal["each", "condition"] = Field(
         "each",
         description="`each`: one regressor per event (scripts): `trauma_1`, `trauma_first` and their mean `trauma`; "

@@ -1,0 +1,471 @@
+"""From a BIDS dataset to the run table, and every problem of the data on the way (docs/codes.md)."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reconfmri import bids
+from reconfmri.bids import BidsFile
+from reconfmri.config import Study, Task
+from reconfmri.dataset import Dataset, read_dataset
+from reconfmri.exclusions import MISSING, DataFault, Exclusion, read_exclusions, write_exclusions
+from reconfmri.problems import Problem, exclusions_of
+from reconfmri.tables import read_table
+
+IMAGES = (".nii", ".nii.gz")
+SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+TR_TOLERANCE = 1e-3  # s; fault catalogue, B2
+MAX_TR = 30.0  # s; a larger RepetitionTime is in milliseconds
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One functional run as its file name tells it."""
+
+    participant_id: str
+    session_id: str
+    task: str
+    run: str
+    bold: BidsFile
+
+    @property
+    def unit(self) -> dict[str, str]:
+        """The four entities of a row."""
+        return {
+            "participant_id": self.participant_id,
+            "session_id": self.session_id,
+            "task": self.task,
+            "run": self.run,
+        }
+
+
+def index_dataset(
+    root: Path, study: Study, *, progress: Progress | None = None
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Return the run table (one row per scan that can be used) and every problem found on the way.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    """
+    dataset, problems = read_dataset(root)
+    scans, more = find_scans(dataset, study)
+    problems += more
+    rows: list[dict[str, Any]] = []
+    for number, scan in enumerate(scans, start=1):
+        try:
+            row, remarks = _row(dataset, study, scan)
+        except DataFault as fault:
+            problems.append(_excluded(scan, fault))
+        else:
+            rows.append(row)
+            problems += remarks
+        if progress:
+            progress(number, len(scans))
+    problems += _repetition_times(rows, study) + _header_faults(problems, len(scans))
+    if not any(problem.code == "E-BIDS-A17" for problem in problems):
+        out = {(p.participant_id, p.session_id) for p in problems if p.severity == "EXCL"}
+        problems += _incomplete(dataset, study, scans, out=out)
+    table, more = _without_short_sessions(pd.DataFrame(rows, columns=list(bids.RUN_COLUMNS)), study)
+    problems += more
+    if table.empty:
+        problems.append(_nothing_left(dataset, study, scans))
+    keys = ["participant_id", "session_id", "task", "run"]
+    return table.sort_values(keys, kind="stable").reset_index(drop=True), problems
+
+
+def find_scans(dataset: Dataset, study: Study) -> tuple[list[Scan], list[Problem]]:
+    """Return the scans of the study's tasks and sessions, one image each, and the problems of the rest."""
+    candidates, problems = _of_the_study(dataset, study)
+    problems += _levels(candidates, study)
+    faulty = _ambiguous_sessions(dataset, candidates)
+    problems += list(faulty.values())
+    scans = [scan for scan in candidates if (scan.participant_id, scan.session_id) not in faulty]
+    absent = _absent_images(dataset, study, candidates)
+    return scans, problems + absent
+
+
+def _scan(file: BidsFile) -> Scan:
+    given = file.entities
+    return Scan(
+        f"sub-{given['sub']}",
+        given.get("ses", MISSING),
+        given.get("task", MISSING),
+        given.get("run", MISSING),
+        file,
+    )
+
+
+def _of_the_study(dataset: Dataset, study: Study) -> tuple[list[Scan], list[Problem]]:
+    """Scans of declared tasks and sessions; the others are counted, not read."""
+    everything = [_scan(file) for file in dataset.of("bold", *IMAGES) if "sub" in file.entities]
+    kept = [scan for scan in everything if scan.task in study.tasks]
+    others = Counter(f"task {scan.task}" for scan in everything if scan.task not in study.tasks)
+    sessions = {session.id for session in study.sessions}
+    if sessions & {scan.session_id for scan in kept}:
+        others += Counter(f"session {scan.session_id}" for scan in kept if scan.session_id not in sessions)
+        kept = [scan for scan in kept if scan.session_id in sessions]
+    return kept, [
+        Problem(
+            "WARN",
+            "W-BIDS-A18",
+            f"{number} scan{'s' * (number > 1)} of {name} left alone: not in the study file",
+            "none, or declare it in config/config.yaml",
+        )
+        for name, number in sorted(others.items())
+    ]
+
+
+def _levels(scans: list[Scan], study: Study) -> list[Problem]:
+    """Sessions of the data and of the study file must be of one kind."""
+    found = sorted({scan.session_id for scan in scans})
+    declared = [session.id for session in study.sessions]
+    if MISSING in found and len(found) > 1:
+        bare = next(scan.bold.path for scan in scans if scan.session_id == MISSING)
+        what, mend = "some scans lie in a session, this one does not", "put every scan into a session"
+        return [Problem("STOP", "E-BIDS-A17", what, mend, bare)]
+    if scans and not (set(found) & set(declared or [MISSING])):
+        in_data = "no sessions" if found == [MISSING] else f"the sessions {found}"
+        what = f"the data have {in_data}, the study file {declared or 'none'}"
+        return [
+            Problem("STOP", "E-BIDS-A17", what, "correct `sessions` (labels in quotes)", "config/config.yaml")
+        ]
+    return []
+
+
+def _ambiguous_sessions(dataset: Dataset, scans: list[Scan]) -> dict[tuple[str, str], Problem]:
+    """Sessions in which two images claim the same run, or the same T1w."""
+    claims: dict[tuple[str, ...], list[BidsFile]] = defaultdict(list)
+    for scan in scans:
+        run = str(int(scan.run)) if scan.run.isdigit() else "1" if scan.run == MISSING else scan.run
+        claims[scan.participant_id, scan.session_id, f"run {run} of task {scan.task}"].append(scan.bold)
+    for file in dataset.of("T1w", *IMAGES):
+        entities = [f"{key}-{label}" for key, label in file.entities.items() if key not in ("sub", "ses")]
+        what = " ".join(["the T1w", *entities])
+        claims[f"sub-{file.entities['sub']}", file.entities.get("ses", MISSING), what].append(file)
+    return {
+        (person, session): Problem(
+            "EXCL",
+            "E-BIDS-A05",
+            f"{' and '.join(file.path for file in files)} are both {what}",
+            "keep one of them",
+            files[0].folder,
+            person,
+            session,
+        )
+        for (person, session, what), files in claims.items()
+        if len(files) > 1
+    }
+
+
+def _absent_images(dataset: Dataset, study: Study, scans: list[Scan]) -> list[Problem]:
+    """Runs whose events or sidecar lie in `func` while their image does not."""
+    sessions = {session.id for session in study.sessions} or {MISSING}
+    present = [tuple(scan.unit.values()) for scan in scans]
+    found = {}
+    for file in [*dataset.of("events", ".tsv"), *dataset.of("bold", ".json")]:
+        if not file.folder.endswith("func") or file.entities.get("task") not in study.tasks:
+            continue
+        scan = _scan(file)
+        unit = tuple(scan.unit.values())
+        if unit not in present and scan.session_id in sessions:
+            what, mend = "its image is absent", "copy or fetch the image (`datalad get`), or delete this file"
+            found[unit] = Problem("EXCL", "E-BIDS-A15", what, mend, file.path, **scan.unit)
+    return list(found.values())
+
+
+def _excluded(scan: Scan, fault: DataFault) -> Problem:
+    return Problem("EXCL", fault.code, fault.reason, fault.mend, fault.file or scan.bold.path, **scan.unit)
+
+
+def _row(dataset: Dataset, study: Study, scan: Scan) -> tuple[dict[str, Any], list[Problem]]:
+    """The row of one scan, and remarks on it; a DataFault takes the scan out."""
+    if dataset.sizes[scan.bold.path] < 0:
+        mend = "fetch the image (`datalad get`), or mend the link"
+        raise DataFault("E-BIDS-A15", "the link leads nowhere", mend=mend, file=scan.bold.path)
+    tr = _repetition_time(dataset, scan)
+    n_volumes = _read_header(dataset.root / scan.bold.path, scan.bold.path, tr)
+    t1w, remarks = _anatomy(dataset, study, scan)
+    events = _events(dataset, scan, study.tasks[scan.task])
+    physio, more = _recording(dataset, study, scan)
+    files = {"bold": scan.bold.path, "t1w": t1w, "events": events, "physio": physio}
+    hashes = {
+        f"{name}_sha256": MISSING if path == MISSING else bids.sha256(dataset.root / path)
+        for name, path in files.items()
+    }
+    return {**scan.unit, **files, "tr": tr, "n_volumes": n_volumes, **hashes}, remarks + more
+
+
+def _repetition_time(dataset: Dataset, scan: Scan) -> float:
+    """RepetitionTime in s from the inherited sidecars."""
+    metadata = _metadata(dataset, scan.bold)
+    value = metadata.get("RepetitionTime")
+    if value is None:
+        searched = " < ".join(_chain(scan.bold))
+        raise DataFault(
+            "E-BIDS-A09", f"no RepetitionTime; searched {searched}", mend="write it into the sidecar, in s"
+        )
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_TR:
+        hint = "; it looks like milliseconds" if isinstance(value, int | float) and value > MAX_TR else ""
+        reason = f"RepetitionTime is {value!r}{hint}, expected s between 0 and {MAX_TR:g}"
+        raise DataFault("E-BIDS-A09", reason, mend="write it in seconds, e.g. 2.0")
+    return float(value)
+
+
+def _metadata(dataset: Dataset, file: BidsFile) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    for sidecar in bids.inherited(
+        file, dataset.near(f"sub-{file.entities['sub']}"), suffix=file.suffix, ext=".json"
+    ):
+        try:
+            metadata |= bids.read_json(dataset.root / sidecar.path)
+        except (ValueError, OSError) as error:
+            mend = "correct the file, e.g. with a JSON checker"
+            raise DataFault("E-BIDS-A11", str(error), mend=mend, file=sidecar.path) from None
+    return metadata
+
+
+def _chain(file: BidsFile) -> list[str]:
+    """Where a sidecar of `file` may lie, the most specific place first."""
+    own = file.path.removesuffix(file.ext) + ".json"
+    shared = (
+        f"task-{file.entities['task']}_{file.suffix}.json"
+        if "task" in file.entities
+        else f"{file.suffix}.json"
+    )
+    subject = f"sub-{file.entities['sub']}"
+    session = [f"{subject}/ses-{file.entities['ses']}"] if "ses" in file.entities else []
+    return [own, *(f"{folder}/{folder.replace('/', '_')}_{shared}" for folder in [*session, subject]), shared]
+
+
+def _read_header(path: Path, name: str, tr: float) -> int:
+    """Number of volumes; the repetition time of the header must be that of the sidecar."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        header = nibabel.load(path).header
+        shape, zooms = header.get_data_shape(), header.get_zooms()
+        unit = header.get_xyzt_units()[1]
+    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError) as error:
+        reason = f"not a readable NIfTI image ({' '.join(str(error).split()) or type(error).__name__})"
+        raise DataFault("E-BIDS-B01", reason.replace(str(path), name), mend="copy the file again") from None
+    if len(shape) < 4:
+        return 1
+    in_header = float(zooms[3]) * SECONDS.get(unit, 1.0)
+    if in_header > 0 and abs(in_header - tr) > TR_TOLERANCE:
+        reason = f"the header says {float(zooms[3]):g} {unit} per volume, the sidecar {tr:g} s"
+        raise DataFault(
+            "E-BIDS-B02", reason, mend="find out which holds (scanner protocol) and correct the other"
+        )
+    return int(shape[3])
+
+
+def _anatomy(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Problem]]:
+    """The T1w of the session, else the person's earliest one."""
+    order = {session.id: number for number, session in enumerate(study.sessions)}
+    own = [f for f in dataset.by_subject[scan.participant_id] if f.suffix == "T1w" and f.ext in IMAGES]
+    present = [file for file in own if dataset.sizes[file.path] >= 0]
+    if not present:
+        reason = f"{scan.participant_id} has no T1w image" + (" (its link leads nowhere)" if own else "")
+        raise DataFault("E-BIDS-A14", reason, mend="add one (anat/..._T1w.nii.gz), or leave the person out")
+    same = [file for file in present if file.entities.get("ses", MISSING) == scan.session_id]
+    ranked = same or sorted(present, key=lambda f: (order.get(f.entities.get("ses", ""), len(order)), f.path))
+    chosen = ranked[0]
+    rivals = [file for file in ranked if file.folder == chosen.folder]
+    if len(rivals) == 1:
+        return chosen.path, []
+    what = f"{len(rivals)} T1w images; {chosen.path} is used"
+    return chosen.path, [
+        Problem(
+            "WARN", "W-BIDS-A19", what, "put another path into config/runs.tsv", chosen.folder, **scan.unit
+        )
+    ]
+
+
+def _events(dataset: Dataset, scan: Scan, task: Task) -> str:
+    """The events of a run, the most specific table; a task without conditions needs none."""
+    tables = bids.inherited(scan.bold, dataset.near(scan.participant_id), suffix="events", ext=".tsv")
+    if not task.conditions:
+        return tables[-1].path if tables else MISSING
+    if not tables:
+        reason = f"no events.tsv, though task {scan.task} has conditions"
+        raise DataFault("E-BIDS-B14", reason, mend="add the events of this very run")
+    path = tables[-1].path
+    try:
+        read_table(dataset.root / path, required=["onset", "duration", "trial_type"])
+    except (ValueError, OSError) as error:
+        reason = str(error).removeprefix(f"{dataset.root / path}: ")
+        raise DataFault("E-BIDS-A11", reason, mend="correct that line of the table", file=path) from None
+    return path
+
+
+def _recording(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Problem]]:
+    """The physiological recording of a run that holds the study's column; a remark when there is none."""
+    wanted = (
+        study.skin_conductance
+        if study.skin_conductance and study.skin_conductance.task == scan.task
+        else None
+    )
+    own = scan.bold.entities.items()
+    found = [
+        file
+        for file in dataset.by_subject[scan.participant_id]
+        if (file.suffix, file.ext) == ("physio", ".tsv.gz")
+        and own <= file.entities.items()
+        and not file.entities.keys() - {*scan.bold.entities, "recording"}
+    ]
+    if not wanted:
+        return (found[0].path if found else MISSING), []
+    columns: list[str] = []
+    for file in found:
+        try:
+            named = _metadata(dataset, file).get("Columns")
+        except DataFault as fault:
+            columns.append(fault.line)
+            continue
+        if isinstance(named, list) and wanted.column in named:
+            return file.path, []
+        columns.append(f"{file.path} has {named}")
+    what = f"no recording with the column {wanted.column!r}, so no skin conductance" + "".join(
+        f"; {text}" for text in columns
+    )
+    mend = "none, or name the column in the recording's JSON (`Columns`)"
+    return MISSING, [Problem("WARN", "W-BIDS-B15", what, mend, scan.bold.path, **scan.unit)]
+
+
+def _repetition_times(rows: list[dict[str, Any]], study: Study) -> list[Problem]:
+    """Runs of one task share their repetition time, unless the study file allows otherwise."""
+    problems = []
+    for name, task in study.tasks.items():
+        runs = [row for row in rows if row["task"] == name]
+        times = Counter(round(row["tr"], 3) for row in runs)
+        if len(times) < 2 or task.mixed_tr:
+            continue
+        rare = min(times, key=lambda tr: (times[tr], tr))
+        first = next(row["bold"] for row in runs if round(row["tr"], 3) == rare)
+        counted = ", ".join(f"{tr:g} s in {number}" for tr, number in sorted(times.items()))
+        what = f"the repetition time of task {name} differs between runs: {counted}"
+        mend = f"correct the sidecar, take the run out, or set tasks.{name}.mixed_tr: true"
+        problems.append(Problem("STOP", "E-BIDS-A10", what, mend, first))
+    return problems
+
+
+def _header_faults(problems: list[Problem], n_scans: int) -> list[Problem]:
+    """A fifth of the runs with contradicting repetition times is a fault of the conversion, not of a run."""
+    faulty = [problem for problem in problems if problem.code == "E-BIDS-B02"]
+    if len(faulty) <= 0.2 * n_scans:
+        return []
+    what = f"header and sidecar disagree on the repetition time in {len(faulty)} of {n_scans} scans"
+    return [replace(faulty[0], severity="STOP", what=f"{what}; here {faulty[0].what}")]
+
+
+def _incomplete(
+    dataset: Dataset, study: Study, scans: list[Scan], *, out: set[tuple[str, str]]
+) -> list[Problem]:
+    """Sessions without a scan (and not `out` for another reason), and tasks with fewer runs than usual then."""
+    sessions = [session.id for session in study.sessions] or [MISSING]
+    counts = Counter((scan.participant_id, scan.session_id, scan.task) for scan in scans)
+    people = [person for person in dataset.participants if (dataset.root / person).is_dir()]
+    problems: list[Problem] = []
+    for session in sessions:
+        usual = {
+            task: Counter(counts[person, session, task] for person in people).most_common(1)[0][0]
+            for task in (study.tasks if people else ())
+        }
+        for person in people:
+            if not any(counts[person, session, task] for task in study.tasks):
+                problems += [] if (person, session) in out else [_no_scan(person, session)]
+                continue
+            problems += [
+                _fewer_runs(person, session, task, n_runs=counts[person, session, task], usual=usual[task])
+                for task in study.tasks
+                if counts[person, session, task] < usual[task]
+            ]
+    return problems
+
+
+def _no_scan(person: str, session: str) -> Problem:
+    where = f" in session {session}" if session != MISSING else ""
+    what = f"{person} has no usable scan{where}"
+    return Problem("WARN", "W-BIDS-A07", what, "none when the visit was missed", person, person, session)
+
+
+def _fewer_runs(person: str, session: str, task: str, *, n_runs: int, usual: int) -> Problem:
+    where = f" in session {session}" if session != MISSING else ""
+    what = f"{person} has {n_runs} of {usual} runs of task {task}{where}"
+    return Problem("WARN", "W-BIDS-A08", what, "none, or add the missing run", person, person, session, task)
+
+
+def _without_short_sessions(table: pd.DataFrame, study: Study) -> tuple[pd.DataFrame, list[Problem]]:
+    """Return the rows whose session has at least `min_runs` usable runs of their task, and who falls out."""
+    n_runs = table.groupby(["participant_id", "session_id", "task"])["bold"].transform("size")
+    limits = table["task"].map({name: task.min_runs for name, task in study.tasks.items()})
+    short = (n_runs < limits).to_numpy(dtype=bool)
+    problems = []
+    for row in table[short].itertuples():
+        limit = study.tasks[str(row.task)].min_runs
+        what = (
+            f"its session has fewer usable runs of task {row.task} than tasks.{row.task}.min_runs = {limit}"
+        )
+        unit = {key: str(getattr(row, key)) for key in ("participant_id", "session_id", "task", "run")}
+        mend = "add the missing run, or lower min_runs"
+        problems.append(Problem("EXCL", "E-BIDS-A08", what, mend, str(row.bold), **unit))
+    return table[~short], problems
+
+
+def _nothing_left(dataset: Dataset, study: Study, scans: list[Scan]) -> Problem:
+    if scans:
+        what = f"all {len(scans)} scans are out, so nothing is left to analyse"
+        return Problem("STOP", "E-BIDS-A16", what, "mend what the other lines name", dataset.root.name)
+    found = sorted({f.entities["task"] for f in dataset.files if "task" in f.entities})
+    what = f"no functional image of the tasks {list(study.tasks)}; files name the tasks {found}"
+    mend = "correct `tasks` in the study file, or fetch the images"
+    return Problem("STOP", "E-BIDS-A16", what, mend, dataset.root.name)
+
+
+def keep_decisions(table: pd.DataFrame, rows: Iterable[Exclusion]) -> pd.DataFrame:
+    """Return `table` without the scans that the analyst's own rows take out."""
+    keys = ("participant_id", "session_id", "task", "run")
+    out = pd.Series(False, index=table.index)
+    for row in rows:
+        if row.takes_the_run_out:
+            hit = pd.Series(True, index=table.index)
+            for key in keys:
+                if getattr(row, key) != MISSING:
+                    hit &= table[key] == getattr(row, key)
+            out |= hit
+    return table[~out].reset_index(drop=True)
+
+
+def write_index(folder: Path, root: Path, table: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:
+    """Return the run table as written into `folder`, beside `exclusions.tsv` and `index.json` (the listing).
+
+    Rows of an earlier `exclusions.tsv` that somebody decided (`decided_by` not automatic) are kept and heeded.
+    """
+    path = folder / "exclusions.tsv"
+    decided = (
+        [row for row in read_exclusions(path) if row.decided_by != "automatic"] if path.is_file() else []
+    )
+    kept = keep_decisions(table, decided)
+    write_exclusions(path, list(dict.fromkeys([*exclusions_of(problems), *decided])))
+    files: dict[str, dict[str, Any]] = {}
+    for name, size in bids.list_files(root).items():
+        files[name] = {"size": size}
+        if 0 <= size <= bids.SMALL:
+            files[name]["sha256"] = bids.sha256(root / name)
+    text = json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n"
+    (folder / "index.json").write_text(text, encoding="utf-8")
+    bids.write_run_table(folder / "runs.tsv", kept)
+    return kept
