@@ -9,7 +9,7 @@ import difflib
 import json
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -236,7 +236,7 @@ class Group(Section):
     arms: Arms
     outcomes: list[str] = Field(min_length=1, description="Outcomes to model, in the order of the report")
     estimands: list[Estimand] = Field(
-        default_factory=lambda: ["difference_adjusted", "difference_unadjusted", "difference_of_change"],
+        default_factory=lambda: list(get_args(Estimand)),
         min_length=1,
         description="difference_adjusted: at a later visit, adjusted for baseline; difference_unadjusted: at that visit; "
         "difference_of_change: later minus baseline, between arms",
@@ -250,8 +250,8 @@ class Group(Section):
         default_factory=lambda: dict(DEFAULT_SCALES),
         description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with arm labels",
     )
-    priors: Priors = Field(default_factory=Priors)
-    sampling: Sampling = Field(default_factory=Sampling)
+    priors: Priors = Priors()
+    sampling: Sampling = Sampling()
 
     @model_validator(mode="after")
     def _outcomes_declared(self) -> Group:
@@ -270,13 +270,13 @@ class Study(Section):
     seed: int = Field(1, ge=0, lt=2**32, description="Seed of every random step")
     sessions: list[Session] = Field(default_factory=list, description="Visits in order; none = data without sessions")
     tasks: dict[Label, Task] = Field(min_length=1, description="BIDS task label -> its conditions")
-    preprocessing: Preprocessing = Field(default_factory=Preprocessing)
+    preprocessing: Preprocessing = Preprocessing()
     rois: Rois
     first_level: FirstLevel | None = None
     connectivity: Connectivity | None = None
     skin_conductance: SkinConductance | None = None
     scales: dict[Name, Scale] = Field(default_factory=dict, description="phenotype/<name>.tsv -> how it is scored")
-    quality: Quality = Field(default_factory=Quality)
+    quality: Quality = Quality()
     group: Group | None = Field(None, description="The group model, or `none` for a study without arms")
 
     @model_validator(mode="after")
@@ -349,16 +349,21 @@ def load_study(path: str | Path) -> Study:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ValueError(f"E-CONF-C02 {path}: there is no such file; `reconfmri init` writes one") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        raise ValueError(f"E-CONF-C02 {path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     try:
         raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses duplicates
+    except _GivenTwice as error:
+        raise ValueError(f"E-CONF-C03 {path}: {error}") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"E-CONF-C02 {path}: not valid YAML: {' '.join(str(error).split())}") from None
     try:
         return parse_config(raw)
     except ValueError as error:
-        raise ValueError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+        lines = [line.partition(" ") for line in str(error).splitlines()]
+        raise ValueError("\n".join(f"{code} {path}: {text}" for code, _, text in lines)) from None
 
 
 def parse_config(raw: object) -> Study:
@@ -370,9 +375,9 @@ def parse_config(raw: object) -> Study:
         One line per problem: key, what is wrong, the mend.
     """
     if not isinstance(raw, dict):
-        raise ValueError(f"the study file must be a mapping of keys, got {type(raw).__name__}")
+        raise ValueError(f"E-CONF-C02 the study file must be a mapping of keys, got {type(raw).__name__}")
     if "__use_yte__" in raw:
-        raise ValueError("__use_yte__: code in a study file is refused; delete the key")
+        raise ValueError("E-CONF-F06 __use_yte__: code in a study file is refused; delete the key")
     if raw.get("group") == "none":
         raw = raw | {"group": None}
     try:
@@ -382,19 +387,54 @@ def parse_config(raw: object) -> Study:
         raise ValueError("\n".join(_explain(item) for item in error.errors())) from None
 
 
+class UnknownNameError(ValueError):
+    """A part of the study names something that does not exist."""
+
+
 def _explain(item: Any) -> str:
-    """One line for one pydantic error: key, what is wrong, what was got, the mend."""
+    """One line for one pydantic error: code, key, what is wrong, what was got, the mend."""
     keys = [str(part) for part in item["loc"]]
     where = ".".join(keys) or "study"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _all_keys(Study), n=1)
-        return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "; delete it")
+        return f"E-CONF-C01 {where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "; delete it")
     if item["type"] == "missing":
-        return f"{where}: this key is missing; add it"
+        return f"E-CONF-C02 {where}: this key is missing; add it{_expectation(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
-        return message if message.startswith(where) or where == "study" else f"{where}: {message}"
-    return f"{where}: {message}, got {item['input']!r}"
+        code = "E-CONF-C04" if isinstance(item["ctx"]["error"], UnknownNameError) else "E-CONF-C02"
+        named = message.startswith(where) or where == "study"
+        return f"{code} {message}" if named else f"{code} {where}: {message}"
+    got = item["input"]
+    quotes = _in_quotes(got) if item["type"] == "string_type" else ""
+    return f"E-CONF-C02 {where}: {message}, got {got!r}{quotes}{_expectation(item['loc'])}"
+
+
+def _in_quotes(got: Any) -> str:
+    """The mend of a text that YAML reads as a truth value or a number."""
+    if isinstance(got, bool):
+        return '; YAML reads yes, no, on, off as truth values: put the label in quotes, "yes"'
+    return f'; put it in quotes: "{got}"' if isinstance(got, int | float) else ""
+
+
+def _expectation(loc: tuple[str | int, ...]) -> str:
+    """What the key at `loc` holds, its range and an example, as far as the model tells."""
+    info, model = None, cast(type[BaseModel], Study)
+    for part in loc:
+        if part in getattr(model, "model_fields", {}):
+            info = model.model_fields[str(part)]
+            model = next(iter(_sections_in(info.annotation)), Section)
+    if info is None or not info.description:
+        return ""
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    bounds = [f"{words[key]} {value:g}" for key, value in _bounds(info.metadata)]
+    example = "" if info.is_required() or not isinstance(info.default, str | int | float) else f", e.g. {info.default}"
+    return f"; expected: {info.description}" + (f" ({', '.join(bounds)})" if bounds else "") + example
+
+
+def _bounds(metadata: list[Any]) -> list[tuple[str, float]]:
+    keys = ("ge", "gt", "le", "lt")
+    return [(key, getattr(rule, key)) for rule in metadata for key in keys if getattr(rule, key, None) is not None]
 
 
 def _all_keys(model: type[BaseModel]) -> list[str]:
@@ -419,7 +459,11 @@ def _known(names: Any, known: Any, where: str) -> None:
             near = difflib.get_close_matches(str(name), [str(item) for item in known], n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             listed = [str(item) for item in known if not str(item).rpartition("_")[2].isdigit()]
-            raise ValueError(f"{where} names {name!r}, which does not exist; {hint}known are {listed}")
+            raise UnknownNameError(f"{where} names {name!r}, which does not exist; {hint}known are {listed}")
+
+
+class _GivenTwice(yaml.YAMLError):
+    """A key stands twice in one mapping."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -432,7 +476,7 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
         key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
         if key in seen:
-            raise yaml.YAMLError(f"the key {key!r} stands on lines {seen[key]} and {line}; keep one")
+            raise _GivenTwice(f"the key {key!r} stands on lines {seen[key]} and {line}; keep one")
         seen[key] = line
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
