@@ -1,0 +1,259 @@
+"""The scanner: T1w and BOLD images of a person, with head motion, drift, physiological and thermal noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reconfmri.simulate.anatomy import Anatomy, apply, grid_points, rigid, sample, sample_head
+from reconfmri.simulate.head import Head, Points, Volume
+
+T1_GREY = 1.3  # s, longitudinal relaxation of grey matter at 3 T
+FLIP_ANGLE = 75.0  # degrees
+THERMAL = 0.0105  # of grey matter's signal: 1 / tSNR of a voxel without any other noise
+PHYSIOLOGICAL = (0.003, 0.0025, 0.0025, 0.0025, 0.0025, 0.0025)  # global, then smooth fields, of the signal
+CARDIAC, RESPIRATORY = (1.07, 0.012), (0.28, 0.003)  # Hz, and share of the signal (cardiac: in fluid only)
+DRIFT = 0.006  # of the signal, standard deviation over voxels and time
+FIELD_SMOOTHNESS = 25.0  # mm
+T1W_NOISE = 5.0  # standard deviation; white matter is about 220
+BOX = ((-96.0, 96.0), (-130.0, 112.0), (-104.0, 104.0))  # mm, the part of a person that an EPI can see
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is acquired: voxel sizes in mm, TR in s."""
+
+    tr: float
+    n_volumes: int
+    epi_voxel: float
+    t1w_voxel: float
+
+    @property
+    def epi_grid(self) -> tuple[tuple[int, int, int], Points]:
+        """Shape and affine of the EPI: 208 x 248 x 168 mm, slices tilted by 8 degrees."""
+        return _grid((208, 248, 168), self.epi_voxel, centre=(0, -18, 8), tilt=-8)
+
+    @property
+    def t1w_grid(self) -> tuple[tuple[int, int, int], Points]:
+        """Shape and affine of the T1w: 192 x 240 x 224 mm with the neck."""
+        return _grid((192, 240, 224), self.t1w_voxel, centre=(0, -14, -16), tilt=0)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A part of the head whose signal changes: its blurred share of the baseline and the grid it lies on."""
+
+    name: str
+    amplitude: Volume  # signal units per 100 % change, on 1 mm voxels
+    origin: Points  # mm of the first voxel
+
+
+@dataclass(frozen=True)
+class Body:
+    """A person's EPI signal before the scanner's grid: blurred by the point spread, 1 mm voxels, origin in mm."""
+
+    baseline: Volume
+    origin: Points
+    sources: tuple[Source, ...]
+
+
+def _grid(
+    size: tuple[float, float, float], voxel: float, *, centre: tuple[float, float, float], tilt: float
+) -> tuple[tuple[int, int, int], Points]:
+    shape = tuple(int(np.ceil(length / voxel)) for length in size)
+    affine = rigid([np.deg2rad(tilt), 0, 0], [0, 0, 0]) @ np.diag([voxel, voxel, voxel, 1.0])
+    affine[:3, 3] = np.asarray(centre) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return shape, affine  # type: ignore[return-value]
+
+
+def acquire_t1w(
+    head: Head, anatomy: Anatomy, pose: Points, protocol: Protocol, rng: np.random.Generator
+) -> npt.NDArray[np.int16]:
+    """Return a T1w with receive field and Rician noise, white matter about 220."""
+    shape, affine = protocol.t1w_grid
+    points = apply(np.linalg.inv(pose), grid_points(shape, affine))
+    signal = sample_head(head.t1w, anatomy, points).reshape(shape) * (1 + _smooth_field(shape, 60 / protocol.t1w_voxel, rng, 0.12))
+    return _magnitude(signal, T1W_NOISE, rng)
+
+
+def embody(
+    head: Head, anatomy: Anatomy, regions: npt.NDArray[np.uint8], names: list[str], *, point_spread: float
+) -> Body:
+    """Return a person's blurred baseline and sources.
+
+    `regions` holds 1, 2, ... on the model's grid, in the order of `names`; `point_spread` is the FWHM in mm of what
+    one EPI voxel collects.
+    """
+    from scipy import ndimage
+
+    shape = tuple(int(high - low) + 1 for low, high in BOX)
+    origin = np.array([low for low, _ in BOX])
+    sharp = np.empty(shape, np.float32)
+    label = np.empty(shape, np.uint8)
+    for x in range(shape[0]):  # one sheet at a time keeps the memory small
+        sheet = grid_points((1, *shape[1:]), _one_mm(origin + [x, 0, 0]))
+        index = anatomy.to_model(sheet) - _model_origin()
+        sharp[x] = sample(head.epi, index).reshape(shape[1:])
+        label[x] = ndimage.map_coordinates(regions, index.T, order=0, mode="constant").reshape(shape[1:])
+    sigma = point_spread / 2.3548
+    baseline = ndimage.gaussian_filter(sharp, sigma, truncate=3.0)
+    sources = tuple(
+        _blurred_source(name, sharp, label == number, origin, sigma) for number, name in enumerate(names, start=1)
+    )
+    return Body(baseline, origin, sources)
+
+
+def _one_mm(origin: Points) -> Points:
+    affine = np.eye(4)
+    affine[:3, 3] = origin
+    return affine
+
+
+def _model_origin() -> Points:
+    from reconfmri.simulate.head import ORIGIN
+
+    return ORIGIN
+
+
+def _blurred_source(
+    name: str, sharp: Volume, where: npt.NDArray[np.bool_], origin: Points, sigma: float
+) -> Source:
+    from scipy import ndimage
+
+    margin = int(np.ceil(3 * sigma)) + 4
+    corners = [np.flatnonzero(where.any(axis=tuple({0, 1, 2} - {k})))[[0, -1]] for k in range(3)]
+    box = tuple(slice(max(low - margin, 0), high + margin + 1) for low, high in corners)
+    amplitude = ndimage.gaussian_filter(np.where(where[box], sharp[box], 0), sigma, truncate=3.0)
+    return Source(name, amplitude, origin + [part.start for part in box])
+
+
+def draw_motion(n_volumes: int, tr: float, rng: np.random.Generator) -> Points:
+    """Return head motion as 4x4 matrices (n_volumes, 4, 4), the first the identity: slow wander and rare jerks."""
+    liveliness = rng.lognormal(0, 0.25)
+    scale = np.array([0.0003] * 3 + [0.018] * 3) * liveliness * np.sqrt(tr)
+    steps = rng.standard_normal((n_volumes, 6)) * scale
+    jerks = rng.random(n_volumes) < 0.006 * tr
+    steps[jerks] += rng.standard_normal((int(jerks.sum()), 6)) * scale * 12
+    steps[0] = 0
+    path = np.cumsum(steps, axis=0)
+    return np.stack([rigid(row[:3], row[3:]) for row in path])
+
+
+def acquire_bold(
+    body: Body,
+    pose: Points,
+    motion: Points,
+    changes: dict[str, npt.NDArray[np.float64]],
+    fluid: Volume,
+    protocol: Protocol,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.int16]:
+    """Return a BOLD run (x, y, z, n_volumes).
+
+    `changes` holds percent signal change per source and volume; `fluid` the share of pulsating fluid per voxel.
+    """
+    shape, affine = protocol.epi_grid
+    points = grid_points(shape, affine)
+    still = sample(body.baseline, apply(np.linalg.inv(pose), points) - body.origin)
+    here = _grow(still.reshape(shape) > 15, 2).ravel()
+    visible = points[here]
+    wiggles, series = _physiology(shape, here, fluid.ravel()[here], protocol, rng)
+    coil = 1 + _smooth_field(shape, 70 / protocol.epi_voxel, rng, 0.08)
+    saturation = steady_state(protocol)
+    active = _active_points(body, pose, visible)
+    noise = THERMAL * 1000
+    run = np.empty((*shape, protocol.n_volumes), np.int16, order="F")
+    for volume in range(protocol.n_volumes):
+        back = np.linalg.inv(motion[volume] @ pose)
+        signal = sample(body.baseline, apply(back, visible) - body.origin)
+        signal *= saturation[volume] * (1 + series[volume] @ wiggles)
+        for source in body.sources:
+            rows = active[source.name]
+            share = sample(source.amplitude, apply(back, visible[rows]) - source.origin)
+            signal[rows] += share * np.float32(saturation[volume] * changes[source.name][volume] / 100)
+        whole = np.zeros(here.size, np.float32)
+        whole[here] = signal
+        run[..., volume] = _magnitude(whole.reshape(shape) * coil, noise, rng)
+    return run
+
+
+def steady_state(protocol: Protocol) -> npt.NDArray[np.float64]:
+    """Return each volume's signal over the steady state's, from T1 relaxation between excitations."""
+    decay, turn = np.exp(-protocol.tr / T1_GREY), np.cos(np.deg2rad(FLIP_ANGLE))
+    steady = (1 - decay) / (1 - decay * turn)
+    return 1 + (1 / steady - 1) * (decay * turn) ** np.arange(protocol.n_volumes)
+
+
+def _active_points(body: Body, pose: Points, visible: Points) -> dict[str, npt.NDArray[np.intp]]:
+    """Rows of `visible` that a source may reach, with 3 mm of room for motion."""
+    people = apply(np.linalg.inv(pose), visible)
+    rows = {}
+    for source in body.sources:
+        index = people - source.origin
+        inside = ((index > -3) & (index < np.array(source.amplitude.shape) + 2)).all(axis=1)
+        rows[source.name] = np.flatnonzero(inside)
+    return rows
+
+
+def _physiology(
+    shape: tuple[int, int, int],
+    here: npt.NDArray[np.bool_],
+    fluid: Volume,
+    protocol: Protocol,
+    rng: np.random.Generator,
+) -> tuple[Volume, Volume]:
+    """Return maps (n_components, n_voxels) and time courses (n_volumes, n_components) of slow and of cyclic noise."""
+    n, tr = protocol.n_volumes, protocol.tr
+    times = np.arange(n) * tr
+    width = FIELD_SMOOTHNESS / protocol.epi_voxel
+    maps, courses = [np.ones(int(here.sum()), np.float32)], [_coloured(n, tr, rng)]
+    for _ in PHYSIOLOGICAL[1:]:
+        maps.append(_smooth_field(shape, width, rng, 1.0).ravel()[here])
+        courses.append(_coloured(n, tr, rng))
+    scales = list(PHYSIOLOGICAL)
+    for (rate, share), place in ((CARDIAC, fluid), (RESPIRATORY, maps[1])):
+        phase = 2 * np.pi * np.cumsum(rate * tr * (1 + 0.03 * rng.standard_normal(n)))
+        maps += [place, place]
+        courses += [np.cos(phase), np.sin(phase * (1 + 1e-3))]
+        scales += [share, share / 2]
+    for wave in (times / times[-1] - 0.5, np.cos(np.pi * times / times[-1])):
+        maps.append(_smooth_field(shape, 2 * width, rng, 1.0).ravel()[here] + np.float32(rng.normal()))
+        courses.append(wave)
+        scales.append(DRIFT)
+    return np.stack(maps).astype(np.float32), (np.stack(courses, axis=1) * scales).astype(np.float32)
+
+
+def _coloured(n: int, tr: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Return first-order autoregressive noise of unit variance with a memory of 4 s."""
+    memory = np.exp(-tr / 4.0)
+    series = rng.standard_normal(n)
+    for k in range(1, n):
+        series[k] = memory * series[k - 1] + np.sqrt(1 - memory**2) * series[k]
+    return series
+
+
+def _smooth_field(shape: tuple[int, int, int], width: float, rng: np.random.Generator, sd: float) -> Volume:
+    """Return a smooth random field of the given standard deviation; `width` in voxels."""
+    from scipy import ndimage
+
+    step = max(int(width / 2), 1)
+    nodes = tuple(int(np.ceil(n / step)) + 3 for n in shape)
+    coarse = ndimage.gaussian_filter(rng.standard_normal(nodes), width / step, mode="reflect")
+    coarse = (coarse - coarse.mean()) * (sd / coarse.std())
+    fine = ndimage.affine_transform(coarse, np.full(3, 1 / step), output_shape=shape, order=1, mode="nearest")
+    return fine.astype(np.float32)
+
+
+def _grow(mask: npt.NDArray[np.bool_], by: int) -> npt.NDArray[np.bool_]:
+    from scipy import ndimage
+
+    return np.asarray(ndimage.binary_dilation(mask, iterations=by))
+
+
+def _magnitude(signal: Volume, noise: float, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+    """Return the magnitude of a complex signal with white noise in both channels, as integers."""
+    real, imaginary = rng.standard_normal((2, *signal.shape), dtype=np.float32) * np.float32(noise)
+    real += signal
+    return np.rint(np.sqrt(real * real + imaginary * imaginary)).astype(np.int16)

@@ -1,0 +1,325 @@
+"""A simulated trial as a BIDS dataset: `OUT/bids` with its truth, and `OUT/allocation.tsv` beside it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from reconfmri.bids import bids_path
+from reconfmri.simulate import planted, scanner, signals
+from reconfmri.simulate.anatomy import Anatomy, apply, draw_anatomy, draw_pose, grid_points, sample_head
+from reconfmri.simulate.head import Head, build_head
+from reconfmri.simulate.planted import Person, Timing, Visit
+from reconfmri.simulate.regions import SOURCES, source_regions
+
+TASK = "memory"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What all participants share."""
+
+    root: Path
+    seed: int
+    timing: Timing
+    protocol: scanner.Protocol
+    rest: bool
+    head: Head
+    regions: npt.NDArray[np.uint8]
+
+
+def simulate_trial(
+    out: Path,
+    *,
+    participants: int,
+    seed: int,
+    timing: Literal["short", "full"] = "short",
+    rest: bool = False,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write `out/bids` and `out/allocation.tsv`; return the truth, as written to `out/bids/truth.json`.
+
+    The same for the same seed, whatever the number of processes. `progress(done, all)` is called per participant.
+
+    Raises
+    ------
+    ValueError
+        Fewer than four participants, or an unknown timing.
+    FileExistsError
+        `out/bids` exists and is not empty.
+    """
+    root = Path(out) / "bids"
+    if root.exists() and any(root.iterdir()):
+        raise FileExistsError(f"{root} is not empty; give another folder or remove it")
+    people = planted.draw_people(participants, seed)
+    schedule = planted.timing_of(timing)
+    fine = timing == "full"
+    protocol = scanner.Protocol(
+        schedule.tr, schedule.n_volumes, epi_voxel=2.0 if fine else 4.0, t1w_voxel=1.0 if fine else 2.0
+    )
+    root.mkdir(parents=True, exist_ok=True)
+    _write_dataset_files(root, seed, timing, rest)
+    studio = Studio(root, seed, schedule, protocol, rest, build_head(), source_regions())
+    scans = _for_all(people, studio, processes, progress)
+    _write_tables(Path(out), people, scans)
+    truth = {"seed": seed, "timing": timing, "scans": scans}
+    (root / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    return truth
+
+
+_studio: Studio | None = None
+
+
+def _adopt(studio: Studio) -> None:
+    global _studio  # noqa: PLW0603 - a worker receives the shared maps once, not per participant
+    _studio = studio
+
+
+def _in_worker(person: Person) -> list[dict[str, Any]]:
+    if _studio is None:
+        raise RuntimeError("a worker was started without its studio")
+    return simulate_person(person, _studio)
+
+
+def _for_all(
+    people: list[Person], studio: Studio, processes: int, progress: Progress | None
+) -> list[dict[str, Any]]:
+    if processes <= 1:
+        return _gather((simulate_person(person, studio) for person in people), len(people), progress)
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, mp_context=fork, initializer=_adopt, initargs=(studio,)) as pool:
+        return _gather(pool.map(_in_worker, people), len(people), progress)
+
+
+def _gather(
+    parts: Iterable[list[dict[str, Any]]], total: int, progress: Progress | None
+) -> list[dict[str, Any]]:
+    scans: list[dict[str, Any]] = []
+    for done, part in enumerate(parts, start=1):
+        scans += part
+        if progress:
+            progress(done, total)
+    return scans
+
+
+def simulate_person(person: Person, studio: Studio) -> list[dict[str, Any]]:
+    """Write the images and recordings of a participant; return one entry of truth per visit."""
+    anatomy = draw_anatomy(_stream(studio, person, 0))
+    rng = _stream(studio, person, 1)
+    shape, affine = studio.protocol.t1w_grid
+    t1w = scanner.acquire_t1w(studio.head, anatomy, draw_pose(rng), studio.protocol, rng)
+    name = bids_path("", sub=person.label, ses=person.sessions[0], datatype="anat", suffix="T1w", ext=".nii.gz")
+    _save_image(studio.root, name, t1w, affine)
+    body = scanner.embody(
+        studio.head, anatomy, studio.regions, list(SOURCES), point_spread=studio.protocol.epi_voxel
+    )
+    return [_simulate_visit(person, session, anatomy, body, studio) for session in person.sessions]
+
+
+def _simulate_visit(
+    person: Person, session: str, anatomy: Anatomy, body: scanner.Body, studio: Studio
+) -> dict[str, Any]:
+    rng = _stream(studio, person, 10 + planted.SESSIONS.index(session))
+    timing, protocol = studio.timing, studio.protocol
+    visit = planted.draw_visit(person, session, timing, rng)
+    pose = draw_pose(rng)
+    shape, affine = protocol.epi_grid
+    in_person = apply(np.linalg.inv(pose), grid_points(shape, affine))
+    fluid = sample_head(studio.head.fluid, anatomy, in_person).reshape(shape)
+    motion = scanner.draw_motion(protocol.n_volumes, protocol.tr, rng)
+    changes = _changes(visit, timing, protocol.tr, rng)
+    run = scanner.acquire_bold(body, pose, motion, changes, fluid, protocol, rng)
+    _save_run(studio.root, person, session, TASK, run, affine, protocol)
+    _save_events(studio.root, person, session, timing)
+    _save_skin(studio.root, person, session, signals.skin_conductance(visit, timing, rng))
+    if studio.rest:
+        _simulate_rest(person, session, body, pose, fluid, visit, studio)
+    return {
+        "participant_id": f"sub-{person.label}",
+        "session_id": session,
+        "task": TASK,
+        "run": "n/a",
+        "scales": visit.scales,
+    }
+
+
+def _changes(visit: Visit, timing: Timing, tr: float, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float64]]:
+    """Percent signal change per source and volume: answers to the scripts and fluctuations."""
+    answers = signals.script_answers(timing)
+    slow = signals.fluctuations(visit, timing.n_volumes, tr, rng)
+    return {region: answers @ visit.answers[region] + slow[region] for region in SOURCES}
+
+
+def _simulate_rest(
+    person: Person,
+    session: str,
+    body: scanner.Body,
+    pose: npt.NDArray[np.float64],
+    fluid: npt.NDArray[np.float32],
+    visit: Visit,
+    studio: Studio,
+) -> None:
+    rng = _stream(studio, person, 20 + planted.SESSIONS.index(session))
+    base = studio.protocol
+    protocol = scanner.Protocol(base.tr, studio.timing.n_rest_volumes, base.epi_voxel, base.t1w_voxel)
+    motion = scanner.draw_motion(protocol.n_volumes, protocol.tr, rng)
+    slow = signals.fluctuations(visit, protocol.n_volumes, protocol.tr, rng)
+    run = scanner.acquire_bold(body, pose, motion, slow, fluid, protocol, rng)
+    _save_run(studio.root, person, session, "rest", run, protocol.epi_grid[1], protocol)
+
+
+def _stream(studio: Studio, person: Person, purpose: int) -> np.random.Generator:
+    """A generator of its own for each participant and purpose, so that the order of work does not matter."""
+    return np.random.default_rng([studio.seed, int(person.label), purpose])
+
+
+def _save_image(
+    root: Path, name: str, data: npt.NDArray[np.int16], affine: npt.NDArray[np.float64], tr: float | None = None
+) -> None:
+    import nibabel as nib
+
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 1)
+    if tr is not None:
+        image.header.set_zooms((*image.header.get_zooms()[:3], tr))
+    path = root / name.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+
+
+def _save_run(
+    root: Path,
+    person: Person,
+    session: str,
+    task: str,
+    run: npt.NDArray[np.int16],
+    affine: npt.NDArray[np.float64],
+    protocol: scanner.Protocol,
+) -> None:
+    names = {"sub": person.label, "ses": session, "task": task, "datatype": "func", "suffix": "bold"}
+    _save_image(root, bids_path("", ext=".nii.gz", **names), run, affine, protocol.tr)
+    sidecar = {
+        "TaskName": task,
+        "RepetitionTime": protocol.tr,
+        "EchoTime": 0.03,
+        "FlipAngle": scanner.FLIP_ANGLE,
+        "MagneticFieldStrength": 3,
+        "Manufacturer": "simulated",
+        "PulseSequenceType": "gradient-echo EPI, all slices at the start of the volume",
+    }
+    if task == TASK:
+        sidecar["Instructions"] = "Listen to the script and imagine it as vividly as you can."
+    _write_json(root / bids_path("", ext=".json", **names).lstrip("/"), sidecar)
+
+
+def _save_events(root: Path, person: Person, session: str, timing: Timing) -> None:
+    name = bids_path(
+        "", sub=person.label, ses=session, task=TASK, datatype="func", suffix="events", ext=".tsv"
+    )
+    lines = ["onset\tduration\ttrial_type", *(f"{on:g}\t{length:g}\t{kind}" for kind, on, length in timing.scripts)]
+    (root / name.lstrip("/")).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _save_skin(root: Path, person: Person, session: str, recording: npt.NDArray[np.float64]) -> None:
+    import gzip
+
+    names = {"sub": person.label, "ses": session, "task": TASK, "datatype": "func", "suffix": "physio"}
+    text = "\n".join(f"{value:.5f}" for value in recording) + "\n"
+    path = root / bids_path("", ext=".tsv.gz", **names).lstrip("/")
+    path.write_bytes(gzip.compress(text.encode(), compresslevel=6, mtime=0))
+    sidecar = {
+        "SamplingFrequency": signals.SKIN_FREQUENCY,
+        "StartTime": 0.0,
+        "Columns": ["skin_conductance"],
+        "skin_conductance": {"Description": "Electrodermal activity of two fingers, simulated", "Units": "µS"},
+    }
+    _write_json(root / bids_path("", ext=".json", **names).lstrip("/"), sidecar)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_dataset_files(root: Path, seed: int, timing: str, rest: bool) -> None:
+    """Write what describes the whole dataset: description, README, .bidsignore, the meaning of the events."""
+    description = {
+        "Name": "Simulated trial of ketamine after memory retrieval",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "raw",
+        "License": "CC0",
+        "Authors": ["reconfmri simulate"],
+        "HowToAcknowledge": "No acknowledgement needed: no person was measured.",
+    }
+    _write_json(root / "dataset_description.json", description)
+    (root / "README").write_text(README.format(seed=seed, timing=timing), encoding="utf-8")
+    (root / ".bidsignore").write_text("truth.json\n", encoding="utf-8")
+    levels = {
+        "trauma": "the person's own traumatic memory",
+        "sad": "a sad memory that is not the trauma",
+        "relax": "a calm, neutral memory",
+    }
+    events = {
+        "onset": {"Description": "Start of the script", "Units": "s"},
+        "duration": {"Description": "Length of the script", "Units": "s"},
+        "trial_type": {"Description": "Which kind of script was played", "Levels": levels},
+    }
+    _write_json(root / f"task-{TASK}_events.json", events)
+
+
+README = """A simulated trial: two arms, four visits, script-driven imagery in the scanner, skin conductance, scales.
+
+No person was measured. Made by `reconfmri simulate` with seed {seed} and {timing} timing. What was planted stands in
+truth.json; which arm each participant belongs to stands outside this folder, in allocation.tsv.
+"""
+
+
+def _write_tables(out: Path, people: list[Person], scans: list[dict[str, Any]]) -> None:
+    import pandas as pd
+
+    from reconfmri.tables import write_table
+
+    root = out / "bids"
+    rows = [{"participant_id": f"sub-{p.label}", "age": p.age, "sex": p.sex} for p in people]
+    described = {
+        "participant_id": "Participant",
+        "age": "Age at the first visit, years",
+        "sex": "Sex: female, male",
+    }
+    write_table(root / "participants.tsv", pd.DataFrame(rows), described)
+    arms = [{"participant_id": f"sub-{p.label}", "arm": p.arm, "stratum": p.sex} for p in people]
+    described = {
+        "participant_id": "Participant, as in participants.tsv",
+        "arm": "Treatment the participant was randomised to",
+        "stratum": "Stratum of the randomisation: sex",
+    }
+    write_table(out / "allocation.tsv", pd.DataFrame(arms), described)
+    (root / "phenotype").mkdir(exist_ok=True)
+    for scale, tool in TOOLS.items():
+        totals = [
+            {
+                "participant_id": scan["participant_id"],
+                "session_id": f"ses-{scan['session_id']}",
+                "total": int(np.clip(np.rint(scan["scales"][scale]), 0, 80)),
+            }
+            for scan in scans
+        ]
+        described = {"participant_id": "Participant", "session_id": "Visit", "total": f"{tool}: total score, 0 to 80"}
+        write_table(root / "phenotype" / f"{scale}.tsv", pd.DataFrame(totals), described)
+
+
+TOOLS = {
+    "pcl5": "PTSD Checklist for DSM-5",
+    "caps5": "Clinician-Administered PTSD Scale for DSM-5",
+}
