@@ -19,7 +19,9 @@ def work(snakemake, decisions):
         task=task,
         settings=settings,
     )
-    rows = fit_regions(signals, design, contrasts=settings.contrasts, task=task, noise=settings.noise)
+    rows, faults = fit_regions(signals, design, contrasts=settings.contrasts, task=task, noise=settings.noise)
+    for fault in faults:
+        decisions.add(snakemake.rule, fault)
     write_table(out.design, design)
     write_rows(out.measures, rows, decisions.unit)
 

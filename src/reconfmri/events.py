@@ -1,0 +1,199 @@
+"""The events of a run: read, checked, named after the study's conditions; and the responses they predict.
+
+Responses are sampled at n x TR, the moment volume n begins: there is no slice timing at this level.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from reconfmri.config import Task
+from reconfmri.exclusions import DataFault
+from reconfmri.tables import read_table
+
+Array = npt.NDArray[np.float64]
+COLUMNS = ("onset", "duration", "trial_type")
+
+# Two gammas: shape and scale (s) of the peak and of the undershoot, and their ratio; as in nilearn and SPM.
+RESPONSES = {
+    "glover": ((6 / 0.9, 0.9), (12 / 0.9, 0.9), 0.48),  # Glover, NeuroImage 1999;9:416
+    "spm": ((6.0, 1.0), (16.0, 1.0), 0.167),  # Friston et al., NeuroImage 1998;7:30
+}
+DERIVATIVE_STEP = 0.1  # s
+LATE = 0.05  # s that an event may begin after the last volume, for rounding in the stimulus program
+
+
+def read_events(path: str | Path) -> pd.DataFrame:
+    """Return onset, duration (s) and trial_type of a BIDS events file, in the order of the file.
+
+    Raises
+    ------
+    DataFault
+        The file is not a table with these columns, or holds no event.
+    """
+    try:
+        table = read_table(path, required=COLUMNS, numeric=COLUMNS[:2])
+    except ValueError as error:
+        text = str(error).removeprefix(f"{path}: ")
+        raise DataFault("E-DATA-B14", text, mend="repair the events file", file=Path(path).name) from None
+    if table.empty:
+        raise DataFault("E-DATA-B14", "it holds no event", mend="find the file", file=Path(path).name)
+    return table[list(COLUMNS)]
+
+
+def name_events(events: pd.DataFrame, task: Task, *, duration: float) -> pd.DataFrame:
+    """Return onset, duration (s), condition and name of the events of a run of `duration` s, by onset.
+
+    `name` is the regressor: `<condition>_<n>` with one regressor per event, else the condition.
+
+    Raises
+    ------
+    DataFault
+        A trial type is unknown, or an event cannot be as written: missing or negative times, beyond the end
+        of the run, milliseconds, the same event twice.
+    """
+    _check_types(events, task)
+    kept = events[events["trial_type"].isin(list(task.conditions))].sort_values("onset", kind="stable")
+    _check_times(kept, duration)
+    named = kept.assign(condition=kept["trial_type"].map(task.conditions)).reset_index(drop=True)
+    numbers = named.groupby("condition").cumcount() + 1
+    each = named["condition"] + "_" + numbers.astype(str)
+    named["name"] = each if task.events == "each" else named["condition"]
+    return named[["onset", "duration", "condition", "name"]]
+
+
+def events_of(named: pd.DataFrame, wanted: str) -> pd.DataFrame:
+    """Return the events that a condition or one event (`trauma`, `trauma_first`, `trauma_2`) stands for."""
+    single = f"{wanted.removesuffix('_first')}_1" if wanted.endswith("_first") else wanted
+    return named[(named["condition"] == wanted) | (named["name"] == single)]
+
+
+def script_regressors(
+    events: pd.DataFrame, *, tr: float, n_volumes: int, task: Task, hrf: str = "glover"
+) -> pd.DataFrame:
+    """Return the predicted responses, (n_volumes, n_regressors), one column per name of `name_events`.
+
+    A column is scaled so that one whole event peaks at 1; with one regressor per condition, so that one
+    isolated event of the condition's median duration does. With a derivative (`glover + derivative`) each
+    column is followed by `<name>_derivative`, orthogonal to it.
+
+    Raises
+    ------
+    DataFault
+        As `name_events`.
+    """
+    named = name_events(events, task, duration=tr * n_volumes)
+    times = tr * np.arange(n_volumes)
+    shape, _, derivative = hrf.partition(" + ")
+    columns: dict[str, Array] = {}
+    for name, group in named.groupby("name", sort=False):
+        lengths = group["duration"].to_numpy(dtype=float)
+        scale = _peak(shape, float(np.median(lengths)))
+        answers = [
+            event_response(times - onset, length, shape)
+            for onset, length in zip(group["onset"], lengths, strict=True)
+        ]
+        columns[str(name)] = np.sum(answers, axis=0) / scale
+        if derivative:
+            before = [
+                event_response(times - onset - DERIVATIVE_STEP, length, shape)
+                for onset, length in zip(group["onset"], lengths, strict=True)
+            ]
+            slope = (np.sum(answers, axis=0) - np.sum(before, axis=0)) / DERIVATIVE_STEP / scale
+            columns[f"{name}_derivative"] = _orthogonal(slope, columns[str(name)])
+    return pd.DataFrame(columns, index=pd.RangeIndex(n_volumes))
+
+
+def event_response(times: Array, duration: float, hrf: str) -> Array:
+    """Return the response at `times` (s after onset) to a boxcar of `duration` s; to an impulse when it is 0.
+
+    In closed form: a boxcar's response is the difference of two integrals of the haemodynamic response, which
+    are incomplete gamma functions. The integral of the whole response is 1, so a long plateau tends to 1.
+    """
+    (peak, undershoot, ratio) = RESPONSES[hrf]
+    if duration == 0:
+        density = _gamma_density(times, *peak) - ratio * _gamma_density(times, *undershoot)
+        return np.asarray(density / (1 - ratio))
+
+    def integral(at: Array) -> Array:
+        return _gamma_integral(at, *peak) - ratio * _gamma_integral(at, *undershoot)
+
+    return np.asarray((integral(times) - integral(times - duration)) / (1 - ratio))
+
+
+def _peak(hrf: str, duration: float) -> float:
+    """Return the largest response to one event of `duration` s."""
+    around = np.arange(0.0, duration + 20.0, 0.05)
+    return float(event_response(around, duration, hrf).max())
+
+
+def _gamma_integral(times: Array, shape: float, scale: float) -> Array:
+    from scipy.special import gammainc
+
+    return np.asarray(gammainc(shape, np.maximum(times, 0.0) / scale))
+
+
+def _gamma_density(times: Array, shape: float, scale: float) -> Array:
+    after = np.maximum(times, 0.0) / scale
+    density: Array = after ** (shape - 1) * np.exp(-after) / (math.gamma(shape) * scale)
+    return density
+
+
+def _orthogonal(column: Array, to: Array) -> Array:
+    return np.asarray(column - to * (column @ to) / (to @ to))
+
+
+def _check_types(events: pd.DataFrame, task: Task) -> None:
+    known = {*task.conditions, *task.ignore}
+    unknown = sorted({str(kind) for kind in events["trial_type"]} - known)
+    if unknown:
+        raise DataFault(
+            "E-DATA-B13",
+            f"trial types {unknown} are not in the study file, which has {sorted(known)}",
+            mend="name them under tasks: conditions or ignore",
+        )
+    if not events["trial_type"].isin(list(task.conditions)).any():
+        raise DataFault(
+            "E-DATA-B13",
+            f"no event of the trial types {sorted(task.conditions)} in this run",
+            mend="check that the events file belongs to this run",
+        )
+
+
+def _check_times(events: pd.DataFrame, run: float) -> None:
+    mend = "repair the events file: seconds from the start of the first volume"
+    onset, length = events["onset"].to_numpy(dtype=float), events["duration"].to_numpy(dtype=float)
+    if not (np.isfinite(onset).all() and np.isfinite(length).all()):
+        raise DataFault("E-DATA-B13", "an onset or a duration is missing or infinite", mend=mend)
+    if (length < 0).any():
+        raise DataFault("E-DATA-B13", f"a duration is negative ({length.min():g} s)", mend=mend)
+    if (onset < 0).any():
+        raise DataFault("E-DATA-B13", f"an onset is negative ({onset.min():g} s)", mend=mend)
+    _check_end(onset, length, run, mend)
+    twice = events[events.duplicated(["onset", "trial_type"])]
+    if len(twice):
+        first = twice.iloc[0]
+        raise DataFault(
+            "E-DATA-B13", f"{first['trial_type']!r} at {first['onset']:g} s is there twice", mend=mend
+        )
+
+
+def _check_end(onset: Array, length: Array, run: float, mend: str) -> None:
+    late = onset > run + LATE
+    if late.any():
+        in_ms = float(np.median(onset)) > 10 * run
+        reason = (
+            f"{late.sum()} of {len(onset)} onsets lie beyond the end of the run, {run:g} s: {onset.max():g} s"
+        )
+        if in_ms:
+            reason += "; this looks like milliseconds"
+        raise DataFault("E-DATA-B13", reason, mend=mend)
+    # Milliseconds in the durations alone: onsets fit the run, lengths are far beyond it.
+    if len(length) and float(np.median(length)) > run:
+        reason = f"the median duration, {np.median(length):g} s, is longer than the run ({run:g} s)"
+        raise DataFault("E-DATA-B13", reason + "; this looks like milliseconds", mend=mend)

@@ -1,0 +1,409 @@
+"""First level: the design of a run, its fit per region and per voxel, contrasts with standard errors.
+
+Estimates are in percent signal change: a regressor peaks at 1 for one event, and a contrast of coefficients
+is divided by the intercept, which is the mean of the series without the task (confounds and drifts have zero
+mean; volumes with a column of their own do not count).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from reconfmri.config import FirstLevel, Task
+from reconfmri.events import read_events, script_regressors
+from reconfmri.exclusions import DataFault
+
+__all__ = [
+    "Fit",
+    "Maps",
+    "build_design",
+    "check_contrasts",
+    "contrast_weights",
+    "fit_regions",
+    "fit_series",
+    "maps",
+]
+__all__ += ["read_events", "script_regressors"]
+
+Array = npt.NDArray[np.float64]
+UNIT = "percent signal change"
+INTERCEPT = "constant"
+DRIFT = "drift_"
+MIN_DF = 10
+OVERLAP = 0.999  # correlation from which two event regressors count as one
+KEPT_EFFICIENCY = 0.5  # share of a contrast's precision that the drifts must leave
+MAX_CONDITION = 1e6  # of columns scaled to unit length
+MIN_PEAK = 0.05  # share of a response that the run must have seen
+AUTOCORRELATIONS = np.linspace(-0.4, 0.96, 35)
+CONSTANT = 1e-6  # standard deviation relative to the mean below which a series is flat: float32 rounding
+
+
+def build_design(
+    events: pd.DataFrame,
+    confounds: pd.DataFrame,
+    *,
+    tr: float,
+    n_volumes: int,
+    task: Task,
+    settings: FirstLevel,
+) -> pd.DataFrame:
+    """Return the design of one run, (n_volumes, n_regressors): task, confounds, cosine drifts, intercept.
+
+    Confounds have zero mean and unit SD, except the 0/1 columns of single volumes; drifts are the discrete
+    cosines below `high_pass` (Hz). The intercept is so the mean of the series without the task.
+
+    Raises
+    ------
+    DataFault
+        The events are faulty, the confounds have another length than the run, or the design cannot be
+        fitted: too few volumes, linearly dependent columns, two conditions at the same time.
+    """
+    from reconfmri.confounds import select
+
+    if len(confounds) != n_volumes:
+        raise DataFault(
+            "E-DATA-B11",
+            f"the confounds have {len(confounds)} rows, the run {n_volumes} volumes",
+            mend="make the confounds of this run again",
+        )
+    scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf)
+    chosen = _standardised(select(confounds, settings.confounds))
+    drifts = _drifts(n_volumes, tr, settings.high_pass)
+    design = pd.concat([scripts, chosen, drifts], axis=1).assign(**{INTERCEPT: 1.0})
+    _check_design(design, list(scripts.columns))
+    return design
+
+
+def contrast_weights(weights: Mapping[str, float], names: Sequence[str], task: Task) -> Array:
+    """Return a contrast of conditions or single events as weights of the design's columns `names`.
+
+    With one regressor per event, a condition is the mean over its events.
+
+    Raises
+    ------
+    DataFault
+        The run lacks a condition or an event that the contrast names.
+    """
+    vector = np.zeros(len(names))
+    for name, weight in weights.items():
+        columns = _columns_of(name, names, task)
+        if not columns:
+            raise DataFault(
+                "E-STAT-E2",
+                f"the contrast needs {name!r}, which this run lacks; it has {_event_columns(names, task)}",
+                mend="check the events file, or the contrasts of the study file",
+            )
+        vector[columns] += weight / len(columns)
+    return vector
+
+
+def check_contrasts(
+    design: pd.DataFrame, contrasts: Mapping[str, Mapping[str, float]], task: Task
+) -> list[DataFault]:
+    """Return one remark per contrast of which the drifts of the high-pass filter eat more than half.
+
+    Measured as the variance of the contrast under white noise without the drifts over that with them.
+
+    Raises
+    ------
+    DataFault
+        A contrast is not estimable in this design.
+    """
+    names = list(design.columns)
+    matrix = design.to_numpy()
+    kept = [i for i, name in enumerate(names) if not name.startswith(DRIFT)]
+    remarks = []
+    for contrast, weights in contrasts.items():
+        vector = contrast_weights(weights, names, task)
+        _check_estimable(matrix, vector, contrast)
+        share = _variance(matrix[:, kept], vector[kept]) / _variance(matrix, vector)
+        if share < KEPT_EFFICIENCY:
+            reason = (
+                f"the high-pass filter leaves {100 * share:.0f} % of the precision of contrast {contrast!r}"
+            )
+            remarks.append(DataFault("W-STAT-E2", reason, mend="lower first_level.high_pass"))
+    return remarks
+
+
+def fit_regions(
+    signals: pd.DataFrame,
+    design: pd.DataFrame,
+    *,
+    contrasts: Mapping[str, Mapping[str, float]],
+    task: Task,
+    noise: str = "ar1",
+    coverage: Mapping[str, float] | None = None,
+) -> tuple[pd.DataFrame, list[DataFault]]:
+    """Return one row per region and contrast (domain outcome value se unit coverage df), and the faults.
+
+    Value and standard error are in percent signal change. A region without a usable signal has missing
+    values; a column that is all missing was accounted for where the signals were extracted.
+
+    Raises
+    ------
+    DataFault
+        A contrast is not estimable in this run, or the signals have another length than the design.
+    """
+    if len(signals) != len(design):
+        reason = f"the signals have {len(signals)} volumes, the design {len(design)}"
+        raise DataFault("E-DATA-B11", reason, mend="make both again from one run")
+    faults = check_contrasts(design, contrasts, task)
+    names, matrix = list(design.columns), design.to_numpy(dtype=float)
+    vectors = {name: contrast_weights(weights, names, task) for name, weights in contrasts.items()}
+    rows = []
+    for region in map(str, signals.columns):
+        series = signals[region].to_numpy(dtype=float)
+        fit, fault = _fit_region(series, matrix, names.index(INTERCEPT), noise=noise, region=region)
+        faults += [fault] if fault else []
+        covered = math.nan if coverage is None else coverage.get(region, math.nan)
+        for name, vector in vectors.items():
+            value, se, df = _percent(fit, vector, names.index(INTERCEPT))
+            rows.append(("activation", f"{region}.{name}", value, se, UNIT, covered, df))
+    columns = ["domain", "outcome", "value", "se", "unit", "coverage", "df"]
+    return pd.DataFrame(rows, columns=columns), faults
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Coefficients (p,), their covariance (p, p), residual df, autocorrelation of the noise."""
+
+    beta: Array
+    covariance: Array
+    df: float
+    rho: float
+
+
+def fit_series(series: Array, design: Array, *, noise: str = "ar1") -> Fit:
+    """Return the fit of a series (n_volumes,) by generalised least squares with AR(1) noise, or by OLS.
+
+    The autocorrelation maximises the restricted likelihood (REML; Harville, JASA 1977;72:320), which knows
+    how many columns were fitted: the autocorrelation of OLS residuals is too low with many confounds, and
+    standard errors with it. Whitening keeps the first volume (Prais-Winsten).
+    """
+    rho = 0.0 if noise == "ols" else restricted_autocorrelation(series, design)
+    q, r = np.linalg.qr(_whiten(design, rho))
+    white = _whiten(series, rho)
+    beta = np.linalg.solve(r, q.T @ white)
+    df = design.shape[0] - design.shape[1]
+    residuals = white - q @ (q.T @ white)
+    inverse = np.linalg.inv(r)
+    return Fit(beta, inverse @ inverse.T * float(residuals @ residuals) / df, float(df), rho)
+
+
+def restricted_autocorrelation(series: Array, design: Array) -> float:
+    """Return the autocorrelation of AR(1) noise, -0.4 to 0.96, with the largest restricted likelihood."""
+    heights = np.array([_restricted_likelihood(series, design, rho) for rho in AUTOCORRELATIONS])
+    best = int(np.clip(heights.argmax(), 1, len(heights) - 2))
+    low, top, high = heights[best - 1 : best + 2]
+    step = AUTOCORRELATIONS[1] - AUTOCORRELATIONS[0]
+    shift = 0.5 * (low - high) / (low - 2 * top + high)
+    return float(AUTOCORRELATIONS[best] + step * np.clip(shift, -1, 1))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Images (NIfTI, float32) of one contrast: effect (percent signal change), its variance, and z."""
+
+    effect: Any
+    variance: Any
+    z: Any
+
+
+def maps(
+    bold: Path,
+    mask: Path,
+    design: pd.DataFrame,
+    *,
+    contrasts: Mapping[str, Mapping[str, float]],
+    task: Task,
+    smoothing: float,
+    noise: str = "ar1",
+) -> dict[str, Maps]:
+    """Return effect, variance and z of each contrast in every voxel of the mask, fitted by nilearn.
+
+    Voxels outside the mask, or flat in time, are NaN. `smoothing` is the FWHM in mm.
+
+    Raises
+    ------
+    DataFault
+        A contrast is not estimable in this run.
+    """
+    from nilearn.glm.first_level import FirstLevelModel
+
+    check_contrasts(design, contrasts, task)
+    names = list(design.columns)
+    model = FirstLevelModel(
+        mask_img=str(mask),
+        smoothing_fwhm=smoothing or None,
+        noise_model=noise,
+        signal_scaling=False,
+        standardize=False,
+    ).fit(str(bold), design_matrices=design)
+    baseline = model.compute_contrast(
+        np.array([name == INTERCEPT for name in names], float), output_type="effect_size"
+    )
+    found = {}
+    for name, weights in contrasts.items():
+        images = model.compute_contrast(contrast_weights(weights, names, task), output_type="all")
+        found[name] = _percent_maps(images, baseline)
+    return found
+
+
+def _percent_maps(images: Mapping[str, Any], baseline: Any) -> Maps:
+    import nibabel
+
+    level = np.asarray(baseline.dataobj, dtype=float)
+    variance = np.asarray(images["effect_variance"].dataobj, dtype=float)
+    usable = (level > 0) & (variance > 0)
+
+    def percent(key: str, power: int) -> Any:
+        values = np.full(level.shape, np.nan, dtype=np.float32)
+        raw = np.asarray(images[key].dataobj, dtype=float)[usable]
+        values[usable] = raw * (100.0 / level[usable]) ** power
+        return nibabel.Nifti1Image(values, baseline.affine)
+
+    return Maps(percent("effect_size", 1), percent("effect_variance", 2), percent("z_score", 0))
+
+
+def _fit_region(
+    series: Array, design: Array, intercept: int, *, noise: str, region: str
+) -> tuple[Fit | None, DataFault | None]:
+    """Return the fit of a region, or why there is none; an all-missing series has neither."""
+    if np.isnan(series).all():
+        return None, None
+    mend = "look at the region's mask on this run"
+    if not np.isfinite(series).all():
+        reason = f"the signal of {region} is missing in {int((~np.isfinite(series)).sum())} volumes"
+        return None, DataFault("E-DATA-B3", reason, mend=mend, region=region)
+    if series.std() <= CONSTANT * abs(series.mean()):
+        return None, DataFault("E-DATA-B9", f"the signal of {region} is constant", mend=mend, region=region)
+    fit = fit_series(series, design, noise=noise)
+    if fit.beta[intercept] <= 0:
+        reason = f"the baseline of {region} is {fit.beta[intercept]:.3g}, so that no percentage can be formed"
+        mend = "give signals as they were measured, not centred"
+        return None, DataFault("E-DATA-B4", reason, mend=mend, region=region)
+    return fit, None
+
+
+def _percent(fit: Fit | None, vector: Array, intercept: int) -> tuple[float, float, float]:
+    """Return value, standard error (percent signal change) and degrees of freedom of a contrast."""
+    if fit is None:
+        return math.nan, math.nan, math.nan
+    scale = 100.0 / fit.beta[intercept]
+    return (
+        float(scale * vector @ fit.beta),
+        float(scale * math.sqrt(vector @ fit.covariance @ vector)),
+        fit.df,
+    )
+
+
+def _restricted_likelihood(series: Array, design: Array, rho: float) -> float:
+    q, r = np.linalg.qr(_whiten(design, rho))
+    white = _whiten(series, rho)
+    projected = q.T @ white
+    rest = float(white @ white - projected @ projected)
+    df = design.shape[0] - design.shape[1]
+    determinant = float(np.log(np.abs(np.diag(r))).sum())
+    return float(-0.5 * df * math.log(rest) - determinant + 0.5 * math.log(1 - rho**2))
+
+
+def _whiten(series: Array, rho: float) -> Array:
+    """Return series or columns (n_volumes, ...) whose AR(1) noise has become white."""
+    white = series - rho * np.roll(series, 1, axis=0)
+    white[0] = math.sqrt(1 - rho**2) * series[0]
+    return np.asarray(white)
+
+
+def _standardised(confounds: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns with zero mean and unit SD; 0/1 columns as they are, constant ones dropped."""
+    table = confounds.reset_index(drop=True).astype(float)
+    table = table.loc[:, table.std(ddof=0) > 0]
+    marks = table.isin([0.0, 1.0]).all()
+    return table.where(marks, (table - table.mean()) / table.std(ddof=0), axis=1)
+
+
+def _drifts(n_volumes: int, tr: float, high_pass: float) -> pd.DataFrame:
+    """Return the discrete cosines (n_volumes, k) of at most `high_pass` Hz, of unit variance."""
+    order = min(n_volumes - 1, math.floor(2 * n_volumes * tr * high_pass))
+    phase = (np.arange(n_volumes) + 0.5) * math.pi / n_volumes
+    return pd.DataFrame({f"{DRIFT}{k}": math.sqrt(2) * np.cos(k * phase) for k in range(1, order + 1)})
+
+
+def _check_design(design: pd.DataFrame, scripts: list[str]) -> None:
+    n_volumes, n_columns = design.shape
+    df = n_volumes - n_columns
+    if df < MIN_DF:
+        reason = f"{n_columns} regressors for {n_volumes} volumes leave {df} degrees of freedom"
+        mend = f"at least {MIN_DF} are needed: fewer confounds, or a lower high_pass"
+        raise DataFault("E-STAT-E3", reason, mend=mend)
+    if not np.isfinite(design.to_numpy()).all():
+        bad = [str(name) for name in design if not np.isfinite(design[name]).all()]
+        raise DataFault("E-DATA-B11", f"missing values in {bad}", mend="make the confounds of this run again")
+    _check_events(design[scripts])
+    scaled = design.to_numpy() / np.linalg.norm(design.to_numpy(), axis=0)
+    if np.linalg.cond(scaled) > MAX_CONDITION:
+        reason = f"linearly dependent regressors: {_dependent(scaled, list(design.columns))}"
+        raise DataFault("E-STAT-E1", reason, mend="drop one of them from first_level.confounds")
+
+
+def _check_events(scripts: pd.DataFrame) -> None:
+    empty = [str(name) for name in scripts if np.abs(scripts[name]).max() < MIN_PEAK]
+    if empty:
+        reason = f"the run ends before the responses to {empty}"
+        raise DataFault(
+            "E-DATA-B13", reason, mend="name a contrast without them, or find the rest of the run"
+        )
+    matrix = scripts.to_numpy() / np.linalg.norm(scripts.to_numpy(), axis=0)
+    alike = np.triu(np.abs(matrix.T @ matrix), 1) > OVERLAP
+    if alike.any():
+        one, other = (str(scripts.columns[i]) for i in np.argwhere(alike)[0])
+        raise DataFault(
+            "E-STAT-E4", f"{one!r} and {other!r} happen at the same time", mend="check the events file"
+        )
+
+
+def _check_estimable(design: Array, vector: Array, contrast: str) -> None:
+    """A contrast must lie in the row space of the design (Searle, Linear Models, 1971)."""
+    if not np.any(vector):
+        raise DataFault(
+            "E-STAT-E2", f"contrast {contrast!r} is empty", mend="give it weights that do not cancel"
+        )
+    q = np.linalg.svd(design, full_matrices=False)
+    rows = q.Vh[q.S / q.S[0] > 1 / MAX_CONDITION]
+    if np.linalg.norm(vector - rows.T @ (rows @ vector)) > 1e-6 * np.linalg.norm(vector):
+        reason = f"contrast {contrast!r} is not estimable in this design"
+        raise DataFault("E-STAT-E2", reason, mend="check events and confounds of this run")
+
+
+def _dependent(scaled: Array, names: list[str]) -> list[str]:
+    """Return the columns that take part in the nearest linear dependence."""
+    weights = np.abs(np.linalg.svd(scaled)[2][-1])
+    return [name for name, weight in zip(names, weights, strict=True) if weight > 0.1 * weights.max()]
+
+
+def _variance(design: Array, vector: Array) -> float:
+    return float(vector @ np.linalg.pinv(design.T @ design) @ vector)
+
+
+def _columns_of(name: str, names: Sequence[str], task: Task) -> list[int]:
+    """Return the columns whose mean a condition or a single event is; none when the run lacks it."""
+    if task.events == "condition":
+        return [i for i, column in enumerate(names) if column == name]
+    if name in task.conditions.values():
+        return [i for i, column in enumerate(names) if re.fullmatch(rf"{name}_\d+", column)]
+    single = f"{name.removesuffix('_first')}_1" if name.endswith("_first") else name
+    return [i for i, column in enumerate(names) if column == single]
+
+
+def _event_columns(names: Sequence[str], task: Task) -> list[str]:
+    stems = "|".join(dict.fromkeys(task.conditions.values()))
+    return [name for name in names if re.fullmatch(rf"({stems})(_\d+)?", name)]
