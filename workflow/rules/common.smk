@@ -21,9 +21,15 @@ try:
     study = load_study("config/config.yaml")
     scans = read_run_table("config/runs.tsv")
 except (ValueError, FileNotFoundError) as error:
-    raise WorkflowError(f"{error}\nA study folder is made by `reconfmri init`, its run table by `reconfmri index`.")
+    raise WorkflowError(
+        f"{error}\nA study folder is made by `reconfmri init`, its run table by `reconfmri index`."
+    )
 
-for column, key in (("participant_id", "only_participants"), ("session_id", "only_sessions"), ("task", "only_tasks")):
+for column, key in (
+    ("participant_id", "only_participants"),
+    ("session_id", "only_sessions"),
+    ("task", "only_tasks"),
+):
     if key in config:
         scans = scans[scans[column].str.removeprefix("sub-").isin(str(config[key]).split(","))]
 
@@ -115,4 +121,8 @@ def map_files():
     """The maps that the study file asks for, of every run."""
     if not (study.first_level and study.first_level.maps):
         return []
-    return [path for pattern in rules.estimate_maps.output.maps for path in of_runs(pattern, study.first_level.task, "events")]
+    return [
+        path
+        for pattern in rules.estimate_maps.output.maps
+        for path in of_runs(pattern, study.first_level.task, "events")
+    ]

@@ -11,7 +11,11 @@ rule build_report:
         region_table=rules.carry_atlas.output.table,
         outlines=of_runs(rules.assess_quality.output.outlines),
         edges=of_runs(rules.assess_quality.output.edges),
-        designs=of_runs(rules.fit_first_level.output.design, study.first_level.task, "events") if study.first_level else [],
+        designs=(
+            of_runs(rules.fit_first_level.output.design, study.first_level.task, "events")
+            if study.first_level
+            else []
+        ),
         maps=map_files(),
         allocation=study.group.allocation if study.group else [],
         estimates=rules.collect_estimates.output.estimates if study.group else [],
