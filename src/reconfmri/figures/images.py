@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri.figures.labels import PROPER
-from reconfmri.figures.style import BRIGHT, INK, MUTED, new_figure, tidy
+from reconfmri.figures.style import BRIGHT, INK, MUTED, drawn, new_figure, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 
+@drawn
 def regions_on_anatomy(masks: SpatialImage, groups: dict[str, list[int]], brain: SpatialImage) -> Figure:
     """Return the outlines of the regions on coronal and axial slices of the template brain.
 
@@ -99,6 +100,7 @@ def _cut(
     return plane, (edges[0], edges[1], edges[2], edges[3])
 
 
+@drawn
 def design_matrix(design: pd.DataFrame, tr: float, *, task_columns: list[str]) -> Figure:
     """Return a run's design: its task regressors over time (s), and all columns as grey levels.
 
@@ -142,3 +144,25 @@ def _stem(name: str) -> str:
     """`trauma_2` as `trauma`: the events of one condition share a colour."""
     head, _, tail = name.rpartition("_")
     return head if head and tail.isdigit() else name
+
+
+@drawn
+def z_map(z: SpatialImage, brain: SpatialImage, *, threshold: float = 3.1) -> Figure:
+    """Return eight axial slices of the template brain with a map's voxels beyond the threshold."""
+    figure = new_figure(9.6, 2.9)
+    figure.set_facecolor("black")
+    panels = figure.subplots(2, 4, squeeze=False).ravel()
+    data, anatomy = np.nan_to_num(np.asarray(z.dataobj, float)), np.asarray(brain.dataobj, float)
+    brightest = float(np.quantile(anatomy[anatomy > 0], 0.995))
+    view = (0, 1, 2)
+    top = max(threshold + 1, float(np.quantile(np.abs(data), 0.999)))
+    for axes, place in zip(panels, (-24, -16, -8, 0, 12, 26, 40, 56), strict=True):
+        plane, extent = _cut(anatomy, brain.affine, view, place)
+        axes.imshow(plane.T, cmap="gray", origin="lower", extent=extent, vmin=0, vmax=brightest)
+        values, extent = _cut(data, z.affine, view, place)
+        for sign, colours in ((1, "autumn"), (-1, "winter")):
+            shown = np.ma.masked_less((sign * values).T, threshold)
+            axes.imshow(shown, cmap=colours, origin="lower", extent=extent, vmin=threshold, vmax=top)
+        axes.set_axis_off()
+        axes.text(0.02, 0.01, f"z = {place:.0f} mm", transform=axes.transAxes, color="#c9d1da", fontsize=8)
+    return figure

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +29,25 @@ SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "reconfmri",
     "axes.unicode_minus": True,
+    "text.parse_math": False,
 }
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+
+
+P = ParamSpec("P")
+
+
+def drawn(function: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Return a drawing function that runs with the house settings; labels are never read as formulas."""
+
+    @wraps(function)
+    def with_settings(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        from matplotlib import rc_context
+
+        with rc_context(SETTINGS):
+            return function(*args, **kwargs)
+
+    return with_settings
 
 
 def new_figure(width: float, height: float) -> Figure:

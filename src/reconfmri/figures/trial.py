@@ -17,12 +17,12 @@ from reconfmri.figures.labels import (
 from reconfmri.figures.style import (
     ACTIVE,
     CONTROL,
-    GRID,
     INK,
     METHOD_MARKS,
     MUTED,
     OUT,
     TRUTH,
+    drawn,
     new_figure,
     tidy,
 )
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 OTHER_MARK = {"marker": "^", "color": MUTED, "markerfacecolor": "white"}
 
 
+@drawn
 def timeline(study: Study, randomised: dict[str, int]) -> Figure:
     """Return the course of the trial: one lane per arm, one station per session, what is measured below."""
     arms = list(randomised) or ["all participants"]
@@ -83,6 +84,7 @@ def arm_colour(study: Study, arm: str) -> str:
     return {study.group.arms.active: ACTIVE, study.group.arms.control: CONTROL}.get(arm, INK)
 
 
+@drawn
 def quality_dots(quality: pd.DataFrame, study: Study) -> Figure:
     """Return one dot per scan for motion (mean FD, mm) and temporal SNR, by session and without arms.
 
@@ -132,6 +134,7 @@ def _strips(axes: Axes, rows: pd.DataFrame, study: Study) -> None:
     axes.set_xlim(-0.6, len(sessions) - 0.4)
 
 
+@drawn
 def trajectories(measures: pd.DataFrame, study: Study) -> Figure:
     """Return every modelled outcome over sessions: individuals faint, observed mean and interval of each arm.
 
@@ -199,6 +202,7 @@ def mean_and_interval(values: np.ndarray[Any, Any], level: float) -> tuple[Any, 
     return mean, np.where(count > 1, half, np.nan)
 
 
+@drawn
 def forest(
     estimates: pd.DataFrame, study: Study, *, session: str, truth: dict[str, dict[str, float]] | None = None
 ) -> Figure:
@@ -333,6 +337,7 @@ def _method_legend(figure: Figure, table: pd.DataFrame, *, with_truth: bool) -> 
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=9)
 
 
+@drawn
 def edge_matrix(estimates: pd.DataFrame, study: Study, *, condition: str) -> Figure:
     """Return the arms' difference in coupling (Fisher z) at the primary visit, region by region.
 
@@ -392,6 +397,7 @@ def _draw_edges(names: list[str], found: dict[tuple[int, int], Any], *, conditio
     return figure
 
 
+@drawn
 def recovery(rows: pd.DataFrame) -> Figure:
     """Return how far each estimate lies from the truth, in its own SD; `rows` has outcome and distance."""
     figure = new_figure(6.4, 0.3 * len(rows) + 0.9)
@@ -409,6 +415,7 @@ def recovery(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@drawn
 def first_level_effects(measures: pd.DataFrame, unit: str) -> Figure:
     """Return values of one unit, a row each, with 95 % intervals (1.96 standard errors where known)."""
     table = measures[measures["value"].notna()]
@@ -425,17 +432,3 @@ def first_level_effects(measures: pd.DataFrame, unit: str) -> Figure:
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlabel(unit, fontsize=8.5, color=MUTED)
     return figure
-
-
-__all__ = [
-    "GRID",
-    "arm_colour",
-    "edge_matrix",
-    "first_level_effects",
-    "forest",
-    "mean_and_interval",
-    "quality_dots",
-    "recovery",
-    "timeline",
-    "trajectories",
-]

@@ -1,0 +1,209 @@
+"""What the report is made of: results of the study, read from their files into one frozen object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from reconfmri.bids import bids_path
+from reconfmri.config import Study, load_study
+from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
+from reconfmri.provenance import software_versions
+from reconfmri.tables import read_table
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
+
+MEASURE_NUMBERS = ("value", "se", "coverage", "n_runs")
+ESTIMATE_NUMBERS = (
+    "estimate", "sd", "df", "lower", "upper", "level", "probability", "p", "p_adjusted",
+    "n_active", "n_control", "r_hat", "ess",
+)  # fmt: skip
+RUN_KEYS = ("participant_id", "session_id", "task", "run")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small picture of one scan, with the scan it shows."""
+
+    participant_id: str
+    session_id: str
+    task: str
+    run: str
+    kind: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Where the report's inputs lie, named as in the rule `build_report`; what a study lacks stays empty."""
+
+    config: Path
+    runs: Path
+    measures: Path
+    exclusions: Path
+    regions: Path | None = None
+    region_table: Path | None = None
+    outlines: tuple[Path, ...] = ()
+    edges: tuple[Path, ...] = ()
+    designs: tuple[Path, ...] = ()
+    maps: tuple[Path, ...] = ()
+    allocation: Path | None = None
+    estimates: Path | None = None
+    diagnostics: Path | None = None
+    truth: Path | None = None
+
+    @classmethod
+    def of(cls, named: Iterable[tuple[str, Any]]) -> ReportFiles:
+        """Return the files of `snakemake.input.items()`; an empty list stands for what the study lacks."""
+        several = ("outlines", "edges", "designs", "maps")
+        given: dict[str, Any] = {}
+        for name, value in named:
+            paths = [Path(value)] if isinstance(value, str | Path) else [Path(item) for item in value]
+            if name in several:
+                given[name] = tuple(paths)
+            elif paths:
+                given[name] = paths[0]
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """All that the page shows. Tables have the columns of their contracts; missing parts are None."""
+
+    study: Study
+    config_text: str
+    runs: pd.DataFrame
+    measures: pd.DataFrame
+    exclusions: list[Exclusion]
+    allocation: pd.DataFrame | None = None
+    estimates: pd.DataFrame | None = None
+    diagnostics: pd.DataFrame | None = None
+    truth: Mapping[str, Any] | None = None
+    regions: SpatialImage | None = None
+    region_table: pd.DataFrame | None = None
+    design: pd.DataFrame | None = None
+    design_run: Mapping[str, str] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
+    maps: list[Path] = field(default_factory=list)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+def gather(files: ReportFiles) -> ReportInputs:
+    """Return the report's inputs, read from the files of a finished study.
+
+    Raises
+    ------
+    ValueError
+        A table breaks its contract.
+    """
+    study = load_study(files.config)
+    runs = read_table(files.runs, numeric=("tr", "n_volumes"), required=RUN_KEYS)
+    exclusions = read_exclusions(files.exclusions)
+    design, design_run = _representative_design(files.designs, runs, exclusions)
+    return ReportInputs(
+        study=study,
+        config_text=files.config.read_text(encoding="utf-8-sig"),
+        runs=runs,
+        measures=read_table(files.measures, numeric=MEASURE_NUMBERS, required=("participant_id", "outcome")),
+        exclusions=exclusions,
+        allocation=_allocation(files.allocation) if files.allocation else None,
+        estimates=read_table(files.estimates, numeric=ESTIMATE_NUMBERS) if files.estimates else None,
+        diagnostics=read_table(files.diagnostics) if files.diagnostics else None,
+        truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
+        regions=_open(files.regions),
+        region_table=read_table(files.region_table) if files.region_table else None,
+        design=design,
+        design_run=design_run,
+        pictures=[
+            *_pictures(files.outlines, runs, "outlines"),
+            *_pictures(files.edges, runs, "edges"),
+        ],
+        maps=[path for path in files.maps if "stat-z_" in path.name and path.stat().st_size],
+        versions=software_versions(),
+        provenance=_hashes(files),
+    )
+
+
+def _open(path: Path | None) -> SpatialImage | None:
+    import nibabel
+
+    return nibabel.load(path) if path else None
+
+
+def _allocation(path: Path) -> pd.DataFrame:
+    """The allocation with ids as in participants.tsv, whether or not the trial office wrote `sub-`."""
+    allocation = read_table(path, required=("participant_id", "arm"))
+    bare = allocation["participant_id"].str.removeprefix("sub-")
+    return allocation.assign(participant_id="sub-" + bare)
+
+
+def scan_name(row: Mapping[Any, Any], runs: pd.DataFrame, *, desc: str | None, suffix: str, ext: str) -> str:
+    """Return the name that the workflow gives a file of one scan: entities that no scan has are left out."""
+    has = {column: bool(runs[column].notna().any()) for column in ("session_id", "run")}
+    run = row["run"] if row["run"] is not None and row["run"] == row["run"] else "1"
+    path = bids_path(
+        "", datatype="func", suffix=suffix, ext=ext, sub=str(row["participant_id"]).removeprefix("sub-"),
+        ses=str(row["session_id"]) if has["session_id"] else None, task=str(row["task"]),
+        run=str(run) if has["run"] else None, desc=desc,
+    )  # fmt: skip
+    return Path(path).name
+
+
+def key_of(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the four keys of a scan as text, `n/a` for an entity it lacks."""
+    return {name: str(row[name]) if isinstance(row[name], str) else MISSING for name in RUN_KEYS}
+
+
+def _pictures(paths: tuple[Path, ...], runs: pd.DataFrame, kind: str) -> list[Picture]:
+    """The pictures of one kind, in the order of the run table; scans that are out left an empty file."""
+    found = {path.name: path for path in paths}
+    pictures = []
+    for row in runs.to_dict("records"):
+        path = found.get(scan_name(row, runs, desc=kind, suffix="bold", ext=".png"))
+        if path is not None and path.stat().st_size:
+            pictures.append(Picture(kind=kind, path=path, **key_of(row)))
+    return pictures
+
+
+def _representative_design(
+    paths: tuple[Path, ...], runs: pd.DataFrame, exclusions: list[Exclusion]
+) -> tuple[pd.DataFrame | None, dict[str, str]]:
+    """The design of the first scan, in the order of the run table, that was fitted and not excluded."""
+    found = {path.name: path for path in paths if path.stat().st_size}
+    for row in runs.to_dict("records"):
+        path = found.get(scan_name(row, runs, desc=None, suffix="design", ext=".tsv"))
+        if path is not None and not any(concerns(item, key_of(row)) for item in exclusions):
+            table = read_table(path)
+            return table.astype(float), key_of(row) | {"tr": f"{row['tr']:g}"}
+    return None, {}
+
+
+def concerns(exclusion: Exclusion, scan: Mapping[str, str]) -> bool:
+    """Whether an exclusion takes this scan out; an entity that the exclusion does not name stands for all."""
+    named = {name: getattr(exclusion, name) for name in RUN_KEYS}
+    named["session_id"] = named["session_id"].removeprefix("ses-")
+    return exclusion.takes_the_run_out and all(
+        value in (MISSING, scan[name].removeprefix("ses-") if name == "session_id" else scan[name])
+        for name, value in named.items()
+    )
+
+
+def _hashes(files: ReportFiles) -> dict[str, str]:
+    named = {
+        "study file": files.config,
+        "run table": files.runs,
+        "measures": files.measures,
+        "exclusions": files.exclusions,
+        "allocation": files.allocation,
+        "estimates": files.estimates,
+        "truth": files.truth,
+    }
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in named.items() if path}

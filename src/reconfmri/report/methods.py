@@ -1,0 +1,308 @@
+"""The methods text and what to cite, made from the settings of the study file and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from reconfmri.config import Connectivity, FirstLevel, Group, Study
+from reconfmri.figures.labels import estimand_label, outcome_label, session_name
+
+REFERENCES = Path(__file__).parent / "references.tsv"
+FINEST_MM = {"full": 1.5, "fast": 3.0}
+CONFOUNDS = {
+    "motion6": "six head motion parameters",
+    "motion24": "24 head motion parameters (six, their differences, and the squares of both)",
+    "acompcor": "anatomical CompCor components",
+    "fd": "framewise displacement",
+    "dvars": "DVARS",
+    "global_signal": "the global signal",
+    "white_matter": "the mean white matter signal",
+    "csf": "the mean cerebrospinal fluid signal",
+    "non_steady_state": "one regressor per non-steady-state volume",
+    "motion_outliers": "one regressor per motion outlier",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Counts of the data that the text names beside the settings."""
+
+    participants: int
+    scans: int
+    trs: tuple[float, ...] = ()
+    volumes: tuple[int, int] | None = None
+
+
+class Citation(NamedTuple):
+    """What a reference is cited for, and the reference."""
+
+    used_for: str
+    reference: str
+
+
+def methods_text(study: Study, facts: Facts) -> list[tuple[str, str]]:
+    """Return the methods section as (heading, paragraph), with the settings of this study as its numbers."""
+    parts = [
+        ("Data", _data(study, facts)),
+        ("Preprocessing", _preprocessing(study)),
+        ("Quality", _quality(study)),
+    ]
+    parts.append(("Regions of interest", _regions(study)))
+    if study.first_level:
+        parts.append(("Activation", _first_level(study, study.first_level)))
+    if study.connectivity:
+        parts.append(("Coupling", _connectivity(study.connectivity)))
+    if study.skin_conductance:
+        parts.append(("Skin conductance", _skin(study)))
+    if study.scales:
+        parts.append(("Clinical scales", _scales(study)))
+    if study.group:
+        parts.append(("Estimands", _estimands(study, study.group)))
+        parts.append(("Bayesian model", _bayesian(study, study.group)))
+        parts.append(("Frequentist models", _frequentist(study.group)))
+    return parts
+
+
+def _data(study: Study, facts: Facts) -> str:
+    text = f"The run table holds {_count(facts.scans, 'scan')} of {_count(facts.participants, 'participant')}"
+    if study.sessions:
+        named = [f"{item.name} (day {item.day:g})" for item in study.sessions]
+        text += f", planned at {_count(len(named), 'session')}: {_list(named)}"
+    text += ". "
+    if facts.trs:
+        text += f"The repetition time was {_list([f'{tr:g}' for tr in facts.trs])} s"
+        if facts.volumes:
+            low, high = facts.volumes
+            text += (
+                f", with {low} volumes per run" if low == high else f", with {low} to {high} volumes per run"
+            )
+        text += "; it was read per run from the sidecars and checked against the headers. "
+    return text + "The allocation to arms was no input of any step before the group models."
+
+
+def _preprocessing(study: Study) -> str:
+    settings = study.preprocessing
+    return (
+        "Anatomical images were corrected for the bias field (N4) and registered to the brain of "
+        "MNI152NLin2009cAsym "
+        "with greedy (rigid, affine, then deformable with normalised cross-correlation down to "
+        f"{FINEST_MM[settings.registration]:g} mm); the template's brain mask was carried back and refined "
+        "by tissue. "
+        "Non-steady-state volumes at the start of a run were detected, head motion was estimated by rigid "
+        "registration of each volume to the run's reference, and the reference was registered rigidly to "
+        "the "
+        "T1-weighted image. Head motion, coregistration and the warp to the template were composed and "
+        "applied in "
+        f"one interpolation to a {settings.resolution:g} mm grid. Confounds (framewise displacement, "
+        "DVARS, "
+        f"{_count(settings.acompcor, 'anatomical CompCor component')}, motion) were computed on the native "
+        "grid and "
+        "are named as in fMRIPrep. Slice timing was not corrected and no field map was used."
+    )
+
+
+def _quality(study: Study) -> str:
+    quality = study.quality
+    return (
+        f"A run was excluded when its mean framewise displacement exceeded {quality.max_mean_fd:g} mm, "
+        "when more than "
+        f"{100 * quality.max_outlier_share:g} % of its volumes were motion outliers (framewise "
+        "displacement above "
+        f"{quality.fd_threshold:g} mm), when the median temporal signal-to-noise ratio in the brain was "
+        "below "
+        f"{quality.min_tsnr:g}, or when it had fewer than {quality.min_volumes} volumes. These rules were "
+        "applied "
+        "automatically, without knowledge of the arms."
+    )
+
+
+def _regions(study: Study) -> str:
+    rois = study.rois
+    named = [
+        f"{name.replace('_', ' ')} ({' + '.join(region.labels)}, probability ≥ {region.threshold:g})"
+        for name, region in rois.regions.items()
+    ]
+    combined = [f"{name} ({' + '.join(parts)})".replace("_", " ") for name, parts in rois.combined.items()]
+    text = (
+        "Regions were taken from the Harvard-Oxford probabilistic atlas, carried once from MNI152NLin6Asym "
+        "to "
+        f"MNI152NLin2009cAsym: {_list(named, comma='; ')}. "
+    )
+    if combined:
+        text += f"Combined regions are means weighted by volume: {_list(combined, comma='; ')}. "
+    return text + (
+        "The signal of a region is the mean over its voxels inside the run's brain mask, without "
+        "smoothing. A region "
+        f"of which less than {100 * rois.min_coverage:g} % was covered by the mask is missing in that run."
+    )
+
+
+def _first_level(study: Study, settings: FirstLevel) -> str:
+    task = study.tasks[settings.task]
+    unit = "event (script)" if task.events == "each" else "condition"
+    noise = {"ar1": "a first-order autoregressive noise model", "ols": "ordinary least squares"}[
+        settings.noise
+    ]
+    contrasts = [f"{name} ({_weights(weights)})" for name, weights in settings.contrasts.items()]
+    text = (
+        f"Each region's signal in the task {settings.task} was modelled with one regressor per {unit}, "
+        "convolved with "
+        f"the haemodynamic response '{settings.hrf}', discrete cosine drifts with a cut-off of "
+        f"{settings.high_pass:g} Hz, and {_confounds(settings.confounds, study.preprocessing.acompcor)}, "
+        "using "
+        f"{noise}. Estimates are in percent of the region's mean signal, for a regressor with a peak of 1, "
+        "and keep "
+        f"their standard error. Contrasts: {_list(contrasts, comma='; ')}."
+    )
+    if settings.maps:
+        text += (
+            f" Voxelwise maps of {_list(settings.maps)} were made from data smoothed with a Gaussian of "
+            f"{settings.smoothing:g} mm full width at half maximum."
+        )
+    return text
+
+
+def _connectivity(settings: Connectivity) -> str:
+    low, high = settings.band
+    pairs = [f"{one}–{other}" for one, other in settings.pairs]
+    return (
+        f"Coupling of {_list(pairs)} was computed in {_list(list(settings.conditions))} of the task "
+        f"{settings.task}. "
+        "The task's mean response and the confounds "
+        f"({_confounds(settings.confounds, None)}) were removed, the whole run was filtered to "
+        f"{low:g}–{high:g} Hz "
+        f"and only then cut to the condition, shifted by {settings.delay:g} s for the haemodynamic delay. "
+        "Correlations "
+        "were transformed to Fisher's z; their effective degrees of freedom follow from the run's "
+        "autocorrelation, and "
+        f"a value with fewer than {settings.min_df:g} is missing."
+    )
+
+
+def _skin(study: Study) -> str:
+    settings = study.skin_conductance
+    if settings is None:
+        return ""
+    low, high = settings.window
+    return (
+        f"Skin conductance was recorded during the task {settings.task}; recordings slower than "
+        f"{settings.min_sampling_frequency:g} Hz were excluded and gaps up to {settings.max_gap:g} s were "
+        "interpolated. "
+        f"A script's response was scored from {low:g} to {high:g} s after its onset on the phasic part "
+        "(NeuroKit2) and is analysed on a logarithmic scale (ln µS), for "
+        f"{_list(list(settings.conditions))}."
+    )
+
+
+def _scales(study: Study) -> str:
+    named = [
+        f"{name} ({scale.unit}, {scale.range[0]:g} to {scale.range[1]:g})"
+        for name, scale in study.scales.items()
+    ]
+    return (
+        f"Totals were taken from the phenotype tables: {_list(named)}. A total outside its range is "
+        "missing, with the "
+        "reason in the table of exclusions."
+    )
+
+
+def _estimands(study: Study, group: Group) -> str:
+    primary = group.primary
+    families = [
+        f"{name} ({_list([outcome_label(item) for item in members])})"
+        for name, members in group.families.items()
+    ]
+    text = (
+        "All randomised participants with data are analysed in the arm they were allocated to. "
+        "Differences are "
+        f"{group.arms.active} minus {group.arms.control}. The primary outcome is "
+        f"{outcome_label(primary.outcome)} at "
+        f"{session_name(study, primary.session)}, {estimand_label(primary.estimand).lower()}. Reported for "
+        "every "
+        "outcome and later session: "
+        f"{_list([estimand_label(item).lower() for item in group.estimands], comma='; ')}. "
+    )
+    if families:
+        text += "p values were corrected by Holm's method within the declared families: "
+        text += f"{_list(families, comma='; ')}. "
+    return text + "Posterior probabilities are not adjusted for multiplicity."
+
+
+def _bayesian(study: Study, group: Group) -> str:
+    priors, sampling = group.priors, group.sampling
+    scales = [f"{value:g} for {unit}" for unit, value in group.scales.items() if unit in _units(study, group)]
+    prior = (
+        "Priors on arm differences and visit means were flat"
+        if priors.flat
+        else f"Priors were Normal(0, {priors.effect:g} s) on arm differences and Normal(centre, "
+        f"{priors.mean:g} s) on visit means"
+    )
+    return (
+        "Each outcome was modelled on its own over all visits, with a mean for each arm and visit, a "
+        "common mean at "
+        "baseline for the adjusted estimand, and an unstructured covariance over visits, so that visits "
+        "may be missing "
+        f"at random. {prior}, standard deviations per visit half-t(4, 0, {priors.sd:g} s), correlations "
+        "LKJ(1); s is a "
+        f"constant per unit ({_list(scales)}). Sampling used PyMC and nutpie with {sampling.chains} chains "
+        "of "
+        f"{sampling.tune} warm-up and {sampling.draws} kept draws, seed {study.seed}. Intervals hold "
+        f"{100 * group.level:g} % of the posterior. A result is withheld when any parameter has R-hat "
+        "above "
+        f"{sampling.max_r_hat:g} or an effective sample size below {sampling.min_ess:g}, or when there are "
+        "more than "
+        f"{sampling.max_divergences} divergent transitions."
+    )
+
+
+def _frequentist(group: Group) -> str:
+    return (
+        "The same estimands were answered by least squares per visit: analysis of covariance on the "
+        "baseline value for "
+        "the adjusted difference, and Welch's t test for the unadjusted difference and for the difference "
+        "of change. "
+        f"Confidence intervals have a level of {100 * group.level:g} %."
+    )
+
+
+def _units(study: Study, group: Group) -> set[str]:
+    units = study.outcome_units()
+    return {units[name] for name in group.outcomes}
+
+
+def _confounds(names: list[str], components: int | None) -> str:
+    spoken = []
+    for name in names:
+        text = CONFOUNDS.get(name, name)
+        spoken.append(f"{components} {text}" if name == "acompcor" and components is not None else text)
+    return _list(spoken) or "no confounds"
+
+
+def _weights(weights: Mapping[str, float]) -> str:
+    return ", ".join(f"{value:+g} {name}".replace("-", "−") for name, value in weights.items())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _list(items: list[str], *, comma: str = ", ") -> str:
+    if len(items) < 2:
+        return "".join(items)
+    return comma.join(items[:-1]) + f"{';' if comma == '; ' else ''} and {items[-1]}"
+
+
+def citations(study: Study) -> list[Citation]:
+    """Return what a paper with these results should cite, by the parts that the study uses."""
+    used = {"always", *study.scales}
+    used |= {
+        name for name in ("first_level", "skin_conductance", "group") if getattr(study, name) is not None
+    }
+    if study.first_level and study.first_level.hrf.startswith("glover"):
+        used.add("glover")
+    lines = REFERENCES.read_text(encoding="utf-8").splitlines()[1:]
+    rows = [line.split("\t") for line in lines]
+    return [Citation(used_for, reference) for part, used_for, reference in rows if part in used]

@@ -1,0 +1,207 @@
+"""Result tables as rows of text for the page; the template escapes every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reconfmri.config import Group, Study
+from reconfmri.figures.labels import (
+    method_label,
+    number,
+    outcome_label,
+    p_text,
+    probability_text,
+    session_name,
+)
+from reconfmri.report.inputs import ReportInputs
+from reconfmri.report.words import planted_difference
+
+DOMAINS = {
+    "activation": "Activation",
+    "connectivity": "Coupling",
+    "skin_conductance": "Skin conductance",
+    "clinical": "Clinical scales",
+    "quality": "Scan quality",
+}
+Row = dict[str, Any]
+
+
+def estimate_groups(estimates: pd.DataFrame, study: Study) -> list[Row]:
+    """Return the estimates by domain, outcome and session: a row per kind of method, a cell per estimand."""
+    group = study.group
+    if group is None:
+        return []
+    domains = list(dict.fromkeys(estimates["domain"]))
+    groups = []
+    for domain in domains:
+        table = estimates[estimates["domain"] == domain]
+        names = [name for name in group.outcomes if (table["outcome"] == name).any()]
+        names += [name for name in dict.fromkeys(table["outcome"]) if name not in names]
+        blocks = [_block(table[table["outcome"] == name], name, study, group) for name in names]
+        groups.append({"title": DOMAINS.get(domain, str(domain)), "blocks": blocks})
+    return groups
+
+
+def _block(table: pd.DataFrame, outcome: str, study: Study, group: Group) -> Row:
+    rows = []
+    for session in dict.fromkeys(table["session"]):
+        here = table[table["session"] == session]
+        bayesian = here["method"] == "bayes"
+        for part, kind in ((here[bayesian], "Bayesian"), (here[~bayesian], "frequentist")):
+            if len(part):
+                rows.append(_row(part, kind, session_name(study, session), group))
+        rows[-1]["last"] = True
+    return {"name": outcome_label(outcome), "unit": str(table["unit"].iloc[0]), "rows": rows}
+
+
+def _row(part: pd.DataFrame, kind: str, session: str, group: Group) -> Row:
+    cells = []
+    for estimand in group.estimands:
+        found = part[part["estimand"] == estimand].to_dict("records")
+        primary = group.primary
+        cells.append(
+            {
+                "lines": [_line({str(k): v for k, v in row.items()}) for row in found],
+                "primary": any(
+                    (row["outcome"], row["session"], estimand)
+                    == (primary.outcome, primary.session, primary.estimand)
+                    for row in found
+                ),
+            }
+        )
+    counts = part[["n_active", "n_control"]].dropna().to_numpy(int)
+    people = dict.fromkeys(f"{active} + {control}" for active, control in counts)
+    return {
+        "session": session,
+        "method": kind,
+        "cells": cells,
+        "n": ", ".join(people) or "–",
+        "r_hat": number(part["r_hat"].max()) if part["r_hat"].notna().any() else "",
+        "ess": f"{part['ess'].min():.0f}" if part["ess"].notna().any() else "",
+        "last": False,
+    }
+
+
+def _line(row: Row) -> Row:
+    """One estimate: the numbers, and the detail that its method has."""
+    method = str(row["method"])
+    if str(row["status"]) != "ok":
+        return {"numbers": "", "detail": f"{method_label(method)}: {row['status']}"}
+    unit = str(row["unit"])
+    numbers = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
+    if method == "bayes":
+        return {
+            "numbers": numbers,
+            "detail": f"SD {number(row['sd'], unit)}, P(< 0) {probability_text(row['probability'])}",
+        }
+    detail = f"{method_label(method)}: SE {number(row['sd'], unit)}, p {p_text(row['p'])}"
+    if row["p_adjusted"] == row["p_adjusted"]:
+        detail += f", adjusted {p_text(row['p_adjusted'])}"
+        detail += f" ({row['family']})" if isinstance(row["family"], str) else ""
+    return {"numbers": numbers, "detail": detail}
+
+
+def truth_rows(inputs: ReportInputs) -> list[Row]:
+    """Return truth and Bayesian estimate of every outcome with a planted difference, at the primary visit."""
+    group, estimates = inputs.study.group, inputs.estimates
+    if group is None or estimates is None or inputs.truth is None:
+        return []
+    baseline = inputs.study.sessions[0].id if inputs.study.sessions else None
+    primary = group.primary
+    here = estimates[
+        (estimates["session"] == primary.session)
+        & (estimates["estimand"] == primary.estimand)
+        & (estimates["method"] == "bayes")
+    ]
+    rows = []
+    for row in here.to_dict("records"):
+        planted = planted_difference(
+            inputs.truth, row["outcome"], primary.session, primary.estimand, baseline=baseline
+        )
+        if planted is not None:
+            rows.append(_truth_row({str(k): v for k, v in row.items()}, planted))
+    order = {name: place for place, name in enumerate(group.outcomes)}
+    return sorted(rows, key=lambda item: order.get(item["outcome"], len(order)))
+
+
+def _truth_row(row: Row, planted: float) -> Row:
+    unit = str(row["unit"])
+    distance = (row["estimate"] - planted) / row["sd"] if row["sd"] == row["sd"] else float("nan")
+    return {
+        "outcome": row["outcome"],
+        "name": outcome_label(row["outcome"]),
+        "unit": unit,
+        "truth": number(planted, unit),
+        "estimate": number(row["estimate"], unit) if row["status"] == "ok" else str(row["status"]),
+        "sd": number(row["sd"], unit),
+        "distance": distance,
+        "distance_text": number(distance),
+        "far": abs(distance) > 4,
+    }
+
+
+def truth_by_estimand(inputs: ReportInputs, session: str) -> dict[str, dict[str, float]]:
+    """Return outcome -> estimand -> planted difference at a session."""
+    group = inputs.study.group
+    if group is None or inputs.truth is None:
+        return {}
+    baseline = inputs.study.sessions[0].id if inputs.study.sessions else None
+    planted: dict[str, dict[str, float]] = {}
+    for outcome in group.outcomes:
+        for estimand in group.estimands:
+            value = planted_difference(inputs.truth, outcome, session, estimand, baseline=baseline)
+            if value is not None:
+                planted.setdefault(outcome, {})[estimand] = value
+    return planted
+
+
+def region_rows(inputs: ReportInputs) -> list[Row]:
+    """Return one row per region: labels, threshold, size, and median coverage over scans."""
+    rows = []
+    table = inputs.region_table
+    known = {} if table is None else {str(row["name"]): row for row in table.to_dict("records")}
+    for name, region in inputs.study.rois.regions.items():
+        row: Mapping[Any, Any] = known.get(name, {})
+        volume = row.get("volume_mm3")
+        rows.append(
+            {
+                "name": name.replace("_", " "),
+                "labels": ", ".join(region.labels),
+                "threshold": f"{region.threshold:g}",
+                "n_voxels": row.get("n_voxels", "–"),
+                "volume": f"{float(volume):.0f}" if volume else "–",
+                "coverage": _coverage(inputs.measures, name),
+            }
+        )
+    return rows
+
+
+def _coverage(measures: pd.DataFrame, region: str) -> str:
+    mine = measures[measures["outcome"].str.partition(".")[0] == region]
+    values = mine["coverage"].dropna() if "coverage" in mine else mine["value"].iloc[:0]
+    return f"{100 * values.median():.0f} %" if len(values) else "–"
+
+
+def measure_rows(measures: pd.DataFrame) -> list[Row]:
+    """Return every measure as mean over scans, without participants."""
+    rows = []
+    for (outcome, unit), part in measures.groupby(["outcome", "unit"], sort=False):
+        values = part["value"].dropna()
+        error = part["se"].iloc[0] if len(part) == 1 else values.std() / max(len(values), 1) ** 0.5
+        rows.append(
+            {
+                "name": outcome_label(str(outcome)),
+                "count": len(values),
+                "value": _precise(values.mean()),
+                "se": _precise(error),
+                "unit": str(unit),
+            }
+        )
+    return rows
+
+
+def _precise(value: float) -> str:
+    return "–" if value != value else f"{value:.3f}".replace("-", "−")

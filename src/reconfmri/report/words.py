@@ -1,0 +1,95 @@
+"""The sentences of the report that carry a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from reconfmri.config import Group
+from reconfmri.figures.labels import method_label, number, outcome_label, p_text, probability_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ADJECTIVES = {
+    "difference_adjusted": "adjusted for baseline",
+    "difference_unadjusted": "unadjusted",
+    "difference_of_change": "difference of change from baseline",
+}
+
+
+def headline(
+    estimates: pd.DataFrame,
+    group: Group,
+    truth: Mapping[str, Any] | None = None,
+    *,
+    sessions: Mapping[str, str] | None = None,
+    baseline: str | None = None,
+) -> str:
+    """Return the primary result in one line: both methods, people per arm, and the truth where it is known.
+
+    `sessions` gives a session's label its name; `baseline` is the label of the first session.
+    """
+    primary = group.primary
+    visit = (sessions or {}).get(primary.session, f"session {primary.session}")
+    start = f"{outcome_label(primary.outcome)}, {visit}, {group.arms.active} minus {group.arms.control}"
+    rows = primary_rows(estimates, group)
+    if "bayes" not in rows:
+        return f"{start}: not estimated"
+    parts = [_bayesian(rows["bayes"], ADJECTIVES.get(primary.estimand, primary.estimand))]
+    parts += [_frequentist(row) for method, row in rows.items() if method != "bayes"]
+    planted = planted_difference(truth, primary.outcome, primary.session, primary.estimand, baseline=baseline)
+    if planted is not None:
+        parts.append(f"planted truth {number(planted, str(rows['bayes']['unit']))}")
+    return f"{start}: " + "; ".join(parts)
+
+
+def primary_rows(estimates: pd.DataFrame, group: Group) -> dict[str, dict[str, Any]]:
+    """Return method -> row of the primary question."""
+    primary = group.primary
+    chosen = estimates[
+        (estimates["outcome"] == primary.outcome)
+        & (estimates["session"] == primary.session)
+        & (estimates["estimand"] == primary.estimand)
+    ]
+    return {str(row["method"]): {str(k): v for k, v in row.items()} for row in chosen.to_dict("records")}
+
+
+def direction_text(row: Mapping[str, Any]) -> str:
+    """Return the posterior probability with the direction it speaks of."""
+    return f"P(difference < 0) = {probability_text(row['probability'])}".replace("= >", ">").replace(
+        "= <", "<"
+    )
+
+
+def planted_difference(
+    truth: Mapping[str, Any] | None, outcome: str, session: str, estimand: str, *, baseline: str | None
+) -> float | None:
+    """Return the planted difference (active minus control) for an estimand; None where none is known."""
+    entry = (truth or {}).get("outcomes", {}).get(outcome)
+    difference = entry.get("difference", {}) if entry else {}
+    if session not in difference:
+        return None
+    start = float(difference.get(baseline, 0.0)) if estimand == "difference_of_change" else 0.0
+    return float(difference[session]) - start
+
+
+def _bayesian(row: Mapping[str, Any], adjective: str) -> str:
+    status = str(row["status"])
+    if status != "ok":
+        return f"{adjective}, {status}"
+    unit = str(row["unit"])
+    percent = f"{100 * float(row['level']):g} %"
+    interval = f"{percent} interval {number(row['lower'], unit)} to {number(row['upper'], unit)}"
+    people = f"n = {int(row['n_active'])} + {int(row['n_control'])}"
+    return (
+        f"{number(row['estimate'], unit)} {unit} ({adjective}; {interval}; {direction_text(row)}; {people})"
+    )
+
+
+def _frequentist(row: Mapping[str, Any]) -> str:
+    name = method_label(str(row["method"]))
+    if str(row["status"]) != "ok":
+        return f"{name} {row['status']}"
+    unit = str(row["unit"])
+    return f"{name} {number(row['estimate'], unit)}, p = {p_text(row['p'])}".replace("= <", "<")
