@@ -24,7 +24,7 @@ class Anatomy:
 
     def to_model(self, points: Points) -> Points:
         """Return the model's points for a person's points, (n, 3), mm."""
-        return points @ self.linear.T + self._displacement_at(points)
+        return (self.linear @ points.T).T + self._displacement_at(points)
 
     def from_model(self, points: Points) -> Points:
         """Return the person's points for the model's points, (n, 3), mm; the inverse, to under 0.001 mm."""
@@ -74,7 +74,7 @@ def draw_pose(rng: np.random.Generator) -> Points:
 
 def apply(matrix: Points, points: Points) -> Points:
     """Return points (n, 3) moved by a 4x4 matrix."""
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return (matrix[:3, :3] @ points.T + matrix[:3, 3:]).T
 
 
 def grid_points(shape: tuple[int, int, int], affine: Points) -> Points:
@@ -95,4 +95,14 @@ def sample_head(volume: Volume, anatomy: Anatomy, points: Points) -> Volume:
     return sample(volume, to_index(anatomy.to_model(points)))
 
 
-__all__ = ["Anatomy", "Head", "apply", "draw_anatomy", "draw_pose", "grid_points", "rigid", "sample", "sample_head"]
+__all__ = [
+    "Anatomy",
+    "Head",
+    "apply",
+    "draw_anatomy",
+    "draw_pose",
+    "grid_points",
+    "rigid",
+    "sample",
+    "sample_head",
+]

@@ -17,8 +17,26 @@ SHAPE = (197, 247, 257)  # 1 mm voxels: the template's field of view, with room 
 COARSE = 2  # the outer layers are drawn at 2 mm and refined: they are smooth
 
 # T1w and EPI intensities per tissue; grey matter is 1000 in the EPI.
-T1W = {"csf": 55.0, "bone": 35.0, "marrow": 120.0, "fat": 235.0, "soft": 125.0, "cord": 200.0, "eye": 60.0, "air": 3.0}
-EPI = {"csf": 1300.0, "bone": 25.0, "marrow": 60.0, "fat": 90.0, "soft": 320.0, "cord": 800.0, "eye": 1250.0, "air": 0.0}
+T1W = {
+    "csf": 55.0,
+    "bone": 35.0,
+    "marrow": 120.0,
+    "fat": 235.0,
+    "soft": 125.0,
+    "cord": 200.0,
+    "eye": 60.0,
+    "air": 3.0,
+}
+EPI = {
+    "csf": 1300.0,
+    "bone": 25.0,
+    "marrow": 60.0,
+    "fat": 90.0,
+    "soft": 320.0,
+    "cord": 800.0,
+    "eye": 1250.0,
+    "air": 0.0,
+}
 EPI_GREY, EPI_WHITE, EPI_CSF = 1000.0, 820.0, 1350.0
 CSF_DEPTH, SKULL_DEPTH, SCALP_DEPTH = 2.0, 8.0, 14.0  # mm outside the brain's hull
 
@@ -88,7 +106,9 @@ def _outer_tissues(brain: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
 def _refine(coarse: Volume) -> Volume:
     from scipy import ndimage
 
-    return ndimage.affine_transform(coarse, np.full(3, 1 / COARSE), output_shape=SHAPE, order=1, mode="nearest")
+    return ndimage.affine_transform(
+        coarse, np.full(3, 1 / COARSE), output_shape=SHAPE, order=1, mode="nearest"
+    )
 
 
 def _layers(away: Volume, depth: Volume) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,10 @@ import numpy.typing as npt
 
 ARMS = ("ketamine", "midazolam")  # active, control
 SESSIONS = ("1", "2", "3", "4")  # baseline, end of treatment, 30 days, 90 days
-MISSING = {"ketamine": (0.0, 0.05, 0.1, 0.25), "midazolam": (0.0, 0.1, 0.25, 0.45)}  # share of visits that go missing
+MISSING = {
+    "ketamine": (0.0, 0.05, 0.1, 0.25),
+    "midazolam": (0.0, 0.1, 0.25, 0.45),
+}  # share of visits that go missing
 
 # Order, onset and duration (s) of the scripts of the reference trial.
 SCRIPTS = (
@@ -89,7 +92,9 @@ def timing_of(name: str) -> Timing:
         return Timing(SCRIPTS, tr=1.0, n_volumes=1160, n_rest_volumes=480)
     if name == "short":
         shift = FIRST_ONSET - SCRIPTS[0][1] / SHORTENED
-        scripts = tuple((kind, round(o / SHORTENED + shift, 2), round(d / SHORTENED, 2)) for kind, o, d in SCRIPTS)
+        scripts = tuple(
+            (kind, round(o / SHORTENED + shift, 2), round(d / SHORTENED, 2)) for kind, o, d in SCRIPTS
+        )
         return Timing(scripts, tr=2.0, n_volumes=120, n_rest_volumes=120)
     raise ValueError(f"timing must be 'short' or 'full', got {name!r}")
 
@@ -137,7 +142,14 @@ def draw_people(participants: int, seed: int) -> list[Person]:
     visits = _draw_visits(arms, rng)
     width = max(2, len(str(participants)))
     return [
-        Person(f"{k + 1:0{width}d}", int(rng.integers(21, 61)), str(sexes[k]), str(arms[k]), visits[k], _deviate(rng))
+        Person(
+            f"{k + 1:0{width}d}",
+            int(rng.integers(21, 61)),
+            str(sexes[k]),
+            str(arms[k]),
+            visits[k],
+            _deviate(rng),
+        )
         for k in range(participants)
     ]
 
@@ -172,7 +184,8 @@ def draw_visit(person: Person, session: str, timing: Timing, rng: np.random.Gene
     skin = dict(SKIN_ANSWERS)
     skin["trauma"] += _shift("scr", "scr", person, session, rng)
     couplings = {
-        pair: mean + _shift("-".join(pair), "coupling", person, session, rng) for pair, mean in COUPLINGS.items()
+        pair: mean + _shift("-".join(pair), "coupling", person, session, rng)
+        for pair, mean in COUPLINGS.items()
     }
     scales = {name: mean + _shift(name, name, person, session, rng) for name, mean in SCALES.items()}
     return Visit(answers, couplings, np.maximum(_habituated(kinds, skin), 0.02), scales)

@@ -12,7 +12,12 @@ SOURCES = {
     "amygdala": (("Left Amygdala", "Right Amygdala"), 0.5),
     "hippocampus": (("Left Hippocampus", "Right Hippocampus"), 0.5),
     "vmpfc": (
-        ("Left Frontal Medial Cortex", "Right Frontal Medial Cortex", "Left Subcallosal Cortex", "Right Subcallosal Cortex"),
+        (
+            "Left Frontal Medial Cortex",
+            "Right Frontal Medial Cortex",
+            "Left Subcallosal Cortex",
+            "Right Subcallosal Cortex",
+        ),
         0.3,
     ),
     "occipital": (("Left Occipital Pole", "Right Occipital Pole"), 0.3),

@@ -47,6 +47,7 @@ class Source:
 
     name: str
     amplitude: Volume  # signal units per 100 % change, on 1 mm voxels
+    reach: npt.NDArray[np.bool_]  # where it is felt, with 3 mm of room for motion
     origin: Points  # mm of the first voxel
 
 
@@ -74,7 +75,9 @@ def acquire_t1w(
     """Return a T1w with receive field and Rician noise, white matter about 220."""
     shape, affine = protocol.t1w_grid
     points = apply(np.linalg.inv(pose), grid_points(shape, affine))
-    signal = sample_head(head.t1w, anatomy, points).reshape(shape) * (1 + _smooth_field(shape, 60 / protocol.t1w_voxel, rng, 0.12))
+    signal = sample_head(head.t1w, anatomy, points).reshape(shape) * (
+        1 + _smooth_field(shape, 60 / protocol.t1w_voxel, rng, 0.12)
+    )
     return _magnitude(signal, T1W_NOISE, rng)
 
 
@@ -100,7 +103,8 @@ def embody(
     sigma = point_spread / 2.3548
     baseline = ndimage.gaussian_filter(sharp, sigma, truncate=3.0)
     sources = tuple(
-        _blurred_source(name, sharp, label == number, origin, sigma) for number, name in enumerate(names, start=1)
+        _blurred_source(name, sharp, label == number, origin, sigma)
+        for number, name in enumerate(names, start=1)
     )
     return Body(baseline, origin, sources)
 
@@ -126,7 +130,8 @@ def _blurred_source(
     corners = [np.flatnonzero(where.any(axis=tuple({0, 1, 2} - {k})))[[0, -1]] for k in range(3)]
     box = tuple(slice(max(low - margin, 0), high + margin + 1) for low, high in corners)
     amplitude = ndimage.gaussian_filter(np.where(where[box], sharp[box], 0), sigma, truncate=3.0)
-    return Source(name, amplitude, origin + [part.start for part in box])
+    reach = _grow(amplitude > 1, 3)
+    return Source(name, amplitude, reach, origin + [part.start for part in box])
 
 
 def draw_motion(n_volumes: int, tr: float, rng: np.random.Generator) -> Points:
@@ -155,28 +160,32 @@ def acquire_bold(
     `changes` holds percent signal change per source and volume; `fluid` the share of pulsating fluid per voxel.
     """
     shape, affine = protocol.epi_grid
-    points = grid_points(shape, affine)
-    still = sample(body.baseline, apply(np.linalg.inv(pose), points) - body.origin)
-    here = _grow(still.reshape(shape) > 15, 2).ravel()
-    visible = points[here]
+    still = _index_in(body, pose, affine, np.indices(shape, dtype=np.float64).reshape(3, -1))
+    here = _grow(sample(body.baseline, still.T).reshape(shape) > 15, 2).ravel()
+    voxels = np.indices(shape, dtype=np.float64).reshape(3, -1)[:, here]
     wiggles, series = _physiology(shape, here, fluid.ravel()[here], protocol, rng)
     coil = 1 + _smooth_field(shape, 70 / protocol.epi_voxel, rng, 0.08)
     saturation = steady_state(protocol)
-    active = _active_points(body, pose, visible)
-    noise = THERMAL * 1000
+    active = _active_voxels(body, still[:, here])
     run = np.empty((*shape, protocol.n_volumes), np.int16, order="F")
     for volume in range(protocol.n_volumes):
-        back = np.linalg.inv(motion[volume] @ pose)
-        signal = sample(body.baseline, apply(back, visible) - body.origin)
+        index = _index_in(body, motion[volume] @ pose, affine, voxels)
+        signal = sample(body.baseline, index.T)
         signal *= saturation[volume] * (1 + series[volume] @ wiggles)
         for source in body.sources:
             rows = active[source.name]
-            share = sample(source.amplitude, apply(back, visible[rows]) - source.origin)
+            share = sample(source.amplitude, (index[:, rows] + (body.origin - source.origin)[:, None]).T)
             signal[rows] += share * np.float32(saturation[volume] * changes[source.name][volume] / 100)
         whole = np.zeros(here.size, np.float32)
         whole[here] = signal
-        run[..., volume] = _magnitude(whole.reshape(shape) * coil, noise, rng)
+        run[..., volume] = _magnitude(whole.reshape(shape) * coil, THERMAL * 1000, rng)
     return run
+
+
+def _index_in(body: Body, pose: Points, affine: Points, voxels: Points) -> Points:
+    """Return where voxels (3, n) of the scanner's grid lie on the body's grid, (3, n)."""
+    matrix = np.linalg.inv(pose) @ affine
+    return matrix[:3, :3] @ voxels + (matrix[:3, 3] - body.origin)[:, None]
 
 
 def steady_state(protocol: Protocol) -> npt.NDArray[np.float64]:
@@ -186,15 +195,14 @@ def steady_state(protocol: Protocol) -> npt.NDArray[np.float64]:
     return 1 + (1 / steady - 1) * (decay * turn) ** np.arange(protocol.n_volumes)
 
 
-def _active_points(body: Body, pose: Points, visible: Points) -> dict[str, npt.NDArray[np.intp]]:
-    """Rows of `visible` that a source may reach, with 3 mm of room for motion."""
-    people = apply(np.linalg.inv(pose), visible)
-    rows = {}
+def _active_voxels(body: Body, index: Points) -> dict[str, npt.NDArray[np.intp]]:
+    """Columns of `index` (3, n), on the body's grid, that each source may reach."""
+    columns = {}
     for source in body.sources:
-        index = people - source.origin
-        inside = ((index > -3) & (index < np.array(source.amplitude.shape) + 2)).all(axis=1)
-        rows[source.name] = np.flatnonzero(inside)
-    return rows
+        near = np.rint(index + (body.origin - source.origin)[:, None]).astype(int)
+        inside = np.flatnonzero(((near >= 0) & (near.T < source.reach.shape).T).all(axis=0))
+        columns[source.name] = inside[source.reach[tuple(near[:, inside])]]
+    return columns
 
 
 def _physiology(

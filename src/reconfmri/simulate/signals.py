@@ -79,7 +79,9 @@ def skin_conductance(
         return 6.0 + phasic
     for start in rng.uniform(0, clock[-1], rng.poisson(clock[-1] / 40)):
         phasic += rng.uniform(0.02, 0.08) * _skin_response(clock - start)
-    level = rng.uniform(4, 8) + 0.3 * np.interp(clock, np.linspace(0, clock[-1], 6), np.cumsum(rng.normal(size=6)))
+    level = rng.uniform(4, 8) + 0.3 * np.interp(
+        clock, np.linspace(0, clock[-1], 6), np.cumsum(rng.normal(size=6))
+    )
     return level + phasic + rng.normal(0, 0.004, n)
 
 

