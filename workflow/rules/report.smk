@@ -23,6 +23,7 @@ rule build_report:
         truth=str(bids_root / "truth.json") if (bids_root / "truth.json").is_file() else [],
     output:
         report=report("results/report.html", caption="../report/report.rst", category="Report"),
+        headline="results/headline.txt",
     log:
         "logs/build_report/study.log",
     conda:

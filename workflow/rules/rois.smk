@@ -26,6 +26,7 @@ rule extract_region_signals:
     input:
         bold=rules.resample_run.output.bold,
         mask=rules.resample_run.output.mask,
+        metadata=rules.resample_run.output.metadata,
         regions=rules.carry_atlas.output.masks,
         exclusions=rules.resample_run.output.exclusions,
     output:

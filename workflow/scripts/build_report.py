@@ -1,10 +1,17 @@
-"""The report of the study, from its tables and pictures."""
+"""The report of a study: one offline page, and its headline as one line of text."""
 
 from pathlib import Path
 
 from reconfmri.provenance import log_to
-from reconfmri.report import ReportFiles, compose, gather
+from reconfmri.report import ReportFiles, compose, gather, headline
 
-with log_to(snakemake.log[0]):
-    page = compose(gather(ReportFiles.of(snakemake.input.items())))
-    Path(snakemake.output.report).write_text(page, encoding="utf-8")
+with log_to(snakemake.log[0]) as log:
+    inputs = gather(ReportFiles.of(snakemake.input.items()))
+    Path(snakemake.output.report).write_text(compose(inputs), encoding="utf-8")
+    study, line = inputs.study, f"{inputs.study.name}: {len(inputs.runs)} scans, no arms to compare"
+    if study.group:
+        names = {session.id: session.name for session in study.sessions}
+        baseline = study.sessions[0].id if study.sessions else None
+        line = headline(inputs.estimates, study.group, inputs.truth, sessions=names, baseline=baseline)
+    Path(snakemake.output.headline).write_text(line + "\n", encoding="utf-8")
+    log.info(line)

@@ -1,23 +1,28 @@
 """Mean signal, coverage and temporal SNR of each region in one run."""
 
+import json
 from pathlib import Path
 
 from reconfmri.config import Rois
-from reconfmri.exclusions import DataFault
-from reconfmri.rois import extract_region_signals
+from reconfmri.rois import COVERAGE_DESCRIPTIONS, extract_region_signals
 from reconfmri.step import run_step
 from reconfmri.tables import write_table
 
 
 def work(snakemake, decisions):
     given, out = snakemake.input, snakemake.output
+    facts = json.loads(Path(given.metadata).read_text(encoding="utf-8"))
     signals, coverage, faults = extract_region_signals(
-        Path(given.bold), Path(given.mask), Path(given.regions), Rois.from_params(snakemake.params.settings)
+        Path(given.bold),
+        Path(given.mask),
+        Path(given.regions),
+        Rois.from_params(snakemake.params.settings),
+        non_steady=facts["NonSteadyStateVolumes"],
     )
     for fault in faults:
         decisions.add(snakemake.rule, fault)
     write_table(out.signals, signals)
-    write_table(out.coverage, coverage)
+    write_table(out.coverage, coverage, COVERAGE_DESCRIPTIONS)
 
 
 run_step(snakemake, work)
