@@ -19,9 +19,9 @@ PACKAGE = Path(__file__).parent
 
 
 def code_of(module: str) -> str:
-    """Return a hash of `reconfmri.<module>` and of every reconfmri module it imports.
+    """Return a hash of `reconfmri.<module>`, the reconfmri modules it imports, and their packages' data files.
 
-    A rule takes it as `params: code=code_of("first_level")`, so that Snakemake reruns exactly what an edit touches.
+    A rule takes it as `params: code=code_of("first_level")`: Snakemake reruns exactly what an edit touches.
 
     Raises
     ------
@@ -29,7 +29,9 @@ def code_of(module: str) -> str:
         There is no such module.
     """
     digest = hashlib.sha256()
-    for path in sorted(_imports_of(module)):
+    files = _imports_of(module)
+    beside = [item for path in files if path.name == "__init__.py" for item in path.parent.iterdir()]
+    for path in sorted(files.union(item for item in beside if item.is_file() and item.suffix != ".py")):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -69,7 +71,9 @@ def workflow_folder() -> Path:
     for folder in (PACKAGE / "_workflow", PACKAGE.parent.parent):
         if (folder / "Snakefile").is_file():
             return folder
-    raise FileNotFoundError(f"no Snakefile in {PACKAGE / '_workflow'} nor in {PACKAGE.parent.parent}; reinstall")
+    raise FileNotFoundError(
+        f"no Snakefile in {PACKAGE / '_workflow'} nor in {PACKAGE.parent.parent}; reinstall"
+    )
 
 
 @contextmanager
@@ -127,6 +131,8 @@ def _imported_names(path: Path) -> list[str]:
             names += [f"{base}.{alias.name}".removeprefix(".") for alias in node.names]
             names += [base] if base else []
         elif isinstance(node, ast.Import):
-            names += [a.name.removeprefix("reconfmri.") for a in node.names if a.name.startswith("reconfmri.")]
+            names += [
+                a.name.removeprefix("reconfmri.") for a in node.names if a.name.startswith("reconfmri.")
+            ]
     packages = [name.rpartition(".")[0] for name in names]
     return names + [name for name in packages if name]

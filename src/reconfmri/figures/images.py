@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
 Array = npt.NDArray[np.float64]
+# Light enough for a black ground, and told apart by colour-blind readers.
+ON_BLACK = ("#ff8a7a", "#6fb7ff", "#f5d64e", "#5fe0c0", "#d79bff", "#ffffff", "#ffa54d")
 
 
 @drawn
@@ -35,7 +37,7 @@ def regions_on_anatomy(masks: SpatialImage, groups: dict[str, list[int]], brain:
         for row, (across, up, cut) in enumerate(((0, 2, 1), (0, 1, 2))):
             place = _fullest(group, masks.affine, cut)
             _slice(panels[row][column], brain, masks.affine, summed, (across, up, cut), place)
-    for axes, name, colour in zip(panels[0], groups, BRIGHT * 3, strict=False):
+    for axes, name, colour in zip(panels[0], groups, ON_BLACK * 3, strict=False):
         axes.set_title(PROPER.get(name, name.replace("_", " ")), color=colour, fontsize=10, weight="bold")
     return figure
 
@@ -59,7 +61,6 @@ def _slice(
     data = np.asarray(brain.dataobj, dtype=float)
     inside = data > 0
     axes.set_axis_off()
-    axes.set_aspect("equal")
     plane, edges = _cut(data, brain.affine, view, place)
     axes.imshow(
         plane.T,
@@ -69,16 +70,32 @@ def _slice(
         vmin=0,
         vmax=float(np.quantile(data[inside], 0.995)),
     )
-    for mask, colour in zip(groups.values(), BRIGHT * 3, strict=False):
+    for mask, colour in zip(groups.values(), ON_BLACK * 3, strict=False):
         shape, extent = _cut(mask.astype(float), affine, view, place)
         if shape.max() > 0.5:
             x = np.linspace(extent[0], extent[1], 2 * shape.shape[0] + 1)[1::2]
             y = np.linspace(extent[2], extent[3], 2 * shape.shape[1] + 1)[1::2]
             axes.contourf(x, y, shape.T, levels=[0.5, 2], colors=[colour], alpha=0.35)
             axes.contour(x, y, shape.T, levels=[0.5], colors=[colour], linewidths=1.3)
+    _crop(axes, inside, brain.affine, view)
     letter = {1: "y", 2: "z"}[cut]
     axes.text(0.02, 0.01, f"{letter} = {place:.0f} mm", transform=axes.transAxes, color="#c9d1da", fontsize=8)
-    axes.text(0.02, 0.5, "L", transform=axes.transAxes, color="#c9d1da", fontsize=8)
+    axes.text(0.0, 0.55, "L", transform=axes.transAxes, color="#c9d1da", fontsize=8)
+
+
+def _crop(
+    axes: Axes, inside: npt.NDArray[np.bool_], affine: npt.ArrayLike, view: tuple[int, int, int]
+) -> None:
+    """Leave a little air around the brain, and room below it for the coordinate."""
+    matrix = np.asarray(affine, float)
+    limits = []
+    for axis in view[:2]:
+        filled = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        ends = matrix[axis, axis] * filled[[0, -1]] + matrix[axis, 3]
+        limits.append((float(ends.min()), float(ends.max())))
+    (left, right), (low, high) = limits
+    axes.set_xlim(left - 4, right + 4)
+    axes.set_ylim(low - 16, high + 4)
 
 
 def _cut(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from reconfmri.config import Study
 
 PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance"}
+SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
 ESTIMANDS = {
     "difference_adjusted": "Difference, adjusted for baseline",
     "difference_unadjusted": "Difference, unadjusted",
@@ -17,7 +18,7 @@ def outcome_label(name: str) -> str:
     """Return `amygdala.trauma_first-neutral_first` as `Amygdala: trauma first − neutral first`."""
     what, _, condition = name.partition(".")
     if condition == "total" and what not in PROPER:
-        return f"{what.upper()} total"
+        return f"{SCALES.get(what, what.upper())} total"
     if name in ("fd.mean", "tsnr.median"):
         return {"fd.mean": "Mean framewise displacement", "tsnr.median": "Median temporal SNR"}[name]
     spoken = " – ".join(PROPER.get(part, part.replace("_", " ")) for part in what.split("-"))

@@ -369,20 +369,21 @@ def _draw_edges(names: list[str], found: dict[tuple[int, int], Any], *, conditio
         [abs(float(row["estimate"])) for row in found.values() if np.isfinite(row["estimate"])], default=0.1
     )
     limit = max(0.1, np.ceil(limit * 10) / 10)
-    figure = new_figure(1.7 + 1.15 * size, 0.9 + 0.95 * size)
+    figure = new_figure(1.6 + 1.3 * (size - 1), 0.7 + 0.75 * (size - 1))
     axes = figure.add_subplot()
     colours = colormaps["PuOr"]
     for (one, other), row in found.items():
         value = float(row["estimate"])
         column, line = sorted((one, other))
-        shade = colours(0.5 - 0.5 * 0.75 * value / limit) if np.isfinite(value) else "white"
+        shade = colours(0.5 - 0.4 * value / limit) if np.isfinite(value) else "white"
         axes.add_patch(
             Rectangle((column - 0.5, line - 0.5), 1, 1, facecolor=shade, edgecolor="white", linewidth=2)
         )
-        text = "not\nreported"
+        text, ink = "not\nreported", INK
         if np.isfinite(value):
             text = f"{number(value)}\n[{number(row['lower'])}, {number(row['upper'])}]"
-        axes.text(column, line, text, ha="center", va="center", fontsize=9, color=INK)
+            ink = "white" if abs(value) > 0.6 * limit else INK
+        axes.text(column, line, text, ha="center", va="center", fontsize=9, color=ink)
     labels = [outcome_label(name) for name in names]
     axes.set_xticks(range(size - 1), labels[:-1])
     axes.set_yticks(range(1, size), labels[1:])

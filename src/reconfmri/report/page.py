@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-MOST_PICTURES = 60
+MOST_PICTURES, AT_ONCE = 60, 4
 Block = dict[str, Any]
 
 
@@ -331,7 +331,8 @@ def _scan_quality(inputs: ReportInputs) -> Block:
         note += (
             f"{_several(left_out, 'more picture')} are beside the preprocessed runs, in results/derivatives."
         )
-    return {"quality_dots": dots, "scan_pictures": chosen, "pictures_note": note}
+    parts = [part for part in (chosen[:AT_ONCE], chosen[AT_ONCE:]) if part]
+    return {"quality_dots": dots, "scan_pictures": parts, "pictures_note": note}
 
 
 def _quality_table(inputs: ReportInputs) -> pd.DataFrame:
@@ -519,7 +520,7 @@ def _forests(inputs: ReportInputs, estimates: pd.DataFrame) -> list[Block]:
         figure = trial.forest(estimates, inputs.study, session=session, truth=truth)
         name = session_name(inputs.study, session)
         caption = (
-            f"{name}: marks and {100 * group.level:g} % intervals; one unit of the axis is the unit's "
+            f"At {name}: marks and {100 * group.level:g} % intervals; one unit of the axis is the unit's "
             "typical "
             f"spread between people ({_scales(inputs)}). Numbers are Bayesian, in the outcome's own unit; "
             "bold is "
@@ -553,10 +554,12 @@ def _edges(inputs: ReportInputs, estimates: pd.DataFrame) -> list[Block]:
             caption = (
                 f"Difference between arms at {visit}, {ADJECTIVES[study.group.primary.estimand]}, "
                 "Bayesian, with "
-                f"{100 * study.group.level:g} % intervals. Orange is lower in the "
+                f"{100 * study.group.level:g} % intervals. Purple is lower in the "
                 f"{study.group.arms.active} arm."
             )
-            shown.append(_picture(figure, alt="Matrix of coupling differences", caption=caption))
+            shown.append(
+                _picture(figure, alt="Matrix of coupling differences", caption=caption, size="small")
+            )
     return shown
 
 

@@ -19,45 +19,37 @@ from reconfmri.figures.labels import (
 from reconfmri.report.inputs import ReportInputs
 from reconfmri.report.words import planted_difference
 
-DOMAINS = {
-    "activation": "Activation",
-    "connectivity": "Coupling",
-    "skin_conductance": "Skin conductance",
-    "clinical": "Clinical scales",
-    "quality": "Scan quality",
-}
 Row = dict[str, Any]
 
 
 def estimate_groups(estimates: pd.DataFrame, study: Study) -> list[Row]:
-    """Return the estimates by domain, outcome and session: a row per kind of method, a cell per estimand."""
+    """Return the estimates by session (the primary one first) and outcome.
+
+    A row per kind of method, a cell per estimand.
+    """
     group = study.group
     if group is None:
         return []
-    domains = list(dict.fromkeys(estimates["domain"]))
+    sessions = [item.id for item in study.sessions if (estimates["session"] == item.id).any()]
     groups = []
-    for domain in domains:
-        table = estimates[estimates["domain"] == domain]
+    for session in sorted(sessions, key=lambda name: name != group.primary.session):
+        table = estimates[estimates["session"] == session]
         names = [name for name in group.outcomes if (table["outcome"] == name).any()]
         names += [name for name in dict.fromkeys(table["outcome"]) if name not in names]
-        blocks = [_block(table[table["outcome"] == name], name, study, group) for name in names]
-        groups.append({"title": DOMAINS.get(domain, str(domain)), "blocks": blocks})
+        blocks = [_block(table[table["outcome"] == name], name, group) for name in names]
+        title = f"Estimates at {session_name(study, session)}"
+        groups.append({"title": title, "blocks": blocks, "open": session == group.primary.session})
     return groups
 
 
-def _block(table: pd.DataFrame, outcome: str, study: Study, group: Group) -> Row:
-    rows = []
-    for session in dict.fromkeys(table["session"]):
-        here = table[table["session"] == session]
-        bayesian = here["method"] == "bayes"
-        for part, kind in ((here[bayesian], "Bayesian"), (here[~bayesian], "frequentist")):
-            if len(part):
-                rows.append(_row(part, kind, session_name(study, session), group))
-        rows[-1]["last"] = True
+def _block(table: pd.DataFrame, outcome: str, group: Group) -> Row:
+    bayesian = table["method"] == "bayes"
+    parts = ((table[bayesian], "Bayesian"), (table[~bayesian], "Frequentist"))
+    rows = [_row(part, kind, group) for part, kind in parts if len(part)]
     return {"name": outcome_label(outcome), "unit": str(table["unit"].iloc[0]), "rows": rows}
 
 
-def _row(part: pd.DataFrame, kind: str, session: str, group: Group) -> Row:
+def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
     cells = []
     for estimand in group.estimands:
         found = part[part["estimand"] == estimand].to_dict("records")
@@ -75,13 +67,11 @@ def _row(part: pd.DataFrame, kind: str, session: str, group: Group) -> Row:
     counts = part[["n_active", "n_control"]].dropna().to_numpy(int)
     people = dict.fromkeys(f"{active} + {control}" for active, control in counts)
     return {
-        "session": session,
         "method": kind,
         "cells": cells,
         "n": ", ".join(people) or "–",
         "r_hat": number(part["r_hat"].max()) if part["r_hat"].notna().any() else "",
         "ess": f"{part['ess'].min():.0f}" if part["ess"].notna().any() else "",
-        "last": False,
     }
 
 
