@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parent
 
 
 def code_of(module: str) -> str:
-    """Return a hash of `reconfmri.<module>`, the reconfmri modules it imports, and their packages' data files.
+    """Return a hash of `reconfmri.<module>`, the reconfmri modules it imports, and data files beside them.
 
     A rule takes it as `params: code=code_of("first_level")`: Snakemake reruns exactly what an edit touches.
 
