@@ -1,7 +1,7 @@
 """Finding and applying spatial transforms: greedy finds them, numpy composes them, one spline applies them.
 
-Convention: a transform maps a point of the fixed image to the moving image, RAS mm. A *point map* is a Volume of
-shape (x, y, z, 3) that holds, for each voxel of its grid, the point (RAS mm) where that voxel lies elsewhere.
+Convention: a transform maps a point of the fixed image to the moving image, RAS mm. A *point map* is a Volume
+of shape (x, y, z, 3) that holds, for each voxel of its grid, the point (RAS mm) where that voxel lies elsewhere.
 greedy: Yushkevich et al., Alzheimer's & Dementia 2016;12:P126.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ class Volume:
     @property
     def voxel_mm(self) -> Array:
         """Voxel edge lengths, (3,), mm."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -42,6 +43,60 @@ def read_volume(path: str | Path) -> Volume:
 
     image: Any = nibabel.load(path)
     return Volume(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine, dtype=np.float64))
+
+
+def search_rigid(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    mask: Array,
+    starts: Sequence[Array],
+    spread: tuple[float, float],
+    n_candidates: int = 400,
+    n_refined: int = 3,
+) -> Array:
+    """Return the rigid (4, 4) matrix, RAS mm, from `fixed` to `moving` of the highest normalised mutual information.
+
+    Candidates are drawn around every start with a standard deviation of `spread` (degrees, mm), the best ones are
+    refined by Powell's method. `mask` (fixed grid) says where to compare; what falls outside `moving` counts as
+    zero, so that moving the head out of view is never a solution. Use it on images of 4 to 8 mm.
+    Studholme et al., Pattern Recognition 1999;32:71.
+
+    Raises
+    ------
+    ValueError
+        The mask is empty.
+    """
+    from scipy.optimize import minimize
+
+    if not mask.any():
+        raise ValueError("the mask of a rigid search is empty")
+    cost = _information_cost(fixed, moving, mask)
+    centre = grid_points(fixed.data.shape, fixed.affine)[mask].mean(axis=0)
+    draws = np.random.default_rng(SEED).normal(size=(n_candidates, 6))
+    draws[0] = 0
+    widths = np.repeat([spread[0], spread[1]], 3)
+    candidates = [(start, draw * widths) for start in starts for draw in draws]
+    costs = [cost(rigid(motion, centre) @ start) for start, motion in candidates]
+    results = []
+    for best in np.argsort(costs, kind="stable")[:n_refined]:
+        start, motion = candidates[best]
+        options = {"xtol": 0.2, "ftol": 1e-4, "maxfev": 400}
+        found = minimize(
+            lambda x, start=start: cost(rigid(x, centre) @ start), motion, method="Powell", options=options
+        )
+        results.append((float(found.fun), rigid(found.x, centre) @ start))
+    return min(results, key=lambda result: result[0])[1]
+
+
+def rigid(motion: Array, centre: Array) -> Array:
+    """Return the (4, 4) matrix of `motion` (6,): rotations around `centre` in degrees (x, y, z), then mm."""
+    from scipy.spatial.transform import Rotation
+
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", motion[:3], degrees=True).as_matrix()
+    matrix[:3, 3] = centre + motion[3:6] - matrix[:3, :3] @ centre
+    return matrix
 
 
 def greedy_affine(
@@ -55,8 +110,8 @@ def greedy_affine(
 ) -> Array:
     """Return the (4, 4) matrix, RAS mm, from `fixed` to `moving`; `mask` is on the fixed grid.
 
-    `options` are greedy's own: degrees of freedom, metric, iterations per level, random search. `start` is the
-    matrix to begin with; without it the headers are believed.
+    `options` are greedy's own: degrees of freedom, metric, iterations per level. `start` is the matrix to begin
+    with; without it the headers are believed.
 
     Raises
     ------
@@ -91,14 +146,14 @@ def greedy_deformable(
     ValueError
         An image is sheared or holds values that are not finite.
     """
-    import SimpleITK as sitk
+    import SimpleITK
 
     images = _greedy_images(fixed, moving, mask)
     with tempfile.TemporaryDirectory() as folder:
         np.savetxt(Path(folder) / "start.mat", start)
         # -wp 0: otherwise greedy rounds the warp to a tenth of a voxel.
         command = f"-it {folder}/start.mat {options} -wp 0 -o warp"
-        warp = sitk.GetArrayFromImage(_greedy(command, images, "warp", threads))
+        warp = SimpleITK.GetArrayFromImage(_greedy(command, images, "warp", threads))
     from_lps = np.array([-1.0, -1.0, 1.0])
     return np.asarray(warp.transpose(2, 1, 0, 3) * from_lps)
 
@@ -151,7 +206,8 @@ def transform_points(matrix: Array, points: Array) -> Array:
 def sample(volume: Volume, points: Array, *, order: int = 3, fill: float = 0.0) -> Array:
     """Return the values (float32) of a 3-D volume at `points` (..., 3), RAS mm; `fill` outside its grid.
 
-    `order` is that of the interpolating spline: 0 nearest, 1 linear, 3 cubic (Thévenaz et al., IEEE TMI 2000;19:739).
+    `order` is that of the interpolating spline: 0 nearest, 1 linear, 3 cubic.
+    Thévenaz et al., IEEE TMI 2000;19:739.
     """
     from scipy import ndimage
 
@@ -165,7 +221,7 @@ def sample(volume: Volume, points: Array, *, order: int = 3, fill: float = 0.0) 
 
 
 def sample_map(point_map: Volume, points: Array, *, order: int = 1) -> Array:
-    """Return where `points` (..., 3) lie by a point map, (..., 3), RAS mm; beyond its grid its edge continues."""
+    """Return where `points` (..., 3) lie by a point map, (..., 3), RAS mm; its edge continues beyond its grid."""
     from scipy import ndimage
 
     # The displacement from a best-fitting affine varies slowly; the map itself would bend at the edges.
@@ -176,11 +232,12 @@ def sample_map(point_map: Volume, points: Array, *, order: int = 1) -> Array:
     shifts = [
         ndimage.map_coordinates(rest[..., axis], flat, order=order, mode="nearest") for axis in range(3)
     ]
-    return transform_points(trend, points) + np.stack(shifts, axis=-1).reshape(points.shape)
+    moved: Array = transform_points(trend, points) + np.stack(shifts, axis=-1).reshape(points.shape)
+    return moved
 
 
 def inverse_at(point_map: Volume, points: Array, *, iterations: int = 12) -> Array:
-    """Return the points (..., 3) that the map takes to `points`, RAS mm, by fixed-point iteration on its affine part.
+    """Return the points (..., 3), RAS mm, that the map takes to `points`, by iteration on its affine part.
 
     Chen et al., Medical Physics 2008;35:81.
     """
@@ -193,7 +250,7 @@ def inverse_at(point_map: Volume, points: Array, *, iterations: int = 12) -> Arr
 
 
 def downsample(volume: Volume, spacing_mm: float) -> Volume:
-    """Return a 3-D volume on a grid of about `spacing_mm` in the same frame, smoothed against aliasing, float32.
+    """Return a 3-D volume on a grid of about `spacing_mm`, float32, in the same frame, smoothed against aliasing.
 
     Axes that are no finer than `spacing_mm` stay as they are.
     """
@@ -235,7 +292,7 @@ def to_itk(volume: Volume) -> SimpleITK.Image:
     ValueError
         The volume is sheared or holds values that are not finite.
     """
-    import SimpleITK as sitk
+    import SimpleITK
 
     if not np.isfinite(volume.data).all():
         raise ValueError("an image for registration holds values that are not finite")
@@ -244,11 +301,45 @@ def to_itk(volume: Volume) -> SimpleITK.Image:
     if np.abs(rotation - axes).max() > 1e-3:
         raise ValueError(f"an image's axes are not at right angles: {np.round(axes.T @ axes, 3).tolist()}")
     lps = np.diag([-1.0, -1.0, 1.0])
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.data.T, dtype=np.float32))
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(volume.data.T, dtype=np.float32))
     image.SetSpacing(volume.voxel_mm.tolist())
     image.SetDirection((lps @ rotation).ravel().tolist())
     image.SetOrigin((lps @ volume.affine[:3, 3]).tolist())
     return image
+
+
+def _information_cost(
+    fixed: Volume, moving: Volume, mask: Array, *, bins: int = 24
+) -> Callable[[Array], float]:
+    """Return matrix -> minus the normalised mutual information of the two images inside `mask`."""
+    from scipy import ndimage
+
+    points = grid_points(fixed.data.shape, fixed.affine)[mask]
+    still = _binned(fixed.data[mask], bins)
+    mobile = _levels(moving.data, bins).astype(np.float32)
+    to_voxel = np.linalg.inv(moving.affine)
+
+    def cost(matrix: Array) -> float:
+        where = transform_points(to_voxel @ matrix, points).T
+        values = ndimage.map_coordinates(mobile, where, order=1, output=np.float32)
+        joint = np.bincount(still * bins + values.astype(np.intp), minlength=bins * bins).reshape(bins, bins)
+        return -(_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / _entropy(joint)
+
+    return cost
+
+
+def _levels(values: Array, bins: int) -> Array:
+    low, high = 0.0, float(np.percentile(values[values > 0], 99)) if (values > 0).any() else 1.0
+    return np.asarray(np.clip((values - low) / (high - low) * (bins - 1), 0, bins - 1))
+
+
+def _binned(values: Array, bins: int) -> Array:
+    return np.asarray(_levels(values, bins).astype(np.intp))
+
+
+def _entropy(counts: Array) -> float:
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log(share)).sum())
 
 
 def _greedy(command: str, images: dict[str, Any], result: str, threads: int) -> Any:

@@ -35,7 +35,7 @@ def nlin6_brain() -> Path:
 
 
 def harvard_oxford() -> tuple[Path, list[str]]:
-    """Return the Harvard-Oxford probabilities (4-D, 1 mm, percent, MNI152NLin6Asym) and the label of each volume.
+    """Return the Harvard-Oxford probabilities (4-D, 1 mm, percent, MNI152NLin6Asym) and each volume's label.
 
     Labels are as in the atlas's table, with spaces: `Left Amygdala`.
     """

@@ -1,0 +1,51 @@
+"""The door of every preprocessing engine: the files of one person's anatomy and of one preprocessed run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class AnatomyFiles:
+    """One person's anatomy: T1w, brain mask and tissue (1 grey, 2 white, 3 fluid), and where the template lies.
+
+    `to_t1w` is a point map: for each voxel of a template grid its point in the T1w image, RAS mm.
+    """
+
+    t1w: Path
+    mask: Path
+    dseg: Path
+    to_t1w: Path
+
+
+@dataclass(frozen=True)
+class AlignmentFiles:
+    """One run's reference volume, its brain mask, and the transforms that are estimated (JSON)."""
+
+    boldref: Path
+    mask: Path
+    alignment: Path
+
+
+@dataclass(frozen=True)
+class PreprocessedFiles:
+    """One run on the template grid, its confounds, and the JSON that says how it was made."""
+
+    bold: Path
+    mask: Path
+    dseg: Path
+    confounds: Path
+    metadata: Path
+
+
+@dataclass(frozen=True)
+class PreprocessedRun:
+    """What either engine hands on: bold (4-D) and mask and tissue on the template grid, confounds, metadata."""
+
+    bold: Path
+    mask: Path
+    confounds: Path
+    dseg: Path
+    metadata: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,287 @@
+"""One person's T1w: bias field, brain, tissue, and the warp from the template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from reconfmri import registration, templates
+from reconfmri.exclusions import DataFault
+from reconfmri.registration import Array, Volume
+
+CONFORMED_MM = 1.0  # finer T1w images are brought to this; the regions and the BOLD are far coarser
+SEARCH_MM, AFFINE_MM, BIAS_MM = 8.0, 4.0, 4.0
+GREY, WHITE, FLUID = 1, 2, 3
+RECHECK = "look at the T1w image: is it a T1-weighted head with the right orientation in its header?"
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A person's anatomy on the conformed T1w grid, and the point map from the template grid to it."""
+
+    t1w: Volume
+    mask: Volume
+    dseg: Volume
+    to_t1w: Volume
+    facts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Template:
+    """The template brain on the grid of the warp, and where it is compared with a head."""
+
+    brain: Volume
+    mask: Array
+    around: Array
+
+
+def prepare(raw: Volume, *, finest_mm: float, threads: int = 1) -> Anatomy:
+    """Return bias-corrected T1w, brain mask, tissue (1 grey, 2 white, 3 fluid) and the map from the template.
+
+    `finest_mm` is the voxel size of the last level of the warp.
+
+    Raises
+    ------
+    DataFault
+        The head could not be matched with the template (E-DATA-22), or its brain is of impossible size (E-DATA-23).
+    """
+    head = registration.downsample(raw, CONFORMED_MM)
+    template = template_at(finest_mm)
+    coarse = registration.downsample(registration.downsample(head, finest_mm), BIAS_MM)
+    bias = bias_field(coarse, coarse.data > _otsu(coarse))
+    to_t1w, facts = _warp(template, corrected(registration.downsample(head, finest_mm), bias), threads=threads)
+    carried = _carried_to(head, to_t1w, template)
+    head, inside, priors = carried
+    head = corrected(head, bias)
+    brain = registration.downsample(Volume(inside.astype(np.float32), head.affine), BIAS_MM)
+    head = corrected(head, bias_field(registration.downsample(head, BIAS_MM), brain.data > 0.5))
+    classes = segment_tissue(head, inside, priors)
+    mask = refine_mask(classes, inside, head.affine)
+    dseg = Volume(np.where(mask, classes, 0).astype(np.uint8), head.affine)
+    facts |= _checked_sizes(dseg)
+    return Anatomy(head, Volume(mask.astype(np.uint8), head.affine), dseg, to_t1w, facts)
+
+
+def template_at(spacing_mm: float) -> Template:
+    """Return the brain of MNI152NLin2009cAsym on `templates.target_grid(spacing_mm)`."""
+    shape, affine = templates.target_grid(spacing_mm)
+    fine = registration.read_volume(templates.target_brain())
+    points = registration.grid_points(shape, affine)
+    sigma = np.sqrt(max(spacing_mm**2 - 1, 0)) / 2.355
+    smooth = Volume(ndimage.gaussian_filter(fine.data, sigma, truncate=3), fine.affine)
+    brain = Volume(registration.sample(smooth, points, order=1), affine)
+    mask = registration.sample(Volume((fine.data > 0).astype(np.float32), fine.affine), points, order=1) > 0.5
+    return Template(brain, mask, registration.dilated(mask, 6.0, affine))
+
+
+def bias_field(head: Volume, mask: Array) -> Volume:
+    """Return the logarithm of the smooth intensity bias on a coarse grid. N4: Tustison et al., IEEE TMI 2010;29:1310."""
+    import SimpleITK
+
+    image = registration.to_itk(Volume(np.maximum(head.data, 0), head.affine))
+    where = SimpleITK.Cast(registration.to_itk(Volume(mask.astype(np.float32), head.affine)), SimpleITK.sitkUInt8)
+    corrector = SimpleITK.N4BiasFieldCorrectionImageFilter()
+    corrector.SetNumberOfWorkUnits(1)
+    corrector.SetMaximumNumberOfIterations([20, 20, 20])
+    corrector.Execute(image, where)
+    return Volume(SimpleITK.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)).T, head.affine)
+
+
+def corrected(head: Volume, bias: Volume) -> Volume:
+    """Return `head` divided by its bias; `bias` is on a coarser grid of the same axes."""
+    step = np.linalg.inv(bias.affine) @ head.affine
+    log = ndimage.affine_transform(
+        bias.data, np.diag(step[:3, :3]), offset=step[:3, 3], output_shape=head.data.shape, order=1, mode="nearest"
+    )
+    return Volume(head.data / np.exp(log).astype(np.float32), head.affine)
+
+
+def _otsu(head: Volume) -> float:
+    """Threshold between air and head. Otsu, IEEE Trans SMC 1979;9:62."""
+    top = float(np.percentile(head.data, 99.5))
+    counts, edges = np.histogram(np.clip(head.data, 0, top), bins=128)
+    middle = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    mean_below = np.cumsum(counts * middle) / np.maximum(below, 1)
+    mean_above = ((counts * middle).sum() - np.cumsum(counts * middle)) / np.maximum(above, 1)
+    return float(middle[np.argmax(below * above * (mean_below - mean_above) ** 2)])
+
+
+def _warp(template: Template, head: Volume, *, threads: int) -> tuple[Volume, dict[str, float]]:
+    """Return the point map from the template to the head, and how well they match."""
+    near = template_at(AFFINE_MM)
+    far = template_at(SEARCH_MM)
+    coarse = registration.downsample(head, AFFINE_MM)
+    search = registration.downsample(coarse, SEARCH_MM)
+    start = registration.search_rigid(
+        far.brain, search, mask=far.around, starts=_guesses(search), spread=(12.0, 15.0)
+    )
+    rigid = registration.greedy_affine(
+        near.brain, coarse, mask=near.around, start=start, options="-dof 6 -m NMI -n 40x20", threads=threads
+    )
+    affine = registration.greedy_affine(
+        near.brain, coarse, mask=near.around, start=rigid, options="-dof 12 -m NCC 2x2x2 -n 60x40", threads=threads
+    )
+    _check_scale(affine)
+    displacement = registration.greedy_deformable(
+        template.brain,
+        head,
+        start=affine,
+        mask=template.around,
+        options="-m NCC 2x2x2 -n 60x60x40",
+        threads=threads,
+    )
+    to_t1w = registration.dense_map(template.brain, matrix=affine, displacement=displacement)
+    match = float(_similarity(template, head, to_t1w))
+    if match < 0.5:
+        raise DataFault("E-DATA-22", f"the head does not match the template (correlation {match:.2f})", mend=RECHECK)
+    return to_t1w, {"template_correlation": round(match, 4)}
+
+
+def _guesses(head: Volume) -> list[Array]:
+    """Where the template may lie: by the headers, and with its crown at the crown of the head."""
+    bright = head.data > _otsu(head)
+    points = registration.grid_points(head.data.shape, head.affine)[bright]
+    crown = np.percentile(points[:, 2], 99.5)
+    upper = points[points[:, 2] > crown - 120]
+    # The template's brain ends at z = 82 mm, about 15 mm below the skin; its middle lies at y = -17 mm.
+    shift = np.array([*np.median(upper[:, :2], axis=0), crown]) - np.array([0.0, -17.0, 95.0])
+    by_crown = np.eye(4)
+    by_crown[:3, 3] = shift
+    return [np.eye(4), by_crown]
+
+
+def _check_scale(affine: Array) -> None:
+    scales = np.linalg.svd(affine[:3, :3], compute_uv=False)
+    if np.linalg.det(affine[:3, :3]) <= 0 or scales.max() > 1.6 or scales.min() < 0.6:
+        raise DataFault(
+            "E-DATA-22",
+            f"the head could be matched with the template only by scaling it by {np.round(scales, 2).tolist()}",
+            mend=RECHECK,
+        )
+
+
+def _similarity(template: Template, head: Volume, to_t1w: Volume) -> float:
+    """Return the correlation of template and head inside the template's brain."""
+    seen = registration.sample(head, to_t1w.data[template.mask], order=1)
+    return float(np.corrcoef(seen, template.brain.data[template.mask])[0, 1])
+
+
+def _carried_to(head: Volume, to_t1w: Volume, template: Template) -> tuple[Volume, Array, Array]:
+    """Return the head cut to its brain, the template's mask on it, and tissue priors (3, x, y, z)."""
+    corners = to_t1w.data[template.around].reshape(-1, 3)
+    voxels = registration.transform_points(np.linalg.inv(head.affine), corners)
+    first = np.clip(np.floor(voxels.min(axis=0) - 4).astype(int), 0, None)
+    last = np.minimum(np.ceil(voxels.max(axis=0) + 5).astype(int), head.data.shape)
+    affine = head.affine.copy()
+    affine[:3, 3] += head.affine[:3, :3] @ first
+    cut = Volume(head.data[tuple(map(slice, first, last))], affine)
+    step = np.diag([4.0 / size for size in cut.voxel_mm] + [1.0])
+    coarse_shape = tuple(int(np.ceil(size / edge)) + 2 for size, edge in zip(cut.data.shape, np.diag(step), strict=False))
+    coarse = registration.grid_points(coarse_shape, affine @ step)
+    back = registration.inverse_at(to_t1w, coarse).astype(np.float32)
+    fine = np.linalg.inv(step)
+    there = np.stack(
+        [
+            ndimage.affine_transform(back[..., axis], np.diag(fine)[:3], output_shape=cut.data.shape, order=1)
+            for axis in range(3)
+        ],
+        axis=-1,
+    )
+    brain = registration.read_volume(templates.target_brain())
+    inside = registration.sample(Volume((brain.data > 0).astype(np.float32), brain.affine), there, order=1) > 0.5
+    priors = np.stack([registration.sample(Volume(p, brain.affine), there, order=1) for p in _tissue_priors(brain)])
+    return cut, inside, priors
+
+
+def _tissue_priors(brain: Volume) -> list[Array]:
+    """Return where the template is grey, white, fluid, from its own intensities (0-100), smoothed by 3 mm."""
+    white = 1 / (1 + np.exp(-(brain.data - 78) / 4))
+    fluid = 1 / (1 + np.exp((brain.data - 45) / 5))
+    grey = np.clip(1 - white - fluid, 0, 1)
+    return [ndimage.gaussian_filter(part, 3 / 2.355, truncate=3) for part in (grey, white, fluid)]
+
+
+def segment_tissue(head: Volume, inside: Array, priors: Array) -> Array:
+    """Return labels (1 grey, 2 white, 3 fluid, 0 outside) by three Gaussians with spatial priors and neighbours.
+
+    Ashburner & Friston, NeuroImage 1997;6:209; the mean field over neighbours: Zhang et al., IEEE TMI 2001;20:45.
+    """
+    values = head.data[inside].astype(np.float64)
+    prior = 0.03 + 0.91 * priors[:, inside] / np.maximum(priors[:, inside].sum(axis=0), 1e-3)
+    step = max(values.size // 100_000, 1)
+    means, widths = _fit_gaussians(values[::step], prior[:, ::step])
+    likelihood = np.exp(-0.5 * ((values - means[:, None]) / widths[:, None]) ** 2) / widths[:, None] + 1e-12
+    share = likelihood * prior
+    share /= share.sum(axis=0)
+    field = np.zeros((3, *inside.shape), dtype=np.float32)
+    reach = np.maximum(1.5 / head.voxel_mm, 0.5) / 2.355
+    for _ in range(2):
+        for label in range(3):
+            field[label][inside] = share[label]
+            field[label] = ndimage.gaussian_filter(field[label], reach, truncate=2)
+        share = likelihood * prior * np.exp(2.0 * field[:, inside])
+        share /= share.sum(axis=0)
+        field[:] = 0
+    labels = np.zeros(inside.shape, dtype=np.uint8)
+    labels[inside] = share.argmax(axis=0) + 1
+    return labels
+
+
+def _fit_gaussians(values: Array, prior: Array, *, iterations: int = 30) -> tuple[Array, Array]:
+    """Return means and standard deviations (3,) of the tissues by expectation maximisation."""
+    share = prior**2 / (prior**2).sum(axis=0)
+    means = widths = np.zeros(3)
+    for _ in range(iterations):
+        weight = share.sum(axis=1)
+        means = (share * values).sum(axis=1) / weight
+        spread = (share * (values - means[:, None]) ** 2).sum(axis=1) / weight
+        widths = np.sqrt(spread + 1e-6 * values.var())
+        share = prior * np.exp(-0.5 * ((values - means[:, None]) / widths[:, None]) ** 2) / widths[:, None]
+        share = share / np.maximum(share.sum(axis=0), 1e-300)
+    if not means[FLUID - 1] < means[GREY - 1] < means[WHITE - 1]:
+        raise DataFault(
+            "E-DATA-22",
+            f"grey, white, fluid have the intensities {np.round(means, 1).tolist()}: not a T1-weighted brain",
+            mend=RECHECK,
+        )
+    return means, widths
+
+
+def refine_mask(classes: Array, inside: Array, affine: Array) -> Array:
+    """Return the brain: grey and white matter without bridges to the dura, closed over its folds, without holes."""
+    tissue = (classes == GREY) | (classes == WHITE)
+    core = _largest(registration.dilated(tissue, -2.0, affine))
+    matter = registration.dilated(core, 3.0, affine) & tissue
+    closed = registration.dilated(registration.dilated(matter, 6.0, affine), -6.0, affine)
+    grown = registration.dilated(closed, 1.0, affine) & inside
+    return np.asarray(ndimage.binary_fill_holes(grown))
+
+
+def _largest(mask: Array) -> Array:
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())
+
+
+def _checked_sizes(dseg: Volume) -> dict[str, float]:
+    voxel_ml = float(np.prod(dseg.voxel_mm)) / 1000
+    sizes: dict[str, Any] = {
+        name: float((dseg.data == label).sum() * voxel_ml)
+        for name, label in (("grey_ml", GREY), ("white_ml", WHITE), ("fluid_ml", FLUID))
+    }
+    brain = sum(sizes.values())
+    if not 700 < brain < 2300 or min(sizes["grey_ml"], sizes["white_ml"]) < 150:
+        raise DataFault(
+            "E-DATA-23",
+            f"the brain found in the T1w has {brain:.0f} ml ({sizes['grey_ml']:.0f} grey, {sizes['white_ml']:.0f} white)",
+            mend=RECHECK,
+        )
+    return {"brain_ml": round(brain, 1)} | {name: round(size, 1) for name, size in sizes.items()}

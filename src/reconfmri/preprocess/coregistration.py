@@ -1,0 +1,168 @@
+"""One run's reference volume, its brain, and its rigid position in the T1w image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.optimize import minimize
+
+from reconfmri import registration
+from reconfmri.exclusions import DataFault
+from reconfmri.preprocess.anatomy import FLUID, GREY, WHITE
+from reconfmri.registration import Array, Volume
+
+SEARCH_MM, REFINE_MM = 8.0, 4.0
+# Distance of the two samples from the white-matter surface, mm; Greve & Fischl take 2 mm on surfaces at 1 mm.
+PROBE_MM = 2.0
+N_BOUNDARY = 6000
+RECHECK = "look at the run's first volume and at the T1w: same person, plausible headers, whole brain in view?"
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Points on the surface of white matter and its outward normals, (n, 3), T1w space, RAS mm."""
+
+    points: Array
+    normals: Array
+
+
+def signal_mask(reference: Volume) -> Array:
+    """Return where an EPI volume has tissue signal: its largest piece above a threshold, without holes."""
+    smooth = ndimage.gaussian_filter(reference.data.astype(np.float32), 0.7)
+    bright = smooth[smooth > np.percentile(smooth, 98) * 0.1]
+    if bright.size == 0:
+        raise DataFault("E-DATA-04", "flat image: no voxel of the reference volume has signal")
+    mask = smooth > 0.4 * np.median(bright[bright > np.median(bright)])
+    mask = ndimage.binary_opening(mask, iterations=1)
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        raise DataFault("E-DATA-04", "no connected piece of the reference volume has signal")
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(ndimage.binary_fill_holes(ndimage.binary_dilation(labels == sizes.argmax())))
+
+
+def align_to_t1w(reference: Volume, t1w: Volume, dseg: Volume) -> tuple[Array, dict[str, float]]:
+    """Return the rigid (4, 4) matrix, RAS mm, from the EPI reference to the T1w, and how good it is.
+
+    Mutual information finds the head, the edge of white matter sets it. Greve & Fischl, NeuroImage 2009;48:63.
+
+    Raises
+    ------
+    DataFault
+        The two images could not be matched (E-DATA-21).
+    """
+    brain = dseg.data > 0
+    coarse_t1w = registration.downsample(t1w, REFINE_MM)
+    coarse_brain = registration.downsample(Volume(brain.astype(np.float32), dseg.affine), REFINE_MM)
+    inside = registration.dilated(coarse_brain.data > 0.5, 4.0, coarse_brain.affine)
+    scaled = Volume(np.clip(reference.data, 0, np.percentile(reference.data, 99.8)), reference.affine)
+    to_epi = _by_information(coarse_t1w, inside, scaled)
+    boundary = white_surface(dseg)
+    smooth = ndimage.spline_filter(ndimage.gaussian_filter(scaled.data.astype(np.float32), 0.4), order=3)
+    to_epi, cost = _by_boundary(boundary, Volume(smooth, scaled.affine), to_epi)
+    facts = {"coregistration_cost": round(cost, 4)} | _fit(scaled, dseg, to_epi)
+    _check(facts)
+    return np.linalg.inv(to_epi), facts
+
+
+def white_surface(dseg: Volume) -> Boundary:
+    """Return points where white matter meets grey matter, spread over the whole brain, and the normals there."""
+    white = ndimage.gaussian_filter((dseg.data == WHITE).astype(np.float32), 1.2 / dseg.voxel_mm)
+    grey = ndimage.binary_dilation(dseg.data == GREY)
+    fluid_near = ndimage.binary_dilation(dseg.data == FLUID)
+    edge = (dseg.data == WHITE) & grey & ~fluid_near
+    chosen = np.flatnonzero(edge)
+    if chosen.size < 200:
+        raise DataFault("E-DATA-21", f"only {chosen.size} voxels of the T1w lie on the edge of white matter", mend=RECHECK)
+    chosen = np.random.default_rng(registration.SEED).permutation(chosen)[:N_BOUNDARY]
+    index = np.unravel_index(np.sort(chosen), edge.shape)
+    slopes = np.stack([part[index] for part in np.gradient(white)], axis=-1) @ np.linalg.inv(dseg.affine[:3, :3])
+    steepness = np.linalg.norm(slopes, axis=1, keepdims=True)
+    steep = steepness[:, 0] > 0.05
+    normals = -slopes[steep] / steepness[steep]
+    points = registration.grid_points(dseg.data.shape, dseg.affine)[index][steep]
+    # From the voxel's centre onto the surface where the smoothed white matter is one half.
+    beyond = (white[index][steep][:, None] - 0.5) / steepness[steep]
+    return Boundary(points + normals * np.clip(beyond, -1.5, 1.5), normals)
+
+
+def native_brain(reference: Volume, mask: Volume, to_t1w: Array) -> Array:
+    """Return the T1w brain mask on the EPI grid where the EPI has signal."""
+    points = registration.transform_points(
+        to_t1w, registration.grid_points(reference.data.shape, reference.affine)
+    )
+    inside = registration.sample(mask, points, order=1) > 0.5
+    if not inside.any():
+        raise DataFault("E-DATA-21", "the T1w brain lies outside the run's field of view", mend=RECHECK)
+    smooth = ndimage.gaussian_filter(reference.data, 0.5)
+    seen = smooth > 0.15 * np.median(reference.data[inside])
+    return np.asarray(inside & ndimage.binary_closing(seen, iterations=1, border_value=1))
+
+
+def _by_information(t1w: Volume, inside: Array, reference: Volume) -> Array:
+    """Return the (4, 4) matrix from T1w to EPI of the highest mutual information at 4 mm."""
+    far = registration.downsample(t1w, SEARCH_MM)
+    far_mask = registration.sample(
+        Volume(inside.astype(np.float32), t1w.affine), registration.grid_points(far.data.shape, far.affine), order=1
+    )
+    search = registration.downsample(reference, SEARCH_MM)
+    centres = np.eye(4)
+    brain = registration.grid_points(t1w.data.shape, t1w.affine)[inside].mean(axis=0)
+    seen = registration.grid_points(reference.data.shape, reference.affine)[signal_mask(reference)].mean(axis=0)
+    centres[:3, 3] = seen - brain
+    start = registration.search_rigid(
+        far, search, mask=far_mask > 0.5, starts=[np.eye(4), centres], spread=(7.0, 9.0), n_candidates=250
+    )
+    return registration.search_rigid(
+        t1w, reference, mask=inside, starts=[start], spread=(0.0, 0.0), n_candidates=1, n_refined=1
+    )
+
+
+def _by_boundary(boundary: Boundary, reference: Volume, start: Array) -> tuple[Array, float]:
+    """Return the (4, 4) matrix from T1w to EPI of the lowest boundary cost, and that cost."""
+    to_voxel = np.linalg.inv(reference.affine)
+    centre = boundary.points.mean(axis=0)
+    inner, outer = (boundary.points + side * PROBE_MM * boundary.normals for side in (-1, 1))
+    probes = np.concatenate([inner, outer])
+
+    def cost(motion: Array) -> float:
+        matrix = to_voxel @ start @ registration.rigid(motion, centre)
+        where = registration.transform_points(matrix, probes).T
+        values = ndimage.map_coordinates(reference.data, where, order=3, prefilter=False, mode="constant")
+        return _boundary_cost(values)
+
+    found = minimize(cost, np.zeros(6), method="Powell", options={"xtol": 0.02, "ftol": 1e-6, "maxfev": 500})
+    return start @ registration.rigid(found.x, centre), float(found.fun)
+
+
+def _boundary_cost(values: Array) -> float:
+    """Return the mean of 1 + tanh(-contrast / 2) over the boundary, contrast in percent (Greve & Fischl, eq. 1)."""
+    white, grey = np.split(values, 2)
+    both = white + grey
+    seen = (white > 0) & (grey > 0)
+    contrast = np.where(seen, 200.0 * (grey - white) / np.where(seen, both, 1.0), 0.0)
+    return float((1.0 + np.tanh(-0.5 * 0.1 * contrast))[...].mean())
+
+
+def _fit(reference: Volume, dseg: Volume, to_epi: Array) -> dict[str, float]:
+    """Return the share of the EPI's signal mask and of the brain in view that lie on one another."""
+    points = registration.transform_points(
+        np.linalg.inv(to_epi), registration.grid_points(reference.data.shape, reference.affine)
+    )
+    brain = registration.sample(Volume((dseg.data > 0).astype(np.float32), dseg.affine), points, order=1) > 0.5
+    bright = signal_mask(reference)
+    covered = float((bright & brain).sum() / max(brain.sum(), 1))
+    return {"signal_in_brain": round(covered, 4), "brain_in_view_ml": round(_millilitres(brain, reference), 1)}
+
+
+def _millilitres(mask: Array, volume: Volume) -> float:
+    return float(mask.sum() * np.prod(volume.voxel_mm) / 1000)
+
+
+def _check(facts: dict[str, float]) -> None:
+    if facts["coregistration_cost"] > 0.95 or facts["signal_in_brain"] < 0.6 or facts["brain_in_view_ml"] < 200:
+        numbers = ", ".join(f"{name} {value}" for name, value in facts.items())
+        raise DataFault("E-DATA-21", f"the run could not be placed in the T1w ({numbers})", mend=RECHECK)
