@@ -1,0 +1,125 @@
+"""The command line: reconfmri init | index | check | simulate | run | group | status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TypeAlias
+
+from reconfmri import __version__
+
+EXIT_PROBLEM = 1
+EXIT_USAGE = 2
+EXIT_BUSY = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code: 0 done, 1 something is missing or wrong, 2 misused, 3 another run is alive."""
+    os.umask(0o027)  # what we write is the lab's: nothing for the rest of the world
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")  # also under LC_ALL=C
+    options = build_parser().parse_args(arguments)
+    from reconfmri.cli import commands
+
+    try:
+        return int(getattr(commands, options.command)(options))
+    except (ValueError, FileNotFoundError, PermissionError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_PROBLEM
+    except KeyboardInterrupt:
+        print("stopped by you; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="reconfmri", description="From a BIDS drug trial to arm contrasts and a report."
+    )
+    parser.add_argument("--version", action="version", version=f"reconfmri {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_init, _index, _check, _simulate, _run, _group, _status):
+        add(commands)
+    return parser
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _init(commands: Commands) -> None:
+    new = commands.add_parser("init", help="write a commented study file from what the dataset holds")
+    new.add_argument("study", type=Path, metavar="STUDY", help="folder to make")
+    new.add_argument("--bids", type=Path, required=True, metavar="BIDS", help="BIDS dataset")
+
+
+def _index(commands: Commands) -> None:
+    new = commands.add_parser(
+        "index", help="write config/runs.tsv from the dataset, for the analyst to review"
+    )
+    new.add_argument("--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)")
+
+
+def _check(commands: Commands) -> None:
+    new = commands.add_parser(
+        "check", help="every problem in data and study, in one table, before any compute"
+    )
+    new.add_argument("--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)")
+
+
+def _simulate(commands: Commands) -> None:
+    new = commands.add_parser(
+        "simulate", help="write a trial with known effects as OUT/bids and OUT/allocation.tsv"
+    )
+    new.add_argument("out", type=Path, metavar="OUT")
+    new.add_argument("--participants", type=int, default=8, metavar="N")
+    new.add_argument("--seed", type=int, default=1, metavar="S")
+    new.add_argument("--timing", choices=("short", "full"), default="short", help="length of the scripts")
+    new.add_argument("--rest", action="store_true", help="add a rest run per session")
+    new.add_argument("--n-cpus", type=int, default=os.cpu_count() or 1, metavar="N")
+
+
+def _run(commands: Commands) -> None:
+    new = commands.add_parser(
+        "run", help="BIDS-App: from a BIDS dataset to measures (participant) and report (group)"
+    )
+    new.add_argument("bids", type=Path, metavar="BIDS", help="BIDS dataset")
+    new.add_argument("out", type=Path, metavar="OUT", help="study folder; made when it is not there")
+    new.add_argument("level", choices=("participant", "group"))
+    for name in ("participant", "session"):
+        new.add_argument(f"--{name}-label", nargs="+", metavar="LABEL", help=f"only these {name}s")
+    new.add_argument("--task-id", nargs="+", metavar="LABEL", help="only these tasks")
+    new.add_argument("--n-cpus", "--nprocs", type=int, default=os.cpu_count() or 1, metavar="N")
+    new.add_argument("--dry-run", "-n", action="store_true", help="say what would be done")
+    new.add_argument("-w", "--work-dir", type=Path, metavar="DIR", help="place of temporary files")
+    new.add_argument(
+        "--skip-bids-validation", action="store_true", help="do not run the BIDS validator first"
+    )
+    new.add_argument("--version", action="version", version=f"reconfmri {__version__}")
+
+
+def _group(commands: Commands) -> None:
+    new = commands.add_parser("group", help="arm contrasts of any table of measures")
+    new.add_argument("measures", type=Path, metavar="MEASURES")
+    new.add_argument("allocation", type=Path, metavar="ALLOCATION")
+    new.add_argument("out", type=Path, metavar="OUT", help="folder of estimates.tsv and diagnostics.tsv")
+    new.add_argument(
+        "--config", type=Path, metavar="FILE", help="study file; else every outcome and visit is asked"
+    )
+    new.add_argument(
+        "--active", metavar="ARM", help="label of the drug arm (with --control, without --config)"
+    )
+    new.add_argument("--control", metavar="ARM", help="label of the control arm")
+    new.add_argument("--flat-priors", action="store_true", help="flat priors on effects and means")
+    new.add_argument(
+        "--seed", type=int, metavar="S", help="seed of the sampler (default: of the study file, else 1)"
+    )
+
+
+def _status(commands: Commands) -> None:
+    new = commands.add_parser(
+        "status", help="participant x session x stage: done, running, failed, excluded, and why"
+    )
+    new.add_argument("--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)")

@@ -1,0 +1,161 @@
+"""`reconfmri run`: the workflow on a dataset, as a BIDS-App; OUT becomes the study folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pandas as pd
+
+from reconfmri import bids
+from reconfmri.checks import CONFIG, check_places, check_study, read_study
+from reconfmri.cli.commands import make_index
+from reconfmri.cli.draft import start_study
+from reconfmri.cli.locks import BusyError, hold
+from reconfmri.cli.screen import show_problems
+from reconfmri.cli.status import failures
+from reconfmri.config import Study
+from reconfmri.problems import stops
+from reconfmri.provenance import workflow_folder
+
+COLUMNS = {"participant_id": "sub-", "session_id": "ses-", "task": "task-"}
+
+
+def run_level(options: Namespace) -> int:
+    """Return 0 when all asked for is made; 1 when not, after saying why; 3 when another run is alive."""
+    root, out = options.bids, options.out
+    problems = check_places(root, out)
+    if stops(problems):
+        show_problems(problems)
+        return 1
+    if not options.skip_bids_validation and not validate(root):
+        return 1
+    fresh = not (out / "config/runs.tsv").is_file()
+    if fresh and prepare(out, root):
+        return 1
+    study, problems = read_study(out / CONFIG)
+    if study is not None:
+        same_dataset(out / study.bids, root)
+        problems = check_study(out, full=fresh)
+    if study is None or stops(problems):
+        show_problems(problems)
+        return 1
+    scans = bids.read_run_table(out / "config/runs.tsv")
+    try:
+        return _locked(options, study, chosen(scans, options))
+    except BusyError as error:
+        print(error, file=sys.stderr)
+        return 3
+
+
+def validate(root: Path) -> bool:
+    """Run the BIDS validator; return whether it found no error, after printing those it found."""
+    tool = Path(sys.executable).with_name("bids-validator-deno")
+    done = subprocess.run(
+        [str(tool), "--ignoreWarnings", str(root)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print(done.stdout + done.stderr)
+        print(f"{root}: the BIDS validator found errors. Mend: correct them, or give --skip-bids-validation")
+    return done.returncode == 0
+
+
+def prepare(out: Path, root: Path) -> int:
+    """Make the study folder where it is not one yet, and its run table; return the exit code."""
+    if not (out / CONFIG).is_file():
+        print("\n".join(start_study(out, root, move_arms=False)))
+    return make_index(out)
+
+
+def same_dataset(of_study: Path, given: Path) -> None:
+    """Check that the study file names the dataset given.
+
+    Raises
+    ------
+    ValueError
+        It names another one.
+    """
+    if of_study.resolve() != given.resolve():
+        raise ValueError(
+            f"E-CONF-C07 {CONFIG}: the study in OUT is about {of_study}, you gave {given}. "
+            "Mend: give that dataset, or another OUT"
+        )
+
+
+def chosen(scans: pd.DataFrame, options: Namespace) -> dict[str, list[str]]:
+    """Return column -> bare labels asked for.
+
+    Raises
+    ------
+    ValueError
+        A label is not in the run table.
+    """
+    asked = {
+        "participant_id": options.participant_label,
+        "session_id": options.session_label,
+        "task": options.task_id,
+    }
+    filters = {}
+    for column, labels in asked.items():
+        if labels is None:
+            continue
+        prefix = COLUMNS[column]
+        known = sorted(set(scans[column].str.removeprefix(prefix)))
+        filters[column] = [str(label).removeprefix(prefix) for label in labels]
+        for label in filters[column]:
+            if label not in known:
+                raise ValueError(
+                    f"{prefix}{label} is not in config/runs.tsv, which has {known}. "
+                    "Mend: correct the label, or read why in config/exclusions.tsv"
+                )
+    return filters
+
+
+def _locked(options: Namespace, study: Study, filters: dict[str, list[str]]) -> int:
+    """Several runs on different people may go side by side; anything else has the study for itself."""
+    people = filters.get("participant_id", [])
+    if options.dry_run:
+        return snakemake(
+            options, [f"all_{options.level}" if options.level == "participant" else "all"], filters
+        )
+    if options.level == "group" or not people:
+        with hold(options.out, shared=[], alone=["study"]):
+            targets = ["all"] if options.level == "group" else ["all_participant"]
+            return _told(options.out, snakemake(options, targets, filters))
+    with hold(options.out, shared=["study"], alone=[f"sub-{label}" for label in sorted(people)]):
+        with hold(options.out, shared=[], alone=["shared"], wait=True):
+            code = snakemake(options, shared_targets(study), {})
+        return _told(options.out, code or snakemake(options, ["all_participant"], filters))
+
+
+def shared_targets(study: Study) -> list[str]:
+    """Files that no single person owns, made by whoever comes first."""
+    atlas = "results/derivatives/atlas/space-MNI152NLin2009cAsym_regions.nii.gz"
+    return [atlas, *(f"results/scales/{name}_measures.tsv" for name in study.scales)]
+
+
+def _told(out: Path, code: int) -> int:
+    for line in failures(out) if code else ():
+        print(line, file=sys.stderr)
+    return 1 if code else 0
+
+
+def snakemake(options: Namespace, targets: list[str], filters: dict[str, list[str]]) -> int:
+    """Run Snakemake on the study folder; return its exit code. Our locks stand in for its own."""
+    command = [sys.executable, "-m", "snakemake", *targets]
+    command += ["--snakefile", str(workflow_folder() / "Snakefile"), "--directory", str(options.out)]
+    command += ["--cores", str(options.n_cpus), "--keep-going", "--rerun-incomplete", "--nolock"]
+    command += ["--dry-run"] if options.dry_run else []
+    command += [] if sys.stderr.isatty() else ["--nocolor"]
+    names = {"participant_id": "only_participants", "session_id": "only_sessions", "task": "only_tasks"}
+    # In quotes, or Snakemake reads the label 001 as the number 1.
+    given = [f'{names[column]}="{",".join(labels)}"' for column, labels in filters.items()]
+    command += ["--config", *given] if given else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if options.work_dir:
+        options.work_dir.mkdir(parents=True, exist_ok=True)
+        environment["TMPDIR"] = str(options.work_dir.resolve())
+    return subprocess.run(command, check=False, env=environment).returncode

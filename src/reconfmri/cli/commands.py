@@ -1,0 +1,99 @@
+"""One function per command; each returns the exit code."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from reconfmri.cli.screen import bar, show_problems
+from reconfmri.problems import stops
+
+
+def init(options: Namespace) -> int:
+    """Draft the study file of a new study folder."""
+    from reconfmri.checks import check_places
+    from reconfmri.cli.draft import start_study
+
+    problems = check_places(options.bids, options.study) if options.bids.is_dir() else []
+    if stops(problems):
+        show_problems(problems)
+        return 1
+    print("\n".join(start_study(options.study, options.bids, move_arms=True)))
+    return 0
+
+
+def index(options: Namespace) -> int:
+    """Write the run table and the exclusions of a study folder."""
+    return make_index(options.study)
+
+
+def make_index(folder: Path) -> int:
+    """Return 0 when the index was written; 1 when something has to be mended first."""
+    from reconfmri.checks import CONFIG, check_places, read_study
+    from reconfmri.indexing import index_dataset, write_index
+
+    study, problems = read_study(folder / CONFIG)
+    if study is None:
+        show_problems(problems)
+        return 1
+    root = folder / study.bids
+    problems += check_places(root, folder)
+    if not stops(problems):
+        with bar("reading the scans") as progress:
+            table, found = index_dataset(root, study, progress=progress)
+        problems += found
+    show_problems(problems)
+    if stops(problems):
+        return 1
+    kept = write_index(folder / "config", root, table, problems)
+    print(f"{len(kept)} scans in {folder / 'config' / 'runs.tsv'}; read it, it is frozen from now on")
+    return 0
+
+
+def check(options: Namespace) -> int:
+    """Show every problem of a study folder and its data."""
+    from reconfmri.checks import check_study
+
+    with bar("checking the scans") as progress:
+        problems = check_study(options.study, progress=progress)
+    show_problems(problems)
+    return 1 if stops(problems) else 0
+
+
+def simulate(options: Namespace) -> int:
+    """Write a simulated trial."""
+    from reconfmri.simulate.trial import simulate_trial
+
+    with bar("simulating participants") as progress:
+        simulate_trial(
+            options.out,
+            participants=options.participants,
+            seed=options.seed,
+            timing=options.timing,
+            rest=options.rest,
+            processes=options.n_cpus,
+            progress=progress,
+        )
+    print(f"wrote {options.out / 'bids'} and {options.out / 'allocation.tsv'}")
+    return 0
+
+
+def run(options: Namespace) -> int:
+    """Do a level of the workflow on a dataset, as a BIDS-App."""
+    from reconfmri.cli.bids_app import run_level
+
+    return run_level(options)
+
+
+def group(options: Namespace) -> int:
+    """Answer the group questions from a table of measures."""
+    from reconfmri.cli.answer import answer_table
+
+    return answer_table(options)
+
+
+def status(options: Namespace) -> int:
+    """Show what is done, running, failed and excluded."""
+    from reconfmri.cli.status import show_status
+
+    return show_status(options.study)

@@ -1,0 +1,58 @@
+"""What the terminal shows: a table of problems, a bar for long steps; plain lines without a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from reconfmri.problems import Problem
+
+COLOURS = {"STOP": "bold red", "EXCL": "yellow", "WARN": "cyan"}
+ORDER = {"STOP": 0, "EXCL": 1, "WARN": 2}
+
+
+def show_problems(problems: Sequence[Problem]) -> None:
+    """Print every problem, the worst first: a table on a terminal, else one line each."""
+    ranked = sorted(problems, key=lambda problem: ORDER[problem.severity])
+    if not sys.stdout.isatty():
+        for problem in ranked:
+            print(f"{problem.severity} {problem.line}")
+    elif ranked:
+        cells = [(p.severity, p.code, p.file, p.what, p.mend) for p in ranked]
+        show_table(["", "code", "file", "what is wrong", "mend"], cells, colours=COLOURS)
+    counts = [f"{sum(p.severity == name for p in problems)} {name}" for name in ORDER]
+    print(f"{len(problems)} problems: {', '.join(counts)}" if problems else "No problems found.")
+
+
+def show_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, colours: dict[str, str] | None = None
+) -> None:
+    """Print a table: drawn on a terminal, tab-separated elsewhere; `colours` by the text of a cell."""
+    if not sys.stdout.isatty():
+        for row in (header, *rows):
+            print("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*(Text(cell, style=(colours or {}).get(cell, "")) for cell in row))
+    Console().print(table)
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield `advance(done, all)`, which moves a bar on a terminal and is silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _all: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
