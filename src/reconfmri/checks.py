@@ -79,8 +79,8 @@ def read_study(path: Path) -> tuple[Study | None, list[Problem]]:
         problems = []
         for line in str(error).splitlines():
             code, _, text = line.partition(" ")
-            what = text.removeprefix(f"{path}: ")
-            problems.append(Problem("STOP", code, what, "correct that key", CONFIG))
+            what, _, mend = text.removeprefix(f"{path}: ").partition(". Mend: ")
+            problems.append(Problem("STOP", code, what, mend or "correct that key", CONFIG))
         return None, problems
 
 
@@ -287,7 +287,7 @@ def _arms(group: Group, allocation: pd.DataFrame, scanned: set[str]) -> list[Pro
     others = sorted(set(sizes) - set(named.values()))
     if others:
         n_people = sum(sizes[arm] for arm in others)
-        what = f"{n_people} people are in the arms {others}, which group.arms does not name"
+        what = f"the allocation has {n_people} in the arms {others}, which group.arms does not name"
         mend = "none, if they shall stay out of the comparison"
         problems.append(Problem("WARN", "W-CONF-C05", what, mend, group.allocation))
     lost = sorted(scanned - set(allocation["participant_id"]))

@@ -350,9 +350,9 @@ def load_study(path: str | Path) -> Study:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ValueError(f"E-CONF-C02 {path}: there is no such file; `reconfmri init` writes one") from None
+        raise ValueError(f"E-CONF-C02 {path}: there is no such file. Mend: `reconfmri init` writes one") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"E-CONF-C02 {path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        raise ValueError(f"E-CONF-C02 {path}: not UTF-8 at byte {error.start}. Mend: save it as UTF-8") from None
     try:
         raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses duplicates
     except _GivenTwice as error:
@@ -377,7 +377,7 @@ def parse_config(raw: object) -> Study:
     if not isinstance(raw, dict):
         raise ValueError(f"E-CONF-C02 the study file must be a mapping of keys, got {type(raw).__name__}")
     if "__use_yte__" in raw:
-        raise ValueError("E-CONF-F06 __use_yte__: code in a study file is refused; delete the key")
+        raise ValueError("E-CONF-F06 __use_yte__: code in a study file is refused. Mend: delete the key")
     if raw.get("group") == "none":
         raw = raw | {"group": None}
     try:
@@ -397,9 +397,9 @@ def _explain(item: Any) -> str:
     where = ".".join(keys) or "study"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _all_keys(Study), n=1)
-        return f"E-CONF-C01 {where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "; delete it")
+        return f"E-CONF-C01 {where}: unknown key. Mend: " + (f"did you mean {near[0]!r}?" if near else "delete it")
     if item["type"] == "missing":
-        return f"E-CONF-C02 {where}: this key is missing; add it{_expectation(item['loc'])}"
+        return f"E-CONF-C02 {where}: this key is missing. Mend: add it{_expectation(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         code = "E-CONF-C04" if isinstance(item["ctx"]["error"], UnknownNameError) else "E-CONF-C02"
@@ -407,14 +407,15 @@ def _explain(item: Any) -> str:
         return f"{code} {message}" if named else f"{code} {where}: {message}"
     got = item["input"]
     quotes = _in_quotes(got) if item["type"] == "string_type" else ""
-    return f"E-CONF-C02 {where}: {message}, got {got!r}{quotes}{_expectation(item['loc'])}"
+    mend = quotes or ". Mend: correct the value"
+    return f"E-CONF-C02 {where}: {message}, got {got!r}{mend}{_expectation(item['loc'])}"
 
 
 def _in_quotes(got: Any) -> str:
     """The mend of a text that YAML reads as a truth value or a number."""
     if isinstance(got, bool):
-        return '; YAML reads yes, no, on, off as truth values: put the label in quotes, "yes"'
-    return f'; put it in quotes: "{got}"' if isinstance(got, int | float) else ""
+        return '; YAML reads yes, no, on, off as truth values. Mend: put the label in quotes, "yes"'
+    return f'. Mend: put it in quotes, "{got}"' if isinstance(got, int | float) else ""
 
 
 def _expectation(loc: tuple[str | int, ...]) -> str:
@@ -459,7 +460,7 @@ def _known(names: Any, known: Any, where: str) -> None:
             near = difflib.get_close_matches(str(name), [str(item) for item in known], n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             listed = [str(item) for item in known if not str(item).rpartition("_")[2].isdigit()]
-            raise UnknownNameError(f"{where} names {name!r}, which does not exist; {hint}known are {listed}")
+            raise UnknownNameError(f"{where} names {name!r}, which does not exist. Mend: {hint}known are {listed}")
 
 
 class _GivenTwice(yaml.YAMLError):
@@ -476,7 +477,7 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
         key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
         if key in seen:
-            raise _GivenTwice(f"the key {key!r} stands on lines {seen[key]} and {line}; keep one")
+            raise _GivenTwice(f"the key {key!r} stands on lines {seen[key]} and {line}. Mend: keep one")
         seen[key] = line
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 

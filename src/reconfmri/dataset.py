@@ -53,6 +53,8 @@ def read_dataset(root: Path) -> tuple[Dataset, list[Problem]]:
     sizes = bids.list_files(root)
     files: dict[str, list[BidsFile]] = defaultdict(list)
     for path in sizes:
+        if "/" in path and not bids.PARTICIPANT.fullmatch(path.split("/")[0]):
+            continue  # the folder's own name is at fault, told once below
         file, problem = _named(path)
         if file:
             files[path.split("/")[0] if "/" in path else TOP].append(file)
@@ -123,7 +125,7 @@ def _participants(root: Path, folders: list[str]) -> tuple[list[str], list[Probl
             name,
         )
         for folder in folders
-        if folder not in known
+        if folder not in known and bids.PARTICIPANT.fullmatch(folder)
     ]
     problems += [
         Problem(
@@ -132,7 +134,7 @@ def _participants(root: Path, folders: list[str]) -> tuple[list[str], list[Probl
         for row in dict.fromkeys(rows)
         if row not in folders and bids.PARTICIPANT.fullmatch(row)
     ]
-    return list(dict.fromkeys([*rows, *folders])), problems
+    return [p for p in dict.fromkeys([*rows, *folders]) if bids.PARTICIPANT.fullmatch(p)], problems
 
 
 def _malformed_ids(rows: list[str]) -> list[Problem]:

@@ -34,7 +34,10 @@ def read_table(
         raise ValueError(f"{path}: line 1 names a column twice: {header}")
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
-            raise ValueError(f"{path}: line {number} has {len(row)} cells, the header {len(header)}")
+            column = min(len(row), len(header)) + 1
+            raise ValueError(
+                f"{path}: line {number}, column {column}: the row has {len(row)} cells, the header {len(header)}"
+            )
     table = pd.DataFrame(body, columns=header, dtype=object)
     table = table.where(~table.isin([MISSING, ""]), None)
     for name in numeric:
