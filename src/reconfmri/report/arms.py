@@ -1,0 +1,140 @@
+"""Sections that compare the arms: courses, differences, coupling, estimates, truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reconfmri.figures import trial
+from reconfmri.figures.labels import (
+    estimand_label,
+    session_name,
+)
+from reconfmri.report import results
+from reconfmri.report.blocks import Block, picture
+from reconfmri.report.inputs import ReportInputs
+from reconfmri.report.words import ADJECTIVES
+
+if TYPE_CHECKING:
+    pass
+
+
+def arms(inputs: ReportInputs) -> Block:
+    """Return everything that compares the arms; empty pieces where the study has none."""
+    study, estimates = inputs.study, inputs.estimates
+    empty: Block = {
+        "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
+        "diagnostics": None, "truth_rows": [], "recovery": None, "recovery_coefficients": "",
+    }  # fmt: skip
+    if study.group is None or estimates is None:
+        return empty
+    return empty | {
+        "trajectories": _trajectories(inputs),
+        "forests": _forests(inputs, estimates),
+        "edges": _edges(inputs, estimates),
+        "estimate_groups": results.estimate_groups(estimates, study),
+        "estimand_titles": [estimand_label(name) for name in study.group.estimands],
+        "diagnostics": _plain_table(inputs.diagnostics),
+        **_truth(inputs),
+    }
+
+
+def _trajectories(inputs: ReportInputs) -> Block | None:
+    group = inputs.study.group
+    if group is None or inputs.allocation is None or not inputs.study.sessions:
+        return None
+    arms = inputs.allocation[["participant_id", "arm"]]
+    table = inputs.measures.merge(arms, on="participant_id", how="inner", validate="many_to_one")
+    table = table[table["outcome"].isin(group.outcomes) & table["value"].notna()]
+    if not len(table):
+        return None
+    caption = (
+        f"Means of the values that were observed, with {100 * group.level:g} % intervals of the mean; "
+        "faint lines are "
+        "participants. These are the data, not the models' estimates."
+    )
+    alt = "Every outcome over sessions, by arm"
+    return picture(trial.trajectories(table, inputs.study), alt=alt, caption=caption, size="large")
+
+
+def _forests(inputs: ReportInputs, estimates: pd.DataFrame) -> list[Block]:
+    group = inputs.study.group
+    if group is None:
+        return []
+    known = [item.id for item in inputs.study.sessions]
+    present = [name for name in known if (estimates["session"] == name).any()]
+    present += [name for name in dict.fromkeys(estimates["session"]) if name not in present]
+    shown = []
+    for session in sorted(present, key=lambda name: name != group.primary.session):
+        truth = results.truth_by_estimand(inputs, session)
+        figure = trial.forest(estimates, inputs.study, session=session, truth=truth)
+        name = session_name(inputs.study, session)
+        caption = (
+            f"At {name}: marks and {100 * group.level:g} % intervals; one unit of the axis is the unit's "
+            "typical "
+            f"spread between people ({_scales(inputs)}). Numbers are Bayesian, in the outcome's own unit; "
+            "bold is "
+            "the primary outcome."
+        )
+        primary = session == group.primary.session
+        item = picture(figure, alt=f"Differences between arms, {name}", caption=caption, size="large")
+        shown.append(item | {"open": primary, "title": f"Differences at {name}"})
+    return shown
+
+
+def _scales(inputs: ReportInputs) -> str:
+    group = inputs.study.group
+    if group is None:
+        return ""
+    units = inputs.study.outcome_units()
+    used = dict.fromkeys(units[name] for name in group.outcomes)
+    return ", ".join(f"{group.scales[unit]:g} {unit}" for unit in used)
+
+
+def _edges(inputs: ReportInputs, estimates: pd.DataFrame) -> list[Block]:
+    study = inputs.study
+    if study.connectivity is None or study.group is None:
+        return []
+    shown = []
+    for condition in study.connectivity.conditions:
+        names = [f"{one}-{other}.{condition}" for one, other in study.connectivity.pairs]
+        if estimates["outcome"].isin(names).any():
+            figure = trial.edge_matrix(estimates, study, condition=condition)
+            visit = session_name(study, study.group.primary.session)
+            caption = (
+                f"Difference between arms at {visit}, {ADJECTIVES[study.group.primary.estimand]}, "
+                "Bayesian, with "
+                f"{100 * study.group.level:g} % intervals. Purple is lower in the "
+                f"{study.group.arms.active} arm."
+            )
+            shown.append(picture(figure, alt="Matrix of coupling differences", caption=caption, size="small"))
+    return shown
+
+
+def _truth(inputs: ReportInputs) -> Block:
+    rows = results.truth_rows(inputs)
+    shown, text = None, ""
+    if rows:
+        table = pd.DataFrame(rows)
+        caption = (
+            "Distance of each estimate from the planted truth (line), in posterior SDs; shaded: within 1.96."
+        )
+        shown = picture(trial.recovery(table), alt="Distance of estimates from the truth", caption=caption)
+        factors = (inputs.truth or {}).get("recovery", {})
+        named = [f"{name.replace('_', ' ')} {float(value):.2f}" for name, value in factors.items()]
+        text = (
+            f"Share of a planted source that is left after sampling and averaging: {', '.join(named)}."
+            if named
+            else ""
+        )
+    return {"truth_rows": rows, "recovery": shown, "recovery_coefficients": text}
+
+
+def _plain_table(table: pd.DataFrame | None) -> Block | None:
+    if table is None or not len(table):
+        return None
+    return {
+        "columns": [str(name) for name in table.columns],
+        "rows": table.fillna("–").astype(str).to_numpy().tolist(),
+    }

@@ -1,0 +1,101 @@
+"""Sections on the brain: regions, the model of one run, and first-level results without arms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconfmri.figures import images, trial
+from reconfmri.report import results
+from reconfmri.report.blocks import Block, picture, scan_label
+from reconfmri.report.inputs import ReportInputs
+
+if TYPE_CHECKING:
+    pass
+
+
+def regions(inputs: ReportInputs) -> Block:
+    """Return the regions on anatomy and their table."""
+    from reconfmri.templates import target_brain
+
+    shown = None
+    if inputs.regions is not None:
+        import nibabel
+
+        figure = images.regions_on_anatomy(
+            inputs.regions, _region_groups(inputs), nibabel.load(target_brain())
+        )
+        caption = (
+            "The regions on the template brain (MNI152NLin2009cAsym), coronal above and axial below, cut "
+            "where each "
+            "is largest. Person's left is on the left."
+        )
+        shown = picture(
+            figure, alt="Outlines of the regions on the template brain", caption=caption, as_png=True
+        )
+    return {"regions": shown, "region_rows": results.region_rows(inputs)}
+
+
+def _region_groups(inputs: ReportInputs) -> dict[str, list[int]]:
+    """Name -> volumes of the mask image; sides that are reported together share a colour."""
+    rois = inputs.study.rois
+    names = list(rois.regions)
+    groups = {
+        name: [names.index(part) for part in parts if part in names] for name, parts in rois.combined.items()
+    }
+    taken = {index for volumes in groups.values() for index in volumes}
+    return groups | {name: [index] for index, name in enumerate(names) if index not in taken}
+
+
+def response(inputs: ReportInputs) -> Block:
+    """Return the design of one run and, in a study without arms, the first-level results."""
+    shown = None
+    if inputs.design is not None and inputs.study.first_level:
+        task = inputs.study.tasks[inputs.study.first_level.task]
+        stems = tuple(dict.fromkeys(task.conditions.values()))
+        columns = [
+            name for name in inputs.design.columns if str(name).rsplit("_", 1)[0] in stems or name in stems
+        ]
+        run = inputs.design_run
+        figure = images.design_matrix(inputs.design, float(run["tr"]), task_columns=columns)
+        where = scan_label(run["participant_id"], run["session_id"], run["task"], run["run"])
+        caption = f"Design of {where}: the task regressors above, all {inputs.design.shape[1]} columns below."
+        shown = picture(figure, alt="Design matrix of one run", caption=caption, as_png=True)
+    return {"design": shown, **_first_level(inputs)}
+
+
+def _first_level(inputs: ReportInputs) -> Block:
+    """Means over scans of a study without arms, one figure per unit."""
+    if inputs.study.group is not None:
+        return {"first_level": [], "maps": [], "measure_rows": []}
+    figures = []
+    brain = inputs.measures[inputs.measures["domain"].isin(["activation", "connectivity"])]
+    single = not brain.duplicated("outcome").any()
+    for unit, table in brain.groupby("unit", sort=False):
+        if single and table["value"].notna().any():
+            figure = trial.first_level_effects(table, str(unit))
+            caption = "Estimate and 95 % interval of each outcome (1.96 standard errors)."
+            figures.append(picture(figure, alt=f"First-level results in {unit}", caption=caption))
+    return {
+        "first_level": figures,
+        "maps": _maps(inputs),
+        "measure_rows": results.measure_rows(inputs.measures),
+    }
+
+
+def _maps(inputs: ReportInputs) -> list[Block]:
+    if not inputs.maps:
+        return []
+    import nibabel
+
+    from reconfmri.templates import target_brain
+
+    brain = nibabel.load(target_brain())
+    return [
+        picture(
+            images.z_map(nibabel.load(path), brain),
+            alt=f"Map {path.name}",
+            caption=f"{path.name}: z above 3.1 (warm) or below −3.1 (cold), uncorrected.",
+            as_png=True,
+        )
+        for path in inputs.maps[:6]
+    ]

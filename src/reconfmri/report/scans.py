@@ -1,0 +1,187 @@
+"""Sections on people and scans: design, flow, exclusions, quality and a picture of each scan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reconfmri.exclusions import MISSING, Exclusion
+from reconfmri.figures import trial
+from reconfmri.figures.labels import (
+    contrast_label,
+    estimand_label,
+    outcome_label,
+    session_name,
+)
+from reconfmri.figures.style import data_uri
+from reconfmri.report import flow
+from reconfmri.report.blocks import Block, picture, scan_label, several
+from reconfmri.report.inputs import Picture, ReportInputs
+
+if TYPE_CHECKING:
+    pass
+
+MOST_PICTURES, AT_ONCE = 60, 4
+
+
+def people(inputs: ReportInputs) -> Block:
+    """Return design, flow of scans and every exclusion."""
+    study = inputs.study
+    arms = flow.arms_of(inputs)
+    randomised = {arm: len(people) for arm, people in arms.items()} if study.group else {}
+    figure = trial.timeline(study, randomised)
+    caption = "The planned course of the trial." if study.sessions else "One session per participant."
+    absent = flow.absent_people(inputs)
+    return {
+        "timeline": picture(figure, alt="Timeline of arms and sessions", caption=caption),
+        "design_facts": _design_facts(inputs, randomised),
+        "flow": _flow_tables(inputs),
+        "absent": [(session_name(study, session), ", ".join(names)) for session, names in absent],
+        "absent_count": sum(len(names) for _, names in absent),
+        "exclusions": [_exclusion_row(row) for row in inputs.exclusions],
+    }
+
+
+def _design_facts(inputs: ReportInputs, randomised: dict[str, int]) -> list[tuple[str, str]]:
+    study = inputs.study
+    facts = []
+    if randomised:
+        facts.append(("Arms", ", ".join(f"{arm} (n = {count})" for arm, count in randomised.items())))
+    for name, task in study.tasks.items():
+        conditions = ", ".join(dict.fromkeys(task.conditions.values())) or "rest, no conditions"
+        facts.append((f"Task {name}", conditions))
+    contrasts = study.first_level.contrasts if study.first_level else {}
+    if contrasts:
+        facts.append(("Contrasts", "; ".join(contrast_label(name) for name in contrasts)))
+    if study.scales:
+        facts.append(
+            (
+                "Clinical scales",
+                ", ".join(scale.unit.removesuffix(" points") for scale in study.scales.values()),
+            )
+        )
+    if study.group:
+        primary = study.group.primary
+        asked = f"{outcome_label(primary.outcome)}, {session_name(study, primary.session)}"
+        facts.append(("Primary outcome", f"{asked}; {estimand_label(primary.estimand).lower()}"))
+        for name, members in study.group.families.items():
+            facts.append((f"Family '{name}'", "; ".join(outcome_label(item) for item in members)))
+    return facts
+
+
+def _flow_tables(inputs: ReportInputs) -> list[tuple[str, list[Block]]]:
+    study = inputs.study
+    classes = {}
+    if study.group:
+        classes = {study.group.arms.active: "arm-active", study.group.arms.control: "arm-control"}
+    tables: dict[str, list[Block]] = {}
+    counted = flow.stations(inputs)
+    for place, item in enumerate(counted):
+        last = place + 1 == len(counted) or counted[place + 1].session != item.session
+        expected = max(item.expected, 1)
+        tables.setdefault(item.task, []).append(
+            {
+                "session": "all scans" if item.session == MISSING else session_name(study, item.session),
+                "arm": item.arm,
+                "arm_class": classes.get(item.arm, ""),
+                "expected": item.expected,
+                "present": item.present,
+                "excluded": item.excluded,
+                "usable": item.usable,
+                "modelled": item.modelled,
+                "share_present": f"{100 * item.present / expected:.1f}",
+                "share_usable": f"{100 * item.usable / expected:.1f}",
+                "last": last,
+            }
+        )
+    return list(tables.items())
+
+
+def _exclusion_row(row: Exclusion) -> Block:
+    scan = scan_label(row.participant_id, row.session_id, row.task, row.run)
+    what = (
+        "remark" if row.code.startswith("W-") else "scan" if row.region == MISSING else f"region {row.region}"
+    )
+    if row.stage in flow.SIGNAL_STAGES and row.region == MISSING and what == "scan":
+        what = {"score_skin_conductance": "skin conductance", "score_scale": "scale"}.get(
+            row.stage, "coupling"
+        )
+    return {
+        "what": what,
+        "where": scan,
+        "stage": row.stage.replace("_", " "),
+        "reason": row.reason,
+        "by": row.decided_by,
+    }
+
+
+def scan_quality(inputs: ReportInputs) -> Block:
+    """Return quality dots and the pictures of each scan."""
+    table = _quality_table(inputs)
+    dots = None
+    if len(table):
+        figure = trial.quality_dots(table, inputs.study)
+        caption = (
+            "One dot per scan; a red cross is an excluded scan. Dashed: the threshold of exclusion. "
+            "Arms are not shown."
+        )
+        dots = picture(figure, alt="Motion and temporal signal-to-noise ratio of every scan", caption=caption)
+    chosen, left_out = _chosen_pictures(inputs)
+    note = (
+        "The brain mask on the run's reference volume; the edges of the EPI on the T1w and on the template. "
+    )
+    note += "Person's left is on the left. "
+    if left_out:
+        note += (
+            f"{several(left_out, 'more picture')} are beside the preprocessed runs, in results/derivatives."
+        )
+    parts = [part for part in (chosen[:AT_ONCE], chosen[AT_ONCE:]) if part]
+    return {"quality_dots": dots, "scan_pictures": parts, "pictures_note": note}
+
+
+def _quality_table(inputs: ReportInputs) -> pd.DataFrame:
+    measures = inputs.measures
+    table = measures[measures["outcome"].isin(["fd.mean", "tsnr.median"])]
+    out = {(scan["participant_id"], scan["session_id"]) for scan in flow.scans_of(inputs) if scan["excluded"]}
+    keys = zip(table["participant_id"], table["session_id"].fillna(MISSING), strict=True)
+    return table.assign(excluded=[key in out for key in keys])
+
+
+def _chosen_pictures(inputs: ReportInputs) -> tuple[list[Block], int]:
+    """The pictures of each scan together, flagged scans first, at most sixty; and how many are left out."""
+    flags = _flags(inputs)
+    scans: dict[tuple[str, str, str, str], list[Picture]] = {}
+    for item in inputs.pictures:
+        scans.setdefault((item.participant_id, item.session_id, item.task, item.run), []).append(item)
+    ordered = sorted(scans.items(), key=lambda item: item[0] not in flags)
+    shown: list[Block] = []
+    count = 0
+    for key, pictures in ordered:
+        if count + len(pictures) > MOST_PICTURES:
+            break
+        count += len(pictures)
+        label = scan_label(*key)
+        shown.append(
+            {
+                "name": label,
+                "alt": f"Slices of {label}",
+                "flag": flags.get(key, ""),
+                "uris": [data_uri(picture.path.read_bytes()) for picture in pictures],
+            }
+        )
+    return shown, len(inputs.pictures) - count
+
+
+def _flags(inputs: ReportInputs) -> dict[tuple[str, str, str, str], str]:
+    """Scans that are excluded, or that somebody should look at: a region or a remark speaks of them."""
+    flags: dict[tuple[str, str, str, str], str] = {}
+    for scan in flow.scans_of(inputs):
+        key = (scan["participant_id"], scan["session_id"], scan["task"], scan["run"])
+        if scan["excluded"]:
+            flags[key] = "excluded"
+    for row in inputs.exclusions:
+        key = (row.participant_id, row.session_id.removeprefix("ses-"), row.task, row.run)
+        if row.stage not in flow.SIGNAL_STAGES:
+            flags.setdefault(key, "see remarks")
+    return flags
