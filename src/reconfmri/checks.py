@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import tempfile
 from collections import Counter, defaultdict
@@ -109,20 +110,18 @@ def check_places(root: Path, folder: Path) -> list[Problem]:
 
 
 def check_regions(study: Study) -> list[Problem]:
-    """Labels of the study's regions must be in the atlas."""
+    """Labels of the study's regions must be in the atlas; one without a side stands for left and right."""
     _, known = harvard_oxford()
-    return [
-        Problem(
-            "STOP",
-            "E-CONF-C04",
-            f"rois.regions.{name} names the label {label!r}, which the Harvard-Oxford atlas lacks",
-            f"use one of its labels, e.g. {known[0]!r}",
-            CONFIG,
-        )
-        for name, region in study.rois.regions.items()
-        for label in region.labels
-        if label not in known
-    ]
+    problems = []
+    for name, region in study.rois.regions.items():
+        for label in region.labels:
+            if label in known or f"Left {label}" in known:
+                continue
+            near = difflib.get_close_matches(label, known, n=1, cutoff=0.4)
+            what = f"rois.regions.{name} names the label {label!r}, which the Harvard-Oxford atlas lacks"
+            mend = f"did you mean {(near or known)[0]!r}?"
+            problems.append(Problem("STOP", "E-CONF-C04", what, mend, CONFIG))
+    return problems
 
 
 def check_frozen(folder: Path, root: Path, fresh: pd.DataFrame) -> list[Problem]:

@@ -35,9 +35,8 @@ def read_table(
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
             column = min(len(row), len(header)) + 1
-            raise ValueError(
-                f"{path}: line {number}, column {column}: the row has {len(row)} cells, the header {len(header)}"
-            )
+            cells = f"the row has {len(row)} cells, the header {len(header)}"
+            raise ValueError(f"{path}: line {number}, column {column}: {cells}")
     table = pd.DataFrame(body, columns=header, dtype=object)
     table = table.where(~table.isin([MISSING, ""]), None)
     for name in numeric:
@@ -96,5 +95,6 @@ def _as_numbers(column: pd.Series, path: str | Path) -> pd.Series:
     bad = column.notna() & numbers.isna() & (column.astype(str).str.lower() != "nan")
     if bad.any():
         line = int(bad.to_numpy().argmax()) + 2
-        raise ValueError(f"{path}: line {line}, column {column.name!r}: {column[bad].iloc[0]!r} is not a number")
+        value = column[bad].iloc[0]
+        raise ValueError(f"{path}: line {line}, column {column.name!r}: {value!r} is not a number")
     return numbers
