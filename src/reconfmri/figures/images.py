@@ -29,6 +29,8 @@ def regions_on_anatomy(masks: SpatialImage, groups: dict[str, list[int]], brain:
     Each column is cut where its group has most voxels.
     """
     data = np.asarray(masks.dataobj) > 0
+    anatomy = np.asarray(brain.dataobj, dtype=float)
+    anatomy = anatomy / float(np.quantile(anatomy[anatomy > 0], 0.995))
     summed = {name: np.asarray(data[..., volumes].any(axis=3)) for name, volumes in groups.items()}
     figure = new_figure(1.85 * len(groups), 4.0)
     figure.set_facecolor("black")
@@ -36,7 +38,9 @@ def regions_on_anatomy(masks: SpatialImage, groups: dict[str, list[int]], brain:
     for column, group in enumerate(summed.values()):
         for row, (across, up, cut) in enumerate(((0, 2, 1), (0, 1, 2))):
             place = _fullest(group, masks.affine, cut)
-            _slice(panels[row][column], brain, masks.affine, summed, (across, up, cut), place)
+            _slice(
+                panels[row][column], (anatomy, brain.affine), masks.affine, summed, (across, up, cut), place
+            )
     for axes, name, colour in zip(panels[0], groups, ON_BLACK * 3, strict=False):
         axes.set_title(PROPER.get(name, name.replace("_", " ")), color=colour, fontsize=10, weight="bold")
     return figure
@@ -51,25 +55,17 @@ def _fullest(group: npt.NDArray[np.bool_], affine: npt.ArrayLike, cut: int) -> f
 
 def _slice(
     axes: Axes,
-    brain: SpatialImage,
+    brain: tuple[Array, npt.ArrayLike],
     affine: npt.ArrayLike,
     groups: dict[str, npt.NDArray[np.bool_]],
     view: tuple[int, int, int],
     place: float,
 ) -> None:
     cut = view[2]
-    data = np.asarray(brain.dataobj, dtype=float)
-    inside = data > 0
+    anatomy, brain_affine = brain
     axes.set_axis_off()
-    plane, edges = _cut(data, brain.affine, view, place)
-    axes.imshow(
-        plane.T,
-        cmap="gray",
-        origin="lower",
-        extent=edges,
-        vmin=0,
-        vmax=float(np.quantile(data[inside], 0.995)),
-    )
+    plane, edges = _cut(anatomy, brain_affine, view, place)
+    axes.imshow(plane.T, cmap="gray", origin="lower", extent=edges, vmin=0, vmax=1)
     for mask, colour in zip(groups.values(), ON_BLACK * 3, strict=False):
         shape, extent = _cut(mask.astype(float), affine, view, place)
         if shape.max() > 0.5:
@@ -77,7 +73,7 @@ def _slice(
             y = np.linspace(extent[2], extent[3], 2 * shape.shape[1] + 1)[1::2]
             axes.contourf(x, y, shape.T, levels=[0.5, 2], colors=[colour], alpha=0.35)
             axes.contour(x, y, shape.T, levels=[0.5], colors=[colour], linewidths=1.3)
-    _crop(axes, inside, brain.affine, view)
+    _crop(axes, anatomy > 0, brain_affine, view)
     letter = {1: "y", 2: "z"}[cut]
     axes.text(0.02, 0.01, f"{letter} = {place:.0f} mm", transform=axes.transAxes, color="#c9d1da", fontsize=8)
     axes.text(0.0, 0.55, "L", transform=axes.transAxes, color="#c9d1da", fontsize=8)

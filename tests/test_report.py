@@ -1,0 +1,545 @@
+"""The report: one page, offline, escaped, complete, with the numbers of the study it describes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from reconfmri import report
+from reconfmri.config import Study, parse_config
+from reconfmri.exclusions import Exclusion, write_exclusions
+from reconfmri.report.flow import scans_of, stations
+from reconfmri.report.methods import Facts
+from reconfmri.tables import write_table
+
+CONFIG = Path(__file__).parents[1] / "config" / "config.yaml"
+SESSIONS = ("1", "2", "3", "4")
+DOMAIN = {"percent signal change": "activation", "Fisher z": "connectivity", "ln µS": "skin_conductance"}
+ARMS = {"ketamine": 12, "midazolam": 11}
+PARTICIPANTS = [f"sub-{n:02d}" for n in range(1, 1 + sum(ARMS.values()))]
+
+
+def demo_config() -> dict:
+    return yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+
+
+def allocation_table() -> pd.DataFrame:
+    arms = [arm for arm, count in ARMS.items() for _ in range(count)]
+    order = np.random.default_rng(3).permutation(len(arms))
+    table = {"participant_id": PARTICIPANTS, "arm": [arms[i] for i in order], "stratum": "all"}
+    return pd.DataFrame(table)
+
+
+def run_table() -> pd.DataFrame:
+    """Everybody at the first two sessions, fewer later."""
+    rows = []
+    for place, person in enumerate(PARTICIPANTS):
+        for session in SESSIONS:
+            if int(session) > 2 and (place + int(session)) % 6 == 0:
+                continue
+            stem = f"{person}/ses-{session}/func/{person}_ses-{session}_task-memory"
+            rows.append(
+                {
+                    "participant_id": person, "session_id": session, "task": "memory", "run": None,
+                    "bold": f"{stem}_bold.nii.gz", "t1w": "", "events": f"{stem}_events.tsv", "physio": None,
+                    "tr": 2.0, "n_volumes": 120.0,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def measure_table(study: Study, runs: pd.DataFrame, *, arms: pd.DataFrame | None) -> pd.DataFrame:
+    random = np.random.default_rng(7)
+    active = {} if arms is None else dict(zip(arms["participant_id"], arms["arm"] == "ketamine", strict=True))
+    units = study.outcome_units()
+    names = study.group.outcomes if study.group else [name for name in units if name.count("_") < 3]
+    names = list(dict.fromkeys([*names, "fd.mean", "tsnr.median"]))
+    rows = []
+    for run in runs.itertuples():
+        for name in names:
+            unit = units[name]
+            size = {"mm": 0.05, "tSNR": 8.0}.get(unit) or (study.group.scales[unit] if study.group else 0.3)
+            start = {"mm": 0.18, "tSNR": 55.0, "PCL-5 points": 42.0, "CAPS-5 points": 35.0}.get(unit, 0.3)
+            effect = -0.8 * size if active.get(run.participant_id) and run.session_id != "1" else 0.0
+            domain = DOMAIN.get(unit, "quality" if name in ("fd.mean", "tsnr.median") else "clinical")
+            rows.append(
+                {
+                    "participant_id": run.participant_id, "session_id": run.session_id, "domain": domain,
+                    "outcome": name, "value": start + effect + size * random.standard_normal() * 0.9,
+                    "se": 0.1 if domain in ("activation", "connectivity") else np.nan, "unit": unit,
+                    "coverage": 0.97 if domain == "activation" else np.nan, "n_runs": 1.0,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def estimate_table(study: Study) -> pd.DataFrame:
+    random = np.random.default_rng(11)
+    assert study.group
+    rows = []
+    methods = {
+        "difference_adjusted": ("bayes", "ancova"),
+        "difference_unadjusted": ("bayes", "welch"),
+        "difference_of_change": ("bayes", "welch"),
+    }
+    for name in study.group.outcomes:
+        unit = study.outcome_units()[name]
+        scale = study.group.scales[unit]
+        for session in SESSIONS[1:]:
+            for estimand in study.group.estimands:
+                centre = scale * (-0.7 + 0.25 * random.standard_normal())
+                for method in methods[estimand]:
+                    estimate = centre + 0.03 * scale * random.standard_normal()
+                    sd = scale * 0.3
+                    bayes = method == "bayes"
+                    rows.append(
+                        {
+                            "domain": DOMAIN.get(unit, "clinical"), "outcome": name, "estimand": estimand,
+                            "session": session, "analysis_set": "all_randomised", "method": method,
+                            "unit": unit,
+                            "estimate": estimate, "sd": sd, "df": np.nan if bayes else 20.0,
+                            "lower": estimate - 2 * sd, "upper": estimate + 2 * sd, "level": 0.95,
+                            "probability": 0.988 if bayes else np.nan, "p": np.nan if bayes else 0.0213,
+                            "p_adjusted": 0.0426 if not bayes and name.startswith("hippocampus.") else np.nan,
+                            "family": "circuit" if name.startswith("hippocampus.") else None,
+                            "n_active": 12.0, "n_control": 11.0, "r_hat": 1.003 if bayes else np.nan,
+                            "ess": 2310.0 if bayes else np.nan, "status": "ok",
+                        }
+                    )  # fmt: skip
+    table = pd.DataFrame(rows)
+    out = (table["outcome"] == "vmpfc.trauma_first-neutral_first") & (table["session"] == "4")
+    table.loc[out, ["estimate", "sd", "lower", "upper", "probability", "p", "r_hat", "ess"]] = np.nan
+    table.loc[out, "status"] = "not reported: 3 people in an arm"
+    return table
+
+
+def truth_of(study: Study) -> dict:
+    assert study.group
+    units = study.outcome_units()
+    return {
+        "seed": 1,
+        "outcomes": {
+            name: {
+                "unit": units[name],
+                "difference": {"1": 0.0, "2": -0.7 * study.group.scales[units[name]], "3": -0.2, "4": -0.1},
+            }
+            for name in study.group.outcomes
+        },
+        "recovery": {"amygdala": 0.61, "hippocampus": 0.7},
+        "scans": [],
+    }
+
+
+EXCLUSIONS = [
+    Exclusion("sub-03", "2", "memory", stage="assess_quality", code="E-MOTION-01",
+              reason="E-MOTION-01 mean framewise displacement is 0.71 mm, above 0.5 mm"),
+    Exclusion("sub-05", "1", "memory", region="vmpfc", stage="extract_region_signals", code="E-COVER-01",
+              reason="E-COVER-01 coverage is 0.61, below 0.8"),
+    Exclusion("sub-06", "1", "memory", stage="score_skin_conductance", code="E-EDA-01",
+              reason="E-EDA-01 the recording is flat"),
+    Exclusion("sub-07", "3", stage="score_scale", code="E-SCALE-01",
+              reason="E-SCALE-01 total 91 is above 80"),
+]  # fmt: skip
+
+
+def design_table() -> pd.DataFrame:
+    time = np.arange(120.0)
+    names = ["trauma_1", "neutral_1", "sad_1", "trauma_2", "neutral_2", "sad_2"]
+    columns = {name: np.exp(-0.5 * ((time - 12 - 18 * n) / 5) ** 2) for n, name in enumerate(names)}
+    random = np.random.default_rng(5)
+    columns |= {f"trans_{axis}": np.cumsum(random.standard_normal(120)) * 0.02 for axis in "xyz"}
+    columns |= {f"a_comp_cor_{n:02d}": random.standard_normal(120) for n in range(6)}
+    columns |= {f"cosine_{n:02d}": np.cos(np.pi * (n + 1) * (time + 0.5) / 120) for n in range(3)}
+    return pd.DataFrame(columns | {"constant": 1.0})
+
+
+def region_image(count: int):
+    import nibabel
+
+    data = np.zeros((53, 67, 57, count), np.uint8)
+    places = [(18, 34, 17), (34, 34, 17), (17, 28, 18), (35, 28, 18), (26, 52, 20), (26, 5, 24)]
+    for volume in range(count):
+        x, y, z = places[volume % len(places)]
+        data[x - 2 : x + 3, y - 2 : y + 3, z - 2 : z + 3, volume] = 1
+    affine = np.diag([3.0, 3, 3, 1])
+    affine[:3, 3] = (-78, -118.5, -79)
+    return nibabel.Nifti1Image(data, affine)
+
+
+def pictures_in(folder: Path, runs: pd.DataFrame) -> list[report.Picture]:
+    """Two pictures per scan; all scans share the two files."""
+    from PIL import Image
+
+    random = np.random.default_rng(2)
+    paths = {kind: folder / f"{kind}.png" for kind in ("outlines", "edges")}
+    for path, height in zip(paths.values(), (60, 120), strict=True):
+        Image.fromarray(random.integers(0, 90, (height, 400), dtype=np.uint8)).save(path)
+    return [
+        report.Picture(row["participant_id"], row["session_id"], "memory", "n/a", kind, path)
+        for row in runs.to_dict("records")
+        for kind, path in paths.items()
+    ]
+
+
+def make_inputs(folder: Path, *, config: dict | None = None) -> report.ReportInputs:
+    raw = config or demo_config()
+    study = parse_config(raw)
+    runs, arms = run_table(), allocation_table()
+    return report.ReportInputs(
+        study=study,
+        config_text=yaml.safe_dump(raw, allow_unicode=True),
+        runs=runs,
+        measures=measure_table(study, runs, arms=arms),
+        exclusions=EXCLUSIONS,
+        allocation=arms,
+        estimates=estimate_table(study),
+        diagnostics=pd.DataFrame({"outcome": ["amygdala"], "r_hat": [1.003], "divergences": [0]}),
+        truth=truth_of(study),
+        regions=region_image(len(study.rois.regions)),
+        region_table=pd.DataFrame(
+            {"name": list(study.rois.regions), "n_voxels": "61", "volume_mm3": "1647"}, dtype=object
+        ),
+        design=design_table(),
+        design_run={"participant_id": "sub-01", "session_id": "1", "task": "memory", "run": "n/a", "tr": "2"},
+        pictures=pictures_in(folder, runs),
+        versions={"reconfmri": "0.1.0", "python": "3.11"},
+        provenance={"measures": "ab" * 32},
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> report.ReportInputs:
+    return make_inputs(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def page(inputs) -> str:
+    return report.compose(inputs)
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; fails where tags do not nest."""
+
+    VOID = ("meta", "img", "br", "link", "rect")
+
+    def __init__(self, html: str):
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join("".join(self.text).split())
+
+
+def test_the_page_is_well_formed_html(page):
+    assert {"h1", "main", "nav", "table", "figure"} <= set(Page(page).tags)
+
+
+def test_nothing_is_loaded_from_elsewhere_and_no_script_runs(page):
+    parsed = Page(page)
+    assert not {"script", "iframe", "object", "embed", "link", "form"} & set(parsed.tags)
+    for name, value in parsed.attributes:
+        assert not name.startswith("on")
+        assert name != "style"
+        if name in ("src", "href", "srcset", "data", "action"):
+            assert value.startswith(("#", "data:image/png;base64,", "data:image/svg+xml;base64,"))
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+
+
+def test_the_policy_allows_exactly_the_page_s_own_style(page):
+    import base64
+    import hashlib
+
+    style = page.split("<style>")[1].split("</style>")[0]
+    assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in page.split("<style>")[0]
+
+
+def test_every_link_of_the_contents_leads_to_a_section(page):
+    parsed = Page(page)
+    ids = {value for name, value in parsed.attributes if name == "id"}
+    links = {value[1:] for name, value in parsed.attributes if name == "href"}
+    assert links == ids
+
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'$a_{b$"
+
+
+def test_markup_in_any_text_field_stays_text(tmp_path, page):
+    config = demo_config()
+    config["name"] = f"{EVIL}name"
+    config["question"] = f"{EVIL}question"
+    config["sessions"][1]["name"] = f"{EVIL}session"
+    config["group"]["arms"] = {"active": f"{EVIL}active", "control": f"{EVIL}control"}
+    config["scales"]["pcl5"]["unit"] = f"{EVIL}unit"
+    config["group"]["scales"] = {
+        "percent signal change": 0.4, "Fisher z": 0.3, "ln µS": 1.0, "CAPS-5 points": 12.0,
+        f"{EVIL}unit": 12.0,
+    }  # fmt: skip
+    config["rois"]["regions"]["vmpfc"]["labels"] = [f"{EVIL}label"]
+    config["tasks"]["memory"]["conditions"] = {f"{EVIL}trial": "trauma", "sad": "sad", "relax": "neutral"}
+    evil = make_inputs(tmp_path, config=config)
+    allocation = evil.allocation.assign(
+        arm=evil.allocation["arm"].map({"ketamine": f"{EVIL}active", "midazolam": f"{EVIL}control"})
+    )
+    evil = replace(
+        evil,
+        allocation=allocation,
+        estimates=evil.estimates.assign(status="not reported: " + EVIL),
+        exclusions=[replace(EXCLUSIONS[0], reason=EVIL, code=EVIL, decided_by=EVIL), *EXCLUSIONS[1:]],
+        diagnostics=pd.DataFrame({EVIL: [EVIL]}),
+        region_table=evil.region_table.assign(n_voxels=EVIL),
+        versions={EVIL: EVIL},
+        provenance={EVIL: EVIL},
+        runs=evil.runs.assign(run=EVIL),
+    )
+    parsed = Page(report.compose(evil))
+    assert set(parsed.tags) <= set(Page(page).tags)
+    assert not [name for name, _ in parsed.attributes if name.startswith("on")]
+    assert "<script>alert(1)</script>" in parsed.words
+
+
+def test_every_estimate_is_on_the_page(inputs, page):
+    words = Page(page).words
+    from reconfmri.figures.labels import number
+
+    for row in inputs.estimates.itertuples():
+        if row.status == "ok":
+            assert f"{number(row.estimate, row.unit)} [{number(row.lower, row.unit)}," in words
+        else:
+            assert row.status in words
+
+
+def test_every_exclusion_is_on_the_page_with_its_reason(page):
+    words = Page(page).words
+    for row in EXCLUSIONS:
+        assert row.reason in words
+        assert row.participant_id in words
+
+
+def test_no_clinical_value_of_a_participant_is_on_the_page(inputs, page):
+    """Names of participants stand beside scans only: not one value of a scale can be read off the text."""
+    words = Page(page).words
+    clinical = inputs.measures[inputs.measures["domain"] == "clinical"]
+    assert not [value for value in clinical["value"] if f"{value:.3f}" in words]
+
+
+def test_the_flow_of_scans_adds_up(inputs):
+    counted = stations(inputs)
+    assert {item.session for item in counted} == set(SESSIONS)
+    for item in counted:
+        assert item.expected == ARMS[item.arm]
+        assert item.expected >= item.present >= item.usable >= 0
+        assert item.usable == item.present - item.excluded
+    assert sum(item.present for item in counted) == len(inputs.runs)
+    assert sum(item.excluded for item in counted) == 1
+
+
+def test_a_fault_of_one_signal_leaves_the_scan_in_the_study(inputs):
+    """Skin conductance, a scale and a region were lost; one scan was excluded."""
+    assert [scan["participant_id"] for scan in scans_of(inputs) if scan["excluded"]] == ["sub-03"]
+
+
+def test_the_headline_says_estimate_interval_probability_p_people_and_truth(inputs):
+    line = report.headline(inputs.estimates, inputs.study.group, inputs.truth)
+    primary = inputs.study.group.primary
+    rows = inputs.estimates[
+        (inputs.estimates["outcome"] == primary.outcome)
+        & (inputs.estimates["session"] == primary.session)
+        & (inputs.estimates["estimand"] == primary.estimand)
+    ].set_index("method")
+    bayes = rows.loc["bayes"]
+    for value in (bayes["estimate"], bayes["lower"], bayes["upper"], -0.28):
+        assert f"{value:.2f}".replace("-", "−") in line
+    assert "0.988" in line
+    assert "p = 0.021" in line
+    assert "n = 12 + 11" in line
+    assert "\n" not in line
+
+
+def test_a_withheld_primary_result_gives_no_number(inputs):
+    withheld = inputs.estimates.assign(status="not reported: R-hat 1.2 is above 1.01", estimate=np.nan)
+    line = report.headline(withheld, inputs.study.group, inputs.truth)
+    assert "not reported: R-hat 1.2 is above 1.01" in line
+    assert "interval" not in line
+    words = Page(report.compose(replace(inputs, estimates=withheld))).words
+    assert "The primary result is withheld" in words
+
+
+def test_numbers_in_the_methods_text_are_those_of_the_settings():
+    config = demo_config()
+    config["preprocessing"] |= {"resolution": 2.71, "acompcor": 7}
+    config["quality"] |= {
+        "max_mean_fd": 0.43,
+        "fd_threshold": 0.57,
+        "max_outlier_share": 0.31,
+        "min_tsnr": 12.5,
+    }
+    config["first_level"] |= {"high_pass": 0.0071, "maps": ["trauma-neutral"], "smoothing": 6.3}
+    config["connectivity"] |= {"band": [0.013, 0.087], "delay": 4.7, "min_df": 9.1}
+    config["skin_conductance"] |= {"window": [0.9, 9.7], "min_sampling_frequency": 11.5, "max_gap": 1.3}
+    config["rois"] |= {"min_coverage": 0.83}
+    config["group"] |= {
+        "level": 0.91,
+        "priors": {"effect": 2.3, "mean": 4.9, "sd": 2.7},
+        "sampling": {"chains": 5, "tune": 901, "draws": 1103, "max_r_hat": 1.02, "min_ess": 377.0},
+    }
+    config["seed"] = 8
+    study = parse_config(config)
+    text = " ".join(body for _, body in report.methods_text(study, Facts(23, 88, (2.0,), (120, 120))))
+    for number in (
+        "2.71 mm", "7 anatomical CompCor", "0.43 mm", "0.57 mm", "31 %", "12.5", "0.0071 Hz", "6.3 mm",
+        "0.013–0.087 Hz", "4.7 s", "9.1", "0.9 to 9.7 s", "11.5 Hz", "1.3 s", "83 %", "91 %", "2.3 s",
+        "4.9 s", "2.7 s", "5 chains", "901", "1103", "1.02", "377", "seed 8", "23 participants", "88 scans",
+        "120 volumes", "day 30", "0 to 80",
+    ):  # fmt: skip
+        assert number in text, number
+
+
+def test_without_a_group_the_page_has_no_word_about_arms(tmp_path):
+    config = demo_config() | {
+        "group": "none",
+        "sessions": [],
+        "scales": {},
+        "name": "One person",
+        "question": "",
+    }
+    del config["skin_conductance"]
+    study = parse_config(config)
+    runs = run_table().iloc[:1].assign(session_id=None)
+    quiet = replace(
+        make_inputs(tmp_path),
+        study=study,
+        config_text="",
+        runs=runs,
+        measures=measure_table(study, runs, arms=None),
+        exclusions=[],
+        allocation=None,
+        estimates=None,
+        diagnostics=None,
+        truth=None,
+        design_run={
+            "participant_id": "sub-01",
+            "session_id": "n/a",
+            "task": "memory",
+            "run": "n/a",
+            "tr": "2",
+        },
+        pictures=[],
+    )
+    parsed = Page(report.compose(quiet))
+    ids = {value for name, value in parsed.attributes if name == "id"}
+    assert ids == {
+        "design",
+        "scans",
+        "regions",
+        "response",
+        "quality",
+        "first-level",
+        "methods",
+        "provenance",
+        "cite",
+    }
+    assert "midazolam" not in parsed.words
+    assert "Estimands" not in parsed.words
+
+
+def test_no_section_stands_empty(page):
+    for part in page.split("<section ")[1:]:
+        body = part.split("</h2>")[1].split("</section>")[0]
+        assert len(Page(body.replace("</main>", "").split("</section>")[0]).words) > 40
+
+
+def test_flagged_scans_come_first_and_the_rest_is_counted(inputs, page):
+    words = Page(page).words
+    assert words.index("sub-03 ses-2 task-memory excluded") < words.index("sub-01 ses-1 task-memory")
+    left_out = len(inputs.pictures) - 60
+    assert f"{left_out} more pictures are beside the preprocessed runs" in words
+
+
+def test_citations_follow_the_parts_that_are_used():
+    config = demo_config()
+    everything = report.citations(parse_config(config))
+    del config["skin_conductance"]
+    config["group"]["outcomes"].remove("scr.trauma_first")
+    config["first_level"]["hrf"] = "spm"
+    fewer = report.citations(parse_config(config))
+    assert {item.used_for for item in everything} - {item.used_for for item in fewer} == {
+        "skin conductance",
+        "haemodynamic response",
+    }
+
+
+def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
+    """Files named as the workflow names them; an excluded scan left empty ones."""
+    made = make_inputs(tmp_path)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(CONFIG.read_text(encoding="utf-8"), encoding="utf-8")
+    for name in ("runs", "measures", "estimates", "region_table"):
+        write_table(folder / f"{name}.tsv", getattr(made, name))
+    bare = made.allocation.assign(participant_id=made.allocation["participant_id"].str.removeprefix("sub-"))
+    write_table(folder / "allocation.tsv", bare)
+    write_exclusions(folder / "exclusions.tsv", made.exclusions)
+    (folder / "truth.json").write_text(json.dumps(made.truth), encoding="utf-8")
+    designs, outlines = [], []
+    for row in made.runs.itertuples():
+        stem = f"{row.participant_id}_ses-{row.session_id}_task-memory"
+        first = (row.participant_id, row.session_id) == ("sub-01", "1")
+        designs.append(folder / f"{stem}_design.tsv")
+        outlines.append(folder / f"{stem}_desc-outlines_bold.png")
+        outlines[-1].write_bytes(b"" if first else made.pictures[0].path.read_bytes())
+        designs[-1].write_text("", encoding="utf-8")
+        if not first:
+            write_table(designs[-1], made.design)
+    files = report.ReportFiles.of(
+        {
+            "config": str(folder / "config.yaml"),
+            "outlines": [str(path) for path in outlines],
+            "designs": [str(path) for path in designs],
+            "maps": [],
+            "diagnostics": [],
+            **{
+                name: str(folder / f"{name}.tsv") for name in ("runs", "measures", "exclusions", "allocation")
+            },
+            "estimates": str(folder / "estimates.tsv"),
+            "region_table": str(folder / "region_table.tsv"),
+            "truth": str(folder / "truth.json"),
+        }.items()
+    )
+    read = report.gather(files)
+    assert read.design_run["session_id"] == "2"
+    assert len(read.pictures) == len(outlines) - 1
+    assert stations(read) == stations(made)
+    line = report.headline(read.estimates, read.study.group, read.truth)
+    assert line == report.headline(made.estimates, made.study.group, made.truth)
