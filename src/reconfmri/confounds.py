@@ -1,0 +1,283 @@
+"""Nuisance time series in fMRIPrep's names: motion, displacement, DVARS, CompCor, cosines, outliers; their choice.
+
+Definitions: https://fmriprep.org/en/stable/outputs.html#confounds
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reconfmri.exclusions import DataFault
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = npt.NDArray[Any]
+MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+HEAD_RADIUS_MM = 50.0
+HIGH_PASS_S = 128.0
+# fMRIPrep's defaults for the spike regressors.
+FD_SPIKE_MM, DVARS_SPIKE = 0.5, 1.5
+# The first row of a difference has no value; a regressor of differences is zero there.
+DIFFERENCES = ("framewise_displacement", "dvars", "std_dvars")
+MISSING = "n/a"
+
+
+@dataclass(frozen=True)
+class TissueSignals:
+    """Brain voxels of a run after motion correction: signals (n_voxels, n_volumes), and which lie deep in what."""
+
+    signals: Array
+    white: Array
+    fluid: Array
+
+
+def motion_parameters(transforms: Array, *, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:
+    """Return (n_volumes, 6): shift of the point `centre` in mm and rotations in radians around x, y, z (RAS).
+
+    `transforms` (n_volumes, 4, 4) map reference space to each volume's, RAS mm.
+    """
+    from scipy.spatial.transform import Rotation
+
+    point = np.asarray(centre, dtype=np.float64)
+    shifts = transforms[:, :3, :3] @ point + transforms[:, :3, 3] - point
+    angles = Rotation.from_matrix(transforms[:, :3, :3]).as_euler("xyz")
+    return np.column_stack([shifts, angles])
+
+
+def framewise_displacement(motion: Array, *, radius_mm: float = HEAD_RADIUS_MM) -> Array:
+    """Return (n_volumes,) mm, NaN first: summed absolute change of the six parameters (mm, radians).
+
+    Power et al., NeuroImage 2012;59:2142.
+    """
+    change = np.abs(np.diff(motion, axis=0))
+    change[:, 3:] *= radius_mm
+    return np.concatenate([[np.nan], change.sum(axis=1)])
+
+
+def non_steady_state_volumes(global_signal: Array) -> int:
+    """Return how many volumes at the start are outliers of the mean signal (n_volumes,) of the first fifty."""
+    from nipype.algorithms.confounds import is_outlier
+
+    first = np.asarray(global_signal[:50], dtype=np.float64)
+    if np.median(np.abs(first - np.median(first))) == 0:
+        return 0
+    return int(is_outlier(first))
+
+
+def dvars(signals: Array) -> tuple[Array, Array]:
+    """Return standardised DVARS and DVARS (n_volumes,), NaN first, of (n_voxels, n_volumes) signals.
+
+    DVARS is in the unit of signals scaled to a median of 1000. Power et al., NeuroImage 2012;59:2142; Nichols 2013.
+    """
+    import nibabel
+    from nipype.algorithms.confounds import compute_dvars
+
+    with tempfile.TemporaryDirectory() as folder:
+        series, mask = Path(folder) / "series.nii", Path(folder) / "mask.nii"
+        flat = np.asarray(signals, dtype=np.float32)[:, None, None, :]
+        nibabel.save(nibabel.Nifti1Image(flat, np.eye(4)), series)
+        nibabel.save(nibabel.Nifti1Image(np.ones(flat.shape[:3], dtype=np.uint8), np.eye(4)), mask)
+        standard, plain, _ = compute_dvars(str(series), str(mask), remove_zerovariance=True)
+    return np.concatenate([[np.nan], standard]), np.concatenate([[np.nan], plain])
+
+
+def build(
+    transforms: Array,
+    tissue: TissueSignals,
+    *,
+    tr: float,
+    n_non_steady: int,
+    n_components: int,
+    centre: tuple[float, float, float],
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Return the confounds table (one row per volume) and what is known of each column.
+
+    Raises
+    ------
+    DataFault
+        The brain has no signal that varies (E-DATA-04).
+    """
+    import pandas as pd
+
+    motion = motion_parameters(transforms, centre=centre)
+    columns = _motion_columns(motion) | _tissue_columns(tissue)
+    standard, plain = dvars(_varying(tissue.signals))
+    displacement = framewise_displacement(motion)
+    columns |= {"framewise_displacement": displacement, "dvars": plain, "std_dvars": standard}
+    components, cosines, facts = _noise_components(tissue, tr=tr, skip=n_non_steady, n_components=n_components)
+    columns |= components | cosines
+    columns |= _spikes("non_steady_state_outlier", np.arange(len(motion)) < n_non_steady)
+    moved = np.nan_to_num(displacement) > FD_SPIKE_MM
+    jumped = np.nan_to_num(standard) > DVARS_SPIKE
+    columns |= _spikes("motion_outlier", (moved | jumped) & (np.arange(len(motion)) >= n_non_steady))
+    table = pd.DataFrame(columns)
+    return table, {name: {"Description": _describe(name)} | facts.get(name, {}) for name in table.columns}
+
+
+def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
+    """Return the nuisance columns (float64) of the named groups, in their order.
+
+    Groups: motion6, motion24, acompcor, fd, dvars (standardised), global_signal, white_matter, csf,
+    non_steady_state, motion_outliers. The first row of a difference, n/a, becomes 0; a value that is missing
+    anywhere else is a fault of the data. Runs without outliers have no columns of the last two groups.
+
+    Raises
+    ------
+    ValueError
+        A group is unknown, or the table has no column of a group that every run has.
+    DataFault
+        A column is missing throughout, or in a row other than the first (E-DATA-11).
+    """
+    import pandas as pd
+
+    chosen: dict[str, Array] = {}
+    for group in groups:
+        for name in _columns_of(group, [str(column) for column in table.columns]):
+            chosen[name] = _filled(name, table[name])
+    return pd.DataFrame(chosen, index=table.index)
+
+
+def _columns_of(group: str, present: list[str]) -> list[str]:
+    derived = ("", "_derivative1", "_power2", "_derivative1_power2")
+    fixed = {
+        "motion6": list(MOTION),
+        "motion24": [name + end for name in MOTION for end in derived],
+        "fd": ["framewise_displacement"],
+        "dvars": ["std_dvars"],
+        "global_signal": ["global_signal"],
+        "white_matter": ["white_matter"],
+        "csf": ["csf"],
+    }
+    prefixes = {
+        "acompcor": "a_comp_cor_",
+        "non_steady_state": "non_steady_state_outlier",
+        "motion_outliers": "motion_outlier",
+    }
+    if group in fixed:
+        absent = [name for name in fixed[group] if name not in present]
+        if absent:
+            raise ValueError(f"confounds group {group!r} needs the columns {absent}; the table has {present}")
+        return fixed[group]
+    if group not in prefixes:
+        raise ValueError(f"Unknown group of confounds {group!r}; known are {[*fixed, *prefixes]}")
+    found = [name for name in present if name.startswith(prefixes[group])]
+    if group == "acompcor" and not found:
+        raise ValueError("confounds group 'acompcor' was asked for; set preprocessing.acompcor to more than 0")
+    return found
+
+
+def _filled(name: str, column: pd.Series[Any]) -> Array:
+    import pandas as pd
+
+    text = column.where(column.notna(), MISSING) if column.dtype == object else column
+    values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, copy=True)
+    mend = "make the run's confounds again"
+    if np.isnan(values).all():
+        raise DataFault("E-DATA-11", f"the confounds column {name!r} has no value in any row", mend=mend)
+    if np.isnan(values[0]) and (name in DIFFERENCES or "derivative1" in name):
+        values[0] = 0.0
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
+        raise DataFault("E-DATA-11", f"the confounds column {name!r} has no value in row {row}", mend=mend)
+    return values
+
+
+def _motion_columns(motion: Array) -> dict[str, Array]:
+    columns: dict[str, Array] = {}
+    for name, values in zip(MOTION, motion.T, strict=True):
+        change = np.concatenate([[np.nan], np.diff(values)])
+        columns[name] = values
+        columns[f"{name}_derivative1"] = change
+        columns[f"{name}_power2"] = values**2
+        columns[f"{name}_derivative1_power2"] = change**2
+    return columns
+
+
+def _varying(signals: Array) -> Array:
+    moving = signals.std(axis=1) > 0
+    if moving.sum() < 10:
+        raise DataFault(
+            "E-DATA-04",
+            f"flat image: only {int(moving.sum())} voxels of the brain vary in time",
+            mend="export the series again from the scanner",
+        )
+    return signals[moving]
+
+
+def _tissue_columns(tissue: TissueSignals) -> dict[str, Array]:
+    signals = tissue.signals
+    means = {"global_signal": signals.mean(axis=0, dtype=np.float64)}
+    for name, where in (("white_matter", tissue.white), ("csf", tissue.fluid)):
+        none = np.full(signals.shape[1], np.nan)
+        means[name] = signals[where].mean(axis=0, dtype=np.float64) if where.any() else none
+    return means
+
+
+def _noise_components(
+    tissue: TissueSignals, *, tr: float, skip: int, n_components: int
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, dict[str, Any]]]:
+    """Return aCompCor, the cosines it was filtered with, and facts per component.
+
+    Behzadi et al., NeuroImage 2007;37:90; deep white matter and fluid together, as fMRIPrep's combined mask.
+    """
+    import nibabel
+    from nipype.algorithms.confounds import compute_noise_components
+
+    noise = _varying(tissue.signals[tissue.white | tissue.fluid])[:, skip:].astype(np.float64)
+    everywhere = nibabel.Nifti1Image(np.ones((len(noise), 1, 1), dtype=np.uint8), np.eye(4))
+    wanted = max(n_components, 1)
+    found, basis, known = compute_noise_components(
+        noise[:, None, None, :], [everywhere], wanted, "cosine", 0, HIGH_PASS_S, tr, mask_names=["combined"]
+    )
+    pad = np.zeros((skip, 1))
+    components: dict[str, Array] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for number in range(min(n_components, found.shape[1])):
+        name = f"a_comp_cor_{number:02d}"
+        # An eigenvector has no sign of its own: the largest weight is positive.
+        vector = found[:, number] * np.sign(found[np.abs(found[:, number]).argmax(), number])
+        components[name] = np.concatenate([pad[:, 0], vector])
+        facts[name] = {
+            "Method": "aCompCor",
+            "Mask": "combined",
+            "Retained": True,
+            "SingularValue": float(known["singular_value"][number]),
+            "VarianceExplained": float(known["variance_explained"][number]),
+            "CumulativeVarianceExplained": float(known["cumulative_variance_explained"][number]),
+        }
+    waves = basis.T if basis.size else []
+    cosines = {f"cosine{number:02d}": np.concatenate([pad[:, 0], wave]) for number, wave in enumerate(waves)}
+    return components, cosines, facts
+
+
+def _spikes(prefix: str, where: Array) -> dict[str, Array]:
+    rows = np.flatnonzero(where)
+    return {f"{prefix}{number:02d}": np.eye(len(where))[row] for number, row in enumerate(rows)}
+
+
+def _describe(name: str) -> str:
+    base = name.removesuffix("_derivative1_power2").removesuffix("_power2").removesuffix("_derivative1")
+    kinds = {
+        "trans_": "Shift of the head's centre from the reference volume, RAS axes, mm",
+        "rot_": "Rotation of the head from the reference volume around the RAS axis, radians",
+        "global_signal": "Mean signal of the brain mask",
+        "white_matter": "Mean signal of deep white matter",
+        "csf": "Mean signal of deep cerebrospinal fluid",
+        "framewise_displacement": "Framewise displacement after Power et al. 2012, mm",
+        "dvars": "Root mean square change of the signal (median 1000) from volume to volume",
+        "std_dvars": "DVARS over its expectation without artefacts (Nichols 2013)",
+        "a_comp_cor_": "Principal component of deep white matter and cerebrospinal fluid (aCompCor)",
+        "cosine": f"Discrete cosine of the high-pass filter, cut-off {HIGH_PASS_S:g} s",
+        "non_steady_state_outlier": "One volume before the steady state",
+        "motion_outlier": f"One volume with displacement > {FD_SPIKE_MM} mm or standardised DVARS > {DVARS_SPIKE}",
+    }
+    text = next(text for start, text in kinds.items() if base.startswith(start))
+    ends = {"_derivative1_power2": ", change squared", "_power2": ", squared", "_derivative1": ", change"}
+    return text + next((extra for end, extra in ends.items() if name.endswith(end)), "")

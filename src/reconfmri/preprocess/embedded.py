@@ -1,0 +1,235 @@
+"""The engine made of pip-installable libraries: three steps, each from files to files.
+
+`prepare_anatomy` once per person, then `align_run` (estimates every transform of a run) and `resample_run` (applies
+them in one interpolation).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconfmri import confounds, registration
+from reconfmri.config import Preprocessing
+from reconfmri.exclusions import DataFault
+from reconfmri.preprocess import AlignmentFiles, AnatomyFiles, PreprocessedFiles, PreprocessedRun
+from reconfmri.preprocess import anatomy as anatomical
+from reconfmri.preprocess import coregistration, head_motion, intake, resampling
+from reconfmri.registration import Array, Volume
+
+__all__ = [
+    "AlignmentFiles",
+    "AnatomyFiles",
+    "PreprocessedFiles",
+    "PreprocessedRun",
+    "align_run",
+    "prepare_anatomy",
+    "resample_run",
+]
+
+FINEST_MM = {"full": 1.5, "fast": 3.0}
+N_REFERENCE = 16
+
+
+def prepare_anatomy(
+    t1w: Path, *, outputs: AnatomyFiles, settings: Preprocessing, threads: int = 1
+) -> dict[str, float]:
+    """Write a person's anatomy; return brain and tissue volumes (ml) and the correlation with the template.
+
+    Raises
+    ------
+    DataFault
+        The image is damaged or is no T1-weighted head that matches the template.
+    """
+    raw = intake.read_anatomy(t1w)
+    try:
+        found = anatomical.prepare(raw, finest_mm=FINEST_MM[settings.registration], threads=threads)
+    except DataFault as fault:
+        raise _of_file(fault, t1w) from fault
+    intake.write_volume(outputs.t1w, found.t1w)
+    intake.write_volume(outputs.mask, found.mask)
+    intake.write_volume(outputs.dseg, found.dseg)
+    intake.write_volume(outputs.to_t1w, found.to_t1w, template=True)
+    return found.facts
+
+
+def align_run(
+    bold: Path, anatomy: AnatomyFiles, *, outputs: AlignmentFiles, threads: int = 1
+) -> dict[str, Any]:
+    """Write a run's reference, native brain mask and transforms; return the facts of the alignment.
+
+    Raises
+    ------
+    DataFault
+        The run is damaged, too short, flat, or could not be placed in the T1w.
+    """
+    run = intake.open_run(bold)
+    try:
+        reference, transforms, n_non_steady = _head_motion(run, threads=threads)
+        dseg = registration.read_volume(anatomy.dseg)
+        to_t1w, facts = coregistration.align_to_t1w(reference, registration.read_volume(anatomy.t1w), dseg)
+        brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
+        mask = coregistration.native_brain(reference, brain, to_t1w)
+    except DataFault as fault:
+        raise _of_file(fault, bold) from fault
+    intake.write_volume(outputs.boldref, reference)
+    intake.write_volume(outputs.mask, Volume(mask, run.affine))
+    alignment: dict[str, Any] = {
+        "head_motion": [matrix.ravel().tolist() for matrix in transforms],
+        "boldref_to_t1w": to_t1w.ravel().tolist(),
+        "non_steady_state_volumes": n_non_steady,
+        **facts,
+    }
+    outputs.alignment.write_text(json.dumps(alignment, indent=1) + "\n", encoding="utf-8")
+    return {"non_steady_state_volumes": n_non_steady, **facts}
+
+
+def resample_run(
+    bold: Path,
+    tr: float,
+    anatomy: AnatomyFiles,
+    alignment: AlignmentFiles,
+    *,
+    outputs: PreprocessedFiles,
+    settings: Preprocessing,
+    threads: int = 1,
+) -> PreprocessedRun:
+    """Write a run on the template grid with its mask, tissue, confounds and metadata; return the contract.
+
+    `tr` is the repetition time, s. `threads` is accepted for the shape of the door; one thread does the work.
+
+    Raises
+    ------
+    DataFault
+        The run is damaged or flat.
+    """
+    run = intake.open_run(bold)
+    known = json.loads(alignment.alignment.read_text(encoding="utf-8"))
+    transforms = np.array(known["head_motion"]).reshape(-1, 4, 4)
+    to_t1w = np.array(known["boldref_to_t1w"]).reshape(4, 4)
+    dseg = registration.read_volume(anatomy.dseg)
+    native = registration.read_volume(alignment.mask)
+    voxels = _voxels_in_view(run, transforms, dseg, anatomy, native, to_t1w, resolution=settings.resolution)
+    brain = registration.grid_points(native.data.shape, native.affine)[native.data > 0]
+    signals = np.empty((len(brain), run.n_volumes), dtype=np.float32)
+    streamed = resampling.resampled(run.volumes(), transforms, run.affine, [voxels.points, brain])
+    with resampling.SeriesWriter(outputs.bold, voxels, n_volumes=run.n_volumes, tr=tr) as series:
+        for number, (on_target, on_native) in enumerate(streamed):
+            series.write(on_target)
+            signals[:, number] = on_native
+    intake.write_volume(outputs.mask, voxels.image(np.ones(len(voxels.points)), np.uint8), template=True)
+    intake.write_volume(outputs.dseg, voxels.image(voxels.tissue, np.uint8), template=True)
+    white, fluid = resampling.deep_tissue(
+        dseg, registration.transform_points(to_t1w, brain), native.voxel_mm
+    )
+    try:
+        table, facts = confounds.build(
+            transforms,
+            confounds.TissueSignals(signals, white, fluid),
+            tr=tr,
+            n_non_steady=int(known["non_steady_state_volumes"]),
+            n_components=settings.acompcor,
+            centre=tuple(brain.mean(axis=0)),
+        )
+    except DataFault as fault:
+        raise _of_file(fault, bold) from fault
+    _write_confounds(outputs.confounds, table, facts)
+    metadata = _metadata(bold, tr, anatomy, alignment, known, settings)
+    outputs.metadata.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    return PreprocessedRun(outputs.bold, outputs.mask, outputs.confounds, outputs.dseg, metadata)
+
+
+def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, int]:
+    """Return a run's reference volume, (n_volumes, 4, 4) from it to each volume, and the non-steady volumes."""
+    means = []
+    early: list[Array] = []
+    stride = max(run.n_volumes // N_REFERENCE, 1)
+    spread: list[tuple[int, Array]] = []
+    for number, volume in enumerate(run.volumes()):
+        means.append(float(volume.mean()))
+        if number % stride == stride // 2:
+            spread.append((number, volume))
+    del early
+    if float(np.ptp(means)) == 0 and float(np.ptp(spread[0][1])) == 0:
+        raise DataFault("E-DATA-04", "flat image: every voxel of every volume has the same value")
+    n_non_steady = confounds.non_steady_state_volumes(np.array(means))
+    steady = [volume for number, volume in spread if number >= n_non_steady]
+    reference = reference_volume(steady, run.affine, threads=threads)
+    mask = coregistration.signal_mask(reference)
+    transforms = head_motion.align_volumes(run.volumes(), reference, mask=mask, threads=threads)
+    return reference, transforms, n_non_steady
+
+
+def reference_volume(volumes: list[Array], affine: Array, *, threads: int = 1) -> Volume:
+    """Return the mean of `volumes` after they were moved onto the one in the middle of their positions."""
+    first = Volume(volumes[len(volumes) // 2], affine)
+    mask = coregistration.signal_mask(first)
+    moves = head_motion.align_volumes(volumes, first, mask=mask, threads=threads)
+    centre = registration.grid_points(first.data.shape, affine)[mask].mean(axis=0)
+    places = moves[:, :3, :3] @ centre + moves[:, :3, 3]
+    middle = int(np.linalg.norm(places - np.median(places, axis=0), axis=1).argmin())
+    points = registration.grid_points(first.data.shape, affine)
+    total = np.zeros(first.data.shape)
+    for volume, matrix in zip(volumes, moves @ np.linalg.inv(moves[middle]), strict=True):
+        total += registration.sample(Volume(volume, affine), registration.transform_points(matrix, points))
+    return Volume((total / len(volumes)).astype(np.float32), affine)
+
+
+def _voxels_in_view(
+    run: intake.RawRun,
+    transforms: Array,
+    dseg: Volume,
+    anatomy: AnatomyFiles,
+    native: Volume,
+    to_t1w: Array,
+    *,
+    resolution: float,
+) -> resampling.TargetVoxels:
+    """Return the target voxels in the brain, with signal, and in the field of view of every volume."""
+    voxels = resampling.target_voxels(
+        registration.read_volume(anatomy.to_t1w), dseg, np.linalg.inv(to_t1w), resolution=resolution
+    )
+    seen = resampling.seen_throughout(voxels.points, run.affine, run.shape, transforms)
+    signal = registration.sample(native, voxels.points, order=1) > 0.25
+    return voxels.kept(seen & signal)
+
+
+def _write_confounds(path: Path, table: Any, facts: dict[str, dict[str, Any]]) -> None:
+    from reconfmri.tables import write_table
+
+    write_table(path, table)
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    path.with_suffix(".json").write_text(text, encoding="utf-8")
+
+
+def _metadata(
+    bold: Path,
+    tr: float,
+    anatomy: AnatomyFiles,
+    alignment: AlignmentFiles,
+    known: dict[str, Any],
+    settings: Preprocessing,
+) -> dict[str, Any]:
+    return {
+        "RepetitionTime": tr,
+        "NonSteadyStateVolumes": known["non_steady_state_volumes"],
+        "SkullStripped": True,
+        "SliceTimingCorrected": False,
+        "Resolution": f"{settings.resolution:g} mm isotropic",
+        "Sources": [bold.name],
+        "Interpolation": "one cubic B-spline through all transforms",
+        "Transforms": {
+            "head_motion": alignment.alignment.name,
+            "boldref_to_t1w": alignment.alignment.name,
+            "template_to_t1w": anatomy.to_t1w.name,
+        },
+        "CoregistrationCost": known["coregistration_cost"],
+        "SignalInBrain": known["signal_in_brain"],
+    }
+
+
+def _of_file(fault: DataFault, path: Path) -> DataFault:
+    return DataFault(fault.code, fault.reason, mend=fault.mend, file=fault.file or path.name, region=fault.region)
