@@ -168,12 +168,25 @@ def _draw_visits(arms: npt.NDArray[np.object_], rng: np.random.Generator) -> lis
 
 def _deviate(rng: np.random.Generator) -> dict[str, float]:
     """A person's standard normal deviations, one per quantity."""
-    names = [*(f"gain {r}" for r in ANSWERS), *ANSWERS, *map("-".join, COUPLINGS), "scr", *SCALES]
+    names = _quantities()
     return dict(zip(names, map(float, rng.standard_normal(len(names))), strict=True))
 
 
-def draw_visit(person: Person, session: str, timing: Timing, rng: np.random.Generator) -> Visit:
-    """Return what is true of a person at a visit: population, arm x session effect, person and visit deviations."""
+def _quantities() -> list[str]:
+    return [*(f"gain {r}" for r in ANSWERS), *ANSWERS, *map("-".join, COUPLINGS), "scr", *SCALES]
+
+
+def mean_visit(arm: str, session: str, timing: Timing) -> Visit:
+    """Return the population's visit of an arm: no person, no visit deviates."""
+    average = Person("0", 0, "", arm, SESSIONS, dict.fromkeys(_quantities(), 0.0))
+    return draw_visit(average, session, timing, None)
+
+
+def draw_visit(person: Person, session: str, timing: Timing, rng: np.random.Generator | None) -> Visit:
+    """Return what is true of a person at a visit: population, arm x session effect, person and visit deviations.
+
+    Without a generator the visit itself does not deviate.
+    """
     kinds = [kind for kind, _, _ in timing.scripts]
     answers = {}
     for region, means in ANSWERS.items():
@@ -191,10 +204,12 @@ def draw_visit(person: Person, session: str, timing: Timing, rng: np.random.Gene
     return Visit(answers, couplings, np.maximum(_habituated(kinds, skin), 0.02), scales)
 
 
-def _shift(name: str, kind: str, person: Person, session: str, rng: np.random.Generator) -> float:
+def _shift(name: str, kind: str, person: Person, session: str, rng: np.random.Generator | None) -> float:
     """Deviation of a quantity from its baseline mean: common change, effect, person, visit."""
     common, effect = planted_change(name, session)
-    own = PERSON_SD[kind] * person.deviations[name] + SESSION_SD[kind] * float(rng.standard_normal())
+    own = PERSON_SD[kind] * person.deviations[name]
+    if rng is not None:
+        own += SESSION_SD[kind] * float(rng.standard_normal())
     return common + (effect if person.arm == ARMS[0] else 0.0) + own
 
 

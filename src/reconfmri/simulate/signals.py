@@ -29,13 +29,12 @@ def script_answers(timing: Timing) -> Series:
     """Return the BOLD answer to each script, (n_volumes, n_scripts), each with a peak of 1."""
     n_steps = int(round(timing.n_volumes * timing.tr / STEP))
     clock = np.arange(n_steps) * STEP
-    every = int(round(timing.tr / STEP))
     response = glover()
     columns = []
     for _, onset, duration in timing.scripts:
         box = ((clock >= onset - 1e-9) & (clock < onset + duration - 1e-9)).astype(float)
-        column = np.convolve(box, response)[:n_steps][::every]
-        columns.append(column / column.max())
+        answer = np.convolve(box, response)
+        columns.append((answer / answer.max())[: n_steps : round(timing.tr / STEP)])
     return np.stack(columns, axis=1)
 
 

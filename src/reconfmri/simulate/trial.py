@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri.bids import bids_path
+from reconfmri.config import Study, load_study
+from reconfmri.provenance import workflow_folder
 from reconfmri.simulate import planted, scanner, signals
 from reconfmri.simulate.anatomy import Anatomy, apply, draw_anatomy, draw_pose, grid_points, sample_head
 from reconfmri.simulate.head import Head, build_head
 from reconfmri.simulate.planted import Person, Timing, Visit
-from reconfmri.simulate.regions import SOURCES, source_regions
+from reconfmri.simulate.regions import SOURCES, Territory, survey
+from reconfmri.simulate.truth import ScanTruth, compose, region_gains, thermal_covariance
 
 TASK = "memory"
 Progress = Callable[[int, int], None]
@@ -34,7 +37,7 @@ class Studio:
     protocol: scanner.Protocol
     rest: bool
     head: Head
-    regions: npt.NDArray[np.uint8]
+    territory: Territory
 
 
 def simulate_trial(
@@ -44,12 +47,15 @@ def simulate_trial(
     seed: int,
     timing: Literal["short", "full"] = "short",
     rest: bool = False,
+    study: Study | None = None,
     processes: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write `out/bids` and `out/allocation.tsv`; return the truth, as written to `out/bids/truth.json`.
 
-    The same for the same seed, whatever the number of processes. `progress(done, all)` is called per participant.
+    The same for the same seed, whatever the number of processes. The truth answers the regions, the resolution and
+    the contrasts of `study`, without one those of the packaged study file. `progress(done, all)` is called per
+    participant.
 
     Raises
     ------
@@ -62,19 +68,25 @@ def simulate_trial(
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty; give another folder or remove it")
     people = planted.draw_people(participants, seed)
-    schedule = planted.timing_of(timing)
-    fine = timing == "full"
-    protocol = scanner.Protocol(
-        schedule.tr, schedule.n_volumes, epi_voxel=2.0 if fine else 4.0, t1w_voxel=1.0 if fine else 2.0
-    )
+    study = study or load_study(workflow_folder() / "config" / "config.yaml")
     root.mkdir(parents=True, exist_ok=True)
     _write_dataset_files(root, seed, timing, rest)
-    studio = Studio(root, seed, schedule, protocol, rest, build_head(), source_regions())
+    studio = _furnish(root, seed, timing, rest, study, processes)
     scans = _for_all(people, studio, processes, progress)
     _write_tables(Path(out), people, scans)
-    truth = {"seed": seed, "timing": timing, "scans": scans}
-    (root / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    unbent = Anatomy(np.eye(3), np.zeros((3, 1, 1, 1), np.float32))
+    thermal = thermal_covariance(unbent, studio.territory, studio.protocol)
+    truth = compose(scans, study, studio.territory, thermal, studio.timing, seed)
+    _write_json(root / "truth.json", truth)
     return truth
+
+
+def _furnish(root: Path, seed: int, timing: str, rest: bool, study: Study, threads: int) -> Studio:
+    schedule = planted.timing_of(timing)
+    epi_voxel, t1w_voxel = (2.0, 1.0) if timing == "full" else (4.0, 2.0)
+    protocol = scanner.Protocol(schedule.tr, schedule.n_volumes, epi_voxel, t1w_voxel)
+    territory = survey(study.rois, resolution=study.preprocessing.resolution, threads=threads)
+    return Studio(root, seed, schedule, protocol, rest, build_head(), territory)
 
 
 _studio: Studio | None = None
@@ -85,7 +97,7 @@ def _adopt(studio: Studio) -> None:
     _studio = studio
 
 
-def _in_worker(person: Person) -> list[dict[str, Any]]:
+def _in_worker(person: Person) -> list[ScanTruth]:
     if _studio is None:
         raise RuntimeError("a worker was started without its studio")
     return simulate_person(person, _studio)
@@ -93,7 +105,7 @@ def _in_worker(person: Person) -> list[dict[str, Any]]:
 
 def _for_all(
     people: list[Person], studio: Studio, processes: int, progress: Progress | None
-) -> list[dict[str, Any]]:
+) -> list[ScanTruth]:
     if processes <= 1:
         return _gather((simulate_person(person, studio) for person in people), len(people), progress)
     fork = multiprocessing.get_context("fork")
@@ -101,10 +113,8 @@ def _for_all(
         return _gather(pool.map(_in_worker, people), len(people), progress)
 
 
-def _gather(
-    parts: Iterable[list[dict[str, Any]]], total: int, progress: Progress | None
-) -> list[dict[str, Any]]:
-    scans: list[dict[str, Any]] = []
+def _gather(parts: Iterable[list[ScanTruth]], total: int, progress: Progress | None) -> list[ScanTruth]:
+    scans: list[ScanTruth] = []
     for done, part in enumerate(parts, start=1):
         scans += part
         if progress:
@@ -112,8 +122,8 @@ def _gather(
     return scans
 
 
-def simulate_person(person: Person, studio: Studio) -> list[dict[str, Any]]:
-    """Write the images and recordings of a participant; return one entry of truth per visit."""
+def simulate_person(person: Person, studio: Studio) -> list[ScanTruth]:
+    """Write the images and recordings of a participant; return what was true of each visit."""
     anatomy = draw_anatomy(_stream(studio, person, 0))
     rng = _stream(studio, person, 1)
     shape, affine = studio.protocol.t1w_grid
@@ -123,14 +133,14 @@ def simulate_person(person: Person, studio: Studio) -> list[dict[str, Any]]:
     )
     _save_image(studio.root, name, t1w, affine)
     body = scanner.embody(
-        studio.head, anatomy, studio.regions, list(SOURCES), point_spread=studio.protocol.epi_voxel
+        studio.head, anatomy, studio.territory.sources, list(SOURCES), point_spread=studio.protocol.epi_voxel
     )
     return [_simulate_visit(person, session, anatomy, body, studio) for session in person.sessions]
 
 
 def _simulate_visit(
     person: Person, session: str, anatomy: Anatomy, body: scanner.Body, studio: Studio
-) -> dict[str, Any]:
+) -> ScanTruth:
     rng = _stream(studio, person, 10 + planted.SESSIONS.index(session))
     timing, protocol = studio.timing, studio.protocol
     visit = planted.draw_visit(person, session, timing, rng)
@@ -146,13 +156,8 @@ def _simulate_visit(
     _save_skin(studio.root, person, session, signals.skin_conductance(visit, timing, rng))
     if studio.rest:
         _simulate_rest(person, session, body, pose, fluid, visit, studio)
-    return {
-        "participant_id": f"sub-{person.label}",
-        "session_id": session,
-        "task": TASK,
-        "run": "n/a",
-        "scales": visit.scales,
-    }
+    gains = region_gains(body, anatomy, pose, studio.territory, protocol)
+    return ScanTruth(f"sub-{person.label}", session, TASK, visit, gains)
 
 
 def _changes(
@@ -303,7 +308,7 @@ truth.json; which arm each participant belongs to stands outside this folder, in
 """
 
 
-def _write_tables(out: Path, people: list[Person], scans: list[dict[str, Any]]) -> None:
+def _write_tables(out: Path, people: list[Person], scans: list[ScanTruth]) -> None:
     import pandas as pd
 
     from reconfmri.tables import write_table
@@ -327,9 +332,9 @@ def _write_tables(out: Path, people: list[Person], scans: list[dict[str, Any]]) 
     for scale, tool in TOOLS.items():
         totals = [
             {
-                "participant_id": scan["participant_id"],
-                "session_id": f"ses-{scan['session_id']}",
-                "total": int(np.clip(np.rint(scan["scales"][scale]), 0, 80)),
+                "participant_id": scan.participant_id,
+                "session_id": f"ses-{scan.session_id}",
+                "total": int(np.clip(np.rint(scan.visit.scales[scale]), 0, 80)),
             }
             for scan in scans
         ]
