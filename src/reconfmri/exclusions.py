@@ -44,8 +44,8 @@ class DataFault(ValueError):
     def line(self) -> str:
         """`CODE file: what is wrong. Mend: how.`"""
         where = f" {self.file}:" if self.file else ""
-        mend = f" Mend: {self.mend}" if self.mend else ""
-        return f"{self.code}{where} {self.reason}{mend}"
+        mend = f". Mend: {self.mend}" if self.mend else ""
+        return f"{self.code}{where} {self.reason.rstrip('.') if mend else self.reason}{mend}"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def bold(person: str, session: str, run: str = "1") -> str:
 
 
 def make_bids(tmp_path: Path, faults: list[str] | tuple[str, ...] = (), people: list[str] = PEOPLE) -> Path:
-    """Write the dataset `tmp_path/bids` with the faults named and its study folder `tmp_path/study`; return that."""
+    """Write the dataset `tmp_path/bids` with the faults named, and its study folder, which is returned."""
     root, study = tmp_path / "bids", tmp_path / "study"
     rng = np.random.default_rng(1)
     write(root / "dataset_description.json", json.dumps({"Name": "tiny", "BIDSVersion": "1.10.0"}))

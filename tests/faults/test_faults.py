@@ -1,4 +1,4 @@
-"""Groups A and C of the fault catalogue: a fault gives one line with code, file, what is wrong and the mend."""
+"""Groups A and C of the fault catalogue: every fault gives one line with code, file, wrong and mend."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ROWS = [
     Row("labels like numbers", "check", "", "", "", ""),
     Row("both .nii and .nii.gz", "index", "EXCL", "E-BIDS-A05", "sub-02/ses-2/func", "bold.nii and ",
         (("sub-02", "2"),), 17),
-    Row("two files of one run", "index", "EXCL", "E-BIDS-A05", "sub-02/ses-2/func", "_run-01_bold.nii.gz and ",
+    Row("two files of one run", "index", "EXCL", "E-BIDS-A05", "sub-02/ses-2/func", "_run-01_bold.nii.gz and",
         (("sub-02", "2"),), 17),
     Row("session in name", "index", "STOP", "E-BIDS-A06", "sub-03/ses-1/func/", "the name says ses-2"),
     Row("space in name", "index", "STOP", "E-BIDS-A06", "sub-03/ses-1/func/", "'task-mem ory'"),
@@ -61,7 +61,7 @@ ROWS = [
     Row("no RepetitionTime", "index", "EXCL", "E-BIDS-A09", bold("sub-01", "1"),
         "sub-01/ses-1/sub-01_ses-1_task-memory_bold.json < sub-01/sub-01_task-memory_bold.json < " + SIDECAR,
         tuple(("sub-01", session) for session in "123"), 15),
-    Row("RepetitionTime in ms", "index", "EXCL", "E-BIDS-A09", bold("sub-01", "1"), "looks like milliseconds"),
+    Row("RepetitionTime in ms", "index", "EXCL", "E-BIDS-A09", bold("sub-01", "1"), "like milliseconds"),
     Row("other TR", "index", "STOP", "E-BIDS-A10", bold("sub-01", "1"), "0.8 s in 3, 2 s in 15"),
     Row("other TR, allowed", "check", "", "", "", ""),
     Row("broken JSON", "index", "EXCL", "E-BIDS-A11", RUN_2_1 + "bold.json", "line 2, column 15",
