@@ -75,8 +75,15 @@ def _slice(
             axes.contour(x, y, shape.T, levels=[0.5], colors=[colour], linewidths=1.3)
     _crop(axes, anatomy > 0, brain_affine, view)
     letter = {1: "y", 2: "z"}[cut]
-    axes.text(0.02, 0.01, f"{letter} = {place:.0f} mm", transform=axes.transAxes, color="#c9d1da", fontsize=8)
-    axes.text(0.0, 0.55, "L", transform=axes.transAxes, color="#c9d1da", fontsize=8)
+    axes.text(
+        0.02,
+        0.01,
+        f"{letter} = {place:.0f} mm".replace("-", "−"),
+        transform=axes.transAxes,
+        color="#c9d1da",
+        fontsize=8,
+    )
+    axes.text(0.04, 0.88, "L", transform=axes.transAxes, color="#c9d1da", fontsize=8)
 
 
 def _crop(
@@ -177,5 +184,12 @@ def z_map(z: SpatialImage, brain: SpatialImage, *, threshold: float = 3.1) -> Fi
             shown = np.ma.masked_less((sign * values).T, threshold)
             axes.imshow(shown, cmap=colours, origin="lower", extent=extent, vmin=threshold, vmax=top)
         axes.set_axis_off()
-        axes.text(0.02, 0.01, f"z = {place:.0f} mm", transform=axes.transAxes, color="#c9d1da", fontsize=8)
+        axes.text(
+            0.02,
+            0.01,
+            f"z = {place:.0f} mm".replace("-", "−"),
+            transform=axes.transAxes,
+            color="#c9d1da",
+            fontsize=8,
+        )
     return figure

@@ -412,6 +412,7 @@ def recovery(rows: pd.DataFrame) -> Figure:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     reach = max(4.2, float(rows["distance"].abs().max()) * 1.1) if rows["distance"].notna().any() else 4.2
     axes.set_xlim(-reach, reach)
+    axes.set_xticks(range(-int(reach), int(reach) + 1, max(1, int(reach) // 4)))
     axes.set_xlabel("(estimate − truth) / SD of the estimate", fontsize=8.5, color=MUTED)
     return figure
 

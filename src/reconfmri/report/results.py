@@ -9,6 +9,7 @@ import pandas as pd
 
 from reconfmri.config import Group, Study
 from reconfmri.figures.labels import (
+    PROPER,
     method_label,
     number,
     outcome_label,
@@ -158,7 +159,7 @@ def region_rows(inputs: ReportInputs) -> list[Row]:
         volume = row.get("volume_mm3")
         rows.append(
             {
-                "name": name.replace("_", " "),
+                "name": PROPER.get(name, name.replace("_", " ")),
                 "labels": ", ".join(region.labels),
                 "threshold": f"{region.threshold:g}",
                 "n_voxels": row.get("n_voxels", "–"),
