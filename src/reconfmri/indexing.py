@@ -87,7 +87,6 @@ def index_dataset(
 def find_scans(dataset: Dataset, study: Study) -> tuple[list[Scan], list[Problem]]:
     """Return the scans of the study's tasks and sessions, one image each, and the problems of the rest."""
     candidates, problems = _of_the_study(dataset, study)
-    problems += _levels(candidates, study)
     faulty = _ambiguous_sessions(dataset, candidates)
     problems += list(faulty.values())
     scans = [scan for scan in candidates if (scan.participant_id, scan.session_id) not in faulty]
@@ -111,11 +110,12 @@ def _of_the_study(dataset: Dataset, study: Study) -> tuple[list[Scan], list[Prob
     everything = [_scan(file) for file in dataset.of("bold", *IMAGES) if "sub" in file.entities]
     kept = [scan for scan in everything if scan.task in study.tasks]
     others = Counter(f"task {scan.task}" for scan in everything if scan.task not in study.tasks)
+    problems = _levels(kept, study)
     sessions = {session.id for session in study.sessions}
     if sessions & {scan.session_id for scan in kept}:
         others += Counter(f"session {scan.session_id}" for scan in kept if scan.session_id not in sessions)
         kept = [scan for scan in kept if scan.session_id in sessions]
-    return kept, [
+    return kept, problems + [
         Problem(
             "WARN",
             "W-BIDS-A18",
@@ -374,7 +374,7 @@ def _header_faults(problems: list[Problem], n_scans: int) -> list[Problem]:
 def _incomplete(
     dataset: Dataset, study: Study, scans: list[Scan], *, out: set[tuple[str, str]]
 ) -> list[Problem]:
-    """Sessions without a scan (and not `out` for another reason), and tasks with fewer runs than usual then."""
+    """Sessions without a scan (and not `out` already), and tasks with fewer runs than usual at that visit."""
     sessions = [session.id for session in study.sessions] or [MISSING]
     counts = Counter((scan.participant_id, scan.session_id, scan.task) for scan in scans)
     people = [person for person in dataset.participants if (dataset.root / person).is_dir()]
@@ -450,9 +450,9 @@ def keep_decisions(table: pd.DataFrame, rows: Iterable[Exclusion]) -> pd.DataFra
 
 
 def write_index(folder: Path, root: Path, table: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:
-    """Return the run table as written into `folder`, beside `exclusions.tsv` and `index.json` (the listing).
+    """Return the run table, written into `folder` with `exclusions.tsv` and `index.json` (the listing).
 
-    Rows of an earlier `exclusions.tsv` that somebody decided (`decided_by` not automatic) are kept and heeded.
+    Rows of an earlier `exclusions.tsv` whose `decided_by` is not automatic are kept and heeded.
     """
     path = folder / "exclusions.tsv"
     decided = (
