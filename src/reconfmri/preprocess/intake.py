@@ -37,16 +37,16 @@ class RawRun:
         DataFault
             The file ends early or is damaged (E-DATA-01), or a volume holds values that are not finite (E-DATA-03).
         """
-        header = nibabel.load(self.path).header
-        dtype, count = header.get_data_dtype(), int(np.prod(self.shape))
-        slope, intercept = header.get_slope_inter()
+        # The proxy knows where the data begin and how they are scaled; nibabel clears both in the header it shows.
+        proxy: Any = nibabel.load(self.path).dataobj
+        dtype, count = proxy.dtype, int(np.prod(self.shape))
         with Opener(str(self.path)) as stream:
-            _read(self.path, stream, int(header.get_data_offset()))
+            _read(self.path, stream, int(proxy.offset))
             for number in range(self.n_volumes):
                 block = _read(self.path, stream, count * dtype.itemsize)
                 volume = np.frombuffer(block, dtype).reshape(self.shape, order="F").astype(np.float32)
-                if slope is not None and (slope, intercept) != (1.0, 0.0):
-                    volume = volume * np.float32(slope) + np.float32(intercept)
+                if (proxy.slope, proxy.inter) != (1.0, 0.0):
+                    volume = volume * np.float32(proxy.slope) + np.float32(proxy.inter)
                 _all_finite(self.path, volume, f"volume {number + 1} of {self.n_volumes}")
                 yield volume
             # Reading on to the end makes gzip compare its checksum.
