@@ -60,7 +60,7 @@ def third_axial_tile(picture: Image.Image, mask) -> np.ndarray:
 
 
 def test_the_outline_is_the_rim_of_the_mask():
-    """At z = 5.7 mm the ellipsoid is 2 x 66 x sqrt(1 - (5.7 / 60)^2) = 131 mm wide, give or take two voxels."""
+    """At z = 5.7 mm it is 2 x 66 x sqrt(1 - (5.7 / 60)^2) = 131 mm wide, two voxels off at most."""
     image, mask = head()
     tile = third_axial_tile(figures.mask_outlines(image, mask), mask)
     columns = np.flatnonzero((tile == OUTLINE).all(axis=-1).any(axis=0))

@@ -14,7 +14,7 @@ from reconfmri.figures.labels import (
 )
 from reconfmri.report.blocks import Block, several
 from reconfmri.report.inputs import ReportInputs
-from reconfmri.report.words import ADJECTIVES, planted_difference, primary_rows
+from reconfmri.report.words import ADJECTIVES, planted_difference, primary_rows, sign_of
 
 if TYPE_CHECKING:
     pass
@@ -77,7 +77,11 @@ def _bayesian_facts(row: Block) -> list[Block]:
             "value": interval,
             "detail": "Bayesian, highest density",
         },
-        {"name": "P(difference < 0)", "value": probability_text(row["probability"]), "detail": "posterior"},
+        {
+            "name": f"P(difference {sign_of(row)} 0)",
+            "value": probability_text(row["probability"]),
+            "detail": "posterior",
+        },
     ]
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconfmri.config import Connectivity, FirstLevel, Group, Study
+from reconfmri.confounds import HEAD_RADIUS_MM, HIGH_PASS_S
 from reconfmri.figures.labels import estimand_label, outcome_label, session_name
+from reconfmri.preprocess.embedded import FINEST_MM, N_REFERENCE
 
 REFERENCES = Path(__file__).parent / "references.tsv"
-FINEST_MM = {"full": 1.5, "fast": 3.0}
 CONFOUNDS = {
     "motion6": "six head motion parameters",
     "motion24": "24 head motion parameters (six, their differences, and the squares of both)",
@@ -86,21 +87,29 @@ def _data(study: Study, facts: Facts) -> str:
 def _preprocessing(study: Study) -> str:
     settings = study.preprocessing
     return (
-        "Anatomical images were corrected for the bias field (N4) and registered to the brain of "
+        "Anatomical images were corrected for the bias field (N4) and matched with the brain of "
         "MNI152NLin2009cAsym "
-        "with greedy (rigid, affine, then deformable with normalised cross-correlation down to "
-        f"{FINEST_MM[settings.registration]:g} mm); the template's brain mask was carried back and refined "
-        "by tissue. "
-        "Non-steady-state volumes at the start of a run were detected, head motion was estimated by rigid "
-        "registration of each volume to the run's reference, and the reference was registered rigidly to "
-        "the "
-        "T1-weighted image. Head motion, coregistration and the warp to the template were composed and "
-        "applied in "
-        f"one interpolation to a {settings.resolution:g} mm grid. Confounds (framewise displacement, "
-        "DVARS, "
-        f"{_count(settings.acompcor, 'anatomical CompCor component')}, motion) were computed on the native "
-        "grid and "
-        "are named as in fMRIPrep. Slice timing was not corrected and no field map was used."
+        "by greedy: rigid and affine, then deformable with normalised cross-correlation down to "
+        f"{FINEST_MM[settings.registration]:g} mm. The template's brain mask was carried back and refined "
+        "by a "
+        "segmentation into grey matter, white matter and fluid (three Gaussians with spatial priors). "
+        "Non-steady-state "
+        "volumes at the start of a run were detected. Head motion was estimated by rigid registration of "
+        "every volume "
+        f"to the run's reference, the mean of up to {N_REFERENCE} aligned volumes. The reference was "
+        "placed in the "
+        "T1-weighted image rigidly, by mutual information and then by the boundary of the white matter. "
+        "Head motion, "
+        "coregistration and the warp to the template were composed and applied in one interpolation (cubic "
+        "spline) to "
+        f"a grid of {settings.resolution:g} mm. Confounds were computed on the run's own grid after motion "
+        "correction "
+        f"and are named as in fMRIPrep: motion, framewise displacement (rotations at {HEAD_RADIUS_MM:g} "
+        "mm), DVARS, "
+        f"and {_count(settings.acompcor, 'anatomical CompCor component')} of deep white matter and fluid "
+        "together, "
+        f"high-pass filtered at {HIGH_PASS_S:g} s. Slice timing was not corrected, and no field map was "
+        "used."
     )
 
 
@@ -143,19 +152,21 @@ def _regions(study: Study) -> str:
 def _first_level(study: Study, settings: FirstLevel) -> str:
     task = study.tasks[settings.task]
     unit = "event (script)" if task.events == "each" else "condition"
-    noise = {"ar1": "a first-order autoregressive noise model", "ols": "ordinary least squares"}[
-        settings.noise
-    ]
+    noise = {
+        "ar1": "first-order autoregressive noise (its coefficient by restricted maximum likelihood)",
+        "ols": "ordinary least squares",
+    }[settings.noise]
     contrasts = [f"{name} ({_weights(weights)})" for name, weights in settings.contrasts.items()]
     text = (
         f"Each region's signal in the task {settings.task} was modelled with one regressor per {unit}, "
         "convolved with "
-        f"the haemodynamic response '{settings.hrf}', discrete cosine drifts with a cut-off of "
-        f"{settings.high_pass:g} Hz, and {_confounds(settings.confounds, study.preprocessing.acompcor)}, "
-        "using "
-        f"{noise}. Estimates are in percent of the region's mean signal, for a regressor with a peak of 1, "
-        "and keep "
-        f"their standard error. Contrasts: {_list(contrasts, comma='; ')}."
+        f"the haemodynamic response '{settings.hrf}', discrete cosine drifts up to {settings.high_pass:g} "
+        "Hz, and "
+        f"{_confounds(settings.confounds, study.preprocessing.acompcor)}; the noise model was {noise}. "
+        "Estimates are in "
+        "percent of the region's mean signal without the task, for a regressor with a peak of 1, and keep "
+        "their "
+        f"standard error. Contrasts: {_list(contrasts, comma='; ')}."
     )
     if settings.maps:
         text += (

@@ -18,7 +18,7 @@ from reconfmri.figures.labels import (
     session_name,
 )
 from reconfmri.report.inputs import ReportInputs
-from reconfmri.report.words import planted_difference
+from reconfmri.report.words import planted_difference, sign_of
 
 Row = dict[str, Any]
 
@@ -84,12 +84,10 @@ def _line(row: Row) -> Row:
     unit = str(row["unit"])
     numbers = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
     if method == "bayes":
-        return {
-            "numbers": numbers,
-            "detail": f"SD {number(row['sd'], unit)}, P(< 0) {probability_text(row['probability'])}",
-        }
+        detail = f"SD {number(row['sd'], unit)}, P({sign_of(row)} 0) {probability_text(row['probability'])}"
+        return {"numbers": numbers, "detail": detail}
     detail = f"{method_label(method)}: SE {number(row['sd'], unit)}, p {p_text(row['p'])}"
-    if row["p_adjusted"] == row["p_adjusted"]:
+    if row["p_adjusted"] == row["p_adjusted"] and row["family"] != "primary":
         detail += f", adjusted {p_text(row['p_adjusted'])}"
         detail += f" ({row['family']})" if isinstance(row["family"], str) else ""
     return {"numbers": numbers, "detail": detail}

@@ -56,10 +56,14 @@ def primary_rows(estimates: pd.DataFrame, group: Group) -> dict[str, dict[str, A
 
 
 def direction_text(row: Mapping[str, Any]) -> str:
-    """Return the posterior probability with the direction it speaks of."""
-    return f"P(difference < 0) = {probability_text(row['probability'])}".replace("= >", ">").replace(
-        "= <", "<"
-    )
+    """Return the posterior probability of the sign of the estimate, with that sign."""
+    text = f"P(difference {sign_of(row)} 0) = {probability_text(row['probability'])}"
+    return text.replace("= >", ">").replace("= <", "<")
+
+
+def sign_of(row: Mapping[str, Any]) -> str:
+    """Return on which side of zero an estimate lies, `<` or `>`."""
+    return "<" if float(row["estimate"]) < 0 else ">"
 
 
 def planted_difference(
