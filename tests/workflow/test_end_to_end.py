@@ -1,0 +1,166 @@
+"""One small trial through the whole workflow, in a hostile place: what comes out, what reruns, what never leaks."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reconfmri.tables import read_table
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = ("measures.tsv", "exclusions.tsv", "estimates.tsv")
+ARMS = ("ketamine", "midazolam")
+BROKEN = "sub-02_ses-2"
+
+
+def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the environment as a poor cluster would: C locale, no HOME, no terminal."""
+    place = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent"}
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, env={**place, **environment}, capture_output=True, text=True,
+        encoding="utf-8", check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def snakemake(study: Path, *arguments: str, **environment: str) -> str:
+    """Run the clone's workflow in `study` and return what it said."""
+    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
+    done = run(command, study, **environment)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+def planned(study: Path, *arguments: str, **environment: str) -> set[str]:
+    """The rules that a dry run would execute."""
+    text = snakemake(study, "--dry-run", "--quiet", "host", *arguments, **environment)
+    lines = (line.split(":")[0].split() for line in text.splitlines())
+    return {words[-1] for words in lines if words and words[0] in ("rule", "localrule")}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A finished study of four people and two sessions, one of its images cut short, its input read-only."""
+    folder = tmp_path_factory.mktemp("e2e") / "tést dir ü $x"
+    folder.mkdir()
+    made = run(["reconfmri", "simulate", str(folder), "--participants", "4", "--seed", "1"], folder)
+    assert made.returncode == 0, made.stderr
+    settings = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    settings["sessions"] = settings["sessions"][:2]
+    settings["group"]["sampling"] = {"tune": 500, "draws": 500, "min_ess": 200, "max_r_hat": 1.05}
+    (folder / "config").mkdir()
+    (folder / "config" / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    broken = next((folder / "bids").rglob(f"{BROKEN}_*_bold.nii.gz"))
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    for path in (folder / "bids").rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    indexed = run(["reconfmri", "index"], folder)
+    assert indexed.returncode == 0, indexed.stdout + indexed.stderr
+    snakemake(folder, "--cores", "2")
+    yield folder
+    for path in (folder / "bids").rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_every_result_is_there(study):
+    for name in (*TABLES, "report.html", "headline.txt"):
+        assert (study / "results" / name).stat().st_size > 0, name
+    for name in TABLES:
+        described = json.loads((study / "results" / name).with_suffix(".json").read_text())
+        assert set(read_table(study / "results" / name).columns) == set(described)
+    description = json.loads((study / "results" / "derivatives" / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+
+
+def test_the_broken_scan_is_out_of_every_number_and_named(study):
+    out = read_table(study / "results" / "exclusions.tsv")
+    rows = out[(out["participant_id"] == "sub-02") & (out["session_id"] == "2")]
+    assert rows["code"].tolist() == ["E-DATA-01"]
+    assert "bold.nii.gz" in rows["reason"].iloc[0]
+    assert "Mend:" in rows["reason"].iloc[0]
+    measures = read_table(study / "results" / "measures.tsv")
+    lost = measures[(measures["participant_id"] == "sub-02") & (measures["session_id"] == "2")]
+    assert set(lost["domain"]) == {"skin_conductance", "clinical"}
+    assert "E-DATA-01" in (study / "results" / "report.html").read_text(encoding="utf-8")
+
+
+def test_all_declared_outcomes_are_answered_by_both_methods(study):
+    estimates = read_table(study / "results" / "estimates.tsv")
+    settings = yaml.safe_load((study / "config" / "config.yaml").read_text(encoding="utf-8"))
+    assert set(estimates["outcome"]) == set(settings["group"]["outcomes"])
+    assert {"bayes", "ancova", "welch"} <= set(estimates["method"])
+    assert estimates["status"].notna().all()
+
+
+def test_a_second_run_does_nothing(study):
+    assert "Nothing to be done" in snakemake(study, "--cores", "2")
+
+
+def test_one_core_gives_the_same_bytes(study):
+    before = {name: (study / "results" / name).read_bytes() for name in TABLES}
+    shutil.rmtree(study / "results" / "derivatives" / "sub-01")
+    for name in TABLES:
+        (study / "results" / name).unlink()
+    shutil.rmtree(study / "results" / "group")
+    snakemake(study, "--cores", "1")
+    assert {name: (study / "results" / name).read_bytes() for name in TABLES} == before
+
+
+def test_editing_a_library_module_reruns_what_depends_on_it(study, tmp_path):
+    copy = tmp_path / "src"
+    shutil.copytree(ROOT / "src", copy)
+    assert planned(study, PYTHONPATH=str(copy)) == set()
+    module = copy / "reconfmri" / "connectivity.py"
+    module.write_text(module.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    rules = planned(study, PYTHONPATH=str(copy))
+    assert "estimate_connectivity" in rules
+    assert rules & {"fit_first_level", "resample_run", "assess_quality", "score_scale"} == set()
+
+
+def test_editing_a_setting_reruns_what_depends_on_it(study):
+    path = study / "config" / "config.yaml"
+    before, stamp = path.read_text(encoding="utf-8"), path.stat()
+    try:
+        path.write_text(before.replace("high_pass: 0.008", "high_pass: 0.01"), encoding="utf-8")
+        rules = planned(study)
+    finally:
+        path.write_text(before, encoding="utf-8")
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert "fit_first_level" in rules
+    assert rules & {"estimate_connectivity", "resample_run", "assess_quality", "score_skin_conductance"} == set()
+
+
+def test_no_arm_reaches_a_participant_level_file(study):
+    group = ("results/group", "results/estimates", "results/report", "results/headline", "config/", "allocation")
+    group += (".snakemake", "bids/", "logs/build_report", "logs/fit_", "logs/collect_")
+    for path in study.rglob("*"):
+        place = path.relative_to(study).as_posix()
+        if not path.is_file() or place.startswith(group):
+            continue
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" and path.stat().st_size else path.read_bytes()
+        assert not [arm for arm in ARMS if arm.encode() in data or arm in place], place
+
+
+def test_metadata_of_participant_level_outputs_holds_no_arm(study):
+    seen = 0
+    for path in (study / ".snakemake" / "metadata").rglob("*"):
+        if path.is_file():
+            record = path.read_text(encoding="utf-8")
+            if "/derivatives/" in record and "sub-" in record and "allocation" not in record:
+                seen += 1
+                assert not [arm for arm in ARMS if arm in record], path.name
+    assert seen > 0
+
+
+def test_status_names_the_excluded_scan(study):
+    done = run(["reconfmri", "status"], study)
+    assert done.returncode == 0, done.stderr
+    assert "E-DATA-01" in done.stdout
+    assert "\x1b[" not in done.stdout
