@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from reconfmri.simulate.head import ORIGIN, SHAPE, Head, Points, Volume, to_index
+from reconfmri.simulate.head import ORIGIN, SHAPE, Points, Volume, to_index
 
 NODE = 4.0  # mm between the nodes of the displacement; between them it is linear
 SMOOTHNESS = 20.0  # mm, standard deviation of the Gaussian that makes the displacement smooth
@@ -24,7 +25,7 @@ class Anatomy:
 
     def to_model(self, points: Points) -> Points:
         """Return the model's points for a person's points, (n, 3), mm."""
-        return (self.linear @ points.T).T + self._displacement_at(points)
+        return turned(self.linear, points.T).T + self._displacement_at(points)
 
     def from_model(self, points: Points) -> Points:
         """Return the person's points for the model's points, (n, 3), mm; the inverse, to under 0.001 mm."""
@@ -33,6 +34,26 @@ class Anatomy:
         for _ in range(25):
             found = (points - self._displacement_at(found)) @ inverse.T
         return found
+
+    def sheets_in_model(self, origin: Points, shape: tuple[int, ...]) -> Iterator[Volume]:
+        """Yield the model's indices (3, y, z) for the sheets of a 1 mm grid in the person's space, x by x."""
+        from scipy import ndimage
+
+        step, first = np.full(3, 1 / NODE), (origin - ORIGIN) / NODE
+        fine = [
+            ndimage.affine_transform(part, step, first, output_shape=shape, order=1, mode="nearest")
+            for part in self.displacement
+        ]
+        y, z = (origin[k] + np.arange(shape[k], dtype=np.float32) for k in (1, 2))
+        rows = self.linear.astype(np.float32)
+        for sheet, x in enumerate(origin[0] + np.arange(shape[0], dtype=np.float32)):
+            constant = (self.linear[:, 0] * x - ORIGIN).astype(np.float32)
+            yield np.stack(
+                [
+                    fine[k][sheet] + (rows[k, 1] * y + constant[k])[:, None] + rows[k, 2] * z
+                    for k in range(3)
+                ]
+            )
 
     def _displacement_at(self, points: Points) -> Points:
         from scipy import ndimage
@@ -72,9 +93,14 @@ def draw_pose(rng: np.random.Generator) -> Points:
     return rigid(np.deg2rad(rng.uniform([-6, -3, -4], [6, 3, 4])), rng.uniform(-4, 4, 3))
 
 
+def turned(matrix: Points, points: Points) -> Points:
+    """Return `matrix @ points`, (3, 3) and (3, n), on one thread: BLAS would spin on such small products."""
+    return np.asarray(np.einsum("ij,jn->in", matrix, points))
+
+
 def apply(matrix: Points, points: Points) -> Points:
     """Return points (n, 3) moved by a 4x4 matrix."""
-    return (matrix[:3, :3] @ points.T + matrix[:3, 3:]).T
+    return (turned(matrix[:3, :3], points.T) + matrix[:3, 3:]).T
 
 
 def grid_points(shape: tuple[int, int, int], affine: Points) -> Points:
@@ -93,16 +119,3 @@ def sample(volume: Volume, index: Points, *, order: int = 1) -> Volume:
 def sample_head(volume: Volume, anatomy: Anatomy, points: Points) -> Volume:
     """Return one map of the head at a person's points (n, 3), mm."""
     return sample(volume, to_index(anatomy.to_model(points)))
-
-
-__all__ = [
-    "Anatomy",
-    "Head",
-    "apply",
-    "draw_anatomy",
-    "draw_pose",
-    "grid_points",
-    "rigid",
-    "sample",
-    "sample_head",
-]

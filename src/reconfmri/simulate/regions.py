@@ -43,45 +43,25 @@ def survey(study: Rois, *, resolution: float, threads: int = 1) -> Territory:
         templates.target_brain(), maps.t1w, finest_mm=FINEST_MM, threads=threads
     )
     wanted = {f"source_{name}": region for name, region in SOURCES.items()} | study.regions
-    fine, affine, _ = rois.carry_atlas(wanted, resolution=1.0, threads=threads)
-    sources = _sources_in_model(fine[..., : len(SOURCES)], affine, to_target)
-    coarse, coarse_affine = fine[..., len(SOURCES) :], affine
-    if resolution != 1.0:
-        coarse, coarse_affine = _on_coarse_grid(coarse, affine, study, resolution, threads)
+    masks, affine, _ = rois.carry_atlas(wanted, resolution=resolution, threads=threads)
+    sources = _sources_in_model(masks[..., : len(SOURCES)], affine, to_target)
     voxels = {
-        name: registration.inverse_at(to_target, _points_of(coarse[..., index], coarse_affine))
-        for index, name in enumerate(study.regions)
+        name: registration.inverse_at(to_target, _points_of(masks[..., index], affine))
+        for index, name in enumerate(study.regions, start=len(SOURCES))
     }
     parts = {name: [name] for name in study.regions} | study.combined
-    return Territory(
-        sources, voxels, parts, {name: s for name in parts if (s := _source_of(name, parts, study))}
-    )
-
-
-def _on_coarse_grid(
-    fine: rois.Masks, affine: Points, study: Rois, resolution: float, threads: int
-) -> tuple[rois.Masks, Points]:
-    """Return the masks at `resolution`: where its voxels are voxels of the 1 mm grid, without a new registration."""
-    shape, coarse = templates.target_grid(resolution)
-    if resolution != round(resolution):
-        masks, coarse, _ = rois.carry_atlas(study.regions, resolution=resolution, threads=threads)
-        return masks, coarse
-    first = np.rint(coarse[:3, 3] - affine[:3, 3]).astype(int)
-    masks = np.zeros((*shape, fine.shape[3]), np.uint8)
-    index = [first[k] + int(resolution) * np.arange(shape[k]) for k in range(3)]
-    inside = [(index[k] >= 0) & (index[k] < fine.shape[k]) for k in range(3)]
-    masks[np.ix_(*inside)] = fine[np.ix_(*(i[here] for i, here in zip(index, inside, strict=True)))]
-    return masks, coarse
+    sampled = {name: source for name in parts if (source := _source_of(name, parts, study))}
+    return Territory(sources, voxels, parts, sampled)
 
 
 def _sources_in_model(
     masks: rois.Masks, affine: Points, to_target: registration.Volume
 ) -> npt.NDArray[np.uint8]:
-    """Return the sources on the model's grid: each of its voxels asks the target grid what it is."""
-    label = (masks * np.arange(1, masks.shape[3] + 1, dtype=np.uint8)).max(axis=3)
+    """Return the sources on the model's grid: each of its voxels asks the target grid, linearly, what it is."""
     found = np.zeros(SHAPE, np.uint8)
     for number in range(1, masks.shape[3] + 1):
-        points = _points_of(label == number, affine)
+        mask = masks[..., number - 1]
+        points = _points_of(mask, affine)
         low = np.floor(points.min(axis=0) - ROOM_MM - ORIGIN).astype(int)
         high = np.ceil(points.max(axis=0) + ROOM_MM - ORIGIN).astype(int) + 1
         box = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, SHAPE, strict=True))
@@ -89,8 +69,8 @@ def _sources_in_model(
         corner[:3, 3] = ORIGIN + [part.start for part in box]
         here = registration.grid_points(tuple(part.stop - part.start for part in box), corner)
         there = registration.sample_map(to_target, here)
-        named = registration.sample(registration.Volume(label, affine), there, order=0)
-        found[box][named == number] = number
+        share = registration.sample(registration.Volume(mask, affine), there, order=1)
+        found[box][share >= 0.5] = number
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reconfmri.simulate.anatomy import Anatomy, apply, grid_points, rigid, sample, sample_head
+from reconfmri.simulate.anatomy import Anatomy, apply, grid_points, rigid, sample, sample_head, turned
 from reconfmri.simulate.head import Head, Points, Volume
 
 T1_GREY = 1.3  # s, longitudinal relaxation of grey matter at 3 T
@@ -75,10 +75,11 @@ def acquire_t1w(
     """Return a T1w with receive field and Rician noise, white matter about 220."""
     shape, affine = protocol.t1w_grid
     points = apply(np.linalg.inv(pose), grid_points(shape, affine))
-    signal = sample_head(head.t1w, anatomy, points).reshape(shape) * (
-        1 + _smooth_field(shape, 60 / protocol.t1w_voxel, rng, 0.12)
-    )
-    return _magnitude(signal, T1W_NOISE, rng)
+    coil = 1 + _smooth_field(shape, 60 / protocol.t1w_voxel, rng, 0.12)
+    channels = np.empty((2, *shape), np.float32)
+    _fill_with_noise(channels, T1W_NOISE, rng)
+    channels[0] += sample_head(head.t1w, anatomy, points).reshape(shape) * coil
+    return _magnitude(channels).astype(np.int16)
 
 
 def embody(
@@ -93,13 +94,11 @@ def embody(
 
     shape = tuple(int(high - low) + 1 for low, high in BOX)
     origin = np.array([low for low, _ in BOX])
-    sharp = np.empty(shape, np.float32)
-    label = np.empty(shape, np.uint8)
-    for x in range(shape[0]):  # one sheet at a time keeps the memory small
-        sheet = grid_points((1, *shape[1:]), _one_mm(origin + [x, 0, 0]))
-        index = anatomy.to_model(sheet) - _model_origin()
-        sharp[x] = sample(head.epi, index).reshape(shape[1:])
-        label[x] = ndimage.map_coordinates(regions, index.T, order=0, mode="constant").reshape(shape[1:])
+    sharp, label = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+    for x, index in enumerate(anatomy.sheets_in_model(origin, shape)):
+        index = index.reshape(3, -1)
+        sharp[x] = ndimage.map_coordinates(head.epi, index, order=1, mode="constant").reshape(shape[1:])
+        label[x] = ndimage.map_coordinates(regions, index, order=0, mode="constant").reshape(shape[1:])
     sigma = point_spread / 2.3548
     baseline = ndimage.gaussian_filter(sharp, sigma, truncate=3.0)
     sources = tuple(
@@ -107,18 +106,6 @@ def embody(
         for number, name in enumerate(names, start=1)
     )
     return Body(baseline, origin, sources)
-
-
-def _one_mm(origin: Points) -> Points:
-    affine = np.eye(4)
-    affine[:3, 3] = origin
-    return affine
-
-
-def _model_origin() -> Points:
-    from reconfmri.simulate.head import ORIGIN
-
-    return ORIGIN
 
 
 def _blurred_source(
@@ -164,28 +151,29 @@ def acquire_bold(
     here = _grow(sample(body.baseline, still.T).reshape(shape) > 15, 2).ravel()
     voxels = np.indices(shape, dtype=np.float64).reshape(3, -1)[:, here]
     wiggles, series = _physiology(shape, here, fluid.ravel()[here], protocol, rng)
-    coil = 1 + _smooth_field(shape, 70 / protocol.epi_voxel, rng, 0.08)
+    coil = 1 + _smooth_field(shape, 70 / protocol.epi_voxel, rng, 0.08).ravel()[here]
     saturation = steady_state(protocol)
     active = _active_voxels(body, still[:, here])
     run = np.empty((*shape, protocol.n_volumes), np.int16, order="F")
+    channels = np.empty((2, *shape), np.float32)
     for volume in range(protocol.n_volumes):
         index = _index_in(body, motion[volume] @ pose, affine, voxels)
         signal = sample(body.baseline, index.T)
-        signal *= saturation[volume] * (1 + series[volume] @ wiggles)
+        signal *= saturation[volume] * (1 + np.einsum("k,kn->n", series[volume], wiggles))
         for source in body.sources:
             rows = active[source.name]
             share = sample(source.amplitude, (index[:, rows] + (body.origin - source.origin)[:, None]).T)
             signal[rows] += share * np.float32(saturation[volume] * changes[source.name][volume] / 100)
-        whole = np.zeros(here.size, np.float32)
-        whole[here] = signal
-        run[..., volume] = _magnitude(whole.reshape(shape) * coil, THERMAL * 1000, rng)
+        _fill_with_noise(channels, THERMAL * 1000, rng)
+        channels[0].reshape(-1)[here] += signal * coil
+        run[..., volume] = _magnitude(channels)
     return run
 
 
 def _index_in(body: Body, pose: Points, affine: Points, voxels: Points) -> Points:
     """Return where voxels (3, n) of the scanner's grid lie on the body's grid, (3, n)."""
     matrix = np.linalg.inv(pose) @ affine
-    return matrix[:3, :3] @ voxels + (matrix[:3, 3] - body.origin)[:, None]
+    return turned(matrix[:3, :3], voxels) + (matrix[:3, 3] - body.origin)[:, None]
 
 
 def steady_state(protocol: Protocol) -> npt.NDArray[np.float64]:
@@ -260,8 +248,15 @@ def _grow(mask: npt.NDArray[np.bool_], by: int) -> npt.NDArray[np.bool_]:
     return np.asarray(ndimage.binary_dilation(mask, iterations=by))
 
 
-def _magnitude(signal: Volume, noise: float, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-    """Return the magnitude of a complex signal with white noise in both channels, as integers."""
-    real, imaginary = rng.standard_normal((2, *signal.shape), dtype=np.float32) * np.float32(noise)
-    real += signal
-    return np.rint(np.sqrt(real * real + imaginary * imaginary)).astype(np.int16)
+def _fill_with_noise(channels: Volume, sd: float, rng: np.random.Generator) -> None:
+    """Fill the real and the imaginary channel, (2, x, y, z), with white noise."""
+    rng.standard_normal(dtype=np.float32, out=channels)
+    channels *= np.float32(sd)
+
+
+def _magnitude(channels: Volume) -> Volume:
+    """Return the rounded magnitude (x, y, z) of the two channels, which it overwrites."""
+    np.multiply(channels, channels, out=channels)
+    channels[0] += channels[1]
+    np.sqrt(channels[0], out=channels[0])
+    return np.rint(channels[0], out=channels[0])
