@@ -169,7 +169,7 @@ def _stem(name: str) -> str:
 @drawn
 def z_map(z: SpatialImage, brain: SpatialImage, *, threshold: float = 3.1) -> Figure:
     """Return eight axial slices of the template brain with a map's voxels beyond the threshold."""
-    figure = new_figure(9.6, 2.9)
+    figure = new_figure(9.6, 6.2)
     figure.set_facecolor("black")
     panels = figure.subplots(2, 4, squeeze=False).ravel()
     data, anatomy = np.nan_to_num(np.asarray(z.dataobj, float)), np.asarray(brain.dataobj, float)
@@ -184,6 +184,7 @@ def z_map(z: SpatialImage, brain: SpatialImage, *, threshold: float = 3.1) -> Fi
             shown = np.ma.masked_less((sign * values).T, threshold)
             axes.imshow(shown, cmap=colours, origin="lower", extent=extent, vmin=threshold, vmax=top)
         axes.set_axis_off()
+        _crop(axes, anatomy > 0, brain.affine, view)
         axes.text(
             0.02,
             0.01,

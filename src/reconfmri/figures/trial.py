@@ -123,7 +123,8 @@ def _strips(axes: Axes, rows: pd.DataFrame, study: Study) -> None:
     labels = [session_name(study, session) for session in sessions]
     for place, session in enumerate(sessions):
         here = rows[rows["session_id"].fillna("n/a") == session].sort_values("value", kind="stable")
-        spread = (np.arange(len(here)) * 0.618 % 1 - 0.5) * 0.55
+        spread = (np.arange(len(here)) * 0.618 % 1 - 0.5) * (0.55 if len(here) > 1 else 0.0)
+        spread -= spread.mean() if len(here) else 0.0
         out = here["excluded"].to_numpy(bool)
         values = here["value"].to_numpy(float)
         axes.plot(
@@ -432,5 +433,6 @@ def first_level_effects(measures: pd.DataFrame, unit: str) -> Figure:
     )
     axes.set_yticks(places, [outcome_label(name) for name in table["outcome"]])
     axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.margins(x=0.05)
     axes.set_xlabel(unit, fontsize=8.5, color=MUTED)
     return figure

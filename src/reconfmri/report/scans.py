@@ -30,11 +30,15 @@ def people(inputs: ReportInputs) -> Block:
     study = inputs.study
     arms = flow.arms_of(inputs)
     randomised = {arm: len(people) for arm, people in arms.items()} if study.group else {}
-    figure = trial.timeline(study, randomised)
-    caption = "The planned course of the trial." if study.sessions else "One session per participant."
+    course = None
+    if study.sessions:
+        figure = trial.timeline(study, randomised)
+        course = picture(
+            figure, alt="Timeline of arms and sessions", caption="The planned course of the trial."
+        )
     absent = flow.absent_people(inputs)
     return {
-        "timeline": picture(figure, alt="Timeline of arms and sessions", caption=caption),
+        "timeline": course,
         "design_facts": _design_facts(inputs, randomised),
         "flow": _flow_tables(inputs),
         "absent": [(session_name(study, session), ", ".join(names)) for session, names in absent],
