@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from argparse import Namespace
+from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +20,7 @@ from reconfmri.cli.locks import BusyError, hold
 from reconfmri.cli.screen import show_problems
 from reconfmri.cli.status import failures
 from reconfmri.config import Study
-from reconfmri.problems import stops
+from reconfmri.problems import Problem, stops
 from reconfmri.provenance import workflow_folder
 
 COLUMNS = {"participant_id": "sub-", "session_id": "ses-", "task": "task-"}
@@ -31,8 +33,8 @@ def run_level(options: Namespace) -> int:
     if stops(problems):
         show_problems(problems)
         return 1
-    if not options.skip_bids_validation and not validate(root):
-        return 1
+    if not options.skip_bids_validation:
+        show_problems(validate(root))
     fresh = not (out / "config/runs.tsv").is_file()
     if fresh and prepare(out, root):
         return 1
@@ -51,16 +53,32 @@ def run_level(options: Namespace) -> int:
         return 3
 
 
-def validate(root: Path) -> bool:
-    """Run the BIDS validator; return whether it found no error, after printing those it found."""
+def validate(root: Path) -> list[Problem]:
+    """Return what the BIDS validator calls an error, one remark per kind; our own checks decide what stops.
+
+    Raises
+    ------
+    FileNotFoundError
+        The validator is not installed.
+    """
     tool = Path(sys.executable).with_name("bids-validator-deno")
-    done = subprocess.run(
-        [str(tool), "--ignoreWarnings", str(root)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        print(done.stdout + done.stderr)
-        print(f"{root}: the BIDS validator found errors. Mend: correct them, or give --skip-bids-validation")
-    return done.returncode == 0
+    command = [str(tool), "--json", "--ignoreWarnings", str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        found = json.loads(done.stdout)["issues"]["issues"]
+    except (ValueError, KeyError):
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        mend = "give --skip-bids-validation"
+        return [Problem("WARN", "W-BIDS-A20", f"the BIDS validator gave no answer: {said}", mend)]
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for issue in found:
+        if issue.get("severity") == "error":
+            kinds[issue["code"]].append(str(issue.get("location", "")).lstrip("/"))
+    mend = f"see `bids-validator-deno {root}`, or give --skip-bids-validation"
+    return [
+        Problem("WARN", "W-BIDS-A20", f"the BIDS validator says {code} ({len(files)} times)", mend, files[0])
+        for code, files in sorted(kinds.items())
+    ]
 
 
 def prepare(out: Path, root: Path) -> int:
@@ -148,7 +166,7 @@ def snakemake(options: Namespace, targets: list[str], filters: dict[str, list[st
     command = [sys.executable, "-m", "snakemake", *targets]
     command += ["--snakefile", str(workflow_folder() / "Snakefile"), "--directory", str(options.out)]
     command += ["--cores", str(options.n_cpus), "--keep-going", "--rerun-incomplete", "--nolock"]
-    command += ["--dry-run"] if options.dry_run else []
+    command += ["--dry-run"] if options.dry_run else ["--quiet", "rules"]
     command += [] if sys.stderr.isatty() else ["--nocolor"]
     names = {"participant_id": "only_participants", "session_id": "only_sessions", "task": "only_tasks"}
     # In quotes, or Snakemake reads the label 001 as the number 1.
