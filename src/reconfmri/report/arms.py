@@ -134,7 +134,15 @@ def _truth(inputs: ReportInputs) -> Block:
 def _plain_table(table: pd.DataFrame | None) -> Block | None:
     if table is None or not len(table):
         return None
-    return {
-        "columns": [str(name) for name in table.columns],
-        "rows": table.fillna("–").astype(str).to_numpy().tolist(),
-    }
+    columns = [str(name).replace("_", " ") for name in table.columns]
+    return {"columns": columns, "rows": [[_short(cell) for cell in row] for row in table.to_numpy().tolist()]}
+
+
+def _short(cell: object) -> str:
+    """A cell as text: numbers with four digits, `–` when missing."""
+    if cell is None or cell != cell:
+        return "–"
+    try:
+        return f"{float(str(cell)):.4g}".replace("-", "−")
+    except ValueError:
+        return str(cell)

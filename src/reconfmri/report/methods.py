@@ -249,33 +249,41 @@ def _bayesian(study: Study, group: Group) -> str:
         "Priors on arm differences and visit means were flat"
         if priors.flat
         else f"Priors were Normal(0, {priors.effect:g} s) on arm differences and Normal(centre, "
-        f"{priors.mean:g} s) on visit means"
+        f"{priors.mean:g} s) on visit means, centred on the mean of all values"
     )
     return (
-        "Each outcome was modelled on its own over all visits, with a mean for each arm and visit, a "
-        "common mean at "
-        "baseline for the adjusted estimand, and an unstructured covariance over visits, so that visits "
-        "may be missing "
-        f"at random. {prior}, standard deviations per visit half-t(4, 0, {priors.sd:g} s), correlations "
-        "LKJ(1); s is a "
-        f"constant per unit ({_list(scales)}). Sampling used PyMC and nutpie with {sampling.chains} chains "
-        "of "
-        f"{sampling.tune} warm-up and {sampling.draws} kept draws, seed {study.seed}. Intervals hold "
-        f"{100 * group.level:g} % of the posterior. A result is withheld when any parameter has R-hat "
-        "above "
-        f"{sampling.max_r_hat:g} or an effective sample size below {sampling.min_ess:g}, or when there are "
-        "more than "
-        f"{sampling.max_divergences} divergent transitions."
+        "Each outcome was modelled on its own over all visits: a mean per visit, a difference between the "
+        "arms per visit, "
+        "and an unstructured covariance over visits. Missing visits are integrated out (missing at "
+        "random), so that "
+        "everybody with a measurement is in. The adjusted difference comes from the model in which the "
+        "arms share their "
+        "baseline mean, the other estimands from the model in which they do not. "
+        f"{prior}; half-t(4, 0, {priors.sd:g} s) on the standard deviation of each visit; LKJ(1) on the "
+        "correlations. s "
+        f"is a constant per unit: {_list(scales)}. Sampling used PyMC and nutpie with {sampling.chains} "
+        "chains of "
+        f"{sampling.tune} warm-up and {sampling.draws} kept draws, seed {study.seed}; a fit that failed "
+        "the gate was "
+        "repeated once, longer and with smaller steps. Intervals are highest-density intervals of "
+        f"{100 * group.level:g} %. "
+        f"A result is withheld when any parameter has R-hat above {sampling.max_r_hat:g} or an effective "
+        "sample size below "
+        f"{sampling.min_ess:g}, or when there are more than {sampling.max_divergences} divergent "
+        "transitions."
     )
 
 
 def _frequentist(group: Group) -> str:
     return (
-        "The same estimands were answered by least squares per visit: analysis of covariance on the "
-        "baseline value for "
-        "the adjusted difference, and Welch's t test for the unadjusted difference and for the difference "
-        "of change. "
-        f"Confidence intervals have a level of {100 * group.level:g} %."
+        "The same estimands were answered visit by visit by least squares, among those with the values it "
+        "takes: analysis "
+        "of covariance on the baseline value for the adjusted difference, Welch's t test for the "
+        "unadjusted difference, "
+        f"and Welch's t test of change scores. Intervals are t intervals of {100 * group.level:g} %. They "
+        "need visits "
+        "to be missing completely at random given the baseline, and differ from the Bayesian answers where "
+        "that matters."
     )
 
 
