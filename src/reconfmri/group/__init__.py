@@ -1,0 +1,49 @@
+"""The group room: measures and allocation in, the answers of two engines to the same questions out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from reconfmri.config import Group
+from reconfmri.group import bayes, frequentist, multiplicity
+from reconfmri.group.bayes import DIAGNOSTICS
+from reconfmri.group.estimands import COLUMNS, DESCRIPTIONS
+from reconfmri.group.grid import group_from_tables
+
+__all__ = ["COLUMNS", "DESCRIPTIONS", "DIAGNOSTICS", "answer", "combine", "group_from_tables"]
+
+
+def answer(
+    measures: pd.DataFrame,
+    allocation: pd.DataFrame,
+    group: Group,
+    sessions: Sequence[str],
+    seed: int,
+    *,
+    cores: int | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the estimates of both engines (columns `DESCRIPTIONS`) and the Bayesian fits' `DIAGNOSTICS`.
+
+    Raises
+    ------
+    ValueError
+        People, arms, sessions or units of the two tables do not fit the study or one another.
+    """
+    by_frequency = frequentist.estimate(measures, allocation, group, sessions)
+    by_bayes, diagnostics = bayes.estimate(measures, allocation, group, sessions, seed=seed, cores=cores)
+    return combine([by_bayes, by_frequency], group), diagnostics
+
+
+def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
+    """Return the engines' tables as one, in the order of the study, corrected within its families."""
+    table = pd.concat([part.astype(object) for part in estimates], ignore_index=True)
+    order = {name: place for place, name in enumerate(group.outcomes)}
+    table = (
+        table.assign(place=table["outcome"].map(order))
+        .sort_values("place", kind="stable")
+        .drop(columns="place")
+    )
+    table = table.reset_index(drop=True).infer_objects()
+    return multiplicity.adjust(table, group.families, group.primary)[list(COLUMNS)]

@@ -1,0 +1,414 @@
+"""The Bayesian engine: repeated measures with an unstructured covariance over visits.
+
+One model meets every outcome. For person i of arm a at visit v, in units of s (the scale of the unit),
+y_iv = m_v + x_a d_v + e_iv with x = +1/2 (active) and -1/2 (control) and e_i ~ Normal(0, S). Priors:
+m_v ~ Normal(0, 5) around the mean of all values, d_v ~ Normal(0, 2.5), SD of each visit ~ half-t(4, 0, 2.5),
+correlations ~ LKJ(1). Missing visits are integrated out, so everybody with any measurement is in.
+The baseline-adjusted difference comes from the model with d_0 = 0 (constrained longitudinal: Liang and
+Zeger 2000), the others from the model with d_0 free.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reconfmri.config import Group, Priors, Sampling
+from reconfmri.group.estimands import (
+    BASELINE,
+    Array,
+    NotEstimableError,
+    Question,
+    as_table,
+    ask,
+    refuse_without_baseline,
+)
+from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable, within_arm_variation
+from reconfmri.group.maximum_likelihood import fit_means_and_covariance
+
+DIAGNOSTICS = {
+    "domain": "As in the estimates",
+    "outcome": "As in the estimates",
+    "model": "common_baseline: both arms share the baseline mean; free_baseline: they do not",
+    "session": "Visit in the model, BIDS session label",
+    "unit": "Unit of scale, centre and visit_sd",
+    "n_active": "People of the active arm with a value at the visit",
+    "n_control": "People of the control arm with a value at the visit",
+    "scale": "s of the unit: the priors are Normal(0, effect s) and so on, see group.priors",
+    "centre": "Centre of the prior of the visit means: the mean of all values, whatever the arm",
+    "visit_sd": "Posterior mean of the standard deviation between people at the visit",
+    "r_hat": "Largest R-hat over all parameters",
+    "ess": "Smallest bulk or tail effective sample size over all parameters",
+    "divergences": "Divergent transitions after warm-up",
+    "target_accept": "Target acceptance of the fit; the second, stricter one if the first failed",
+    "draws": "Draws per chain after warm-up",
+    "converged": "Whether the fit passed the gate of group.sampling",
+}
+FLAT = 1e6
+ATTEMPTS = ((1, 0.97), (2, 0.995))
+log = logging.getLogger("reconfmri")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Posterior draws in units of s, (n_draws, n_visits) each, and how well they were sampled."""
+
+    visits: tuple[int, ...]
+    mean: Array
+    difference: Array
+    visit_sd: Array
+    r_hat: float
+    ess: float
+    divergences: int
+    draws: int
+    target_accept: float
+
+    def passes(self, gate: Sampling) -> bool:
+        """Whether R-hat, ESS and divergences are within the limits; a missing number is not."""
+        return (
+            self.r_hat <= gate.max_r_hat
+            and self.ess >= gate.min_ess
+            and self.divergences <= gate.max_divergences
+        )
+
+    @property
+    def shortcoming(self) -> str:
+        """The gate's numbers, for the status of a result that is withheld."""
+        return (
+            f"did not converge (R-hat {self.r_hat:.3f}, ESS {self.ess:.0f}, {self.divergences} divergences)"
+        )
+
+
+def estimate(
+    measures: pd.DataFrame,
+    allocation: pd.DataFrame,
+    group: Group,
+    sessions: Sequence[str],
+    *,
+    seed: int,
+    cores: int | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one estimate per outcome, estimand and later session, and the diagnostics of every fit.
+
+    The draws depend on `seed`, the outcome's name and its data only: not on cores, nor on the other outcomes.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    outcomes = lay_out(measures, allocation, group, sessions)
+    labels = list(sessions) or [NO_SESSION]
+    sampler = Sampler(seed, cores)
+    rows: list[dict[str, object]] = []
+    diagnostics: list[dict[str, object]] = []
+    for outcome in outcomes:
+        fits: dict[bool, Fit] = {}
+        for question in ask(group.estimands, labels):
+            row = _row(outcome, question, group, sampler, fits)
+            rows.append(row)
+        for common_baseline, fit in fits.items():
+            diagnostics += _describe(outcome, common_baseline, fit, labels, group.sampling)
+    return as_table(rows), pd.DataFrame(diagnostics, columns=list(DIAGNOSTICS))
+
+
+def _row(
+    outcome: Outcome, question: Question, group: Group, sampler: Sampler, fits: dict[bool, Fit]
+) -> dict[str, object]:
+    """The answer to one question; fits its model where no earlier question did."""
+    n_active, n_control = outcome.counts(question.visit)
+    row: dict[str, object] = {
+        "domain": outcome.domain,
+        "outcome": outcome.name,
+        "estimand": question.estimand,
+        "session": question.session,
+        "method": "bayes",
+        "unit": outcome.unit,
+        "level": group.level,
+        "n_active": n_active,
+        "n_control": n_control,
+    }
+    try:
+        refuse_without_baseline(question)
+        refuse_unanswerable(outcome, question.visits)
+    except NotEstimableError as reason:
+        return row | {"status": f"not reported: {reason}"}
+    if question.common_baseline not in fits:
+        fits[question.common_baseline] = sampler.fit(outcome, question.common_baseline, group)
+    fit = fits[question.common_baseline]
+    row |= {"r_hat": fit.r_hat, "ess": fit.ess}
+    if not fit.passes(group.sampling):
+        return row | {"r_hat": np.nan, "ess": np.nan, "status": f"not reported: {fit.shortcoming}"}
+    return row | _summarise(contrast(fit, question, outcome), group.level) | {"status": "ok"}
+
+
+def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:
+    """Return the draws of the estimand, (n_draws,), in the outcome's unit."""
+    control, active = question.weights(outcome.values.shape[1])[:, fit.visits]
+    half = fit.difference / 2
+    draws: Array = outcome.scale * ((fit.mean - half) @ control + (fit.mean + half) @ active)
+    return draws
+
+
+def highest_density(draws: Array, level: float) -> tuple[float, float]:
+    """Return the ends of the shortest interval that holds `level` of the draws."""
+    ordered = np.sort(draws)
+    inside = int(np.floor(level * ordered.size))
+    start = int(np.argmin(ordered[inside:] - ordered[: ordered.size - inside]))
+    return float(ordered[start]), float(ordered[start + inside])
+
+
+def usable_visits(outcome: Outcome) -> tuple[int, ...]:
+    """Return the visits that enter the model: those that leave two degrees of freedom for their variance."""
+    usable = []
+    for visit in range(outcome.values.shape[1]):
+        counts = [n for n in outcome.counts(visit) if n]
+        if sum(counts) - len(counts) >= 2 and within_arm_variation(outcome, visit) > 0:
+            usable.append(visit)
+    return tuple(usable)
+
+
+class Sampler:
+    """Compiles the model once per size of the grid and refits it outcome by outcome."""
+
+    def __init__(self, seed: int, cores: int | None = None):
+        self.seed, self.cores = seed, cores
+        self._compiled: dict[tuple[int, int], Any] = {}
+
+    def fit(self, outcome: Outcome, common_baseline: bool, group: Group) -> Fit:
+        """Return the fit that passed the gate, or the second, stricter one."""
+        data = model_data(outcome, common_baseline, group.priors)
+        name = f"{outcome.name}|{'common' if common_baseline else 'free'}"
+        seeds = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]).generate_state(len(ATTEMPTS))
+        compiled = self._compile(*data["values"].shape).with_data(**data)
+        for (longer, target_accept), seed in zip(ATTEMPTS, seeds, strict=True):
+            started = time.monotonic()
+            fit = self._sample(
+                compiled, outcome, data["used"] > 0, group.sampling, longer, target_accept, int(seed)
+            )
+            log.info(
+                "%s: R-hat %.4f, ESS %.0f, %d divergences at target %.3f, %.1f s",
+                *(name, fit.r_hat, fit.ess, fit.divergences, target_accept, time.monotonic() - started),
+            )
+            if fit.passes(group.sampling):
+                break
+        return fit
+
+    def _compile(self, n_people: int, n_visits: int) -> Any:
+        if (n_people, n_visits) not in self._compiled:
+            started = time.monotonic()
+            self._compiled[n_people, n_visits] = compile_model(n_people, n_visits)
+            log.info(
+                "compiled for %d people x %d visits, %.1f s", n_people, n_visits, time.monotonic() - started
+            )
+        return self._compiled[n_people, n_visits]
+
+    def _sample(
+        self,
+        compiled: Any,
+        outcome: Outcome,
+        used: NDArray[np.bool_],
+        settings: Sampling,
+        longer: int,
+        target_accept: float,
+        seed: int,
+    ) -> Fit:
+        import nutpie
+
+        trace = nutpie.sample(
+            compiled,
+            tune=longer * settings.tune,
+            draws=longer * settings.draws,
+            chains=settings.chains,
+            cores=self.cores,
+            seed=seed,
+            target_accept=target_accept,
+            progress_bar=False,
+            save_warmup=False,
+        )
+        draws = {name: trace.posterior[name].to_numpy() for name in trace.posterior.data_vars}
+        draws["difference"] = np.where(used, draws["difference"], 0.0)
+        r_hat, ess = _mixing(
+            [draws[name][..., used] if name == "difference" else draws[name] for name in draws]
+        )
+        flat = {
+            name: draws[name].reshape(-1, draws[name].shape[-1])
+            for name in ("mean", "difference", "visit_sd")
+        }
+        return Fit(
+            visits=usable_visits(outcome),
+            **flat,
+            r_hat=r_hat,
+            ess=ess,
+            divergences=int(trace.sample_stats["diverging"].sum()),
+            draws=longer * settings.draws,
+            target_accept=target_accept,
+        )
+
+
+def model_data(outcome: Outcome, common_baseline: bool, priors: Priors) -> dict[str, Array]:
+    """Return the data of the compiled model for one outcome, in units of s around its centre.
+
+    `used` is 0 where a difference is not in the likelihood: at a common baseline, or where an arm was not seen.
+    `start_means` and `start_factor` move and stretch the coordinates of the sampler and change no posterior.
+    """
+    visits = list(usable_visits(outcome))
+    values = (outcome.values[:, visits] - centre_of(outcome)) / outcome.scale
+    side = np.where(outcome.active, 0.5, -0.5)
+    used = np.array([float(min(outcome.counts(visit)) > 0) for visit in visits])
+    common_baseline = common_baseline and visits[0] == BASELINE
+    if common_baseline:
+        used[0] = 0.0
+    someone = ~np.isnan(values).all(axis=1)
+    means, covariance = fit_means_and_covariance(
+        values[someone], side[someone], common_baseline=common_baseline
+    )
+    wide = [FLAT, FLAT] if priors.flat else [priors.mean, priors.effect]
+    return {
+        "values": np.nan_to_num(values),
+        "seen": (~np.isnan(values)).astype(np.float64),
+        "side": side,
+        "used": used,
+        "prior_sd": np.array([*wide, priors.sd]),
+        "start_means": means * np.stack([np.ones_like(used), used]),
+        "start_factor": np.linalg.cholesky(covariance),
+    }
+
+
+def centre_of(outcome: Outcome) -> float:
+    """Return the mean of all values of all people at all visits: it does not depend on the arms."""
+    return float(np.nanmean(outcome.values))
+
+
+def compile_model(n_people: int, n_visits: int) -> Any:
+    """Return nutpie's compiled model for any data on a grid of this size, by numba alone."""
+    with warnings.catch_warnings():
+        # arviz announces its successor at every import
+        warnings.simplefilter("ignore", FutureWarning)
+        import nutpie
+
+        from reconfmri.group.likelihood import without_compiler
+
+    without_compiler()
+    return nutpie.compile_pymc_model(build_model(n_people, n_visits), backend="numba")
+
+
+def build_model(n_people: int, n_visits: int) -> Any:
+    """Return the PyMC model, with its data at harmless values.
+
+    Sampled are coordinates in which small samples have no funnel: S = A (U'U)^-1 A' with A the factor of a
+    first estimate and U lower triangular, its diagonal exp(`log_scale`) and `slope` below it; means move with
+    R = A U^-1.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    from reconfmri.group.likelihood import seen_log_density
+
+    visits = np.arange(1, n_visits + 1)
+    with pm.Model() as model:
+        values = pm.Data("values", np.zeros((n_people, n_visits)))
+        seen = pm.Data("seen", np.ones((n_people, n_visits)))
+        side = pm.Data("side", np.resize([0.5, -0.5], n_people))
+        used = pm.Data("used", np.ones(n_visits))
+        prior_sd = pm.Data("prior_sd", np.ones(3))
+        start_means = pm.Data("start_means", np.zeros((2, n_visits)))
+        start_factor = pm.Data("start_factor", np.eye(n_visits))
+
+        log_scale = _flat(pm, "log_scale", n_visits)
+        precision_factor = pt.diag(pt.exp(log_scale))
+        if n_visits > 1:
+            below = np.tril_indices(n_visits, -1)
+            precision_factor = precision_factor[below].set(_flat(pm, "slope", len(below[0])))
+        root = start_factor @ pt.linalg.solve_triangular(precision_factor, np.eye(n_visits), lower=True)
+        covariance = root @ root.T
+        visit_sd = pm.Deterministic("visit_sd", pt.sqrt(pt.diag(covariance)))
+        if n_visits > 1:
+            correlation = covariance / (visit_sd[:, None] * visit_sd[None, :])
+            pm.Deterministic("correlation", correlation[below])
+        moved_mean, moved_difference = (
+            _flat(pm, "moved_mean", n_visits),
+            _flat(pm, "moved_difference", n_visits),
+        )
+        mean = pm.Deterministic("mean", start_means[0] + root @ moved_mean)
+        difference = pm.Deterministic(
+            "difference", used * (start_means[1] + root @ (used * moved_difference))
+        )
+
+        half_t = pm.HalfStudentT.dist(nu=4, sigma=prior_sd[2], shape=n_visits)
+        # LKJ(1) is flat over correlations: p(S) = prod half_t(sd_v) sd_v^-V, times |dS / d(log_scale, slope)|
+        pm.Potential("prior_covariance", pt.sum(pm.logp(half_t, visit_sd) - n_visits * pt.log(visit_sd)))
+        pm.Potential("jacobian_covariance", pt.sum((visits + 1 - 2 * (n_visits + 1)) * log_scale))
+        pm.Potential("prior_mean", -0.5 * pt.sum(pt.square(mean / prior_sd[0])))
+        # a difference that is not in the likelihood leaves its coordinate a standard normal
+        free = used * pt.square(difference / prior_sd[1]) + (1 - used) * pt.square(moved_difference)
+        pm.Potential("prior_difference", -0.5 * pt.sum(free))
+        pm.Potential("jacobian_means", -pt.sum((1 + used) * log_scale))
+        means = mean[None, :] + side[:, None] * difference[None, :]
+        pm.Potential("likelihood", seen_log_density(means, covariance, values, seen))
+    return model
+
+
+def _flat(pm: Any, name: str, size: int) -> Any:
+    return pm.Flat(name, shape=size, initval=np.zeros(size))
+
+
+def _mixing(parameters: list[Array]) -> tuple[float, float]:
+    """Largest R-hat and smallest bulk or tail ESS of (n_chains, n_draws, n) each (Vehtari et al. 2021)."""
+    import arviz as az
+
+    columns = [block[:, :, i] for block in parameters for i in range(block.shape[2])]
+    r_hat = max(float(az.rhat(column)) for column in columns)
+    ess = min(float(az.ess(column, method=kind)) for column in columns for kind in ("bulk", "tail"))
+    return r_hat, ess
+
+
+def _summarise(draws: Array, level: float) -> dict[str, object]:
+    lower, upper = highest_density(draws, level)
+    above = float((draws > 0).mean())
+    return {
+        "estimate": float(draws.mean()),
+        "sd": float(draws.std(ddof=1)),
+        "lower": lower,
+        "upper": upper,
+        "probability": max(above, 1 - above),
+    }
+
+
+def _describe(
+    outcome: Outcome, common_baseline: bool, fit: Fit, sessions: Sequence[str], gate: Sampling
+) -> list[dict[str, object]]:
+    """The diagnostics of one fit, one row per visit in the model."""
+    rows: list[dict[str, object]] = []
+    for column, visit in enumerate(fit.visits):
+        n_active, n_control = outcome.counts(visit)
+        rows.append(
+            {
+                "domain": outcome.domain,
+                "outcome": outcome.name,
+                "model": "common_baseline" if common_baseline else "free_baseline",
+                "session": sessions[visit],
+                "unit": outcome.unit,
+                "n_active": n_active,
+                "n_control": n_control,
+                "scale": outcome.scale,
+                "centre": centre_of(outcome),
+                "visit_sd": outcome.scale * float(fit.visit_sd[:, column].mean()),
+                "r_hat": fit.r_hat,
+                "ess": fit.ess,
+                "divergences": fit.divergences,
+                "target_accept": fit.target_accept,
+                "draws": fit.draws,
+                "converged": str(fit.passes(gate)).lower(),
+            }
+        )
+    return rows

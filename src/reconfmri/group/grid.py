@@ -1,0 +1,227 @@
+"""The person x visit grid: measures and allocation, checked once, as one array per outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reconfmri.config import DEFAULT_SCALES, Estimand, Group
+from reconfmri.group.estimands import Array, NotEstimableError
+
+NO_SESSION = "n/a"
+KEY = ["participant_id", "session_id", "outcome"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One outcome of all randomised people; nothing of it is dropped or filled."""
+
+    name: str
+    domain: str
+    unit: str
+    scale: float
+    values: Array
+    active: NDArray[np.bool_]
+    fault: str = ""
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """(n_people, n_visits): where there is a measurement."""
+        return ~np.isnan(self.values)
+
+    def counts(self, visit: int) -> tuple[int, int]:
+        """People with a value at the visit: active arm, control arm."""
+        seen = self.seen[:, visit]
+        return int((seen & self.active).sum()), int((seen & ~self.active).sum())
+
+
+def lay_out(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
+) -> list[Outcome]:
+    """Return every outcome on one grid: people in order of their id, visits in order of the trial.
+
+    Raises
+    ------
+    ValueError
+        People, arms, sessions or units do not fit the study or one another; a key stands twice.
+    """
+    sessions = list(sessions) or [NO_SESSION]
+    arms = read_arms(allocation, group)
+    measures = _checked(measures, arms, sessions)
+    people = [person for person in sorted(arms) if person in set(measures["participant_id"])]
+    active = np.array([arms[person] == group.arms.active for person in people], dtype=bool)
+    return [
+        _outcome(name, measures[measures["outcome"] == name], group, (people, sessions), active)
+        for name in group.outcomes
+    ]
+
+
+def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:
+    """Return person -> arm.
+
+    Raises
+    ------
+    ValueError
+        A person stands twice or has no arm; an arm is neither active nor control, or is empty.
+    """
+    _need(allocation, ["participant_id", "arm"], "allocation")
+    ids, arms = allocation["participant_id"], allocation["arm"]
+    if ids.isna().any() or arms.isna().any():
+        raise ValueError("allocation: a row has no participant_id or no arm; complete or delete it")
+    if ids.duplicated().any():
+        raise ValueError(f"allocation: {_some(ids[ids.duplicated()])} stand twice; keep one row per person")
+    declared = [group.arms.active, group.arms.control]
+    if unknown := sorted(set(arms) - set(declared)):
+        raise ValueError(
+            f"allocation: arms {unknown} are not in the study, which compares {declared}; "
+            "correct group.arms, or delete those rows to compare two of several arms"
+        )
+    if empty := [arm for arm in declared if arm not in set(arms)]:
+        raise ValueError(f"allocation: nobody is in arm {empty[0]!r}; it has {sorted(set(arms))}")
+    return dict(zip(ids, arms, strict=True))
+
+
+def group_from_tables(
+    measures: pd.DataFrame,
+    allocation: pd.DataFrame,
+    *,
+    active: str,
+    control: str,
+    baseline: str | None = None,
+    flat_priors: bool = False,
+) -> tuple[Group, list[str]]:
+    """Return a group section and the sessions for two bare tables, where there is no study file.
+
+    Every outcome is modelled, sessions come in the order of their labels after `baseline`, units have their
+    default scales. No primary was declared: the first outcome at the first later session stands in for it.
+
+    Raises
+    ------
+    ValueError
+        A unit has no default scale, the baseline is not among the sessions, or a column is missing.
+    """
+    _need(measures, [*KEY, "domain", "value", "unit"], "measures")
+    _need(allocation, ["participant_id", "arm"], "allocation")
+    labels = measures["session_id"].dropna()
+    sessions = sorted(set(labels[labels != NO_SESSION]), key=lambda label: (len(label), label))
+    if baseline is not None:
+        if baseline not in sessions:
+            raise ValueError(f"baseline {baseline!r} is not a session of the measures, which have {sessions}")
+        sessions = [baseline, *(label for label in sessions if label != baseline)]
+    outcomes = list(dict.fromkeys(measures["outcome"].dropna()))
+    if not outcomes:
+        raise ValueError("measures: no row names an outcome")
+    if unknown := sorted(set(measures["unit"].dropna()) - set(DEFAULT_SCALES)):
+        raise ValueError(
+            f"measures: units {unknown} have no default scale, only {sorted(DEFAULT_SCALES)} have; "
+            "give a study file with group.scales, a typical standard deviation between people per unit"
+        )
+    estimands: list[Estimand] = ["difference_unadjusted"]
+    if len(sessions) > 1:
+        estimands = ["difference_adjusted", "difference_unadjusted", "difference_of_change"]
+    primary = (sessions[1:] or sessions or ["none"])[0]
+    settings = {
+        "arms": {"active": active, "control": control},
+        "outcomes": outcomes,
+        "estimands": estimands,
+        "primary": {"outcome": outcomes[0], "session": primary, "estimand": estimands[0]},
+        "priors": {"flat": flat_priors},
+    }
+    return Group.from_params(settings), sessions
+
+
+def _checked(measures: pd.DataFrame, arms: dict[str, str], sessions: list[str]) -> pd.DataFrame:
+    """The measures, `n/a` for data without sessions, once people, sessions and keys are right."""
+    _need(measures, [*KEY, "domain", "value", "unit"], "measures")
+    measures = measures.assign(session_id=measures["session_id"].fillna(NO_SESSION))
+    people = measures["participant_id"]
+    if people.isna().any():
+        raise ValueError("measures: a row has no participant_id; complete or delete it")
+    if strangers := sorted(set(people) - set(arms)):
+        raise ValueError(
+            f"measures: {_some(strangers)} are not in the allocation; add them, or take them out of the study"
+        )
+    if unknown := sorted(set(measures["session_id"]) - set(sessions)):
+        raise ValueError(f"measures: sessions {unknown} are not in the study, which has {sessions}")
+    if measures.duplicated(KEY).any():
+        first = measures[measures.duplicated(KEY)].iloc[0]
+        raise ValueError(f"measures: {[first[name] for name in KEY]} stands twice; keep one value per {KEY}")
+    return measures
+
+
+def _outcome(
+    name: str,
+    rows: pd.DataFrame,
+    group: Group,
+    grid: tuple[list[str], list[str]],
+    active: NDArray[np.bool_],
+) -> Outcome:
+    people, sessions = grid
+    unit, domain = _only(rows, "unit", name), _only(rows, "domain", name)
+    if unit and unit not in group.scales:
+        raise ValueError(
+            f"group.scales has no unit {unit!r} ({name}); it has {sorted(group.scales)}; add the scale"
+        )
+    values = np.full((len(people), len(sessions)), np.nan)
+    where = [
+        pd.Index(people).get_indexer(pd.Index(rows["participant_id"])),
+        pd.Index(sessions).get_indexer(pd.Index(rows["session_id"])),
+    ]
+    values[where[0], where[1]] = rows["value"].astype("float64")
+    fault = ""
+    if np.isinf(values).any():
+        person, visit = np.argwhere(np.isinf(values))[0]
+        fault = f"the value of {people[person]} at session {sessions[visit]} is not finite"
+    elif np.isnan(values).all():
+        fault = "there is no measurement"
+    return Outcome(name, domain, unit, group.scales.get(unit, 1.0), values, active, fault)
+
+
+def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:
+    """Check that both arms vary and have at least two people at each of `visits`.
+
+    Raises
+    ------
+    NotEstimableError
+        They have not, or the outcome as a whole is at fault.
+    """
+    if outcome.fault:
+        raise NotEstimableError(outcome.fault)
+    for visit in visits:
+        n_active, n_control = outcome.counts(visit)
+        if min(n_active, n_control) < 2:
+            raise NotEstimableError(
+                f"two people per arm are needed, there are {n_active} active and {n_control} control"
+                + (" at baseline" if visit == 0 and len(visits) > 1 else "")
+            )
+        if within_arm_variation(outcome, visit) == 0:
+            raise NotEstimableError("the values do not vary within the arms")
+
+
+def within_arm_variation(outcome: Outcome, visit: int) -> float:
+    """Return the largest range of values within one arm at the visit; rounding errors count as none."""
+    column = outcome.values[:, visit]
+    arms = [column[outcome.seen[:, visit] & arm] for arm in (outcome.active, ~outcome.active)]
+    widest = max((float(np.ptp(arm)) for arm in arms if arm.size), default=0.0)
+    return widest if widest > 1e-10 * float(np.nanmax(np.abs(column), initial=0.0)) else 0.0
+
+
+def _only(rows: pd.DataFrame, column: str, outcome: str) -> str:
+    found = sorted(set(rows[column].dropna()))
+    if len(found) > 1:
+        raise ValueError(f"measures: {outcome} has several of {column!r}: {found}; an outcome has one")
+    return found[0] if found else ""
+
+
+def _need(table: pd.DataFrame, columns: list[str], name: str) -> None:
+    if absent := [column for column in columns if column not in table.columns]:
+        raise ValueError(f"{name}: columns {absent} are missing; it has {list(table.columns)}")
+
+
+def _some(people: Sequence[str] | pd.Series) -> str:
+    shown = list(people)
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")

@@ -1,0 +1,57 @@
+"""Families of outcomes and their correction: Holm within a family, the primary alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from reconfmri.config import Primary
+from reconfmri.group.estimands import Array
+
+PRIMARY = "primary"
+
+
+def adjust(
+    estimates: pd.DataFrame, families: Mapping[str, Sequence[str]], primary: Primary | None = None
+) -> pd.DataFrame:
+    """Return `estimates` with `family` and `p_adjusted`: Holm per session, estimand and method.
+
+    The primary row keeps its own p, for it is tested alone at the full level; it still counts in the family
+    of the others, which makes their correction the larger one. Bayesian rows have no p and get none.
+
+    Raises
+    ------
+    ValueError
+        An outcome stands in two families, so that its correction would not be defined.
+    """
+    family_of: dict[str, str] = {}
+    for name, outcomes in families.items():
+        for outcome in outcomes:
+            if family_of.setdefault(outcome, name) != name:
+                raise ValueError(
+                    f"group.families: {outcome} is in {family_of[outcome]!r} and {name!r}; keep one"
+                )
+    table = estimates.assign(family=estimates["outcome"].map(family_of).astype(object), p_adjusted=np.nan)
+    for _, rows in table[table["family"].notna()].groupby(
+        ["family", "session", "estimand", "method"], dropna=False
+    ):
+        table.loc[rows.index, "p_adjusted"] = holm(rows["p"].to_numpy())
+    if primary is not None:
+        alone = (table["outcome"] == primary.outcome) & (table["estimand"] == primary.estimand)
+        alone &= table["session"].isin([primary.session, "n/a"])
+        table.loc[alone, "family"] = PRIMARY
+        table.loc[alone, "p_adjusted"] = table.loc[alone, "p"]
+    table["family"] = table["family"].where(table["family"].notna(), None)
+    return table
+
+
+def holm(p: Array) -> Array:
+    """Return p adjusted by Holm's step-down (Holm 1979); missing ones stay missing and do not count."""
+    adjusted = np.full(len(p), np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
