@@ -295,6 +295,7 @@ def test_every_link_of_the_contents_leads_to_a_section(page):
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'$a_{b$"
 
 
+@pytest.mark.filterwarnings("ignore:constrained_layout")
 def test_markup_in_any_text_field_stays_text(tmp_path, page):
     config = demo_config()
     config["name"] = f"{EVIL}name"
@@ -392,7 +393,8 @@ def test_a_withheld_primary_result_gives_no_number(inputs):
     line = report.headline(withheld, inputs.study.group, inputs.truth)
     assert "not reported: R-hat 1.2 is above 1.01" in line
     assert "interval" not in line
-    words = Page(report.compose(replace(inputs, estimates=withheld))).words
+    bare = {"regions": None, "design": None, "pictures": [], "measures": inputs.measures.iloc[:0]}
+    words = Page(report.compose(replace(inputs, estimates=withheld, **bare))).words
     assert "The primary result is withheld" in words
 
 
@@ -543,3 +545,19 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
     assert stations(read) == stations(made)
     line = report.headline(read.estimates, read.study.group, read.truth)
     assert line == report.headline(made.estimates, made.study.group, made.truth)
+
+
+def test_a_study_of_which_nothing_is_left_still_has_a_report(inputs):
+    """Every scan excluded: no measure, no number, one reason per scan."""
+    out = [
+        Exclusion(row.participant_id, row.session_id, row.task, "n/a", stage="align_run", reason="flat")
+        for row in inputs.runs.itertuples()
+    ]
+    numbers = ["estimate", "sd", "df", "lower", "upper", "probability", "p", "p_adjusted", "r_hat", "ess"]
+    withheld = inputs.estimates.assign(status="not reported: nobody", **dict.fromkeys(numbers, np.nan))
+    empty = replace(
+        inputs, measures=inputs.measures.iloc[:0], estimates=withheld, exclusions=out, pictures=[],
+        design=None, regions=None, diagnostics=None,
+    )  # fmt: skip
+    assert Page(report.compose(empty)).words.count("flat") == len(out)
+    assert all(item.usable == 0 for item in stations(empty))

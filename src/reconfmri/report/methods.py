@@ -179,17 +179,20 @@ def _first_level(study: Study, settings: FirstLevel) -> str:
 def _connectivity(settings: Connectivity) -> str:
     low, high = settings.band
     pairs = [f"{one}–{other}" for one, other in settings.pairs]
+    conditions = [name.replace("_", " ") for name in settings.conditions]
     return (
-        f"Coupling of {_list(pairs)} was computed in {_list(list(settings.conditions))} of the task "
-        f"{settings.task}. "
-        "The task's mean response and the confounds "
-        f"({_confounds(settings.confounds, None)}) were removed, the whole run was filtered to "
-        f"{low:g}–{high:g} Hz "
-        f"and only then cut to the condition, shifted by {settings.delay:g} s for the haemodynamic delay. "
-        "Correlations "
-        "were transformed to Fisher's z; their effective degrees of freedom follow from the run's "
-        "autocorrelation, and "
-        f"a value with fewer than {settings.min_df:g} is missing."
+        f"Coupling of {_list(pairs)} was computed in the task {settings.task} ({_list(conditions)}). Over "
+        "the whole "
+        f"run and in one projection, the signals were limited to {low:g}–{high:g} Hz, and the mean "
+        "responses to the "
+        f"task and the confounds ({_confounds(settings.confounds, None)}) were removed; only then were the "
+        "volumes "
+        f"of a condition cut out, shifted by {settings.delay:g} s for the haemodynamic delay. Correlations "
+        "were "
+        "transformed to Fisher's z. Their effective number of observations follows from the "
+        "autocorrelation of the "
+        f"signals and from what band and confounds leave; a value with fewer than {settings.min_df:g} is "
+        "missing."
     )
 
 
@@ -276,14 +279,13 @@ def _bayesian(study: Study, group: Group) -> str:
 
 def _frequentist(group: Group) -> str:
     return (
-        "The same estimands were answered visit by visit by least squares, among those with the values it "
-        "takes: analysis "
-        "of covariance on the baseline value for the adjusted difference, Welch's t test for the "
-        "unadjusted difference, "
-        f"and Welch's t test of change scores. Intervals are t intervals of {100 * group.level:g} %. They "
-        "need visits "
-        "to be missing completely at random given the baseline, and differ from the Bayesian answers where "
-        "that matters."
+        "The same estimands were answered visit by visit by least squares: analysis of covariance on the "
+        "baseline "
+        "value for the adjusted difference, Welch's t test for the unadjusted difference, and Welch's t "
+        "test of "
+        f"change scores for the difference of change. Intervals are t intervals of {100 * group.level:g} "
+        "%. Unlike "
+        "the Bayesian model, they use no other visits of a person."
     )
 
 
@@ -318,7 +320,9 @@ def citations(study: Study) -> list[Citation]:
     """Return what a paper with these results should cite, by the parts that the study uses."""
     used = {"always", *study.scales}
     used |= {
-        name for name in ("first_level", "skin_conductance", "group") if getattr(study, name) is not None
+        name
+        for name in ("first_level", "connectivity", "skin_conductance", "group")
+        if getattr(study, name) is not None
     }
     if study.first_level and study.first_level.hrf.startswith("glover"):
         used.add("glover")

@@ -169,7 +169,7 @@ def region_rows(inputs: ReportInputs) -> list[Row]:
 
 
 def _coverage(measures: pd.DataFrame, region: str) -> str:
-    mine = measures[measures["outcome"].str.partition(".")[0] == region]
+    mine = measures[measures["outcome"].str.split(".", n=1).str[0] == region]
     values = mine["coverage"].dropna() if "coverage" in mine else mine["value"].iloc[:0]
     return f"{100 * values.median():.0f} %" if len(values) else "–"
 
