@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-GRAYS = 40
+GRAYS = 26
 OUTLINE, EDGE, INK = (255, 168, 38), (255, 106, 77), (150, 158, 170)
-PIXEL_MM = 1.6
+PIXEL_MM = 1.7
 MARGIN_MM = 10.0
 # In-plane axes (across, up) of the three views; the third axis is the one that is cut.
 VIEWS = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
