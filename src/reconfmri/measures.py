@@ -1,0 +1,176 @@
+"""The measure table: one row per participant, session and outcome, wherever the number came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reconfmri.exclusions import MISSING, Exclusion
+from reconfmri.tables import read_table, write_table
+
+DOMAINS = ("activation", "connectivity", "skin_conductance", "clinical", "quality")
+UNIT_KEY = ["participant_id", "session_id", "task", "run"]
+KEY = ["participant_id", "session_id", "domain", "outcome"]
+NUMBERS = ["value", "se", "coverage"]
+
+DESCRIPTIONS = {
+    "participant_id": "Participant, as in participants.tsv (`sub-01`)",
+    "session_id": "Session label without `ses-`; n/a in data without sessions",
+    "domain": "activation, connectivity, skin_conductance, clinical or quality",
+    "outcome": "`<what>.<contrast or condition>`, e.g. `amygdala.trauma_first-neutral_first`",
+    "value": "Estimate, in the unit of the column `unit`; n/a with its reason in exclusions.tsv",
+    "se": "Standard error of the value, in the same unit; n/a where it is not defined",
+    "unit": "Unit of value and se",
+    "coverage": "Share of the region inside the mask of the run, mean over runs",
+    "n_runs": "Runs of the session that gave a value; combined by fixed effects",
+}
+RUN_DESCRIPTIONS = DESCRIPTIONS | {
+    "task": "BIDS task label",
+    "run": "BIDS run label; n/a when there is none",
+    "df": "Degrees of freedom of the fit, or effective number of observations of a coupling",
+}
+RUN_COLUMNS = [*UNIT_KEY, "domain", "outcome", "value", "se", "unit", "coverage", "df"]
+
+
+def write_rows(path: str | Path, rows: pd.DataFrame, unit: Exclusion) -> None:
+    """Write a producer's rows with the ids of the run they belong to, and the JSON beside them.
+
+    Raises
+    ------
+    ValueError
+        A column that the contract asks for is missing, or a row is not of the contract.
+    """
+    table = rows.assign(
+        participant_id=rows.get("participant_id", unit.participant_id),
+        session_id=rows.get("session_id", unit.session_id),
+        task=unit.task,
+        run=unit.run,
+    )
+    for name in ("se", "coverage", "df"):
+        table[name] = table[name].astype(float) if name in table else math.nan
+    check_rows(table)
+    write_table(path, table[RUN_COLUMNS], RUN_DESCRIPTIONS)
+
+
+def read_rows(path: str | Path) -> pd.DataFrame:
+    """Return the rows that `write_rows` wrote; none for the empty file of an excluded run."""
+    if Path(path).stat().st_size == 0:
+        return pd.DataFrame(columns=RUN_COLUMNS)
+    table = read_table(path, numeric=[*NUMBERS, "df"], required=RUN_COLUMNS)
+    return table.fillna(dict.fromkeys(UNIT_KEY, MISSING))
+
+
+def stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the measure table of all producers' rows (as of `read_rows`), sorted by its key.
+
+    Runs of a session are combined by fixed effects: weighted by 1 / se^2 where every run has a standard
+    error, else by their plain mean (with a standard error only when there is one run).
+
+    Raises
+    ------
+    ValueError
+        A run has an outcome twice, an outcome has two units, or a row is not of the contract.
+    """
+    given = [table for table in tables if len(table)]
+    if not given:
+        return pd.DataFrame(columns=list(DESCRIPTIONS))
+    rows = pd.concat([table.reindex(columns=RUN_COLUMNS) for table in given], ignore_index=True)
+    rows[UNIT_KEY] = rows[UNIT_KEY].fillna(MISSING)
+    check_rows(rows)
+    _check_units(rows)
+    combined = [
+        _combined(dict(zip(KEY, map(str, key), strict=True)), runs) for key, runs in rows.groupby(KEY)
+    ]
+    return pd.DataFrame(combined, columns=list(DESCRIPTIONS))
+
+
+def read_measures(path: str | Path) -> pd.DataFrame:
+    """Return a measure table with its ids as text and its numbers as float64.
+
+    Raises
+    ------
+    ValueError
+        The table is not of the contract; the message names the file.
+    """
+    table = read_table(path, numeric=NUMBERS, required=[*KEY, "unit"])
+    if "n_runs" not in table:
+        table["n_runs"] = table["value"].notna().astype(int)
+    table = table.fillna({"session_id": MISSING}).astype({"n_runs": int})
+    try:
+        check_rows(table)
+        _check_units(table)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return table[list(DESCRIPTIONS)]
+
+
+def check_rows(rows: pd.DataFrame) -> None:
+    """Check rows of producers or of the measure table.
+
+    Raises
+    ------
+    ValueError
+        An unknown domain, an infinite number, a standard error that is not positive, an empty unit or id, or
+        a row that is there twice.
+    """
+    unknown = sorted(set(map(str, rows["domain"])) - set(DOMAINS))
+    if unknown:
+        raise ValueError(f"unknown domains {unknown}; known are {list(DOMAINS)}")
+    for name in ("participant_id", "outcome", "unit"):
+        if rows[name].isna().any():
+            raise ValueError(
+                f"column {name!r} is empty in row {int(rows[name].isna().to_numpy().argmax()) + 1}"
+            )
+    for name in NUMBERS:
+        numbers = rows[name].to_numpy(dtype=float)
+        if np.isinf(numbers).any():
+            raise ValueError(f"{name} of {_name_of(rows, np.isinf(numbers))} is infinite")
+    errors = rows["se"].to_numpy(dtype=float)
+    if (errors <= 0).any():
+        raise ValueError(f"the standard error of {_name_of(rows, errors <= 0)} is not positive")
+    key = [
+        name for name in ("participant_id", "session_id", "task", "run", "domain", "outcome") if name in rows
+    ]
+    twice = rows.duplicated(key).to_numpy()
+    if twice.any():
+        raise ValueError(f"{_name_of(rows, twice)} is there twice")
+
+
+def _combined(key: dict[str, str], runs: pd.DataFrame) -> dict[str, object]:
+    """Return the row of one participant, session and outcome."""
+    usable = runs[runs["value"].notna()]
+    value, se = _fixed_effects(usable["value"].to_numpy(dtype=float), usable["se"].to_numpy(dtype=float))
+    return key | {
+        "value": value,
+        "se": se,
+        "unit": runs["unit"].iloc[0],
+        "coverage": float(runs["coverage"].astype(float).mean()),
+        "n_runs": len(usable),
+    }
+
+
+def _fixed_effects(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    if not len(values):
+        return math.nan, math.nan
+    if len(values) == 1:
+        return float(values[0]), float(errors[0])
+    if not np.isfinite(errors).all():
+        return float(values.mean()), math.nan
+    weights = 1 / errors**2
+    return float(weights @ values / weights.sum()), float(1 / math.sqrt(weights.sum()))
+
+
+def _check_units(rows: pd.DataFrame) -> None:
+    units = rows.groupby("outcome")["unit"].unique()
+    mixed = {str(name): list(found) for name, found in units.items() if len(found) > 1}
+    if mixed:
+        raise ValueError(f"outcomes with more than one unit: {mixed}")
+
+
+def _name_of(rows: pd.DataFrame, where: np.ndarray) -> str:
+    row = rows.iloc[int(where.argmax())]
+    return f"{row['outcome']} of {row['participant_id']} session {row.get('session_id', MISSING)}"
