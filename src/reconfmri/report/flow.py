@@ -9,8 +9,14 @@ from reconfmri.config import Study
 from reconfmri.exclusions import MISSING
 from reconfmri.report.inputs import ReportInputs, concerns, key_of
 
-# Stages that decide on one signal or scale only: their exclusions leave the scan itself in the study.
-SIGNAL_STAGES = ("score_skin_conductance", "score_scale", "estimate_connectivity", "estimate_maps")
+SCALES = "score_scale"
+# Stages that decide on one signal or scale only, and what they take out: the scan itself stays in the study.
+SIGNAL_STAGES = {
+    "score_skin_conductance": "skin conductance",
+    "estimate_connectivity": "coupling",
+    "estimate_maps": "maps",
+    SCALES: "scale",
+}
 EVERYONE = "all participants"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -103,21 +104,29 @@ def _flow_tables(inputs: ReportInputs) -> list[tuple[str, list[Block]]]:
 
 
 def _exclusion_row(row: Exclusion) -> Block:
-    scan = scan_label(row.participant_id, row.session_id, row.task, row.run)
-    what = (
-        "remark" if row.code.startswith("W-") else "scan" if row.region == MISSING else f"region {row.region}"
-    )
-    if row.stage in flow.SIGNAL_STAGES and row.region == MISSING and what == "scan":
-        what = {"score_skin_conductance": "skin conductance", "score_scale": "scale"}.get(
-            row.stage, "coupling"
-        )
     return {
-        "what": what,
-        "where": scan,
+        "what": _what(row),
+        "where": scan_label(row.participant_id, row.session_id, row.task, row.run),
         "stage": row.stage.replace("_", " "),
-        "reason": row.reason,
+        "reason": _without_values(row.reason) if row.stage == flow.SCALES else row.reason,
         "by": row.decided_by,
     }
+
+
+def _what(row: Exclusion) -> str:
+    """What an exclusion takes out: a scan, a region, or one signal of a scan."""
+    if row.code.startswith("W-"):
+        return "remark"
+    noun = flow.SIGNAL_STAGES.get(row.stage, "scan" if row.region == MISSING else "region")
+    return noun if row.region == MISSING else f"{noun} {row.region}"
+
+
+def _without_values(reason: str) -> str:
+    """The reason with the numbers of a clinical record blotted out; file and line stay."""
+    where, separator, what = reason.rpartition("line ")
+    line, colon, rest = what.partition(":")
+    kept = where + separator + line + colon if separator else ""
+    return kept + re.sub(r"\d+(\.\d+)?", "…", rest if separator else reason)
 
 
 def scan_quality(inputs: ReportInputs) -> Block:
