@@ -53,11 +53,12 @@ run_entities = {
 }
 run_file = partial(bids_path, DERIVATIVES, datatype="func", **run_entities)
 anatomy_file = partial(bids_path, DERIVATIVES, datatype="anat", sub="{sub}")
-run_log = "logs/{rule}/" + Path(run_file(suffix="log", ext="")).name.removesuffix("_log") + ".log"
 
 
 def log_of(rule_name):
-    return run_log.replace("{rule}", rule_name)
+    """One log per rule and scan, named as the scan."""
+    scan = Path(run_file(suffix="bold", ext="")).name.removesuffix("_bold")
+    return f"logs/{rule_name}/{scan}.log"
 
 
 def wildcards_of(scan):
