@@ -80,8 +80,9 @@ def test_a_malformed_name_is_refused(name):
 
 def test_the_nearest_sidecar_wins_key_by_key(tmp_path):
     path = bold("sub-01", "1")
-    levels = ["task-memory_bold.json", "sub-01/sub-01_task-memory_bold.json",
-              "sub-01/ses-1/sub-01_ses-1_task-memory_bold.json", path.replace(".nii.gz", ".json")]  # fmt: skip
+    session = "sub-01/ses-1/sub-01_ses-1_task-memory_bold.json"
+    levels = ["task-memory_bold.json", "sub-01/sub-01_task-memory_bold.json", session]
+    levels.append(path.replace(".nii.gz", ".json"))
     for depth, name in enumerate(levels):
         write(tmp_path / name, json.dumps({"depth": depth, f"only_{depth}": True}))
     metadata = bids.read_sidecar(tmp_path, path)
@@ -125,7 +126,8 @@ def test_a_sound_dataset_is_one_row_per_scan(tmp_path):
         "participant_id": "sub-02", "session_id": "2", "task": "memory", "run": "1",
         "bold": bold("sub-02", "2"), "t1w": "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz",
         "events": stem("sub-02", "2", "task-memory_run-1_events.tsv"), "physio": "n/a",
-        "tr": 2.0, "n_volumes": 60, "bold_sha256": "", "t1w_sha256": "", "events_sha256": "", "physio_sha256": "n/a",
+        "tr": 2.0, "n_volumes": 60, "bold_sha256": "", "t1w_sha256": "", "events_sha256": "",
+        "physio_sha256": "n/a",
     }  # fmt: skip
     assert row["bold_sha256"] == bids.sha256(tmp_path / "bids" / bold("sub-02", "2"))
 

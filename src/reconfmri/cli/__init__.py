@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.umask(0o027)  # what we write is the lab's: nothing for the rest of the world
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="replace")  # also under LC_ALL=C
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # also under LC_ALL=C
     options = build_parser().parse_args(arguments)
     from reconfmri.cli import commands
 
@@ -112,6 +112,7 @@ def _group(commands: Commands) -> None:
         "--active", metavar="ARM", help="label of the drug arm (with --control, without --config)"
     )
     new.add_argument("--control", metavar="ARM", help="label of the control arm")
+    new.add_argument("--baseline", metavar="SESSION", help="first visit (default: the first label in order)")
     new.add_argument("--flat-priors", action="store_true", help="flat priors on effects and means")
     new.add_argument(
         "--seed", type=int, metavar="S", help="seed of the sampler (default: of the study file, else 1)"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
 
 import pandas as pd
 
 from reconfmri.bids import read_allocation
-from reconfmri.config import DEFAULT_SCALES, Group, load_study
-from reconfmri.exclusions import MISSING
+from reconfmri.config import Group, load_study
 from reconfmri.tables import write_table
 
 
@@ -20,11 +18,9 @@ def answer_table(options: Namespace) -> int:
 
     measures, allocation = read_measures(options.measures), read_allocation(options.allocation)
     settings, sessions, seed = questions(options, measures, allocation)
-    if options.flat_priors:
-        settings = settings.model_copy(update={"priors": settings.priors.model_copy(update={"flat": True})})
     estimates, diagnostics = group.answer(measures, allocation, settings, sessions, seed)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_table(options.out / "estimates.tsv", estimates, group.ESTIMATES)
+    write_table(options.out / "estimates.tsv", estimates, group.DESCRIPTIONS)
     write_table(options.out / "diagnostics.tsv", diagnostics, group.DIAGNOSTICS)
     print(f"wrote {options.out / 'estimates.tsv'}: {len(estimates)} rows")
     return 0
@@ -33,7 +29,7 @@ def answer_table(options: Namespace) -> int:
 def questions(
     options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame
 ) -> tuple[Group, list[str], int]:
-    """Return the group section, the visits in order and the seed: of the study file, else everything there is.
+    """Return the group section, the visits in order and the seed: of the study file, else all there is.
 
     Raises
     ------
@@ -44,49 +40,28 @@ def questions(
         study = load_study(options.config)
         if study.group is None:
             raise ValueError(f"E-CONF-C02 {options.config}: group is none. Mend: give a study file with arms")
-        visits = [session.id for session in study.sessions] or [MISSING]
-        return study.group, visits, study.seed if options.seed is None else options.seed
+        settings, sessions, seed = study.group, [session.id for session in study.sessions], study.seed
+    else:
+        settings, sessions = from_tables(options, measures, allocation)
+        seed = 1
+    if options.flat_priors:
+        settings = settings.model_copy(update={"priors": settings.priors.model_copy(update={"flat": True})})
+    return settings, sessions, seed if options.seed is None else options.seed
+
+
+def from_tables(
+    options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame
+) -> tuple[Group, list[str]]:
+    """Every outcome and visit of the tables, between the arms of --active and --control."""
+    from reconfmri.group import group_from_tables
+
+    arms = sorted(set(allocation["arm"]))
     if not (options.active and options.control):
-        arms = sorted(set(allocation["arm"]))
-        raise ValueError(
-            f"Which arm is the drug? Give --active and --control, of {arms}, or --config STUDY.yaml"
-        )
+        raise ValueError(f"Which arm is the drug? Give --active and --control ({arms}), or --config FILE")
     for arm in (options.active, options.control):
-        if arm not in set(allocation["arm"]):
-            raise ValueError(
-                f"E-CONF-C04 {options.allocation}: nobody is in the arm {arm!r}; "
-                f"Mend: the arms are {sorted(set(allocation['arm']))}"
-            )
-    sessions = list(dict.fromkeys(measures["session_id"].fillna(MISSING)))
-    return everything(measures, sessions, options), sessions, 1 if options.seed is None else options.seed
-
-
-def everything(measures: pd.DataFrame, sessions: list[str], options: Namespace) -> Group:
-    """A group section that asks for every outcome of the table; the first outcome at the second visit leads."""
-    outcomes = list(dict.fromkeys(measures.loc[measures["domain"] != "quality", "outcome"]))
-    if not outcomes:
-        raise ValueError(
-            f"{options.measures}: no outcome outside the domain quality. Mend: give a table of measures"
-        )
-    later = len(sessions) > 1
-    raw: dict[str, Any] = {
-        "arms": {"active": options.active, "control": options.control},
-        "outcomes": outcomes,
-        "estimands": ["difference_adjusted", "difference_unadjusted", "difference_of_change"]
-        if later
-        else ["difference_unadjusted"],
-        "primary": {
-            "outcome": outcomes[0],
-            "session": sessions[1] if later else sessions[0].replace(MISSING, "1"),
-            "estimand": "difference_adjusted" if later else "difference_unadjusted",
-        },
-        "scales": {**spreads(measures), **DEFAULT_SCALES},
-    }
-    return Group.from_params(raw)
-
-
-def spreads(measures: pd.DataFrame) -> dict[str, float]:
-    """Unit -> SD of the first visit's values over both arms, to anchor the priors of unknown units."""
-    first = measures[measures["session_id"].fillna(MISSING) == measures["session_id"].fillna(MISSING).iloc[0]]
-    by_unit = first.groupby("unit")["value"].std()
-    return {str(unit): float(sd) for unit, sd in by_unit.items() if sd > 0}
+        if arm not in arms:
+            where = options.allocation
+            raise ValueError(f"E-CONF-C04 {where}: nobody is in the arm {arm!r}. Mend: the arms are {arms}")
+    return group_from_tables(
+        measures, allocation, active=options.active, control=options.control, baseline=options.baseline
+    )

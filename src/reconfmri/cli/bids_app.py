@@ -169,8 +169,8 @@ def snakemake(options: Namespace, targets: list[str], filters: dict[str, list[st
     command += ["--dry-run"] if options.dry_run else ["--quiet", "rules"]
     command += [] if sys.stderr.isatty() else ["--nocolor"]
     names = {"participant_id": "only_participants", "session_id": "only_sessions", "task": "only_tasks"}
-    # In quotes, or Snakemake reads the label 001 as the number 1.
-    given = [f'{names[column]}="{",".join(labels)}"' for column, labels in filters.items()]
+    # The last comma keeps Snakemake from reading the label 001 as the number 1.
+    given = [f"{names[column]}={','.join(labels)}," for column, labels in filters.items()]
     command += ["--config", *given] if given else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     if options.work_dir:
