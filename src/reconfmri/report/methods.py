@@ -201,13 +201,15 @@ def _skin(study: Study) -> str:
     if settings is None:
         return ""
     low, high = settings.window
+    conditions = [name.replace("_", " ") for name in settings.conditions]
     return (
-        f"Skin conductance was recorded during the task {settings.task}; recordings slower than "
-        f"{settings.min_sampling_frequency:g} Hz were excluded and gaps up to {settings.max_gap:g} s were "
-        "interpolated. "
-        f"A script's response was scored from {low:g} to {high:g} s after its onset on the phasic part "
-        "(NeuroKit2) and is analysed on a logarithmic scale (ln µS), for "
-        f"{_list(list(settings.conditions))}."
+        f"Skin conductance was recorded during the task {settings.task}. Recordings below "
+        f"{settings.min_sampling_frequency:g} Hz, flat or saturated ones were excluded; gaps up to "
+        f"{settings.max_gap:g} s were interpolated. After a low-pass filter (NeuroKit2), the response to "
+        "an event is the "
+        f"highest value from {low:g} to {high:g} s after its onset minus the value at onset, at least 0, "
+        "as "
+        f"ln(1 + µS). A condition ({_list(conditions)}) is the mean over its events."
     )
 
 
