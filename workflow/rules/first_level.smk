@@ -4,6 +4,7 @@
 rule fit_first_level:
     input:
         signals=rules.extract_region_signals.output.signals,
+        coverage=rules.extract_region_signals.output.coverage,
         confounds=rules.resample_run.output.confounds,
         events=raw("events"),
         exclusions=rules.assess_quality.output.exclusions,

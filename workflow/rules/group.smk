@@ -7,7 +7,6 @@ rule fit_frequentist_models:
         allocation=study.group.allocation if study.group else [],
     output:
         estimates="results/group/frequentist_estimates.tsv",
-        diagnostics="results/group/frequentist_diagnostics.tsv",
     log:
         "logs/fit_frequentist_models/study.log",
     conda:

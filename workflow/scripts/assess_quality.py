@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from reconfmri.bids import read_json
 from reconfmri.config import Quality
 from reconfmri.figures import scans
 from reconfmri.measures import write_rows
@@ -13,9 +14,8 @@ from reconfmri.tables import read_table
 
 def work(snakemake, decisions):
     given, out = snakemake.input, snakemake.output
-    run = PreprocessedRun.open(
-        *map(Path, (given.bold, given.mask, given.dseg, given.confounds, given.metadata))
-    )
+    files = map(Path, (given.bold, given.mask, given.confounds, given.dseg))
+    run = PreprocessedRun(*files, metadata=read_json(Path(given.metadata)))
     coverage = read_table(given.coverage, numeric=("coverage", "tsnr"))
     rows, faults = assess_run(run, coverage, Quality.from_params(snakemake.params.settings))
     for fault in faults:

@@ -1,8 +1,8 @@
 """Mean signal, coverage and temporal SNR of each region in one run."""
 
-import json
 from pathlib import Path
 
+from reconfmri.bids import read_json
 from reconfmri.config import Rois
 from reconfmri.rois import COVERAGE_DESCRIPTIONS, extract_region_signals
 from reconfmri.step import run_step
@@ -11,13 +11,12 @@ from reconfmri.tables import write_table
 
 def work(snakemake, decisions):
     given, out = snakemake.input, snakemake.output
-    facts = json.loads(Path(given.metadata).read_text(encoding="utf-8"))
     signals, coverage, faults = extract_region_signals(
         Path(given.bold),
         Path(given.mask),
         Path(given.regions),
         Rois.from_params(snakemake.params.settings),
-        non_steady=facts["NonSteadyStateVolumes"],
+        non_steady=read_json(Path(given.metadata))["NonSteadyStateVolumes"],
     )
     for fault in faults:
         decisions.add(snakemake.rule, fault)

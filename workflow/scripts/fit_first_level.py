@@ -11,6 +11,7 @@ def work(snakemake, decisions):
     given, out, params = snakemake.input, snakemake.output, snakemake.params
     settings, task = FirstLevel.from_params(params.settings), Task.from_params(params.task)
     signals = read_table(given.signals).astype(float)
+    coverage = read_table(given.coverage, numeric=("coverage",)).set_index("region")["coverage"]
     design = build_design(
         read_events(given.events),
         read_table(given.confounds).astype(float),
@@ -19,7 +20,9 @@ def work(snakemake, decisions):
         task=task,
         settings=settings,
     )
-    rows, faults = fit_regions(signals, design, contrasts=settings.contrasts, task=task, noise=settings.noise)
+    rows, faults = fit_regions(
+        signals, design, contrasts=settings.contrasts, task=task, noise=settings.noise, coverage=coverage
+    )
     for fault in faults:
         decisions.add(snakemake.rule, fault)
     write_table(out.design, design)

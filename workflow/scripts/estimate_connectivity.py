@@ -1,0 +1,26 @@
+"""Coupling of the region pairs of one run, per condition, as Fisher z."""
+
+from reconfmri.config import Connectivity, Task
+from reconfmri.connectivity import couple
+from reconfmri.events import read_events
+from reconfmri.measures import write_rows
+from reconfmri.step import run_step
+from reconfmri.tables import read_table
+
+
+def work(snakemake, decisions):
+    given, out, params = snakemake.input, snakemake.output, snakemake.params
+    rows, faults = couple(
+        read_table(given.signals).astype(float),
+        read_table(given.confounds).astype(float),
+        read_events(given.events) if given.get("events") else None,
+        tr=params.tr,
+        task=Task.from_params(params.task),
+        settings=Connectivity.from_params(params.settings),
+    )
+    for fault in faults:
+        decisions.add(snakemake.rule, fault)
+    write_rows(out.measures, rows, decisions.unit)
+
+
+run_step(snakemake, work)

@@ -1,0 +1,21 @@
+"""The arms compared by the Bayesian model, one row per estimand and outcome, and how the fits went."""
+
+from reconfmri.bids import read_allocation
+from reconfmri.config import Group
+from reconfmri.group import bayes
+from reconfmri.group.estimands import DESCRIPTIONS
+from reconfmri.measures import read_measures
+from reconfmri.provenance import log_to
+from reconfmri.tables import write_table
+
+with log_to(snakemake.log[0]):
+    estimates, diagnostics = bayes.estimate(
+        read_measures(snakemake.input.measures),
+        read_allocation(snakemake.input.allocation),
+        Group.from_params(snakemake.params.settings),
+        snakemake.params.sessions,
+        seed=snakemake.params.seed,
+        cores=snakemake.threads,
+    )
+    write_table(snakemake.output.estimates, estimates, DESCRIPTIONS)
+    write_table(snakemake.output.diagnostics, diagnostics, bayes.DIAGNOSTICS)

@@ -1,0 +1,18 @@
+"""The arms compared by ANCOVA and Welch's t, one row per estimand and outcome."""
+
+from reconfmri.bids import read_allocation
+from reconfmri.config import Group
+from reconfmri.group import frequentist
+from reconfmri.group.estimands import DESCRIPTIONS
+from reconfmri.measures import read_measures
+from reconfmri.provenance import log_to
+from reconfmri.tables import write_table
+
+with log_to(snakemake.log[0]):
+    estimates = frequentist.estimate(
+        read_measures(snakemake.input.measures),
+        read_allocation(snakemake.input.allocation),
+        Group.from_params(snakemake.params.settings),
+        snakemake.params.sessions,
+    )
+    write_table(snakemake.output.estimates, estimates, DESCRIPTIONS)
