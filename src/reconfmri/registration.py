@@ -1,7 +1,7 @@
 """Finding and applying spatial transforms: greedy finds them, numpy composes them, one spline applies them.
 
 Convention: a transform maps a point of the fixed image to the moving image, RAS mm. A *point map* is a Volume
-of shape (x, y, z, 3) that holds, for each voxel of its grid, the point (RAS mm) where that voxel lies elsewhere.
+of shape (x, y, z, 3): for each voxel of its grid the point where that voxel lies elsewhere, RAS mm.
 greedy: Yushkevich et al., Alzheimer's & Dementia 2016;12:P126.
 """
 
@@ -55,11 +55,11 @@ def search_rigid(
     n_candidates: int = 400,
     n_refined: int = 3,
 ) -> Array:
-    """Return the rigid (4, 4) matrix, RAS mm, from `fixed` to `moving` of the highest normalised mutual information.
+    """Return the rigid (4, 4) matrix, RAS mm, from `fixed` to `moving` by normalised mutual information.
 
-    Candidates are drawn around every start with a standard deviation of `spread` (degrees, mm), the best ones are
-    refined by Powell's method. `mask` (fixed grid) says where to compare; what falls outside `moving` counts as
-    zero, so that moving the head out of view is never a solution. Use it on images of 4 to 8 mm.
+    Candidates are drawn around every start with a standard deviation of `spread` (degrees, mm), the best are
+    refined by Powell's method. `mask` (fixed grid) says where to compare; what falls outside `moving` counts
+    as zero, so that moving the head out of view is never a solution. Meant for images of 4 to 8 mm.
     Studholme et al., Pattern Recognition 1999;32:71.
 
     Raises
@@ -86,7 +86,8 @@ def search_rigid(
             lambda x, start=start: cost(rigid(x, centre) @ start), motion, method="Powell", options=options
         )
         results.append((float(found.fun), rigid(found.x, centre) @ start))
-    return min(results, key=lambda result: result[0])[1]
+    best_matrix: Array = min(results, key=lambda result: result[0])[1]
+    return best_matrix
 
 
 def rigid(motion: Array, centre: Array) -> Array:
@@ -110,8 +111,8 @@ def greedy_affine(
 ) -> Array:
     """Return the (4, 4) matrix, RAS mm, from `fixed` to `moving`; `mask` is on the fixed grid.
 
-    `options` are greedy's own: degrees of freedom, metric, iterations per level. `start` is the matrix to begin
-    with; without it the headers are believed.
+    `options` are greedy's own: degrees of freedom, metric, iterations per level. `start` is the matrix to
+    begin with; without it the headers are believed.
 
     Raises
     ------
@@ -221,7 +222,7 @@ def sample(volume: Volume, points: Array, *, order: int = 3, fill: float = 0.0) 
 
 
 def sample_map(point_map: Volume, points: Array, *, order: int = 1) -> Array:
-    """Return where `points` (..., 3) lie by a point map, (..., 3), RAS mm; its edge continues beyond its grid."""
+    """Return where `points` (..., 3) lie by a point map, RAS mm; beyond its grid the edge continues."""
     from scipy import ndimage
 
     # The displacement from a best-fitting affine varies slowly; the map itself would bend at the edges.
@@ -250,7 +251,7 @@ def inverse_at(point_map: Volume, points: Array, *, iterations: int = 12) -> Arr
 
 
 def downsample(volume: Volume, spacing_mm: float) -> Volume:
-    """Return a 3-D volume on a grid of about `spacing_mm`, float32, in the same frame, smoothed against aliasing.
+    """Return a 3-D volume on a grid of about `spacing_mm`, float32, same frame, smoothed against aliasing.
 
     Axes that are no finer than `spacing_mm` stay as they are.
     """
@@ -279,9 +280,20 @@ def dilated(mask: Array, radius_mm: float, affine: Array) -> npt.NDArray[np.bool
     from scipy import ndimage
 
     edges = np.linalg.norm(affine[:3, :3], axis=0)
+    grown = np.zeros(mask.shape, dtype=bool)
+    box = ndimage.find_objects(mask.astype(np.uint8))
+    if not box:
+        return grown
+    reach = np.ceil(abs(radius_mm) / edges).astype(int) + 1
+    room = tuple(
+        slice(max(part.start - far, 0), part.stop + far) for part, far in zip(box[0], reach, strict=True)
+    )
+    inside = mask[room].astype(bool)
     if radius_mm >= 0:
-        return np.asarray(ndimage.distance_transform_edt(~mask.astype(bool), edges) <= radius_mm)
-    return np.asarray(ndimage.distance_transform_edt(mask.astype(bool), edges) > -radius_mm)
+        grown[room] = ndimage.distance_transform_edt(~inside, edges) <= radius_mm
+    else:
+        grown[room] = ndimage.distance_transform_edt(inside, edges) > -radius_mm
+    return grown
 
 
 def to_itk(volume: Volume) -> SimpleITK.Image:

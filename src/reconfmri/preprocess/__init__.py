@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AnatomyFiles:
-    """One person's anatomy: T1w, brain mask and tissue (1 grey, 2 white, 3 fluid), and where the template lies.
+    """One person's anatomy: T1w, brain mask, tissue (1 grey, 2 white, 3 fluid), and where the template lies.
 
     `to_t1w` is a point map: for each voxel of a template grid its point in the T1w image, RAS mm.
     """
@@ -42,7 +42,7 @@ class PreprocessedFiles:
 
 @dataclass(frozen=True)
 class PreprocessedRun:
-    """What either engine hands on: bold (4-D) and mask and tissue on the template grid, confounds, metadata."""
+    """What either engine hands on: bold (4-D), mask and tissue on the template grid, confounds, metadata."""
 
     bold: Path
     mask: Path

@@ -17,7 +17,9 @@ SEARCH_MM, REFINE_MM = 8.0, 4.0
 # Distance of the two samples from the white-matter surface, mm; Greve & Fischl take 2 mm on surfaces at 1 mm.
 PROBE_MM = 2.0
 N_BOUNDARY = 6000
-RECHECK = "look at the run's first volume and at the T1w: same person, plausible headers, whole brain in view?"
+RECHECK = (
+    "look at the run's first volume and at the T1w: same person, plausible headers, whole brain in view?"
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def signal_mask(reference: Volume) -> Array:
 def align_to_t1w(reference: Volume, t1w: Volume, dseg: Volume) -> tuple[Array, dict[str, float]]:
     """Return the rigid (4, 4) matrix, RAS mm, from the EPI reference to the T1w, and how good it is.
 
-    Mutual information finds the head, the edge of white matter sets it. Greve & Fischl, NeuroImage 2009;48:63.
+    Mutual information finds the head, the edge of white matter sets it.
+    Greve & Fischl, NeuroImage 2009;48:63.
 
     Raises
     ------
@@ -69,17 +72,21 @@ def align_to_t1w(reference: Volume, t1w: Volume, dseg: Volume) -> tuple[Array, d
 
 
 def white_surface(dseg: Volume) -> Boundary:
-    """Return points where white matter meets grey matter, spread over the whole brain, and the normals there."""
+    """Return points where white matter meets grey, spread over the whole brain, and the normals there."""
     white = ndimage.gaussian_filter((dseg.data == WHITE).astype(np.float32), 1.2 / dseg.voxel_mm)
     grey = ndimage.binary_dilation(dseg.data == GREY)
     fluid_near = ndimage.binary_dilation(dseg.data == FLUID)
     edge = (dseg.data == WHITE) & grey & ~fluid_near
     chosen = np.flatnonzero(edge)
     if chosen.size < 200:
-        raise DataFault("E-DATA-21", f"only {chosen.size} voxels of the T1w lie on the edge of white matter", mend=RECHECK)
+        raise DataFault(
+            "E-DATA-21", f"only {chosen.size} voxels of the T1w lie on the edge of white matter", mend=RECHECK
+        )
     chosen = np.random.default_rng(registration.SEED).permutation(chosen)[:N_BOUNDARY]
     index = np.unravel_index(np.sort(chosen), edge.shape)
-    slopes = np.stack([part[index] for part in np.gradient(white)], axis=-1) @ np.linalg.inv(dseg.affine[:3, :3])
+    slopes = np.stack([part[index] for part in np.gradient(white)], axis=-1) @ np.linalg.inv(
+        dseg.affine[:3, :3]
+    )
     steepness = np.linalg.norm(slopes, axis=1, keepdims=True)
     steep = steepness[:, 0] > 0.05
     normals = -slopes[steep] / steepness[steep]
@@ -106,12 +113,16 @@ def _by_information(t1w: Volume, inside: Array, reference: Volume) -> Array:
     """Return the (4, 4) matrix from T1w to EPI of the highest mutual information at 4 mm."""
     far = registration.downsample(t1w, SEARCH_MM)
     far_mask = registration.sample(
-        Volume(inside.astype(np.float32), t1w.affine), registration.grid_points(far.data.shape, far.affine), order=1
+        Volume(inside.astype(np.float32), t1w.affine),
+        registration.grid_points(far.data.shape, far.affine),
+        order=1,
     )
     search = registration.downsample(reference, SEARCH_MM)
     centres = np.eye(4)
     brain = registration.grid_points(t1w.data.shape, t1w.affine)[inside].mean(axis=0)
-    seen = registration.grid_points(reference.data.shape, reference.affine)[signal_mask(reference)].mean(axis=0)
+    seen = registration.grid_points(reference.data.shape, reference.affine)[signal_mask(reference)].mean(
+        axis=0
+    )
     centres[:3, 3] = seen - brain
     start = registration.search_rigid(
         far, search, mask=far_mask > 0.5, starts=[np.eye(4), centres], spread=(7.0, 9.0), n_candidates=250
@@ -139,12 +150,12 @@ def _by_boundary(boundary: Boundary, reference: Volume, start: Array) -> tuple[A
 
 
 def _boundary_cost(values: Array) -> float:
-    """Return the mean of 1 + tanh(-contrast / 2) over the boundary, contrast in percent (Greve & Fischl, eq. 1)."""
+    """Return the mean of 1 + tanh(-contrast / 20), contrast in percent, over the edge (Greve & Fischl)."""
     white, grey = np.split(values, 2)
     both = white + grey
     seen = (white > 0) & (grey > 0)
     contrast = np.where(seen, 200.0 * (grey - white) / np.where(seen, both, 1.0), 0.0)
-    return float((1.0 + np.tanh(-0.5 * 0.1 * contrast))[...].mean())
+    return float(1.0 + np.tanh(-contrast / 20.0).mean())
 
 
 def _fit(reference: Volume, dseg: Volume, to_epi: Array) -> dict[str, float]:
@@ -152,10 +163,15 @@ def _fit(reference: Volume, dseg: Volume, to_epi: Array) -> dict[str, float]:
     points = registration.transform_points(
         np.linalg.inv(to_epi), registration.grid_points(reference.data.shape, reference.affine)
     )
-    brain = registration.sample(Volume((dseg.data > 0).astype(np.float32), dseg.affine), points, order=1) > 0.5
+    brain = (
+        registration.sample(Volume((dseg.data > 0).astype(np.float32), dseg.affine), points, order=1) > 0.5
+    )
     bright = signal_mask(reference)
     covered = float((bright & brain).sum() / max(brain.sum(), 1))
-    return {"signal_in_brain": round(covered, 4), "brain_in_view_ml": round(_millilitres(brain, reference), 1)}
+    return {
+        "signal_in_brain": round(covered, 4),
+        "brain_in_view_ml": round(_millilitres(brain, reference), 1),
+    }
 
 
 def _millilitres(mask: Array, volume: Volume) -> float:
@@ -163,6 +179,10 @@ def _millilitres(mask: Array, volume: Volume) -> float:
 
 
 def _check(facts: dict[str, float]) -> None:
-    if facts["coregistration_cost"] > 0.95 or facts["signal_in_brain"] < 0.6 or facts["brain_in_view_ml"] < 200:
+    if (
+        facts["coregistration_cost"] > 0.95
+        or facts["signal_in_brain"] < 0.6
+        or facts["brain_in_view_ml"] < 200
+    ):
         numbers = ", ".join(f"{name} {value}" for name, value in facts.items())
         raise DataFault("E-DATA-21", f"the run could not be placed in the T1w ({numbers})", mend=RECHECK)

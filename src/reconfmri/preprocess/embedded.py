@@ -1,7 +1,7 @@
 """The engine made of pip-installable libraries: three steps, each from files to files.
 
-`prepare_anatomy` once per person, then `align_run` (estimates every transform of a run) and `resample_run` (applies
-them in one interpolation).
+`prepare_anatomy` once per person, then `align_run` (estimates every transform of a run) and `resample_run`
+(applies them in one interpolation).
 """
 
 from __future__ import annotations
@@ -15,9 +15,17 @@ import numpy as np
 from reconfmri import confounds, registration
 from reconfmri.config import Preprocessing
 from reconfmri.exclusions import DataFault
-from reconfmri.preprocess import AlignmentFiles, AnatomyFiles, PreprocessedFiles, PreprocessedRun
+from reconfmri.preprocess import (
+    AlignmentFiles,
+    AnatomyFiles,
+    PreprocessedFiles,
+    PreprocessedRun,
+    coregistration,
+    head_motion,
+    intake,
+    resampling,
+)
 from reconfmri.preprocess import anatomy as anatomical
-from reconfmri.preprocess import coregistration, head_motion, intake, resampling
 from reconfmri.registration import Array, Volume
 
 __all__ = [
@@ -99,7 +107,7 @@ def resample_run(
 ) -> PreprocessedRun:
     """Write a run on the template grid with its mask, tissue, confounds and metadata; return the contract.
 
-    `tr` is the repetition time, s. `threads` is accepted for the shape of the door; one thread does the work.
+    `tr` is the repetition time, s.
 
     Raises
     ------
@@ -115,16 +123,15 @@ def resample_run(
     voxels = _voxels_in_view(run, transforms, dseg, anatomy, native, to_t1w, resolution=settings.resolution)
     brain = registration.grid_points(native.data.shape, native.affine)[native.data > 0]
     signals = np.empty((len(brain), run.n_volumes), dtype=np.float32)
-    streamed = resampling.resampled(run.volumes(), transforms, run.affine, [voxels.points, brain])
+    points = [voxels.points, brain]
+    streamed = resampling.resampled(run.volumes(), transforms, run.affine, points, threads=threads)
     with resampling.SeriesWriter(outputs.bold, voxels, n_volumes=run.n_volumes, tr=tr) as series:
         for number, (on_target, on_native) in enumerate(streamed):
             series.write(on_target)
             signals[:, number] = on_native
     intake.write_volume(outputs.mask, voxels.image(np.ones(len(voxels.points)), np.uint8), template=True)
     intake.write_volume(outputs.dseg, voxels.image(voxels.tissue, np.uint8), template=True)
-    white, fluid = resampling.deep_tissue(
-        dseg, registration.transform_points(to_t1w, brain), native.voxel_mm
-    )
+    white, fluid = resampling.deep_tissue(dseg, registration.transform_points(to_t1w, brain), native.voxel_mm)
     try:
         table, facts = confounds.build(
             transforms,
@@ -143,16 +150,14 @@ def resample_run(
 
 
 def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, int]:
-    """Return a run's reference volume, (n_volumes, 4, 4) from it to each volume, and the non-steady volumes."""
+    """Return a run's reference, (n_volumes, 4, 4) from it to each volume, and how many are not steady."""
     means = []
-    early: list[Array] = []
     stride = max(run.n_volumes // N_REFERENCE, 1)
     spread: list[tuple[int, Array]] = []
     for number, volume in enumerate(run.volumes()):
         means.append(float(volume.mean()))
         if number % stride == stride // 2:
             spread.append((number, volume))
-    del early
     if float(np.ptp(means)) == 0 and float(np.ptp(spread[0][1])) == 0:
         raise DataFault("E-DATA-04", "flat image: every voxel of every volume has the same value")
     n_non_steady = confounds.non_steady_state_volumes(np.array(means))
@@ -232,4 +237,6 @@ def _metadata(
 
 
 def _of_file(fault: DataFault, path: Path) -> DataFault:
-    return DataFault(fault.code, fault.reason, mend=fault.mend, file=fault.file or path.name, region=fault.region)
+    return DataFault(
+        fault.code, fault.reason, mend=fault.mend, file=fault.file or path.name, region=fault.region
+    )

@@ -1,7 +1,7 @@
-"""Head motion: one rigid transform per volume, by Gauss-Newton steps on the gradients of a reference volume.
+"""Head motion: one rigid transform per volume, by Gauss-Newton steps on a reference volume's gradients.
 
-The reference is interpolated and the volume is not, so that the noise of a volume is never smoothed by its own
-motion. Friston et al., Human Brain Mapping 1995;3:165; Baker & Matthews, IJCV 2004;56:221.
+The reference is interpolated and the volume is not, so that a volume's noise is not smoothed by its motion.
+ Friston et al., Human Brain Mapping 1995;3:165; Baker & Matthews, IJCV 2004;56:221.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from reconfmri.registration import Array, Volume, dilated, grid_points, transfor
 
 # Volumes of one chunk start from their neighbour; chunks do not depend on the number of threads.
 CHUNK = 24
-# FWHM: the finest detail of an EPI moves with noise and aliasing, not with the head. On simulated heads of 3 and
-# 4 mm voxels the error has its minimum between 2.5 and 2.7 voxels.
+# FWHM: the finest detail of an EPI moves with noise and aliasing, not with the head. On simulated heads of 3
+# and 4 mm voxels the error has its minimum between 2.5 and 2.7 voxels.
 SMOOTHING_VOXELS = 2.6
 N_POINTS = 12000
 
@@ -34,7 +34,7 @@ class _Target:
     to_voxel: Array  # (4, 4), RAS mm to voxel
     sigma: Array  # (3,), smoothing in voxels
     centre: Array  # (3,), mm: rotations turn around it
-    index: tuple[Array, Array, Array]  # voxels that are compared
+    index: tuple[Array, ...]  # voxels that are compared
     points: Array  # (n, 3), mm, relative to the centre
     jacobian: Array  # (n, 8): change of the reference by the six motions, gain and offset
 
@@ -58,7 +58,7 @@ def estimate_head_motion(bold: Any, reference: Any, mask: Any = None, n_threads:
 def align_volumes(
     volumes: Iterable[Array], reference: Volume, *, mask: Array | None = None, threads: int = 1
 ) -> Array:
-    """Return (n_volumes, 4, 4) rigid matrices, RAS mm, from `reference` to each of `volumes` on the same grid.
+    """Return (n_volumes, 4, 4) rigid matrices, RAS mm, from `reference` to each of `volumes` on its grid.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Reading raw images with open eyes, and writing images: every fault is named before a number is made of it."""
+"""Reading raw images with open eyes, and writing images: a fault is named before a number is made of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import Opener
 
 from reconfmri.exclusions import DataFault
@@ -35,9 +36,10 @@ class RawRun:
         Raises
         ------
         DataFault
-            The file ends early or is damaged (E-DATA-01), or a volume holds values that are not finite (E-DATA-03).
+            The file ends early or is damaged (E-DATA-01), or a volume has values that are not finite
+            (E-DATA-03).
         """
-        # The proxy knows where the data begin and how they are scaled; nibabel clears both in the header it shows.
+        # The proxy knows where the data begin and how they are scaled; nibabel clears both in the header.
         proxy: Any = nibabel.load(self.path).dataobj
         dtype, count = proxy.dtype, int(np.prod(self.shape))
         with Opener(str(self.path)) as stream:
@@ -66,7 +68,7 @@ def open_run(path: Path) -> RawRun:
     if len(image.shape) != 4 or image.shape[3] < MIN_VOLUMES:
         raise DataFault(
             "E-DATA-05",
-            f"a BOLD run needs four dimensions and at least {MIN_VOLUMES} volumes, the image is {image.shape}",
+            f"a BOLD run needs 4 dimensions and at least {MIN_VOLUMES} volumes, it is {image.shape}",
             mend="leave the run out of the run table, or find the complete export",
             file=path.name,
         )
@@ -81,14 +83,17 @@ def read_anatomy(path: Path) -> Volume:
     Raises
     ------
     DataFault
-        The file is damaged (E-DATA-01), holds values that are not finite (E-DATA-03), is flat (E-DATA-04), not 3-D
-        (E-DATA-05) or has no valid position in space (E-DATA-07).
+        The file is damaged (E-DATA-01), holds values that are not finite (E-DATA-03), is flat (E-DATA-04),
+        not 3-D (E-DATA-05) or has no valid position in space (E-DATA-07).
     """
     image = _load(path)
     shape = tuple(size for size in image.shape if size > 1)
     if len(shape) != 3 or min(shape) < 16:
         raise DataFault(
-            "E-DATA-05", f"a T1w image needs three dimensions, it is {image.shape}", mend=RECOPY, file=path.name
+            "E-DATA-05",
+            f"a T1w image needs three dimensions, it is {image.shape}",
+            mend=RECOPY,
+            file=path.name,
         )
     affine = _checked_affine(path, image)
     with _damage(path):
@@ -133,7 +138,7 @@ class _damage:  # noqa: N801 - reads as a phrase: with _damage(path)
             raise DataFault("E-DATA-01", "the file is missing or empty", mend=RECOPY, file=self.path.name)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (nibabel.filebasedimages.ImageFileError, EOFError, OSError, zlib.error, ValueError)):
+        if isinstance(error, (ImageFileError, EOFError, OSError, zlib.error, ValueError)):
             if isinstance(error, DataFault):
                 return
             raise DataFault(

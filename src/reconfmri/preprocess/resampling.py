@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +26,7 @@ NOISE_BITS = 8
 
 @dataclass(frozen=True)
 class TargetVoxels:
-    """The brain's voxels on the target grid: where they are, their points in reference space, their tissue."""
+    """The brain on the target grid: its voxels, their points in the run's reference space, their tissue."""
 
     shape: tuple[int, int, int]
     affine: Array
@@ -47,42 +49,52 @@ class TargetVoxels:
 def target_voxels(
     to_t1w: Volume, dseg: Volume, t1w_to_reference: Array, *, resolution: float
 ) -> TargetVoxels:
-    """Return the target grid's voxels that lie in the T1w brain, and their points in the run's reference space."""
+    """Return the voxels of the target grid that lie in the T1w brain."""
     shape, affine = templates.target_grid(resolution)
     in_t1w = registration.sample_map(to_t1w, registration.grid_points(shape, affine), order=1)
     brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
     inside = registration.sample(brain, in_t1w, order=1) > 0.5
     index = np.nonzero(inside)
     tissue = _majority(dseg, in_t1w[index], resolution)
-    return TargetVoxels(shape, affine, index, registration.transform_points(t1w_to_reference, in_t1w[index]), tissue)
+    return TargetVoxels(
+        shape, affine, index, registration.transform_points(t1w_to_reference, in_t1w[index]), tissue
+    )
 
 
 def seen_throughout(points: Array, affine: Array, shape: tuple[int, ...], transforms: Array) -> Array:
     """Return (n,): which reference points stay inside the field of view of every volume."""
     inside = np.ones(len(points), dtype=bool)
-    limit = np.array(shape[:3]) - 0.5
+    columns = np.ascontiguousarray(points.T)
+    limit = np.array(shape[:3])[:, None] - 0.5
     for matrix in np.linalg.inv(affine) @ transforms:
-        where = registration.transform_points(matrix, points)
-        inside &= ((where > -0.5) & (where < limit)).all(axis=1)
+        where = matrix[:3, :3] @ columns + matrix[:3, 3:]
+        inside &= ((where > -0.5) & (where < limit)).all(axis=0)
     return inside
 
 
-def resampled(volumes: Iterator[Array], transforms: Array, affine: Array, points: list[Array]) -> Iterator[list[Array]]:
-    """Yield, for each volume, its values (float32) at each set of reference-space points, by one cubic spline."""
-    to_voxel = np.linalg.inv(affine)
-    every = np.concatenate(points)
+def resampled(
+    volumes: Iterator[Array], transforms: Array, affine: Array, points: list[Array], *, threads: int = 1
+) -> Iterator[list[Array]]:
+    """Yield, for each volume, its values (float32) at each set of reference points, by one cubic spline."""
+    every = np.ascontiguousarray(np.concatenate(points).T)
     cuts = np.cumsum([len(part) for part in points])[:-1]
-    for volume, matrix in zip(volumes, transforms, strict=True):
-        where = registration.transform_points(to_voxel @ matrix, every).T
+
+    def values_of(volume: Array, to_voxel: Array) -> list[Array]:
+        where = to_voxel[:3, :3] @ every + to_voxel[:3, 3:]
         spline = ndimage.spline_filter(volume, order=3, mode="mirror", output=np.float32)
         values = ndimage.map_coordinates(
             spline, where, order=3, prefilter=False, mode="mirror", output=np.float32
         )
-        yield np.split(values, cuts)
+        return np.split(values, cuts)
+
+    jobs = zip(volumes, np.linalg.inv(affine) @ transforms, strict=True)
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        while batch := list(islice(jobs, max(threads, 1))):
+            yield from pool.map(lambda job: values_of(*job), batch)
 
 
 def deep_tissue(dseg: Volume, in_t1w: Array, voxel_mm: Array) -> tuple[Array, Array]:
-    """Return (n,), (n,): which EPI voxels at points `in_t1w` hold almost only white matter, almost only fluid.
+    """Return (n,), (n,): which EPI voxels at points `in_t1w` hold almost only white matter, or only fluid.
 
     Fluid is taken from the middle of the brain: at its surface it is mixed with vessels and dura.
     """
@@ -114,7 +126,7 @@ def _majority(dseg: Volume, points: Array, resolution: float) -> Array:
 
 
 class SeriesWriter:
-    """A 4-D float32 NIfTI file that is written volume by volume; only the file that is complete has its name."""
+    """A 4-D float32 NIfTI file, written volume by volume; only a complete file gets its name."""
 
     def __init__(self, path: Path, voxels: TargetVoxels, *, n_volumes: int, tr: float):
         self.path, self.voxels = path, voxels
