@@ -98,7 +98,7 @@ def clean_space(nuisance: Array, *, tr: float, band: tuple[float, float]) -> Arr
     taken = int((heights > 1e-6).sum())
     if len(inside) - taken < MIN_DIMENSIONS:
         raise DataFault(
-            "E-STAT-E3",
+            "E-STAT-E03",
             f"{taken} of the {len(inside)} dimensions of the band go to confounds and task",
             mend="fewer connectivity.confounds, a wider band, or a longer run",
         )
@@ -152,7 +152,7 @@ def _window(
         raise DataFault("E-DATA-B14", f"no events for {condition!r}", mend="find the events file of this run")
     chosen = events_of(name_events(events, task, duration=tr * n_volumes), condition)
     if chosen.empty:
-        raise DataFault("E-STAT-E2", f"this run has no {condition!r}", mend="check the events file")
+        raise DataFault("E-STAT-E02", f"this run has no {condition!r}", mend="check the events file")
     times = tr * np.arange(n_volumes) - delay
     starts, ends = chosen["onset"].to_numpy(), (chosen["onset"] + chosen["duration"]).to_numpy()
     return np.asarray(((times[:, None] >= starts) & (times[:, None] < ends)).any(axis=1))
@@ -164,10 +164,10 @@ def _clean(series: Array, space: Array, region: str) -> tuple[Array | None, Data
         return None, None
     mend = "look at the region's mask on this run"
     if not np.isfinite(series).all():
-        return None, DataFault("E-DATA-B3", f"{region} is missing in some volumes", mend=mend, region=region)
+        return None, DataFault("E-DATA-B03", f"{region} is missing in some volumes", mend=mend, region=region)
     cleaned = space @ (space.T @ series)
     if cleaned.std() <= CONSTANT * max(abs(series.mean()), series.std()):
-        return None, DataFault("E-DATA-B9", f"{region} is constant in the band", mend=mend, region=region)
+        return None, DataFault("E-DATA-B09", f"{region} is constant in the band", mend=mend, region=region)
     return cleaned, None
 
 
@@ -188,7 +188,7 @@ def _edge_fault(z: float, n: float, min_df: float, pair: str, condition: str) ->
         return DataFault("E-STAT-E13", reason, mend="the regions must not overlap", region=pair)
     if not math.isnan(n) and n < min_df:
         reason = f"{pair}.{condition} has {n:.1f} effective observations, {min_df:g} are needed"
-        return DataFault("E-STAT-E3", reason, mend="longer conditions, or fewer confounds", region=pair)
+        return DataFault("E-STAT-E03", reason, mend="longer conditions, or fewer confounds", region=pair)
     return None
 
 

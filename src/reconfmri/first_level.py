@@ -98,7 +98,7 @@ def contrast_weights(weights: Mapping[str, float], names: Sequence[str], task: T
         columns = _columns_of(name, names, task)
         if not columns:
             raise DataFault(
-                "E-STAT-E2",
+                "E-STAT-E02",
                 f"the contrast needs {name!r}, which this run lacks; it has {_event_columns(names, task)}",
                 mend="check the events file, or the contrasts of the study file",
             )
@@ -130,7 +130,7 @@ def check_contrasts(
             reason = (
                 f"the high-pass filter leaves {100 * share:.0f} % of the precision of contrast {contrast!r}"
             )
-            remarks.append(DataFault("W-STAT-E2", reason, mend="lower first_level.high_pass"))
+            remarks.append(DataFault("W-STAT-E02", reason, mend="lower first_level.high_pass"))
     return remarks
 
 
@@ -283,14 +283,14 @@ def _fit_region(
     mend = "look at the region's mask on this run"
     if not np.isfinite(series).all():
         reason = f"the signal of {region} is missing in {int((~np.isfinite(series)).sum())} volumes"
-        return None, DataFault("E-DATA-B3", reason, mend=mend, region=region)
+        return None, DataFault("E-DATA-B03", reason, mend=mend, region=region)
     if series.std() <= CONSTANT * abs(series.mean()):
-        return None, DataFault("E-DATA-B9", f"the signal of {region} is constant", mend=mend, region=region)
+        return None, DataFault("E-DATA-B09", f"the signal of {region} is constant", mend=mend, region=region)
     fit = fit_series(series, design, noise=noise)
     if fit.beta[intercept] <= 0:
         reason = f"the baseline of {region} is {fit.beta[intercept]:.3g}, so that no percentage can be formed"
         mend = "give signals as they were measured, not centred"
-        return None, DataFault("E-DATA-B4", reason, mend=mend, region=region)
+        return None, DataFault("E-DATA-B04", reason, mend=mend, region=region)
     return fit, None
 
 
@@ -344,7 +344,7 @@ def _check_design(design: pd.DataFrame, scripts: list[str]) -> None:
     if df < MIN_DF:
         reason = f"{n_columns} regressors for {n_volumes} volumes leave {df} degrees of freedom"
         mend = f"at least {MIN_DF} are needed: fewer confounds, or a lower high_pass"
-        raise DataFault("E-STAT-E3", reason, mend=mend)
+        raise DataFault("E-STAT-E03", reason, mend=mend)
     if not np.isfinite(design.to_numpy()).all():
         bad = [str(name) for name in design if not np.isfinite(design[name]).all()]
         raise DataFault("E-DATA-B11", f"missing values in {bad}", mend="make the confounds of this run again")
@@ -352,7 +352,7 @@ def _check_design(design: pd.DataFrame, scripts: list[str]) -> None:
     scaled = design.to_numpy() / np.linalg.norm(design.to_numpy(), axis=0)
     if np.linalg.cond(scaled) > MAX_CONDITION:
         reason = f"linearly dependent regressors: {_dependent(scaled, list(design.columns))}"
-        raise DataFault("E-STAT-E1", reason, mend="drop one of them from first_level.confounds")
+        raise DataFault("E-STAT-E01", reason, mend="drop one of them from first_level.confounds")
 
 
 def _check_events(scripts: pd.DataFrame) -> None:
@@ -367,7 +367,7 @@ def _check_events(scripts: pd.DataFrame) -> None:
     if alike.any():
         one, other = (str(scripts.columns[i]) for i in np.argwhere(alike)[0])
         raise DataFault(
-            "E-STAT-E4", f"{one!r} and {other!r} happen at the same time", mend="check the events file"
+            "E-STAT-E04", f"{one!r} and {other!r} happen at the same time", mend="check the events file"
         )
 
 
@@ -375,13 +375,13 @@ def _check_estimable(design: Array, vector: Array, contrast: str) -> None:
     """A contrast must lie in the row space of the design (Searle, Linear Models, 1971)."""
     if not np.any(vector):
         raise DataFault(
-            "E-STAT-E2", f"contrast {contrast!r} is empty", mend="give it weights that do not cancel"
+            "E-STAT-E02", f"contrast {contrast!r} is empty", mend="give it weights that do not cancel"
         )
     q = np.linalg.svd(design, full_matrices=False)
     rows = q.Vh[q.S / q.S[0] > 1 / MAX_CONDITION]
     if np.linalg.norm(vector - rows.T @ (rows @ vector)) > 1e-6 * np.linalg.norm(vector):
         reason = f"contrast {contrast!r} is not estimable in this design"
-        raise DataFault("E-STAT-E2", reason, mend="check events and confounds of this run")
+        raise DataFault("E-STAT-E02", reason, mend="check events and confounds of this run")
 
 
 def _dependent(scaled: Array, names: list[str]) -> list[str]:

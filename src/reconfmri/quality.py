@@ -102,7 +102,7 @@ def _broken(moved: float, share: float, tsnr: float, n_volumes: int, settings: Q
     faults = []
     if n_volumes < settings.min_volumes:
         reason = f"{n_volumes} volumes, at least {settings.min_volumes} are needed (quality.min_volumes)"
-        faults.append(DataFault("E-DATA-B5", reason, mend="find the rest of the run"))
+        faults.append(DataFault("E-DATA-B05", reason, mend="find the rest of the run"))
     mend = "none for this run; thresholds are set for the whole study before the arms are known"
     if moved > settings.max_mean_fd:
         reason = (
@@ -116,8 +116,8 @@ def _broken(moved: float, share: float, tsnr: float, n_volumes: int, settings: Q
         )
         faults.append(DataFault("E-DATA-B12", reason, mend=mend))
     if math.isnan(tsnr):
-        faults.append(DataFault("E-DATA-B4", "no voxel of the brain varies in time", mend="look at the run"))
+        faults.append(DataFault("E-DATA-B04", "no voxel of the brain varies in time", mend="look at the run"))
     elif tsnr < settings.min_tsnr:
         reason = f"median temporal SNR {tsnr:.1f} < {settings.min_tsnr:g} (quality.min_tsnr)"
-        faults.append(DataFault("E-DATA-B4", reason, mend=mend))
+        faults.append(DataFault("E-DATA-B04", reason, mend=mend))
     return faults

@@ -148,7 +148,7 @@ def _open_on_one_grid(
 
     run, regions, inside = (nibabel.load(path) for path in (bold, masks_image, mask))
     if len(run.shape) != 4:
-        raise DataFault("E-DATA-B5", f"{len(run.shape)}-D image, a run has 4", file=bold.name)
+        raise DataFault("E-DATA-B05", f"{len(run.shape)}-D image, a run has 4", file=bold.name)
     if regions.shape[3:] != (len(rois.regions),):
         raise ValueError(f"{masks_image}: {regions.shape[3:]} masks for the regions {list(rois.regions)}")
     for path, image in ((masks_image, regions), (mask, inside)):
@@ -157,7 +157,7 @@ def _open_on_one_grid(
             reason = (
                 f"not on the grid of {path.name}: {run.shape[:3]} and {image.shape[:3]}, {apart:.3g} mm apart"
             )
-            raise DataFault("E-DATA-B6", reason, mend="resample the run again", file=bold.name)
+            raise DataFault("E-DATA-B06", reason, mend="resample the run again", file=bold.name)
     return np.asarray(regions.dataobj) > 0, np.asarray(inside.dataobj) > 0
 
 
@@ -208,5 +208,5 @@ def _region_faults(signals: dict[str, Array], coverage: pd.DataFrame, rois: Rois
             f"{100 * rois.min_coverage:.0f} % is needed"
         )
         mend = "look at the mask outlines of this run; lower rois.min_coverage only for all runs"
-        faults.append(DataFault("E-DATA-B8", reason, mend=mend, region=name))
+        faults.append(DataFault("E-DATA-B08", reason, mend=mend, region=name))
     return faults

@@ -120,7 +120,7 @@ def fill_gaps(samples: Array) -> Array:
 
 
 def clean(samples: Array, frequency: float) -> Array:
-    """Return the samples (n_samples,) without what is faster than 3 Hz, µS, by NeuroKit2's Butterworth filter.
+    """Return the samples (n_samples,) below 3 Hz, µS, by NeuroKit2's Butterworth filter without delay.
 
     Makowski et al., Behavior Research Methods 2021;53:1689.
     """
