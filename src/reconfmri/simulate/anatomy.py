@@ -49,10 +49,7 @@ class Anatomy:
         for sheet, x in enumerate(origin[0] + np.arange(shape[0], dtype=np.float32)):
             constant = (self.linear[:, 0] * x - ORIGIN).astype(np.float32)
             yield np.stack(
-                [
-                    fine[k][sheet] + (rows[k, 1] * y + constant[k])[:, None] + rows[k, 2] * z
-                    for k in range(3)
-                ]
+                [fine[k][sheet] + (rows[k, 1] * y + constant[k])[:, None] + rows[k, 2] * z for k in range(3)]
             )
 
     def _displacement_at(self, points: Points) -> Points:
@@ -113,7 +110,9 @@ def sample(volume: Volume, index: Points, *, order: int = 1) -> Volume:
     """Return a volume's values at indices (n, 3), linear unless told; 0 outside."""
     from scipy import ndimage
 
-    return ndimage.map_coordinates(volume, index.T, order=order, mode="constant", cval=0.0, output=np.float32)
+    return np.asarray(
+        ndimage.map_coordinates(volume, index.T, order=order, mode="constant", cval=0.0, output=np.float32)
+    )
 
 
 def sample_head(volume: Volume, anatomy: Anatomy, points: Points) -> Volume:

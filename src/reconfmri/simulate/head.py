@@ -1,8 +1,9 @@
-"""The model head: brain and tissue maps of the 2009a symmetric template, with skull, scalp, face and neck added."""
+"""The model head: brain and tissue of the 2009a symmetric template; skull, scalp, face and neck added."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from reconfmri.templates import simulation_maps
 
 Volume = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
+Points = npt.NDArray[Any]
 
 ORIGIN = np.array([-98.0, -134.0, -150.0])  # mm, corner of the model grid in the template's space
 SHAPE = (197, 247, 257)  # 1 mm voxels: the template's field of view, with room for nose and neck
@@ -69,7 +70,7 @@ def build_head() -> Head:
 
 def to_index(points: Points) -> Points:
     """Return world points (..., 3) of the template's space as indices of the model grid."""
-    return points - ORIGIN
+    return np.asarray(points - ORIGIN)
 
 
 def _code(tissue: str) -> int:
@@ -80,7 +81,7 @@ def _paint(tissue: npt.NDArray[np.uint8], intensities: dict[str, float]) -> Volu
     return np.array(list(intensities.values()), np.float32)[tissue]
 
 
-def _embed(image: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _embed(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return a template image on the model grid."""
     wide = np.zeros(SHAPE, image.dtype)
     low = int(-72 - ORIGIN[2])
@@ -106,8 +107,8 @@ def _outer_tissues(brain: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
 def _refine(coarse: Volume) -> Volume:
     from scipy import ndimage
 
-    return ndimage.affine_transform(
-        coarse, np.full(3, 1 / COARSE), output_shape=SHAPE, order=1, mode="nearest"
+    return np.asarray(
+        ndimage.affine_transform(coarse, np.full(3, 1 / COARSE), output_shape=SHAPE, order=1, mode="nearest")
     )
 
 

@@ -1,7 +1,8 @@
 """What is planted: the design of the trial, its effects, and how people and visits differ.
 
-Brain amplitudes are percent signal change at the source (100 x change / the voxel's own baseline) per response of
-height 1; couplings are Fisher z of the sources' fluctuations; skin conductance is ln(1 + µS); scales are points.
+Brain amplitudes are percent signal change at the source (100 x change / the voxel's own baseline) per
+response of height 1; couplings are Fisher z of the sources' fluctuations; skin conductance is ln(1 + µS);
+scales are points.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ COMMON_CHANGE = {
     "pcl5": (-12.0, -14.0, -13.0),
     "caps5": (-9.0, -11.0, -10.0),
 }
-# ... and this is what the active drug adds (to the trauma scripts, in the brain and the skin). Nothing elsewhere:
-# the occipital pole, vmPFC's answer and the amygdala-vmPFC coupling are planted equal in both arms.
+# ... and this is what the active drug adds (to the trauma scripts, in the brain and the skin). Nothing
+# elsewhere: occipital pole, vmPFC's answer and amygdala-vmPFC coupling are planted equal in both arms.
 EFFECTS = {
     "amygdala": (-1.6, -1.4, -1.2),
     "hippocampus": (-1.2, -1.0, -0.8),
@@ -183,7 +184,7 @@ def mean_visit(arm: str, session: str, timing: Timing) -> Visit:
 
 
 def draw_visit(person: Person, session: str, timing: Timing, rng: np.random.Generator | None) -> Visit:
-    """Return what is true of a person at a visit: population, arm x session effect, person and visit deviations.
+    """Return what is true of a person at a visit: population, arm x session effect, deviations of both.
 
     Without a generator the visit itself does not deviate.
     """

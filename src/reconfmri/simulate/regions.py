@@ -1,8 +1,8 @@
-"""Where the sources and the study's regions lie in the model head, and the registration that defines the truth.
+"""Where sources and the study's regions lie in the model head, by the registration that defines the truth.
 
-The model is the 2009a symmetric template; the study's regions lie in MNI152NLin2009cAsym. One fixed registration of
-the two template brains says which point is which: it is part of the definition of the truth, as the person's
-deformation is.
+The model is the 2009a symmetric template; the study's regions lie in MNI152NLin2009cAsym. One fixed
+registration of the two template brains says which point is which: it is part of the definition of the truth,
+as the person's deformation is.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def survey(study: Rois, *, resolution: float, threads: int = 1) -> Territory:
 def _sources_in_model(
     masks: rois.Masks, affine: Points, to_target: registration.Volume
 ) -> npt.NDArray[np.uint8]:
-    """Return the sources on the model's grid: each of its voxels asks the target grid, linearly, what it is."""
+    """Return the sources on the model's grid: each voxel asks the target grid, linearly, what it is."""
     found = np.zeros(SHAPE, np.uint8)
     for number in range(1, masks.shape[3] + 1):
         mask = masks[..., number - 1]

@@ -53,7 +53,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Body:
-    """A person's EPI signal before the scanner's grid: blurred by the point spread, 1 mm voxels, origin in mm."""
+    """A person's EPI signal before the scanner's grid: blurred by the point spread, 1 mm voxels."""
 
     baseline: Volume
     origin: Points
@@ -87,8 +87,8 @@ def embody(
 ) -> Body:
     """Return a person's blurred baseline and sources.
 
-    `regions` holds 1, 2, ... on the model's grid, in the order of `names`; `point_spread` is the FWHM in mm of what
-    one EPI voxel collects.
+    `regions` holds 1, 2, ... on the model's grid, in the order of `names`; `point_spread` is the FWHM, mm, of
+    what one EPI voxel collects.
     """
     from scipy import ndimage
 
@@ -122,7 +122,7 @@ def _blurred_source(
 
 
 def draw_motion(n_volumes: int, tr: float, rng: np.random.Generator) -> Points:
-    """Return head motion as 4x4 matrices (n_volumes, 4, 4), the first the identity: slow wander and rare jerks."""
+    """Return head motion, (n_volumes, 4, 4) from the first volume's pose: slow wander and rare jerks."""
     liveliness = rng.lognormal(0, 0.25)
     scale = np.array([0.0003] * 3 + [0.018] * 3) * liveliness * np.sqrt(tr)
     steps = rng.standard_normal((n_volumes, 6)) * scale
@@ -144,7 +144,7 @@ def acquire_bold(
 ) -> npt.NDArray[np.int16]:
     """Return a BOLD run (x, y, z, n_volumes).
 
-    `changes` holds percent signal change per source and volume; `fluid` the share of pulsating fluid per voxel.
+    `changes` holds percent signal change per source and volume; `fluid` the share of fluid per voxel.
     """
     shape, affine = protocol.epi_grid
     still = _index_in(body, pose, affine, np.indices(shape, dtype=np.float64).reshape(3, -1))
@@ -173,14 +173,14 @@ def acquire_bold(
 def _index_in(body: Body, pose: Points, affine: Points, voxels: Points) -> Points:
     """Return where voxels (3, n) of the scanner's grid lie on the body's grid, (3, n)."""
     matrix = np.linalg.inv(pose) @ affine
-    return turned(matrix[:3, :3], voxels) + (matrix[:3, 3] - body.origin)[:, None]
+    return np.asarray(turned(matrix[:3, :3], voxels) + (matrix[:3, 3] - body.origin)[:, None])
 
 
 def steady_state(protocol: Protocol) -> npt.NDArray[np.float64]:
     """Return each volume's signal over the steady state's, from T1 relaxation between excitations."""
     decay, turn = np.exp(-protocol.tr / T1_GREY), np.cos(np.deg2rad(FLIP_ANGLE))
     steady = (1 - decay) / (1 - decay * turn)
-    return 1 + (1 / steady - 1) * (decay * turn) ** np.arange(protocol.n_volumes)
+    return np.asarray(1 + (1 / steady - 1) * (decay * turn) ** np.arange(protocol.n_volumes))
 
 
 def _active_voxels(body: Body, index: Points) -> dict[str, npt.NDArray[np.intp]]:
@@ -188,7 +188,7 @@ def _active_voxels(body: Body, index: Points) -> dict[str, npt.NDArray[np.intp]]
     columns = {}
     for source in body.sources:
         near = np.rint(index + (body.origin - source.origin)[:, None]).astype(int)
-        inside = np.flatnonzero(((near >= 0) & (near.T < source.reach.shape).T).all(axis=0))
+        inside = np.flatnonzero(((near >= 0) & (near < np.array(source.reach.shape)[:, None])).all(axis=0))
         columns[source.name] = inside[source.reach[tuple(near[:, inside])]]
     return columns
 
@@ -200,7 +200,7 @@ def _physiology(
     protocol: Protocol,
     rng: np.random.Generator,
 ) -> tuple[Volume, Volume]:
-    """Return maps (n_components, n_voxels) and time courses (n_volumes, n_components) of slow and of cyclic noise."""
+    """Return maps (n_components, n_voxels) and time courses (n_volumes, n_components) of structured noise."""
     n, tr = protocol.n_volumes, protocol.tr
     times = np.arange(n) * tr
     width = FIELD_SMOOTHNESS / protocol.epi_voxel
@@ -239,7 +239,7 @@ def _smooth_field(shape: tuple[int, int, int], width: float, rng: np.random.Gene
     coarse = ndimage.gaussian_filter(rng.standard_normal(nodes), width / step, mode="reflect")
     coarse = (coarse - coarse.mean()) * (sd / coarse.std())
     fine = ndimage.affine_transform(coarse, np.full(3, 1 / step), output_shape=shape, order=1, mode="nearest")
-    return fine.astype(np.float32)
+    return np.asarray(fine, np.float32)
 
 
 def _grow(mask: npt.NDArray[np.bool_], by: int) -> npt.NDArray[np.bool_]:
@@ -259,4 +259,5 @@ def _magnitude(channels: Volume) -> Volume:
     np.multiply(channels, channels, out=channels)
     channels[0] += channels[1]
     np.sqrt(channels[0], out=channels[0])
-    return np.rint(channels[0], out=channels[0])
+    np.rint(channels[0], out=channels[0])
+    return np.asarray(channels[0])

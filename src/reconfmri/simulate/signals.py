@@ -27,7 +27,7 @@ def glover() -> Series:
 
 def script_answers(timing: Timing) -> Series:
     """Return the BOLD answer to each script, (n_volumes, n_scripts), each with a peak of 1."""
-    n_steps = int(round(timing.n_volumes * timing.tr / STEP))
+    n_steps = round(timing.n_volumes * timing.tr / STEP)
     clock = np.arange(n_steps) * STEP
     response = glover()
     columns = []
@@ -68,8 +68,8 @@ def _band_noise(n_volumes: int, tr: float, rng: np.random.Generator) -> Series:
 def skin_conductance(
     visit: Visit, timing: Timing, rng: np.random.Generator | None, *, frequency: float = SKIN_FREQUENCY
 ) -> Series:
-    """Return skin conductance in µS at `frequency`: level, one response per script, and (given a generator) noise."""
-    n = int(round(timing.n_volumes * timing.tr * frequency))
+    """Return skin conductance in µS: level, one response per script, and (given a generator) noise."""
+    n = round(timing.n_volumes * timing.tr * frequency)
     clock = np.arange(n) / frequency
     phasic = np.zeros(n)
     for value, (_, onset, _) in zip(visit.skin, timing.scripts, strict=True):

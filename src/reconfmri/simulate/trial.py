@@ -53,9 +53,9 @@ def simulate_trial(
 ) -> dict[str, Any]:
     """Write `out/bids` and `out/allocation.tsv`; return the truth, as written to `out/bids/truth.json`.
 
-    The same for the same seed, whatever the number of processes. The truth answers the regions, the resolution and
-    the contrasts of `study`, without one those of the packaged study file. `progress(done, all)` is called per
-    participant.
+    The same for the same seed, whatever the number of processes. The truth answers the regions, the
+    resolution and the contrasts of `study`, without one those of the packaged study file. `progress(done, all)`
+    is called per participant.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def simulate_trial(
     people = planted.draw_people(participants, seed)
     study = study or load_study(workflow_folder() / "config" / "config.yaml")
     root.mkdir(parents=True, exist_ok=True)
-    _write_dataset_files(root, seed, timing, rest)
+    _write_dataset_files(root, seed, timing)
     studio = _furnish(root, seed, timing, rest, study, processes)
     scans = _for_all(people, studio, processes, progress)
     _write_tables(Path(out), people, scans)
@@ -93,7 +93,7 @@ _studio: Studio | None = None
 
 
 def _adopt(studio: Studio) -> None:
-    global _studio  # noqa: PLW0603 - a worker receives the shared maps once, not per participant
+    global _studio  # a worker receives the shared maps once, not per participant
     _studio = studio
 
 
@@ -126,12 +126,11 @@ def simulate_person(person: Person, studio: Studio) -> list[ScanTruth]:
     """Write the images and recordings of a participant; return what was true of each visit."""
     anatomy = draw_anatomy(_stream(studio, person, 0))
     rng = _stream(studio, person, 1)
-    shape, affine = studio.protocol.t1w_grid
     t1w = scanner.acquire_t1w(studio.head, anatomy, draw_pose(rng), studio.protocol, rng)
     name = bids_path(
         "", sub=person.label, ses=person.sessions[0], datatype="anat", suffix="T1w", ext=".nii.gz"
     )
-    _save_image(studio.root, name, t1w, affine)
+    _save_image(studio.root, name, t1w, studio.protocol.t1w_grid[1])
     body = scanner.embody(
         studio.head, anatomy, studio.territory.sources, list(SOURCES), point_spread=studio.protocol.epi_voxel
     )
@@ -271,7 +270,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_dataset_files(root: Path, seed: int, timing: str, rest: bool) -> None:
+def _write_dataset_files(root: Path, seed: int, timing: str) -> None:
     """Write what describes the whole dataset: description, README, .bidsignore, the meaning of the events."""
     description = {
         "Name": "Simulated trial of ketamine after memory retrieval",
@@ -297,14 +296,14 @@ def _write_dataset_files(root: Path, seed: int, timing: str, rest: bool) -> None
     _write_json(root / f"task-{TASK}_events.json", events)
 
 
-# The validator's schema 1.2.7 takes participant_id alone as the index of a phenotype table and so refuses one row per
-# visit, which the specification allows.
+# The validator's schema 1.2.7 takes participant_id alone as the index of a phenotype table and so refuses one
+# row per visit, which the specification allows.
 BIDSIGNORE = "truth.json\nphenotype/*\n"
 
-README = """A simulated trial: two arms, four visits, script-driven imagery in the scanner, skin conductance, scales.
+README = """A simulated trial: two arms, four visits, script-driven imagery, skin conductance, scales.
 
-No person was measured. Made by `reconfmri simulate` with seed {seed} and {timing} timing. What was planted stands in
-truth.json; which arm each participant belongs to stands outside this folder, in allocation.tsv.
+No person was measured. Made by `reconfmri simulate` with seed {seed} and {timing} timing. What was planted
+stands in truth.json; which arm each participant belongs to stands outside this folder, in allocation.tsv.
 """
 
 

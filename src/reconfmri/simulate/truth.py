@@ -1,9 +1,9 @@
 """What a perfect estimator would find: planted values, and what is left of them on the scanner's grid.
 
-`psc_source` is what was planted; `psc_expected` is what the noise-free, motion-free images hold, taken through the
-TRUE transforms onto the study's grid, into its regions and designs. All steps from a source's signal to a region's
-mean are linear, so they are one matrix of gains per scan (regions x sources); and the design's regressors are the
-planted time courses, so a fit of the noise-free series returns gain x planted value.
+`psc_source` is what was planted; `psc_expected` is what the noise-free, motion-free images hold, taken
+through the TRUE transforms onto the study's grid, into its regions and designs. All steps from a source's signal to a
+region's mean are linear, so they are one matrix of gains per scan (regions x sources); and the design's
+regressors are the planted time courses, so a fit of the noise-free series returns gain x planted value.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _region_means(
     pose: Points,
     territory: Territory,
 ) -> Gains:
-    """Return the mean of each EPI image in each region, (n_regions, n_images), through the true transforms."""
+    """Return the mean of each EPI image in each region, (n_regions, n_images), by the true transforms."""
     sizes = {name: len(points) for name, points in territory.voxels.items()}
     places = np.concatenate([apply(pose, anatomy.from_model(p)) for p in territory.voxels.values()])
     values = [registration.sample(registration.Volume(image, affine), places, order=3) for image in images]
@@ -76,7 +76,7 @@ def _region_means(
 
 
 def thermal_covariance(anatomy: Anatomy, territory: Territory, protocol: scanner.Protocol) -> Gains:
-    """Return the covariance of the regions' thermal noise, (n_regions, n_regions), percent squared, grey matter."""
+    """Return the covariance of the regions' thermal noise, (n_regions, n_regions), percent squared."""
     shape, affine = protocol.epi_grid
     rng = np.random.default_rng(0)
     probes = [rng.standard_normal(shape, dtype=np.float32) for _ in range(PROBES)]
@@ -106,8 +106,9 @@ def compose(
 
 
 DEFINITION = (
-    "difference: planted population difference, active minus control, as a perfect estimator finds it on the study's "
-    "grid (for coupling: Fisher z in 0.01-0.1 Hz with the scanner's thermal noise). difference_source: as planted. "
+    "difference: planted population difference, active minus control, as a perfect estimator finds it on the "
+    "study's grid (for coupling: Fisher z in 0.01-0.1 Hz with the scanner's thermal noise). "
+    "difference_source: as planted. "
     "psc_source, psc_expected: the same per scan, for the values themselves."
 )
 
@@ -162,7 +163,7 @@ class _Asker:
         """An outcome of a visit: expected, and at the source."""
         what, _, condition = name.partition(".")
         if what == "scr":
-            value = float(visit.skin @ self._weights({condition: 1.0}, self.study.skin_conductance.task))
+            value = float(np.dot(visit.skin, self._weights({condition: 1.0}, self._skin_task())))
             return value, value
         if what in planted.SCALES:
             return visit.scales[what], visit.scales[what]
@@ -191,15 +192,19 @@ class _Asker:
         covariance = signals.FLUCTUATION**2 * mixing @ fluctuation @ mixing.T
         covariance += in_band * self.thermal[np.ix_(rows, rows)]
         r = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
-        one, other = self._pair(pair)
-        source = fluctuation[list(SOURCES).index(one), list(SOURCES).index(other)]
-        return float(np.arctanh(r)), float(np.arctanh(source))
+        one, other = (list(SOURCES).index(source) for source in self._pair(pair))
+        return float(np.arctanh(r)), float(np.arctanh(fluctuation[one, other]))
 
-    def _pair(self, pair: tuple[str, ...]) -> tuple[str, str] | tuple[()]:
+    def _pair(self, pair: tuple[str, ...]) -> tuple[str, ...]:
         """The coupled sources of a pair of regions, or nothing."""
         found = [self.territory.source_of.get(region, "") for region in pair]
         known = [{*p} for p in planted.COUPLINGS]
-        return (found[0], found[1]) if {*found} in known else ()
+        return tuple(found) if {*found} in known else ()
+
+    def _skin_task(self) -> str:
+        if self.study.skin_conductance is None:
+            raise ValueError("the study has no skin conductance")
+        return self.study.skin_conductance.task
 
     def _weights(self, weights: Mapping[str, float], task: str) -> npt.NDArray[np.float64]:
         """A contrast of conditions as weights of the scripts, in their order."""
