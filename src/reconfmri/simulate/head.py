@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,9 @@ class Head:
     fluid: Volume
 
 
+@cache
 def build_head() -> Head:
-    """Return the model head; the same at every call."""
+    """Return the model head, the same at every call."""
     import nibabel as nib
 
     t1w, grey, white = (np.asarray(nib.load(path).dataobj, np.float32) for path in simulation_maps())

@@ -7,6 +7,7 @@ scales are points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,8 @@ HABITUATION = 0.85  # each repetition of a script type evokes this share of the 
 
 # Answer to the first script of each type at baseline.
 ANSWERS = {
-    "amygdala": {"trauma": 1.6, "sad": 0.8, "relax": 0.4},
-    "hippocampus": {"trauma": 1.3, "sad": 0.8, "relax": 0.5},
+    "amygdala": {"trauma": 2.0, "sad": 0.9, "relax": 0.4},
+    "hippocampus": {"trauma": 1.5, "sad": 0.8, "relax": 0.5},
     "vmpfc": {"trauma": 0.3, "sad": 0.4, "relax": 0.6},
     "occipital": {"trauma": 0.8, "sad": 0.7, "relax": 0.6},
 }
@@ -56,8 +57,8 @@ COMMON_CHANGE = {
 # ... and this is what the active drug adds (to the trauma scripts, in the brain and the skin). Nothing
 # elsewhere: occipital pole, vmPFC's answer and amygdala-vmPFC coupling are planted equal in both arms.
 EFFECTS = {
-    "amygdala": (-1.6, -1.4, -1.2),
-    "hippocampus": (-1.2, -1.0, -0.8),
+    "amygdala": (-2.0, -1.7, -1.4),
+    "hippocampus": (-1.4, -1.2, -1.0),
     "amygdala-hippocampus": (-0.5, -0.45, -0.4),
     "hippocampus-vmpfc": (-0.4, -0.35, -0.3),
     "scr": (-0.7, -0.6, -0.5),
@@ -122,16 +123,20 @@ class Visit:
     scales: dict[str, float]  # points
 
 
-def draw_people(participants: int, seed: int) -> list[Person]:
+def draw_people(participants: int, seed: int, *, sessions: Sequence[str] = SESSIONS) -> list[Person]:
     """Return the participants: two arms of equal size, balanced within each sex, with their missing visits.
+
+    Of the visits only those of `sessions` take place.
 
     Raises
     ------
     ValueError
-        Fewer than four participants.
+        Fewer than four participants, or no baseline among the sessions.
     """
     if participants < 4:
         raise ValueError(f"a trial needs at least 4 participants, got {participants}")
+    if not set(sessions) <= set(SESSIONS) or SESSIONS[0] not in sessions:
+        raise ValueError(f"sessions must be some of {list(SESSIONS)} with the first, got {list(sessions)}")
     rng = np.random.default_rng([seed, 0])
     sexes = rng.permutation(["female", "male"] * ((participants + 1) // 2))[:participants]
     arms = np.empty(participants, dtype=object)
@@ -140,7 +145,9 @@ def draw_people(participants: int, seed: int) -> list[Person]:
         members = rng.permutation(np.flatnonzero(sexes == sex))
         arms[members] = [ARMS[(offset + k) % 2] for k in range(len(members))]
         offset += len(members) % 2
-    visits = _draw_visits(arms, rng)
+    visits = [
+        tuple(session for session in attended if session in sessions) for attended in _draw_visits(arms, rng)
+    ]
     width = max(2, len(str(participants)))
     return [
         Person(

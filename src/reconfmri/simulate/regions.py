@@ -8,6 +8,7 @@ as the person's deformation is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,13 @@ class Territory:
 
 
 def survey(study: Rois, *, resolution: float, threads: int = 1) -> Territory:
-    """Return the territory of a study's regions at `resolution` mm."""
+    """Return the territory of a study's regions at `resolution` mm; known after the first call."""
+    return _survey(study.model_dump_json(), resolution, threads)
+
+
+@cache
+def _survey(regions: str, resolution: float, threads: int) -> Territory:
+    study = Rois.model_validate_json(regions)
     maps = templates.simulation_maps()
     to_target = registration.template_to_template(
         templates.target_brain(), maps.t1w, finest_mm=FINEST_MM, threads=threads

@@ -12,10 +12,10 @@ from reconfmri.simulate.head import Head, Points, Volume
 
 T1_GREY = 1.3  # s, longitudinal relaxation of grey matter at 3 T
 FLIP_ANGLE = 75.0  # degrees
-THERMAL = 0.0105  # of grey matter's signal: 1 / tSNR of a voxel without any other noise
-PHYSIOLOGICAL = (0.003, 0.0025, 0.0025, 0.0025, 0.0025, 0.0025)  # global, then smooth fields, of the signal
+THERMAL = 0.0115  # of grey matter's signal: 1 / tSNR of a voxel without any other noise
+PHYSIOLOGICAL = (0.0025, 0.0018, 0.0018, 0.0018, 0.0018, 0.0018)  # global, then smooth fields, of the signal
 CARDIAC, RESPIRATORY = (1.07, 0.012), (0.28, 0.003)  # Hz, and share of the signal (cardiac: in fluid only)
-DRIFT = 0.006  # of the signal, standard deviation over voxels and time
+DRIFT = 0.005  # of the signal, standard deviation over voxels and time
 FIELD_SMOOTHNESS = 25.0  # mm
 T1W_NOISE = 5.0  # standard deviation; white matter is about 220
 BOX = ((-96.0, 96.0), (-130.0, 112.0), (-104.0, 104.0))  # mm, the part of a person that an EPI can see

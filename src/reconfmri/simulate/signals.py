@@ -9,7 +9,7 @@ from reconfmri.simulate.planted import Timing, Visit
 
 Series = npt.NDArray[np.float64]
 STEP = 0.1  # s, grid on which answers are made
-FLUCTUATION = 0.3  # percent signal change at the source, standard deviation
+FLUCTUATION = 0.25  # percent signal change at the source, standard deviation
 BAND = (0.01, 0.1)  # Hz
 COUPLED = ("amygdala", "hippocampus", "vmpfc")
 SKIN_FREQUENCY = 50.0  # Hz

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,26 +48,27 @@ def simulate_trial(
     timing: Literal["short", "full"] = "short",
     rest: bool = False,
     study: Study | None = None,
+    sessions: Sequence[str] = planted.SESSIONS,
     processes: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write `out/bids` and `out/allocation.tsv`; return the truth, as written to `out/bids/truth.json`.
 
     The same for the same seed, whatever the number of processes. The truth answers the regions, the
-    resolution and the contrasts of `study`, without one those of the packaged study file. `progress(done, all)`
-    is called per participant.
+    resolution and the contrasts of `study`, without one those of the packaged study file.
+    `progress(done, all)` is called per participant.
 
     Raises
     ------
     ValueError
-        Fewer than four participants, or an unknown timing.
+        Fewer than four participants, an unknown timing, or unknown sessions.
     FileExistsError
         `out/bids` exists and is not empty.
     """
     root = Path(out) / "bids"
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty; give another folder or remove it")
-    people = planted.draw_people(participants, seed)
+    people = planted.draw_people(participants, seed, sessions=sessions)
     study = study or load_study(workflow_folder() / "config" / "config.yaml")
     root.mkdir(parents=True, exist_ok=True)
     _write_dataset_files(root, seed, timing)

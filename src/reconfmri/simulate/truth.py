@@ -1,9 +1,10 @@
 """What a perfect estimator would find: planted values, and what is left of them on the scanner's grid.
 
 `psc_source` is what was planted; `psc_expected` is what the noise-free, motion-free images hold, taken
-through the TRUE transforms onto the study's grid, into its regions and designs. All steps from a source's signal to a
-region's mean are linear, so they are one matrix of gains per scan (regions x sources); and the design's
-regressors are the planted time courses, so a fit of the noise-free series returns gain x planted value.
+through the TRUE transforms onto the study's grid, into its regions and designs. All steps from a source's
+signal to a region's mean are linear, so they are one matrix of gains per scan (regions x sources); and the
+design's regressors are the planted time courses, so a fit of the noise-free series returns gain x planted
+value.
 """
 
 from __future__ import annotations
