@@ -134,7 +134,7 @@ def _warp(template: Template, head: Volume, *, threads: int) -> tuple[Volume, di
         far.brain, search, mask=far.around, starts=_guesses(search), spread=(12.0, 15.0)
     )
     rigid = registration.greedy_affine(
-        near.brain, coarse, mask=near.around, start=start, options="-dof 6 -m NMI -n 40x20", threads=threads
+        near.brain, coarse, mask=near.around, start=start, options="-dof 6 -m NMI -n 40x20"
     )
     affine = registration.greedy_affine(
         near.brain,
@@ -142,7 +142,6 @@ def _warp(template: Template, head: Volume, *, threads: int) -> tuple[Volume, di
         mask=near.around,
         start=rigid,
         options="-dof 12 -m NCC 2x2x2 -n 60x40",
-        threads=threads,
     )
     _check_scale(affine)
     displacement = registration.greedy_deformable(

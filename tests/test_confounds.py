@@ -1,0 +1,153 @@
+"""Confounds are fMRIPrep's: checked against its own tables, nipype's own code, and planted motion."""
+
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.transform import Rotation
+
+from reconfmri import confounds
+from reconfmri.exclusions import DataFault
+from reconfmri.tables import read_table
+
+T, V = 90, 400
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    rng = np.random.default_rng(7)
+    drift = np.cumsum(rng.normal(size=(3, T)), axis=1)
+    signals = 1000 + rng.normal(size=(V, T)) * 8 + rng.normal(size=(V, 3)) @ drift
+    return confounds.TissueSignals(signals.astype(np.float32), np.arange(V) < 150, np.arange(V) >= 330)
+
+
+@pytest.fixture(scope="module")
+def table_and_facts(tissue):
+    moves = np.stack([np.eye(4)] * T)
+    moves[:, :3, :3] = Rotation.from_euler("x", np.linspace(0, 0.01, T)[:, None]).as_matrix()
+    moves[50:, 2, 3] = 1.0  # one jump of 1 mm
+    return confounds.build(moves, tissue, tr=2.0, n_non_steady=2, n_components=5, centre=(0.0, 0.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def fmriprep_table():
+    folder = os.environ.get("RECONFMRI_DATA")
+    if not folder:
+        assert os.environ.get("CI") != "true", "RECONFMRI_DATA must be set in CI"
+        pytest.skip("RECONFMRI_DATA is not set")
+    path = Path(folder) / "fmriprep_confounds" / "nilearn" / "test-v21_desc-confounds_timeseries.tsv"
+    columns = [*confounds.MOTION, "framewise_displacement"]
+    return read_table(path, numeric=columns), path
+
+
+def test_framewise_displacement_equals_fmripreps_column_on_a_bad_mover(fmriprep_table):
+    table, _ = fmriprep_table
+    found = confounds.framewise_displacement(table[list(confounds.MOTION)].to_numpy())
+    assert np.isnan(found[0])
+    assert found[1:].max() > 5  # mm: it is a bad mover
+    # The table writes motion with six digits.
+    np.testing.assert_allclose(found[1:], table["framewise_displacement"].to_numpy()[1:], atol=2e-4)
+
+
+def test_real_fmriprep_confounds_are_selected(fmriprep_table):
+    _, path = fmriprep_table
+    chosen = confounds.select(read_table(path), ["motion24", "acompcor", "fd", "dvars", "non_steady_state"])
+    assert np.isfinite(chosen.to_numpy()).all()
+    assert chosen["framewise_displacement"].iloc[0] == 0
+    assert sum(name.startswith("a_comp_cor_") for name in chosen) == 5
+
+
+def test_motion_parameters_are_the_shift_of_the_centre_and_the_angles():
+    centre = np.array([10.0, -40.0, 30.0])
+    angles = np.array([0.02, -0.01, 0.03])
+    move = np.eye(4)
+    move[:3, :3] = Rotation.from_euler("xyz", angles).as_matrix()
+    move[:3, 3] = centre + np.array([0.5, -0.2, 0.1]) - move[:3, :3] @ centre
+    found = confounds.motion_parameters(move[None], centre=tuple(centre))
+    np.testing.assert_allclose(found[0], [0.5, -0.2, 0.1, *angles], atol=1e-12)
+
+
+def test_dvars_is_nipypes(tissue, tmp_path):
+    from nipype.algorithms.confounds import compute_dvars
+
+    series = nibabel.Nifti1Image(tissue.signals[:, None, None, :], np.eye(4))
+    mask = nibabel.Nifti1Image(np.ones((V, 1, 1), dtype=np.uint8), np.eye(4))
+    nibabel.save(series, tmp_path / "series.nii")
+    nibabel.save(mask, tmp_path / "mask.nii")
+    standard, plain, _ = compute_dvars(
+        str(tmp_path / "series.nii"), str(tmp_path / "mask.nii"), remove_zerovariance=True
+    )
+    found = confounds.dvars(tissue.signals)
+    # nipype stores series and autoregression in single precision.
+    np.testing.assert_allclose(found[0][1:], standard, rtol=1e-4)
+    np.testing.assert_allclose(found[1][1:], plain, rtol=1e-4)
+
+
+def test_components_are_orthogonal_to_the_cosines_and_absent_before_the_steady_state(table_and_facts):
+    table, facts = table_and_facts
+    components = table.filter(like="a_comp_cor").to_numpy()
+    cosines = table.filter(like="cosine").to_numpy()
+    assert components.shape[1] == 5
+    assert (components[:2] == 0).all()
+    assert np.abs(components.T @ cosines).max() < 1e-6
+    shares = [facts[f"a_comp_cor_{k:02d}"]["CumulativeVarianceExplained"] for k in range(5)]
+    # Three drifts were planted; the next two components hold white noise.
+    assert shares == sorted(shares)
+    assert shares[2] > 3 * (shares[4] - shares[2])
+
+
+def test_the_table_has_fmripreps_names_and_every_column_is_described(table_and_facts):
+    table, facts = table_and_facts
+    expected = {
+        "trans_x", "rot_z_derivative1_power2", "framewise_displacement", "dvars", "std_dvars", "global_signal",
+        "white_matter", "csf", "a_comp_cor_00", "cosine00", "non_steady_state_outlier01",
+        "motion_outlier00",
+    }  # fmt: skip
+    assert expected <= set(table.columns)
+    assert set(facts) == set(table.columns)
+    assert all(known["Description"] for known in facts.values())
+    assert table["motion_outlier00"].to_numpy().argmax() == 50
+    assert table.iloc[0].isna().sum() == 6 * 2 + 3  # derivatives, their squares, FD and both DVARS
+
+
+def test_the_first_row_of_a_difference_becomes_zero_and_other_gaps_are_faults(table_and_facts):
+    table, _ = table_and_facts
+    chosen = confounds.select(table, ["motion24", "fd", "dvars", "motion_outliers"])
+    assert (chosen.iloc[0][["trans_x_derivative1", "framewise_displacement", "std_dvars"]] == 0).all()
+    assert chosen.shape[1] == 24 + 2 + sum(name.startswith("motion_outlier") for name in table)
+    broken = table.copy()
+    broken.loc[7, "trans_y"] = np.nan
+    with pytest.raises(DataFault, match=r"E-DATA-11.*'trans_y'.*row 8"):
+        confounds.select(broken, ["motion6"])
+
+
+def test_a_column_without_any_value_is_a_fault(table_and_facts):
+    table = table_and_facts[0].assign(csf=np.nan)
+    with pytest.raises(DataFault, match=r"E-DATA-11.*'csf'.*no value in any row"):
+        confounds.select(table, ["csf"])
+
+
+@pytest.mark.parametrize(
+    ("groups", "reason"), [(["motion7"], "Unknown group"), (["acompcor"], "preprocessing.acompcor")]
+)
+def test_groups_that_cannot_be_given_are_refused(groups, reason):
+    with pytest.raises(ValueError, match=reason):
+        confounds.select(pd.DataFrame({"trans_x": [0.0, 1.0]}), groups)
+
+
+def test_non_steady_volumes_are_those_far_above_the_rest():
+    signal = 1000 + np.random.default_rng(2).normal(size=60)
+    signal[:3] = [1400, 1150, 1040]
+    assert confounds.non_steady_state_volumes(signal) == 3
+    assert confounds.non_steady_state_volumes(signal[3:]) == 0
+
+
+def test_a_flat_brain_is_a_fault(tissue):
+    flat = confounds.TissueSignals(np.full_like(tissue.signals, 5), tissue.white, tissue.fluid)
+    with pytest.raises(DataFault, match=r"E-DATA-04.*flat"):
+        confounds.build(
+            np.stack([np.eye(4)] * T), flat, tr=2.0, n_non_steady=0, n_components=5, centre=(0, 0, 0)
+        )
