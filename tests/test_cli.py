@@ -388,6 +388,11 @@ def test_status_knows_the_rules_logs_and_files_of_the_workflow():
         assert f"rule {stage.rule}:" in rules
         for entity, label in re.findall(r"(desc|seg)-([a-zA-Z]+)_", Path(stage.output).name):
             assert f'{entity}="{label}"' in rules
-    for rule, output in status.STUDY_STAGES.values():
-        assert f"rule {rule}:" in rules
-        assert output in rules
+    for stage in status.study_stages(study):
+        assert f"rule {stage.rule}:" in rules
+        for path in (stage.output, stage.log):
+            generic = re.sub("pcl5|caps5", "{scale}", path)
+            generic = generic.replace(status.DERIVATIVES, "{DERIVATIVES}").replace(
+                "MNI152NLin2009cAsym", "{SPACE}"
+            )
+            assert generic in rules

@@ -19,14 +19,6 @@ from reconfmri.exclusions import MISSING, read_exclusions
 DERIVATIVES = "results/derivatives"
 WORST_FIRST = ("failed", "stopped", "running", "waiting", "excluded", "done", "-")
 COLOURS = {"done": "green", "failed": "bold red", "stopped": "red", "running": "cyan", "excluded": "yellow"}
-STUDY_STAGES = {
-    "measures": ("stack_measures", "results/measures.tsv"),
-    "exclusions": ("stack_exclusions", "results/exclusions.tsv"),
-    "Bayesian models": ("fit_bayesian_models", "results/group/bayesian_estimates.tsv"),
-    "frequentist models": ("fit_frequentist_models", "results/group/frequentist_estimates.tsv"),
-    "estimates": ("collect_estimates", "results/estimates.tsv"),
-    "report": ("build_report", "results/report.html"),
-}
 
 
 @dataclass(frozen=True)
@@ -109,12 +101,9 @@ def states(folder: Path) -> list[Cell]:
         for stage in stages_of(study, scan, with_runs=with_runs):
             state, why = _state(folder, stage, broken=broken, alive=alive)
             cells.append(Cell(unit, stage.name, state, why))
-    wanted = [name for name in STUDY_STAGES if study.group or name in ("measures", "exclusions", "report")]
-    for name in wanted:
-        rule, output = STUDY_STAGES[name]
-        stage = Stage(name, rule, output, "", f"logs/{rule}/study.log")
+    for stage in study_stages(study):
         state, why = _state(folder, stage, broken=broken, alive=alive)
-        cells.append(Cell("", name, state, why))
+        cells.append(Cell("", stage.name, state, why))
     return cells
 
 
@@ -156,6 +145,28 @@ def stages_of(study: Study, scan: Mapping[Hashable, Any], *, with_runs: bool) ->
     if study.skin_conductance and study.skin_conductance.task == task and scan["physio"] != MISSING:
         stages.append(producer("skin", "score_skin_conductance", "scr"))
     return stages
+
+
+def study_stages(study: Study) -> list[Stage]:
+    """The stages that the whole study shares, in the order of the workflow."""
+    files = {
+        "regions": ("carry_atlas", f"{DERIVATIVES}/atlas/space-MNI152NLin2009cAsym_regions.nii.gz"),
+        **{f"scale {name}": ("score_scale", f"results/scales/{name}_measures.tsv") for name in study.scales},
+        "measures": ("stack_measures", "results/measures.tsv"),
+        "exclusions": ("stack_exclusions", "results/exclusions.tsv"),
+    }
+    if study.group:
+        files |= {
+            "Bayesian models": ("fit_bayesian_models", "results/group/bayesian_estimates.tsv"),
+            "frequentist models": ("fit_frequentist_models", "results/group/frequentist_estimates.tsv"),
+            "estimates": ("collect_estimates", "results/estimates.tsv"),
+        }
+    files["report"] = ("build_report", "results/report.html")
+    logs = {f"scale {name}": name for name in study.scales}
+    return [
+        Stage(name, rule, output, "", f"logs/{rule}/{logs.get(name, 'study')}.log")
+        for name, (rule, output) in files.items()
+    ]
 
 
 def _state(folder: Path, stage: Stage, *, broken: set[str], alive: bool) -> tuple[str, str]:
