@@ -37,7 +37,7 @@ def read_events(path: str | Path) -> pd.DataFrame:
         The file is not a table with these columns, or holds no event.
     """
     try:
-        table = read_table(path, required=COLUMNS, numeric=COLUMNS[:2])
+        table = read_table(path, required=COLUMNS[2:], numeric=COLUMNS[:2])
     except ValueError as error:
         text = str(error).removeprefix(f"{path}: ")
         raise DataFault("E-DATA-B14", text, mend="repair the events file", file=Path(path).name) from None

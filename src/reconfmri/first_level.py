@@ -44,6 +44,7 @@ KEPT_EFFICIENCY = 0.5  # share of a contrast's precision that the drifts must le
 MAX_CONDITION = 1e6  # of columns scaled to unit length
 MIN_PEAK = 0.05  # share of a response that the run must have seen
 AUTOCORRELATIONS = np.linspace(-0.4, 0.96, 35)
+TINY = float(np.finfo(float).tiny)
 CONSTANT = 1e-6  # standard deviation relative to the mean below which a series is flat: float32 rounding
 
 
@@ -159,17 +160,15 @@ def fit_regions(
     faults = check_contrasts(design, contrasts, task)
     names, matrix = list(design.columns), design.to_numpy(dtype=float)
     vectors = {name: contrast_weights(weights, names, task) for name, weights in contrasts.items()}
+    fits, broken = _fit_usable(signals, matrix, names.index(INTERCEPT), noise=noise)
     rows = []
     for region in map(str, signals.columns):
-        series = signals[region].to_numpy(dtype=float)
-        fit, fault = _fit_region(series, matrix, names.index(INTERCEPT), noise=noise, region=region)
-        faults += [fault] if fault else []
         covered = math.nan if coverage is None else coverage.get(region, math.nan)
         for name, vector in vectors.items():
-            value, se, df = _percent(fit, vector, names.index(INTERCEPT))
+            value, se, df = _percent(fits.get(region), vector, names.index(INTERCEPT))
             rows.append(("activation", f"{region}.{name}", value, se, UNIT, covered, df))
     columns = ["domain", "outcome", "value", "se", "unit", "coverage", "df"]
-    return pd.DataFrame(rows, columns=columns), faults
+    return pd.DataFrame(rows, columns=columns), faults + broken
 
 
 @dataclass(frozen=True)
@@ -182,31 +181,25 @@ class Fit:
     rho: float
 
 
-def fit_series(series: Array, design: Array, *, noise: str = "ar1") -> Fit:
-    """Return the fit of a series (n_volumes,) by generalised least squares with AR(1) noise, or by OLS.
+def fit_series(series: Array, design: Array, *, noise: str = "ar1") -> list[Fit]:
+    """Return the fit of each series (n_volumes, n_series) by least squares with AR(1) noise, or without.
 
-    The autocorrelation maximises the restricted likelihood (REML; Harville, JASA 1977;72:320), which knows
-    how many columns were fitted: the autocorrelation of OLS residuals is too low with many confounds, and
-    standard errors with it. Whitening keeps the first volume (Prais-Winsten).
+    The autocorrelation of each maximises the restricted likelihood (REML; Harville, JASA 1977;72:320), which
+    knows how many columns were fitted: the autocorrelation of OLS residuals is too low with many confounds,
+    and standard errors with it. Whitening keeps the first volume (Prais-Winsten).
     """
-    rho = 0.0 if noise == "ols" else restricted_autocorrelation(series, design)
-    q, r = np.linalg.qr(_whiten(design, rho))
-    white = _whiten(series, rho)
-    beta = np.linalg.solve(r, q.T @ white)
-    df = design.shape[0] - design.shape[1]
-    residuals = white - q @ (q.T @ white)
-    inverse = np.linalg.inv(r)
-    return Fit(beta, inverse @ inverse.T * float(residuals @ residuals) / df, float(df), rho)
+    found = np.zeros(series.shape[1]) if noise == "ols" else restricted_autocorrelation(series, design)
+    return [_least_squares(series[:, i], design, float(rho)) for i, rho in enumerate(found)]
 
 
-def restricted_autocorrelation(series: Array, design: Array) -> float:
-    """Return the autocorrelation of AR(1) noise, -0.4 to 0.96, with the largest restricted likelihood."""
-    heights = np.array([_restricted_likelihood(series, design, rho) for rho in AUTOCORRELATIONS])
-    best = int(np.clip(heights.argmax(), 1, len(heights) - 2))
-    low, top, high = heights[best - 1 : best + 2]
+def restricted_autocorrelation(series: Array, design: Array) -> Array:
+    """Return the autocorrelation (n_series,), -0.4 to 0.96, with the largest restricted likelihood."""
+    heights = np.stack([_restricted_likelihood(series, design, rho) for rho in AUTOCORRELATIONS])
+    best = np.clip(heights.argmax(axis=0), 1, len(heights) - 2)
+    low, top, high = (np.take_along_axis(heights, best[None] + side, axis=0)[0] for side in (-1, 0, 1))
     step = AUTOCORRELATIONS[1] - AUTOCORRELATIONS[0]
     shift = 0.5 * (low - high) / (low - 2 * top + high)
-    return float(AUTOCORRELATIONS[best] + step * np.clip(shift, -1, 1))
+    return np.asarray(AUTOCORRELATIONS[best] + step * np.clip(shift, -1, 1))
 
 
 @dataclass(frozen=True)
@@ -263,7 +256,7 @@ def _percent_maps(images: Mapping[str, Any], baseline: Any) -> Maps:
 
     level = np.asarray(baseline.dataobj, dtype=float)
     variance = np.asarray(images["effect_variance"].dataobj, dtype=float)
-    usable = (level > 0) & (variance > 0)
+    usable = (level > 0) & (variance > (CONSTANT * level) ** 2)
 
     def percent(key: str, power: int) -> Any:
         values = np.full(level.shape, np.nan, dtype=np.float32)
@@ -274,24 +267,39 @@ def _percent_maps(images: Mapping[str, Any], baseline: Any) -> Maps:
     return Maps(percent("effect_size", 1), percent("effect_variance", 2), percent("z_score", 0))
 
 
-def _fit_region(
-    series: Array, design: Array, intercept: int, *, noise: str, region: str
-) -> tuple[Fit | None, DataFault | None]:
-    """Return the fit of a region, or why there is none; an all-missing series has neither."""
+def _fit_usable(
+    signals: pd.DataFrame, design: Array, intercept: int, *, noise: str
+) -> tuple[dict[str, Fit], list[DataFault]]:
+    """Return the fits of the regions with a signal, and why others have none (silent on all-missing)."""
+    faults = []
+    usable = []
+    for region in map(str, signals.columns):
+        fault = _signal_fault(signals[region].to_numpy(dtype=float), region)
+        faults += [fault] if fault else []
+        if not fault and signals[region].notna().all():
+            usable.append(region)
+    fits = dict(
+        zip(usable, fit_series(signals[usable].to_numpy(dtype=float), design, noise=noise), strict=True)
+    )
+    for region in usable:
+        if (level := fits[region].beta[intercept]) <= 0:
+            del fits[region]
+            reason = f"the baseline of {region} is {level:.3g}, so that no percentage can be formed"
+            mend = "give signals as they were measured, not centred"
+            faults.append(DataFault("E-DATA-B04", reason, mend=mend, region=region))
+    return fits, faults
+
+
+def _signal_fault(series: Array, region: str) -> DataFault | None:
     if np.isnan(series).all():
-        return None, None
+        return None
     mend = "look at the region's mask on this run"
     if not np.isfinite(series).all():
         reason = f"the signal of {region} is missing in {int((~np.isfinite(series)).sum())} volumes"
-        return None, DataFault("E-DATA-B03", reason, mend=mend, region=region)
+        return DataFault("E-DATA-B03", reason, mend=mend, region=region)
     if series.std() <= CONSTANT * abs(series.mean()):
-        return None, DataFault("E-DATA-B09", f"the signal of {region} is constant", mend=mend, region=region)
-    fit = fit_series(series, design, noise=noise)
-    if fit.beta[intercept] <= 0:
-        reason = f"the baseline of {region} is {fit.beta[intercept]:.3g}, so that no percentage can be formed"
-        mend = "give signals as they were measured, not centred"
-        return None, DataFault("E-DATA-B04", reason, mend=mend, region=region)
-    return fit, None
+        return DataFault("E-DATA-B09", f"the signal of {region} is constant", mend=mend, region=region)
+    return None
 
 
 def _percent(fit: Fit | None, vector: Array, intercept: int) -> tuple[float, float, float]:
@@ -306,14 +314,24 @@ def _percent(fit: Fit | None, vector: Array, intercept: int) -> tuple[float, flo
     )
 
 
-def _restricted_likelihood(series: Array, design: Array, rho: float) -> float:
+def _least_squares(series: Array, design: Array, rho: float) -> Fit:
     q, r = np.linalg.qr(_whiten(design, rho))
     white = _whiten(series, rho)
-    projected = q.T @ white
-    rest = float(white @ white - projected @ projected)
+    beta = np.linalg.solve(r, q.T @ white)
+    residuals = white - q @ (q.T @ white)
+    df = float(design.shape[0] - design.shape[1])
+    inverse = np.linalg.inv(r)
+    return Fit(beta, inverse @ inverse.T * float(residuals @ residuals) / df, df, rho)
+
+
+def _restricted_likelihood(series: Array, design: Array, rho: float) -> Array:
+    """Return the log restricted likelihood (n_series,), up to a constant, the variance profiled out."""
+    q, r = np.linalg.qr(_whiten(design, rho))
+    white = _whiten(series, rho)
+    rest = (white**2).sum(axis=0) - ((q.T @ white) ** 2).sum(axis=0)
     df = design.shape[0] - design.shape[1]
     determinant = float(np.log(np.abs(np.diag(r))).sum())
-    return float(-0.5 * df * math.log(rest) - determinant + 0.5 * math.log(1 - rho**2))
+    return np.asarray(-0.5 * df * np.log(np.maximum(rest, TINY)) - determinant + 0.5 * math.log(1 - rho**2))
 
 
 def _whiten(series: Array, rho: float) -> Array:
@@ -327,8 +345,11 @@ def _standardised(confounds: pd.DataFrame) -> pd.DataFrame:
     """Return the columns with zero mean and unit SD; 0/1 columns as they are, constant ones dropped."""
     table = confounds.reset_index(drop=True).astype(float)
     table = table.loc[:, table.std(ddof=0) > 0]
-    marks = table.isin([0.0, 1.0]).all()
-    return table.where(marks, (table - table.mean()) / table.std(ddof=0), axis=1)
+    scaled = (table - table.mean()) / table.std(ddof=0)
+    for name in table:
+        if table[name].isin([0.0, 1.0]).all():
+            scaled[name] = table[name]
+    return scaled
 
 
 def _drifts(n_volumes: int, tr: float, high_pass: float) -> pd.DataFrame:
