@@ -102,8 +102,8 @@ def test_components_are_orthogonal_to_the_cosines_and_absent_before_the_steady_s
 def test_the_table_has_fmripreps_names_and_every_column_is_described(table_and_facts):
     table, facts = table_and_facts
     expected = {
-        "trans_x", "rot_z_derivative1_power2", "framewise_displacement", "dvars", "std_dvars", "global_signal",
-        "white_matter", "csf", "a_comp_cor_00", "cosine00", "non_steady_state_outlier01",
+        "trans_x", "rot_z_derivative1_power2", "framewise_displacement", "dvars", "std_dvars",
+        "global_signal", "white_matter", "csf", "a_comp_cor_00", "cosine00", "non_steady_state_outlier01",
         "motion_outlier00",
     }  # fmt: skip
     assert expected <= set(table.columns)

@@ -57,7 +57,7 @@ def test_greedy_finds_an_affine_and_finds_it_again(brain):
     options = "-dof 12 -m NCC 2x2x2 -n 60x40"
     found = [registration.greedy_affine(brain, moving, options=options) for _ in range(2)]
     np.testing.assert_array_equal(found[0], found[1])
-    assert worst_error(found[0], truth, brain) < 0.4  # a tenth of a voxel
+    assert worst_error(found[0], truth, brain) < 0.5  # an eighth of a voxel, at the farthest point
 
 
 def test_greedy_finds_a_smooth_warp_and_the_dense_map_holds_it(brain):

@@ -1,0 +1,127 @@
+"""Damaged and impossible images are named before a number is made of them: file, fault, mend."""
+
+import gzip
+
+import nibabel
+import numpy as np
+import pytest
+
+from reconfmri.exclusions import DataFault
+from reconfmri.preprocess import intake
+
+RNG = np.random.default_rng(1)
+SERIES = RNG.integers(100, 900, size=(20, 20, 18, 14)).astype(np.int16)
+
+
+def save(path, data, *, affine=None, codes=(1, 1), slope=None):
+    picture = nibabel.Nifti1Image(data, np.diag([3.0, 3, 3, 1]) if affine is None else affine)
+    picture.set_sform(picture.affine, codes[0])
+    picture.set_qform(None if codes[1] == 0 else picture.affine, codes[1])
+    if slope is not None:
+        picture.header.set_slope_inter(slope, 0)
+    nibabel.save(picture, path)
+
+
+def write_truncated(path):
+    save(path, SERIES)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def write_flipped(path):
+    save(path, SERIES)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) * 2 // 3] ^= 0xFF
+    path.write_bytes(bytes(whole))
+
+
+def write_short(path):
+    save(path, SERIES)
+    inside = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(inside[:-5000]))
+
+
+def with_value(value, volume=6):
+    data = SERIES.astype(np.float32)
+    data[4, 5, 6, volume] = value
+    return data
+
+
+RUNS = {
+    "truncated": (write_truncated, "E-DATA-01", "copy the file again"),
+    "one byte flipped": (write_flipped, "E-DATA-01", "copy the file again"),
+    "short inside a sound gzip": (write_short, "E-DATA-01", "bytes too early"),
+    "empty": (lambda path: path.write_bytes(b""), "E-DATA-01", "missing or empty"),
+    "text": (lambda path: path.write_text("not an image"), "E-DATA-01", "cannot be read"),
+    "absent": (lambda path: None, "E-DATA-01", "missing or empty"),
+    "one NaN": (lambda path: save(path, with_value(np.nan)), "E-DATA-03", "volume 7 of 14 has 1 voxels"),
+    "one Inf": (lambda path: save(path, with_value(np.inf, 13)), "E-DATA-03", "volume 14 of 14"),
+    "three dimensions": (lambda path: save(path, SERIES[..., 0]), "E-DATA-05", "4 dimensions"),
+    "one volume": (lambda path: save(path, SERIES[..., :1]), "E-DATA-05", "at least 10 volumes"),
+    "no codes": (lambda path: save(path, SERIES, codes=(0, 0)), "E-DATA-07", "position in space"),
+    "sheared": (
+        lambda path: save(path, SERIES, affine=np.array([[3, 1, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]]), codes=(1, 0)),
+        "E-DATA-07",
+        "right angles",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_damaged_run_is_named_with_its_mend(name, tmp_path):
+    write, code, words = RUNS[name]
+    path = tmp_path / "sub-01_task-memory_bold.nii.gz"
+    write(path)
+    with pytest.raises(DataFault) as caught:
+        for _ in intake.open_run(path).volumes():
+            pass
+    assert caught.value.code == code
+    assert words in caught.value.line
+    assert path.name in caught.value.line
+    assert "\n" not in caught.value.line
+
+
+ANATOMIES = {
+    "flat": (np.full((20, 20, 20), 7, dtype=np.int16), "E-DATA-04", "flat image"),
+    "NaN": (np.where(np.arange(8000).reshape(20, 20, 20) == 5, np.nan, 3.0), "E-DATA-03", "not finite"),
+    "a slice": (np.ones((20, 20, 1), dtype=np.int16), "E-DATA-05", "three dimensions"),
+    "a series": (SERIES, "E-DATA-05", "three dimensions"),
+}
+
+
+@pytest.mark.parametrize("name", ANATOMIES)
+def test_an_impossible_t1w_is_named(name, tmp_path):
+    data, code, words = ANATOMIES[name]
+    path = tmp_path / "sub-01_T1w.nii.gz"
+    save(path, data)
+    with pytest.raises(DataFault) as caught:
+        intake.read_anatomy(path)
+    assert (caught.value.code, words in caught.value.line) == (code, True)
+
+
+def test_volumes_are_those_nibabel_reads_with_their_scale(tmp_path):
+    path = tmp_path / "bold.nii.gz"
+    save(path, SERIES, slope=4.00757)
+    scaled = np.asarray(nibabel.load(path).dataobj)
+    for number, volume in enumerate(intake.open_run(path).volumes()):
+        np.testing.assert_allclose(volume, scaled[..., number], rtol=1e-6)
+
+
+def test_a_t1w_is_turned_to_ras_without_moving_a_point(tmp_path):
+    data = RNG.normal(size=(20, 24, 28)).astype(np.float32)
+    affine = np.array([[0, 0, -1.0, 20], [-1.2, 0, 0, 30], [0, 0.9, 0, -10], [0, 0, 0, 1]])
+    path = tmp_path / "T1w.nii.gz"
+    save(path, data, affine=affine)
+    found = intake.read_anatomy(path)
+    assert nibabel.aff2axcodes(found.affine) == ("R", "A", "S")
+    place = affine @ [3, 7, 11, 1]
+    voxel = np.rint(np.linalg.inv(found.affine) @ place).astype(int)
+    assert found.data[tuple(voxel[:3])] == data[3, 7, 11]
+
+
+def test_written_volumes_are_the_same_bytes_each_time(tmp_path):
+    volume = intake.Volume(RNG.normal(size=(9, 9, 9)).astype(np.float32), np.eye(4))
+    written = [tmp_path / name for name in ("a.nii.gz", "b.nii.gz")]
+    for path in written:
+        intake.write_volume(path, volume)
+    assert written[0].read_bytes() == written[1].read_bytes()
