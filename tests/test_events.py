@@ -81,7 +81,18 @@ def test_derivatives_follow_their_regressor_and_are_orthogonal_to_it():
         (events((10, 24, "traumma")), "not in the study file"),
         (events((10, 24, "rating")), "no event of the trial types"),
     ],
-    ids="late ms ms_lengths early negative no_length no_onset twice unknown none".split(),
+    ids=[
+        "late",
+        "ms",
+        "ms_lengths",
+        "early",
+        "negative",
+        "no_length",
+        "no_onset",
+        "twice",
+        "unknown",
+        "none",
+    ],
 )
 def test_events_that_cannot_be_take_the_run_out(broken, says):
     with pytest.raises(DataFault, match=says) as caught:
