@@ -43,14 +43,16 @@ class Task(Section):
     """How the events of one BIDS task become conditions; no conditions = rest."""
 
     conditions: dict[str, Name] = Field(
-        default_factory=dict, description="trial_type in events.tsv -> condition; unnamed trial types are errors"
+        default_factory=dict,
+        description="trial_type in events.tsv -> condition; unnamed trial types are errors",
     )
     ignore: list[str] = Field(default_factory=list, description="trial types left out on purpose")
     min_runs: int = Field(1, ge=1, description="A session with fewer runs of this task loses those it has")
     mixed_tr: bool = Field(False, description="Allow runs of different repetition time in this task")
     events: Literal["each", "condition"] = Field(
         "each",
-        description="`each`: one regressor per event (scripts): `trauma_1`, `trauma_first` and their mean `trauma`; "
+        description="`each`: one regressor per event (scripts): `trauma_1`, `trauma_first` and their mean "
+        "`trauma`; "
         "`condition`: one regressor per condition (many short events)",
     )
 
@@ -58,10 +60,13 @@ class Task(Section):
 class Preprocessing(Section):
     """From raw BIDS images to the template grid."""
 
-    engine: Literal["embedded"] = Field("embedded", description="The engine made of pip-installable libraries")
+    engine: Literal["embedded"] = Field(
+        "embedded", description="The engine made of pip-installable libraries"
+    )
     resolution: float = Field(2.0, ge=1, le=4, description="Voxel size of the template grid, mm")
     registration: Literal["full", "fast"] = Field(
-        "full", description="Finest level of the T1w-to-template warp: `full` 1.5 mm, `fast` 3 mm (demos, tests)"
+        "full",
+        description="Finest level of the T1w-to-template warp: `full` 1.5 mm, `fast` 3 mm (demos, tests)",
     )
     acompcor: int = Field(6, ge=0, le=20, description="aCompCor components kept in the confounds table")
 
@@ -70,7 +75,9 @@ class Region(Section):
     """A region of interest: atlas labels whose summed probability reaches the threshold."""
 
     labels: list[str] = Field(min_length=1, description="Labels of the Harvard-Oxford atlas, as in its table")
-    threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a voxel belongs to the region")
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="Probability from which a voxel belongs to the region"
+    )
 
 
 class Rois(Section):
@@ -80,7 +87,9 @@ class Rois(Section):
     combined: dict[Name, list[Name]] = Field(
         default_factory=dict, description="Name without a side -> its parts, weighted by volume"
     )
-    min_coverage: Share = Field(0.8, description="A region covered less by the run's mask is missing in that run")
+    min_coverage: Share = Field(
+        0.8, description="A region covered less by the run's mask is missing in that run"
+    )
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Rois:
@@ -104,7 +113,10 @@ class FirstLevel(Section):
         "glover", description="Haemodynamic response, in nilearn's names"
     )
     high_pass: float = Field(
-        0.008, ge=0, le=0.1, description="Cut-off of the cosine drifts, Hz; keep its period above two script cycles"
+        0.008,
+        ge=0,
+        le=0.1,
+        description="Cut-off of the cosine drifts, Hz; keep its period above two script cycles",
     )
     noise: Literal["ar1", "ols"] = Field("ar1", description="Noise model of the fit")
     confounds: list[str] = Field(
@@ -116,7 +128,9 @@ class FirstLevel(Section):
     maps: list[str] = Field(
         default_factory=list, description="Contrasts that also get voxelwise effect, variance and z maps"
     )
-    smoothing: float = Field(5.0, ge=0, le=20, description="FWHM for the maps only, mm; regions are never smoothed")
+    smoothing: float = Field(
+        5.0, ge=0, le=20, description="FWHM for the maps only, mm; regions are never smoothed"
+    )
 
     @model_validator(mode="after")
     def _maps_exist(self) -> FirstLevel:
@@ -146,7 +160,9 @@ class SkinConductance(Section):
 
     task: Label = Field(description="BIDS task label")
     column: str = Field("skin_conductance", description="Column of the recording, as in its JSON `Columns`")
-    window: tuple[float, float] = Field((0.0, 10.0), description="Part of each script that is scored, s from its onset")
+    window: tuple[float, float] = Field(
+        (0.0, 10.0), description="Part of each script that is scored, s from its onset"
+    )
     conditions: list[Name] = Field(
         min_length=1, description="Conditions or single scripts: `trauma`, `trauma_first`, ..."
     )
@@ -158,7 +174,9 @@ class Scale(Section):
     """A clinical scale in `phenotype/<tool>.tsv` with participant_id and session_id."""
 
     total: str = Field("total", description="Column of the total score")
-    items: list[str] = Field(default_factory=list, description="Item columns; given, the total is recomputed and compared")
+    items: list[str] = Field(
+        default_factory=list, description="Item columns; given, the total is recomputed and compared"
+    )
     range: tuple[float, float] = Field(description="Lowest and highest possible total")
     item_range: tuple[float, float] = Field((0, 4), description="Lowest and highest possible item")
     unit: str = Field(description="Unit as in group.scales, e.g. `PCL-5 points`")
@@ -167,10 +185,14 @@ class Scale(Section):
 class Quality(Section):
     """Thresholds of the automatic exclusions, decided without the arms."""
 
-    max_mean_fd: float = Field(0.5, gt=0, description="Mean framewise displacement above which a run is out, mm")
+    max_mean_fd: float = Field(
+        0.5, gt=0, description="Mean framewise displacement above which a run is out, mm"
+    )
     fd_threshold: float = Field(0.5, gt=0, description="Framewise displacement of a motion outlier, mm")
     max_outlier_share: Share = Field(0.3, description="Share of motion outliers above which a run is out")
-    min_tsnr: float = Field(10.0, ge=0, description="Median temporal SNR in the brain below which a run is out")
+    min_tsnr: float = Field(
+        10.0, ge=0, description="Median temporal SNR in the brain below which a run is out"
+    )
     min_volumes: int = Field(40, ge=10, description="Fewer volumes than this: the run is out")
 
 
@@ -232,23 +254,28 @@ DEFAULT_SCALES = {
 class Group(Section):
     """The one model that every outcome meets. Only group rules read this section and the allocation."""
 
-    allocation: str = Field("allocation.tsv", description="Table outside the BIDS folder: participant_id, arm, stratum")
+    allocation: str = Field(
+        "allocation.tsv", description="Table outside the BIDS folder: participant_id, arm, stratum"
+    )
     arms: Arms
     outcomes: list[str] = Field(min_length=1, description="Outcomes to model, in the order of the report")
     estimands: list[Estimand] = Field(
         default_factory=lambda: list(get_args(Estimand)),
         min_length=1,
-        description="difference_adjusted: at a later visit, adjusted for baseline; difference_unadjusted: at that visit; "
+        description="difference_adjusted: at a later visit, adjusted for baseline; "
+        "difference_unadjusted: at that visit; "
         "difference_of_change: later minus baseline, between arms",
     )
     primary: Primary
     families: dict[Name, list[str]] = Field(
-        default_factory=dict, description="Name -> outcomes corrected together (Holm); the primary stands alone"
+        default_factory=dict,
+        description="Name -> outcomes corrected together (Holm); the primary stands alone",
     )
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of intervals")
     scales: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_SCALES),
-        description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with arm labels",
+        description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with arm "
+        "labels",
     )
     priors: Priors = Priors()
     sampling: Sampling = Sampling()
@@ -268,14 +295,18 @@ class Study(Section):
     question: str = Field("", description="The question in one or two sentences; opens the report")
     bids: str = Field("bids", description="BIDS dataset, relative to the study folder")
     seed: int = Field(1, ge=0, lt=2**32, description="Seed of every random step")
-    sessions: list[Session] = Field(default_factory=list, description="Visits in order; none = data without sessions")
+    sessions: list[Session] = Field(
+        default_factory=list, description="Visits in order; none = data without sessions"
+    )
     tasks: dict[Label, Task] = Field(min_length=1, description="BIDS task label -> its conditions")
     preprocessing: Preprocessing = Preprocessing()
     rois: Rois
     first_level: FirstLevel | None = None
     connectivity: Connectivity | None = None
     skin_conductance: SkinConductance | None = None
-    scales: dict[Name, Scale] = Field(default_factory=dict, description="phenotype/<name>.tsv -> how it is scored")
+    scales: dict[Name, Scale] = Field(
+        default_factory=dict, description="phenotype/<name>.tsv -> how it is scored"
+    )
     quality: Quality = Quality()
     group: Group | None = Field(None, description="The group model, or `none` for a study without arms")
 
@@ -331,11 +362,15 @@ class Study(Section):
 
 
 def condition_names(task: Task) -> list[str]:
-    """Names that a contrast may weigh: conditions and, with one regressor per event, `<condition>_first` and `_<n>`."""
+    """Names that a contrast may weigh: conditions and, with a regressor per event, `<name>_first`, `<name>_2`."""
     names = list(dict.fromkeys(task.conditions.values()))
     if task.events == "condition":
         return names
-    return [*names, *(f"{name}_first" for name in names), *(f"{name}_{n}" for name in names for n in range(1, 21))]
+    return [
+        *names,
+        *(f"{name}_first" for name in names),
+        *(f"{name}_{n}" for name in names for n in range(1, 21)),
+    ]
 
 
 def load_study(path: str | Path) -> Study:
@@ -344,15 +379,19 @@ def load_study(path: str | Path) -> Study:
     Raises
     ------
     ValueError
-        The file is not YAML, has a key twice or a key we do not know, a value is out of its range, or parts of
-        the study contradict one another; one line per problem, each with key, value and mend.
+        The file is not YAML, has a key twice or a key we do not know, a value is out of its range, or parts
+        of the study contradict one another; one line per problem, each with key, value and mend.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ValueError(f"E-CONF-C02 {path}: there is no such file. Mend: `reconfmri init` writes one") from None
+        raise ValueError(
+            f"E-CONF-C02 {path}: there is no such file. Mend: `reconfmri init` writes one"
+        ) from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"E-CONF-C02 {path}: not UTF-8 at byte {error.start}. Mend: save it as UTF-8") from None
+        raise ValueError(
+            f"E-CONF-C02 {path}: not UTF-8 at byte {error.start}. Mend: save it as UTF-8"
+        ) from None
     try:
         raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses duplicates
     except _GivenTwice as error:
@@ -397,7 +436,9 @@ def _explain(item: Any) -> str:
     where = ".".join(keys) or "study"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _all_keys(Study), n=1)
-        return f"E-CONF-C01 {where}: unknown key. Mend: " + (f"did you mean {near[0]!r}?" if near else "delete it")
+        return f"E-CONF-C01 {where}: unknown key. Mend: " + (
+            f"did you mean {near[0]!r}?" if near else "delete it"
+        )
     if item["type"] == "missing":
         return f"E-CONF-C02 {where}: this key is missing. Mend: add it{_expectation(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")
@@ -429,13 +470,19 @@ def _expectation(loc: tuple[str | int, ...]) -> str:
         return ""
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     bounds = [f"{words[key]} {value:g}" for key, value in _bounds(info.metadata)]
-    example = "" if info.is_required() or not isinstance(info.default, str | int | float) else f", e.g. {info.default}"
+    example = (
+        ""
+        if info.is_required() or not isinstance(info.default, str | int | float)
+        else f", e.g. {info.default}"
+    )
     return f"; expected: {info.description}" + (f" ({', '.join(bounds)})" if bounds else "") + example
 
 
 def _bounds(metadata: list[Any]) -> list[tuple[str, float]]:
     keys = ("ge", "gt", "le", "lt")
-    return [(key, getattr(rule, key)) for rule in metadata for key in keys if getattr(rule, key, None) is not None]
+    return [
+        (key, getattr(rule, key)) for rule in metadata for key in keys if getattr(rule, key, None) is not None
+    ]
 
 
 def _all_keys(model: type[BaseModel]) -> list[str]:
@@ -460,7 +507,9 @@ def _known(names: Any, known: Any, where: str) -> None:
             near = difflib.get_close_matches(str(name), [str(item) for item in known], n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             listed = [str(item) for item in known if not str(item).rpartition("_")[2].isdigit()]
-            raise UnknownNameError(f"{where} names {name!r}, which does not exist. Mend: {hint}known are {listed}")
+            raise UnknownNameError(
+                f"{where} names {name!r}, which does not exist. Mend: {hint}known are {listed}"
+            )
 
 
 class _GivenTwice(yaml.YAMLError):

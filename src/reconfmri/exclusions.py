@@ -30,7 +30,7 @@ DESCRIPTIONS = {
 MISSING = "n/a"
 
 
-class DataFault(ValueError):
+class DataFault(ValueError):  # noqa: N818 - a fault in the data, not an error of ours
     """A fault in the data that takes a unit (run, session, region) out of the study.
 
     The text is one line: code, file or unit, what is wrong, how to mend it.
