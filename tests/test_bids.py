@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconfmri import bids
-from reconfmri.config import load_study
+from reconfmri.config import Session, load_study
 from reconfmri.exclusions import Exclusion, read_exclusions, write_exclusions
 from reconfmri.indexing import index_dataset, keep_decisions, write_index
 
@@ -73,6 +76,54 @@ def test_a_name_is_read_back():
 def test_a_malformed_name_is_refused(name):
     with pytest.raises(ValueError, match="is not key-label"):
         bids.parse_name(name)
+
+
+HOSTILE = [
+    "../x",
+    "/abs",
+    "-rf",
+    "a b",
+    "a\n",
+    "\n",
+    "a;b",
+    "$(id)",
+    "`id`",
+    "a/b",
+    "é",
+    "",
+    ".",
+    "a_b",
+    "a\0",
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(label=st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8)))
+def test_a_label_is_letters_and_digits_or_refused(label):
+    """Labels become wildcards, file names and shell words: nothing else may pass any door."""
+    harmless = re.fullmatch(r"[a-zA-Z0-9]+", label) is not None and label.isascii()
+    for door in (_as_session, _as_entity, _as_participant):
+        try:
+            door(label)
+        except ValueError:
+            assert not harmless
+        else:
+            assert harmless, f"{door.__name__} let {label!r} pass"
+
+
+def _as_session(label):
+    Session.model_validate_json(json.dumps({"id": label, "name": "x", "day": 0}))
+
+
+def _as_entity(label):
+    name = f"sub-{label}_bold.nii.gz"
+    if bids.parse_name(name).entities.get("sub") != label:
+        raise ValueError(label)
+
+
+def _as_participant(label):
+    if not bids.PARTICIPANT.fullmatch(f"sub-{label}"):
+        raise ValueError(label)
 
 
 # inheritance

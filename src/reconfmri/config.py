@@ -274,8 +274,8 @@ class Group(Section):
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of intervals")
     scales: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_SCALES),
-        description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with arm "
-        "labels",
+        description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with "
+        "arm labels",
     )
     priors: Priors = Priors()
     sampling: Sampling = Sampling()
@@ -362,7 +362,7 @@ class Study(Section):
 
 
 def condition_names(task: Task) -> list[str]:
-    """Names that a contrast may weigh: conditions and, with a regressor per event, `<name>_first`, `<name>_2`."""
+    """Names that a contrast may weigh: conditions and, with one regressor per event, `<name>_first`, ...."""
     names = list(dict.fromkeys(task.conditions.values()))
     if task.events == "condition":
         return names
