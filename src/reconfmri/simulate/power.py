@@ -1,4 +1,4 @@
-"""The power of the simulated trial's primary question, computed from what is planted before anything is run."""
+"""The power of the simulated trial's primary question, computed from what is planted, before any run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reconfmri.simulate import planted
 
 # What a scan of the short timing adds to a person's true value, percent signal change: standard deviation of
-# estimate minus psc_expected of amygdala.trauma_first-neutral_first over trials of other seeds (`make recover`).
+# estimate minus psc_expected of amygdala.trauma_first-neutral_first in trials of other seeds (`make recover`).
 FIRST_LEVEL_SE = 0.25
 RECOVERY = 0.62  # of the amygdala's own source in its region at 4 mm voxels, a 3 mm grid (truth.json)
 SPILL = 0.10  # of the hippocampus's source in the amygdala's region
@@ -29,9 +29,9 @@ class Power:
 def primary_power(*, n_active: int = 4, n_control: int = 4, session: str = "2", level: float = 0.95) -> Power:
     """Return the power for the arm difference of the amygdala's first answer, adjusted for baseline.
 
-    Analysis of covariance: the difference has variance s^2 (1 - r^2) (1/n1 + 1/n2) (N - 3) / (N - 4), the last
-    factor for the covariate's chance imbalance (Borm et al., J Clin Epidemiol 2007;60:1234, exact form), and N - 3
-    degrees of freedom; power is that of the two-sided noncentral t.
+    Analysis of covariance: the difference has variance s^2 (1 - r^2) (1/n1 + 1/n2) (N - 3) / (N - 4), the
+    last factor for the covariate's chance imbalance, and N - 3 degrees of freedom; power is that of the
+    two-sided noncentral t.
 
     Raises
     ------
