@@ -396,3 +396,9 @@ def test_status_knows_the_rules_logs_and_files_of_the_workflow():
                 "MNI152NLin2009cAsym", "{SPACE}"
             )
             assert generic in rules
+
+
+def test_a_simulation_never_writes_over_a_dataset(tmp_path, capsys):
+    make_bids(tmp_path)
+    assert main(["simulate", str(tmp_path), "--participants", "4"]) == 1
+    assert "is not empty" in capsys.readouterr().err

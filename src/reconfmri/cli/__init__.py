@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         return int(getattr(commands, options.command)(options))
-    except (ValueError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return EXIT_PROBLEM
     except KeyboardInterrupt:
