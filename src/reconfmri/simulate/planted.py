@@ -57,7 +57,7 @@ COMMON_CHANGE = {
 # ... and this is what the active drug adds (to the trauma scripts, in the brain and the skin). Nothing
 # elsewhere: occipital pole, vmPFC's answer and amygdala-vmPFC coupling are planted equal in both arms.
 EFFECTS = {
-    "amygdala": (-2.0, -1.7, -1.4),
+    "amygdala": (-2.2, -1.9, -1.6),
     "hippocampus": (-1.4, -1.2, -1.0),
     "amygdala-hippocampus": (-0.5, -0.45, -0.4),
     "hippocampus-vmpfc": (-0.4, -0.35, -0.3),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconfmri.simulate import planted
 
-# What a scan of the short timing adds to a person's true value, percent signal change: standard deviation of
+# What a scan of the short timing adds to a person's true value, percent signal change: the SD of
 # estimate minus psc_expected of amygdala.trauma_first-neutral_first in trials of other seeds (`make recover`).
 FIRST_LEVEL_SE = 0.25
 RECOVERY = 0.62  # of the amygdala's own source in its region at 4 mm voxels, a 3 mm grid (truth.json)

@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from reconfmri.simulate.anatomy import Anatomy, apply, grid_points, rigid, sample, sample_head, turned
 from reconfmri.simulate.head import Head, Points, Volume
+from reconfmri.simulate.signals import coloured
 
 T1_GREY = 1.3  # s, longitudinal relaxation of grey matter at 3 T
 FLIP_ANGLE = 75.0  # degrees
 THERMAL = 0.0115  # of grey matter's signal: 1 / tSNR of a voxel without any other noise
-PHYSIOLOGICAL = (0.0025, 0.0018, 0.0018, 0.0018, 0.0018, 0.0018)  # global, then smooth fields, of the signal
+PHYSIOLOGICAL = (0.002, 0.0012, 0.0012, 0.0012, 0.0012, 0.0012)  # global, then smooth fields, of the signal
+SLOW = 4.0  # s, memory of this noise
 CARDIAC, RESPIRATORY = (1.07, 0.012), (0.28, 0.003)  # Hz, and share of the signal (cardiac: in fluid only)
 DRIFT = 0.005  # of the signal, standard deviation over voxels and time
 FIELD_SMOOTHNESS = 25.0  # mm
@@ -204,10 +206,10 @@ def _physiology(
     n, tr = protocol.n_volumes, protocol.tr
     times = np.arange(n) * tr
     width = FIELD_SMOOTHNESS / protocol.epi_voxel
-    maps, courses = [np.ones(int(here.sum()), np.float32)], [_coloured(n, tr, rng)]
+    maps, courses = [np.ones(int(here.sum()), np.float32)], [coloured(n, tr, SLOW, rng)]
     for _ in PHYSIOLOGICAL[1:]:
         maps.append(_smooth_field(shape, width, rng, 1.0).ravel()[here])
-        courses.append(_coloured(n, tr, rng))
+        courses.append(coloured(n, tr, SLOW, rng))
     scales = list(PHYSIOLOGICAL)
     for (rate, share), place in ((CARDIAC, fluid), (RESPIRATORY, maps[1])):
         phase = 2 * np.pi * np.cumsum(rate * tr * (1 + 0.03 * rng.standard_normal(n)))
@@ -219,15 +221,6 @@ def _physiology(
         courses.append(wave)
         scales.append(DRIFT)
     return np.stack(maps).astype(np.float32), (np.stack(courses, axis=1) * scales).astype(np.float32)
-
-
-def _coloured(n: int, tr: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return first-order autoregressive noise of unit variance with a memory of 4 s."""
-    memory = np.exp(-tr / 4.0)
-    series = rng.standard_normal(n)
-    for k in range(1, n):
-        series[k] = memory * series[k - 1] + np.sqrt(1 - memory**2) * series[k]
-    return series
 
 
 def _smooth_field(shape: tuple[int, int, int], width: float, rng: np.random.Generator, sd: float) -> Volume:

@@ -9,8 +9,8 @@ from reconfmri.simulate.planted import Timing, Visit
 
 Series = npt.NDArray[np.float64]
 STEP = 0.1  # s, grid on which answers are made
-FLUCTUATION = 0.25  # percent signal change at the source, standard deviation
-BAND = (0.01, 0.1)  # Hz
+FLUCTUATION = 0.2  # percent signal change at the source, standard deviation
+MEMORY = 3.0  # s, after which fluctuations have forgotten two thirds of themselves
 COUPLED = ("amygdala", "hippocampus", "vmpfc")
 SKIN_FREQUENCY = 50.0  # Hz
 SKIN_LATENCY, SKIN_RISE, SKIN_DECAY = 1.2, 0.7, 4.0  # s
@@ -39,8 +39,8 @@ def script_answers(timing: Timing) -> Series:
 
 
 def fluctuations(visit: Visit, n_volumes: int, tr: float, rng: np.random.Generator) -> dict[str, Series]:
-    """Return spontaneous percent signal change per region, 0.01-0.1 Hz, coupled as the visit says."""
-    white = np.stack([_band_noise(n_volumes, tr, rng) for _ in (*COUPLED, "occipital")])
+    """Return spontaneous percent signal change per region, coupled at all frequencies as the visit says."""
+    white = np.stack([coloured(n_volumes, tr, MEMORY, rng) for _ in (*COUPLED, "occipital")])
     root = np.linalg.cholesky(correlation_of(visit))
     coupled = FLUCTUATION * np.vstack([root @ white[:3], white[3:]])
     return dict(zip((*COUPLED, "occipital"), coupled, strict=True))
@@ -55,14 +55,22 @@ def correlation_of(visit: Visit) -> Series:
     return matrix
 
 
-def _band_noise(n_volumes: int, tr: float, rng: np.random.Generator) -> Series:
-    """Return Gaussian noise with a flat spectrum in the band, unit variance, cut from a longer series."""
-    n = 4 * n_volumes
-    frequencies = np.fft.rfftfreq(n, tr)
-    inside = (frequencies >= BAND[0]) & (frequencies <= BAND[1])
-    spectrum = np.where(inside, rng.standard_normal(inside.size) + 1j * rng.standard_normal(inside.size), 0)
-    series = np.fft.irfft(spectrum, n)
-    return np.asarray(series / np.sqrt(4 * inside.sum()) * n)[n_volumes : 2 * n_volumes]
+def in_band_share(tr: float, band: tuple[float, float]) -> float:
+    """Return which share of the fluctuations' variance lies in a band, Hz."""
+    frequencies = np.linspace(0, 0.5 / tr, 20_001)
+    memory = np.exp(-tr / MEMORY)
+    power = 1 / (1 + memory**2 - 2 * memory * np.cos(2 * np.pi * frequencies * tr))
+    inside = (frequencies >= band[0]) & (frequencies <= band[1])
+    return float(power[inside].sum() / power.sum())
+
+
+def coloured(n_volumes: int, tr: float, memory: float, rng: np.random.Generator) -> Series:
+    """Return first-order autoregressive noise (n_volumes,) of unit variance; `memory` in s."""
+    kept = np.exp(-tr / memory)
+    series = rng.standard_normal(n_volumes)
+    for k in range(1, n_volumes):
+        series[k] = kept * series[k - 1] + np.sqrt(1 - kept**2) * series[k]
+    return series
 
 
 def skin_conductance(

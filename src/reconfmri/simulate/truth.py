@@ -108,7 +108,7 @@ def compose(
 
 DEFINITION = (
     "difference: planted population difference, active minus control, as a perfect estimator finds it on the "
-    "study's grid (for coupling: Fisher z in 0.01-0.1 Hz with the scanner's thermal noise). "
+    "study's grid (for coupling: Fisher z in the study's band with the scanner's thermal noise). "
     "difference_source: as planted. "
     "psc_source, psc_expected: the same per scan, for the values themselves."
 )
@@ -189,12 +189,19 @@ class _Asker:
         fluctuation = np.eye(len(SOURCES))
         where = [list(SOURCES).index(region) for region in signals.COUPLED]
         fluctuation[np.ix_(where, where)] = signals.correlation_of(visit)
-        in_band = 2 * self.timing.tr * (signals.BAND[1] - signals.BAND[0])
-        covariance = signals.FLUCTUATION**2 * mixing @ fluctuation @ mixing.T
-        covariance += in_band * self.thermal[np.ix_(rows, rows)]
+        covariance = self._shared(mixing @ fluctuation @ mixing.T, self.thermal[np.ix_(rows, rows)])
         r = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
         one, other = (list(SOURCES).index(source) for source in self._pair(pair))
         return float(np.arctanh(r)), float(np.arctanh(fluctuation[one, other]))
+
+    def _shared(self, fluctuation: Gains, thermal: Gains) -> Gains:
+        """Covariance of region means within the study's band, percent squared."""
+        settings, tr = self.study.connectivity, self.timing.tr
+        if settings is None:
+            raise ValueError("the study has no connectivity")
+        white = 2 * tr * (min(settings.band[1], 0.5 / tr) - settings.band[0])
+        slow = signals.in_band_share(tr, settings.band)
+        return np.asarray(slow * signals.FLUCTUATION**2 * fluctuation + white * thermal)
 
     def _pair(self, pair: tuple[str, ...]) -> tuple[str, ...]:
         """The coupled sources of a pair of regions, or nothing."""
