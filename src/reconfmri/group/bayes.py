@@ -16,6 +16,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -178,18 +179,17 @@ def usable_visits(outcome: Outcome) -> tuple[int, ...]:
 
 
 class Sampler:
-    """Compiles the model once per size of the grid and refits it outcome by outcome."""
+    """Fits outcomes one by one with the model that was compiled once for the size of their grid."""
 
     def __init__(self, seed: int, cores: int | None = None):
         self.seed, self.cores = seed, cores
-        self._compiled: dict[tuple[int, int], Any] = {}
 
     def fit(self, outcome: Outcome, common_baseline: bool, group: Group) -> Fit:
         """Return the fit that passed the gate, or the second, stricter one."""
         data = model_data(outcome, common_baseline, group.priors)
         name = f"{outcome.name}|{'common' if common_baseline else 'free'}"
         seeds = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]).generate_state(len(ATTEMPTS))
-        compiled = self._compile(*data["values"].shape).with_data(**data)
+        compiled = compile_model(*data["values"].shape).with_data(**data)
         for (longer, target_accept), seed in zip(ATTEMPTS, seeds, strict=True):
             started = time.monotonic()
             fit = self._sample(
@@ -202,15 +202,6 @@ class Sampler:
             if fit.passes(group.sampling):
                 break
         return fit
-
-    def _compile(self, n_people: int, n_visits: int) -> Any:
-        if (n_people, n_visits) not in self._compiled:
-            started = time.monotonic()
-            self._compiled[n_people, n_visits] = compile_model(n_people, n_visits)
-            log.info(
-                "compiled for %d people x %d visits, %.1f s", n_people, n_visits, time.monotonic() - started
-            )
-        return self._compiled[n_people, n_visits]
 
     def _sample(
         self,
@@ -258,7 +249,7 @@ class Sampler:
 def model_data(outcome: Outcome, common_baseline: bool, priors: Priors) -> dict[str, Array]:
     """Return the data of the compiled model for one outcome, in units of s around its centre.
 
-    `used` is 0 where a difference is not in the likelihood: at a common baseline, or where an arm was not seen.
+    `used` is 0 where a difference is not in the likelihood: at a common baseline, or if an arm was not seen.
     `start_means` and `start_factor` move and stretch the coordinates of the sampler and change no posterior.
     """
     visits = list(usable_visits(outcome))
@@ -289,8 +280,10 @@ def centre_of(outcome: Outcome) -> float:
     return float(np.nanmean(outcome.values))
 
 
+@cache
 def compile_model(n_people: int, n_visits: int) -> Any:
     """Return nutpie's compiled model for any data on a grid of this size, by numba alone."""
+    started = time.monotonic()
     with warnings.catch_warnings():
         # arviz announces its successor at every import
         warnings.simplefilter("ignore", FutureWarning)
@@ -299,7 +292,9 @@ def compile_model(n_people: int, n_visits: int) -> Any:
         from reconfmri.group.likelihood import without_compiler
 
     without_compiler()
-    return nutpie.compile_pymc_model(build_model(n_people, n_visits), backend="numba")
+    compiled = nutpie.compile_pymc_model(build_model(n_people, n_visits), backend="numba")
+    log.info("compiled for %d people x %d visits, %.1f s", n_people, n_visits, time.monotonic() - started)
+    return compiled
 
 
 def build_model(n_people: int, n_visits: int) -> Any:

@@ -111,7 +111,7 @@ def _row(outcome: Outcome, question: Question, group: Group) -> dict[str, object
         "n_control": int((people & ~outcome.active).sum()),
     }
     try:
-        found = _answer(outcome, question)
+        found = answer_question(outcome, question)
     except NotEstimableError as reason:
         return row | {"status": f"not reported: {reason}"}
     lower, upper = found.interval(group.level)
@@ -126,14 +126,21 @@ def _row(outcome: Outcome, question: Question, group: Group) -> dict[str, object
     return row | numbers | {"status": "ok"}
 
 
-def _answer(outcome: Outcome, question: Question) -> Difference:
+def answer_question(outcome: Outcome, question: Question) -> Difference:
+    """Return the answer of least squares to one question, in the outcome's unit.
+
+    Raises
+    ------
+    NotEstimableError
+        These data cannot answer it; the text says why.
+    """
     refuse_without_baseline(question)
     refuse_unanswerable(outcome, question.visits)
     people = outcome.seen[:, question.visits].all(axis=1)
     n_active, n_control = int((people & outcome.active).sum()), int((people & ~outcome.active).sum())
     if min(n_active, n_control) < 2:
         raise NotEstimableError(
-            f"two people per arm with both visits are needed, there are {n_active} active, {n_control} control"
+            f"two people per arm with both visits are needed, there are {n_active} and {n_control}"
         )
     values, baseline = outcome.values[people, question.visit], outcome.values[people, BASELINE]
     active = outcome.active[people]

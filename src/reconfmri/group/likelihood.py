@@ -21,7 +21,7 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_defa
 from reconfmri.group.estimands import Array
 
 
-@numba_njit  # type: ignore[untyped-decorator]
+@numba_njit(final_function=True)  # type: ignore[untyped-decorator]
 def invert_factor(covariance: Array, visits: Any, factor: Array, inverse: Array) -> bool:
     """Fill the lower Cholesky factor of the covariance over `visits` and its inverse; False without one."""
     for i in range(len(visits)):
@@ -45,7 +45,7 @@ def invert_factor(covariance: Array, visits: Any, factor: Array, inverse: Array)
     return True
 
 
-@numba_njit  # type: ignore[untyped-decorator]
+@numba_njit(final_function=True)  # type: ignore[untyped-decorator]
 def log_density(mean: Array, covariance: Array, values: Array, seen: Array) -> tuple[float, Array, Array]:
     """Return the log density of the seen values (without its constant) and its gradients.
 

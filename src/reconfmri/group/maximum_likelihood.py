@@ -23,7 +23,7 @@ def fit_means_and_covariance(values: Array, side: Array, *, common_baseline: boo
     seen = ~np.isnan(values)
     coefficients: Array = np.linalg.lstsq(design, np.where(seen, values, np.nanmean(values, axis=0)))[0]
     residuals = np.where(seen, values - design @ coefficients, 0.0)
-    covariance: Array = np.diag((residuals**2).sum(axis=0) / seen.sum(axis=0))
+    covariance = np.diag((residuals**2).sum(axis=0) / seen.sum(axis=0)).astype(np.float64)
     for _ in range(STEPS):
         filled, uncertainty = _fill(values, design @ coefficients, covariance, seen)
         coefficients = np.linalg.lstsq(design, filled)[0]

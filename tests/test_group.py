@@ -1,0 +1,267 @@
+"""The frequentist engine, the grid, the families and the refusals of the group room."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from reconfmri.config import DEFAULT_SCALES, Group, Primary
+from reconfmri.group import estimands, frequentist, grid, group_from_tables, multiplicity
+from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
+
+UNIT = "percent signal change"
+SESSIONS = ["1", "2", "3", "4"]
+TRUTH = Truth(COVARIANCES["reference"], np.array([0.0, -0.8, -0.7, -0.5]))
+
+
+def make_tables(outcomes=("amygdala.x",), truth=TRUTH, seed=1):
+    return simulate_measures(truth, outcomes=dict.fromkeys(outcomes, UNIT), scales=DEFAULT_SCALES, seed=seed)
+
+
+def make_group(outcomes=("amygdala.x",), **more) -> Group:
+    settings = {
+        "arms": {"active": "ketamine", "control": "midazolam"},
+        "outcomes": list(outcomes),
+        "primary": {"outcome": outcomes[0], "session": "2"},
+    }
+    return Group.from_params(settings | more)
+
+
+def estimate(measures, allocation, **more) -> pd.DataFrame:
+    outcomes = tuple(dict.fromkeys(measures["outcome"])) or ("amygdala.x",)
+    return frequentist.estimate(measures, allocation, make_group(outcomes, **more), SESSIONS)
+
+
+def cell(estimates, estimand, session) -> pd.Series:
+    return estimates.set_index(["estimand", "session"]).loc[(estimand, session)]
+
+
+# Least squares against independent implementations
+
+
+def wide(measures, allocation) -> pd.DataFrame:
+    table = measures.pivot(index="participant_id", columns="session_id", values="value")
+    return table.join(allocation.set_index("participant_id")["arm"])
+
+
+def test_welch_is_scipys():
+    measures, allocation = make_tables()
+    row = cell(estimate(measures, allocation), "difference_unadjusted", "3")
+    table = wide(measures, allocation)
+    arms = [table.loc[table["arm"] == arm, "3"].dropna() for arm in ("ketamine", "midazolam")]
+    reference = stats.ttest_ind(*arms, equal_var=False)
+    interval = reference.confidence_interval(0.95)
+    found = row[["p", "df", "lower", "upper"]].astype(float)
+    assert found.tolist() == pytest.approx(
+        [reference.pvalue, reference.df, interval.low, interval.high], rel=1e-9
+    )
+    assert (row["n_active"], row["n_control"]) == tuple(len(arm) for arm in arms)
+
+
+def test_ancova_is_that_of_statsmodels():
+    import statsmodels.formula.api as smf
+
+    measures, allocation = make_tables()
+    row = cell(estimate(measures, allocation), "difference_adjusted", "4")
+    table = wide(measures, allocation).rename(columns={"1": "before", "4": "after"})
+    table["active"] = (table["arm"] == "ketamine").astype(float)
+    reference = smf.ols("after ~ active + before", table[["after", "before", "active"]].dropna()).fit()
+    low, high = reference.conf_int().loc["active"]
+    expected = [reference.params["active"], reference.bse["active"], reference.df_resid, low, high]
+    assert row[["estimate", "sd", "df", "lower", "upper"]].astype(float).tolist() == pytest.approx(
+        expected, rel=1e-8
+    )
+    assert row["p"] == pytest.approx(reference.pvalues["active"], rel=1e-8)
+
+
+def test_swapping_the_arms_flips_the_sign():
+    measures, allocation = make_tables()
+    one = estimate(measures, allocation)
+    other = estimate(measures, allocation, arms={"active": "midazolam", "control": "ketamine"})
+    np.testing.assert_allclose(one["estimate"], -other["estimate"], rtol=1e-9)
+    np.testing.assert_allclose(one["p"], other["p"], rtol=1e-9)
+
+
+def test_a_constant_and_a_factor_pass_through():
+    measures, allocation = make_tables()
+    moved = measures.assign(value=100 + 10 * measures["value"])
+    one, other = estimate(measures, allocation), estimate(moved, allocation)
+    np.testing.assert_allclose(10 * one["estimate"], other["estimate"], rtol=1e-8)
+    np.testing.assert_allclose(one["p"], other["p"], rtol=1e-7)
+
+
+def test_row_order_does_not_matter():
+    measures, allocation = make_tables()
+    shuffled = measures.sample(frac=1, random_state=3), allocation.sample(frac=1, random_state=4)
+    pd.testing.assert_frame_equal(estimate(measures, allocation), estimate(*shuffled))
+
+
+# What cannot be answered is said
+
+
+def drop(measures, allocation, *, arm, session, keep=0) -> pd.DataFrame:
+    people = allocation.loc[allocation["arm"] == arm, "participant_id"][keep:]
+    return measures[~(measures["participant_id"].isin(people) & (measures["session_id"] == session))]
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_an_arm_that_is_empty_or_one_person_at_a_visit_gets_no_number(keep):
+    measures, allocation = make_tables()
+    found = estimate(drop(measures, allocation, arm="midazolam", session="4", keep=keep), allocation)
+    there = found["session"] == "4"
+    assert found.loc[there, "status"].str.startswith("not reported: two people per arm").all()
+    assert found.loc[there, list(estimands.NUMBERS)].isna().all(axis=None)
+    assert (found.loc[~there, "status"] == "ok").all()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m.assign(value=1.5), "do not vary"),
+        (lambda m: m.assign(value=np.where(m.index == 3, np.inf, m["value"])), "is not finite"),
+        (lambda m: m.assign(value=np.nan), "no measurement"),
+    ],
+    ids=["constant", "infinite", "missing"],
+)
+def test_bad_values_get_a_reason_and_no_number(change, reason):
+    measures, allocation = make_tables()
+    found = estimate(change(measures), allocation)
+    assert found["status"].str.startswith("not reported: ").all()
+    assert found["status"].str.contains(reason).all()
+    assert found[list(estimands.NUMBERS)].isna().all(axis=None)
+
+
+def test_a_constant_baseline_cannot_adjust_but_the_visit_still_counts():
+    measures, allocation = make_tables()
+    flat = measures.assign(value=measures["value"].where(measures["session_id"] != "1", 0.2))
+    found = estimate(flat, allocation)
+    assert cell(found, "difference_unadjusted", "2")["status"] == "ok"
+    assert "do not vary" in cell(found, "difference_adjusted", "2")["status"]
+
+
+def test_an_outcome_without_rows_is_listed():
+    measures, allocation = make_tables()
+    found = frequentist.estimate(measures, allocation, make_group(("amygdala.x", "scr.trauma")), SESSIONS)
+    assert (
+        found.loc[found["outcome"] == "scr.trauma", "status"] == "not reported: there is no measurement"
+    ).all()
+
+
+def test_one_session_has_no_baseline():
+    measures, allocation = make_tables()
+    only = measures[measures["session_id"] == "2"]
+    found = frequentist.estimate(only, allocation, make_group(), ["2"])
+    assert cell(found, "difference_unadjusted", "2")["status"] == "ok"
+    assert "no baseline" in cell(found, "difference_adjusted", "2")["status"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m, a: (m, a.iloc[1:]), "measures: sub-01 are not in the allocation"),
+        (lambda m, a: (m, pd.concat([a, a.iloc[:1]])), "allocation: sub-01 stand twice"),
+        (lambda m, a: (pd.concat([m, m.iloc[:1]]), a), r"\['sub-01', '1', 'amygdala.x'\] stands twice"),
+        (
+            lambda m, a: (m, a.assign(arm=a["arm"].where(a.index > 0, "placebo"))),
+            r"arms \['placebo'\] are not",
+        ),
+        (lambda m, a: (m, a.assign(arm="ketamine")), "nobody is in arm 'midazolam'"),
+        (lambda m, a: (m, a.assign(arm=a["arm"].where(a.index > 0, None))), "no participant_id or no arm"),
+        (lambda m, a: (m.assign(session_id="9"), a), r"sessions \['9'\] are not in the study"),
+        (lambda m, a: (m.assign(unit="furlong"), a), "no unit 'furlong'"),
+        (lambda m, a: (m.drop(columns="unit"), a), r"columns \['unit'\] are missing"),
+        (lambda m, a: (m.assign(unit=np.where(m.index == 0, "mm", m["unit"])), a), "several of 'unit'"),
+    ],
+    ids=[
+        "stranger",
+        "person twice",
+        "row twice",
+        "third arm",
+        "one arm",
+        "no arm",
+        "session",
+        "unit",
+        "column",
+        "units",
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(spoil, message):
+    with pytest.raises(ValueError, match=message):
+        estimate(*spoil(*make_tables()))
+
+
+def test_people_who_were_randomised_but_never_measured_do_not_matter():
+    measures, allocation = make_tables()
+    more = pd.DataFrame({"participant_id": ["sub-99"], "arm": ["midazolam"], "stratum": ["n/a"]})
+    pd.testing.assert_frame_equal(
+        estimate(measures, allocation), estimate(measures, pd.concat([allocation, more]))
+    )
+
+
+# Without a study file
+
+
+def test_a_group_section_is_made_from_bare_tables():
+    measures, allocation = make_tables(("b.x", "a.x"))
+    group, sessions = group_from_tables(
+        measures, allocation, active="ketamine", control="midazolam", baseline="2"
+    )
+    assert (group.outcomes, sessions) == (["b.x", "a.x"], ["2", "1", "3", "4"])
+    with pytest.raises(ValueError, match=r"units \['furlong'\] have no default scale.*group\.scales"):
+        group_from_tables(measures.assign(unit="furlong"), allocation, active="ketamine", control="midazolam")
+    with pytest.raises(ValueError, match="baseline '7' is not a session"):
+        group_from_tables(measures, allocation, active="ketamine", control="midazolam", baseline="7")
+
+
+# Weights and families
+
+
+def test_weights_are_contrasts_of_arm_means():
+    question = estimands.Question("difference_of_change", 2, "3")
+    assert question.weights(4).tolist() == [[1, 0, -1, 0], [-1, 0, 1, 0]]
+    assert len(estimands.ask(["difference_adjusted", "difference_unadjusted"], SESSIONS)) == 6
+
+
+def test_holm_is_that_of_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.array([0.01, 0.04, 0.03, 0.005, 0.9])
+    np.testing.assert_allclose(multiplicity.holm(p), multipletests(p, method="holm")[1])
+    assert np.isnan(multiplicity.holm(np.array([0.02, np.nan]))).tolist() == [False, True]
+    assert multiplicity.holm(np.array([0.02, np.nan]))[0] == 0.02
+
+
+def test_families_are_corrected_and_the_primary_stands_alone():
+    names = ("amygdala.x", "hippocampus.x", "vmpfc.x")
+    found = multiplicity.adjust(
+        estimate(*make_tables(names)),
+        {"circuit": list(names[:2])},
+        Primary(outcome=names[0], session="2"),
+    )
+    at_primary = found[(found["session"] == "2") & (found["estimand"] == "difference_adjusted")].set_index(
+        "outcome"
+    )
+    assert at_primary["family"].tolist() == ["primary", "circuit", None]
+    assert at_primary.loc[names[0], "p_adjusted"] == at_primary.loc[names[0], "p"]
+    assert at_primary.loc[names[1], "p_adjusted"] >= at_primary.loc[names[1], "p"]
+    assert np.isnan(at_primary.loc[names[2], "p_adjusted"])
+    later = found[(found["session"] == "3") & (found["family"] == "circuit")]
+    for _, rows in later.groupby("estimand"):
+        assert rows["p_adjusted"].min() == pytest.approx(min(1, 2 * rows["p"].min()))
+
+
+def test_an_outcome_in_two_families_is_refused():
+    with pytest.raises(ValueError, match="is in 'one' and 'two'"):
+        multiplicity.adjust(estimate(*make_tables()), {"one": ["amygdala.x"], "two": ["amygdala.x"]})
+
+
+def test_every_column_is_described():
+    assert tuple(estimate(*make_tables()).columns) == tuple(estimands.DESCRIPTIONS)
+
+
+def test_grid_keeps_everybody_with_any_measurement():
+    measures, allocation = make_tables()
+    only_late = measures[~((measures["participant_id"] == "sub-01") & (measures["session_id"] != "2"))]
+    outcome = grid.lay_out(only_late, allocation, make_group(), SESSIONS)[0]
+    assert outcome.values.shape == (27, 4)
+    assert outcome.seen[0].tolist() == [False, True, False, False]

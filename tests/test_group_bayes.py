@@ -1,0 +1,171 @@
+"""The Bayesian engine: its likelihood, its posterior against an independent sampler, its gate."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import approx_fprime
+from scipy.stats import multivariate_normal
+
+from reconfmri import group
+from reconfmri.config import DEFAULT_SCALES, Group
+from reconfmri.group import bayes
+from reconfmri.group.estimands import NUMBERS, Question
+from reconfmri.group.grid import Outcome
+from reconfmri.group.maximum_likelihood import fit_means_and_covariance
+from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures, simulate_values
+
+UNIT = "percent signal change"
+SESSIONS = ["1", "2", "3", "4"]
+EFFECT = np.array([0.0, -0.8, -0.7, -0.5])
+# as in the demo: four people per arm, who drop out
+SMALL = Truth(
+    COVARIANCES["reference"], EFFECT, missing=np.array([0, 0.1, 0.2, 0.25]), n_active=4, n_control=4
+)
+gibbs = runpy.run_path(str(Path(__file__).parent / "validate" / "gibbs.py"))
+
+
+def make_group(outcomes, **more) -> Group:
+    settings = {
+        "arms": {"active": "ketamine", "control": "midazolam"},
+        "outcomes": list(outcomes),
+        "primary": {"outcome": next(iter(outcomes)), "session": "2"},
+    }
+    return Group.from_params(settings | more)
+
+
+@pytest.fixture(scope="module")
+def small_trial() -> tuple[pd.DataFrame, pd.DataFrame]:
+    outcomes = {"amygdala.x": UNIT, "pcl5.total": "PCL-5 points"}
+    measures, allocation = simulate_measures(SMALL, outcomes=outcomes, scales=DEFAULT_SCALES, seed=5)
+    # one more outcome: nobody of the active arm is left at the last visit
+    odd = measures[measures["outcome"] == "amygdala.x"].assign(outcome="odd.x")
+    odd = odd[~((odd["participant_id"] <= "sub-04") & (odd["session_id"] == "4"))]
+    return pd.concat([measures, odd], ignore_index=True), allocation
+
+
+@pytest.fixture(scope="module")
+def small_answer(small_trial):
+    return group.answer(*small_trial, make_group(("amygdala.x", "pcl5.total", "odd.x")), SESSIONS, 1, cores=2)
+
+
+def test_likelihood_and_gradients_are_those_of_the_seen_visits():
+    from reconfmri.group.likelihood import log_density
+
+    random = np.random.default_rng(0)
+    values, mean = random.normal(size=(6, 3)), random.normal(size=(6, 3))
+    seen = (random.random((6, 3)) > 0.4).astype(float)
+    root = random.normal(size=(3, 3))
+    covariance = root @ root.T + np.eye(3)
+    total, by_mean, by_covariance = log_density(mean, covariance, values, seen)
+    expected = 0.0
+    for i, there in enumerate(seen.astype(bool)):
+        if there.any():
+            expected += multivariate_normal.logpdf(
+                values[i, there], mean[i, there], covariance[np.ix_(there, there)]
+            )
+    assert total - 0.5 * seen.sum() * np.log(2 * np.pi) == pytest.approx(expected, rel=1e-10)
+    # finite differences of step 1e-7 are good to about 1e-6
+    numeric = approx_fprime(
+        mean.ravel(), lambda x: log_density(x.reshape(6, 3), covariance, values, seen)[0], 1e-7
+    )
+    np.testing.assert_allclose(by_mean.ravel(), numeric, atol=1e-5)
+
+    def at(x):
+        matrix = x.reshape(3, 3)
+        return log_density(mean, (matrix + matrix.T) / 2, values, seen)[0]
+
+    np.testing.assert_allclose(by_covariance.ravel(), approx_fprime(covariance.ravel(), at, 1e-7), atol=1e-5)
+
+
+def test_no_compiler_is_called(small_answer):
+    import pytensor
+
+    assert pytensor.config.cxx == ""
+
+
+def test_first_estimate_of_complete_data_is_least_squares():
+    random = np.random.default_rng(2)
+    values, side = random.normal(size=(20, 3)), np.resize([0.5, -0.5], 20)
+    means, _ = fit_means_and_covariance(values, side, common_baseline=False)
+    np.testing.assert_allclose(
+        means[1], values[side > 0].mean(axis=0) - values[side < 0].mean(axis=0), atol=1e-10
+    )
+
+
+def test_eight_people_with_dropout_pass_the_gate(small_answer):
+    estimates, diagnostics = small_answer
+    sound = estimates[(estimates["method"] == "bayes") & (estimates["outcome"] != "odd.x")]
+    assert set(sound["status"]) == {"ok"}
+    assert (diagnostics["divergences"] == 0).all()
+    assert (sound["r_hat"] <= 1.01).all()
+    assert (sound["ess"] >= 400).all()
+
+
+def test_a_visit_that_cannot_be_compared_gets_no_number_and_spares_the_others(small_answer):
+    odd = small_answer[0].query("outcome == 'odd.x'")
+    late = odd["session"] == "4"
+    assert odd.loc[late, "status"].str.startswith("not reported: two people per arm are needed").all()
+    assert odd.loc[late, list(NUMBERS)].isna().all(axis=None)
+    assert (odd.loc[~late, "status"] == "ok").all()
+
+
+def test_both_engines_agree(small_answer):
+    estimates = small_answer[0].query("outcome != 'odd.x' and estimand == 'difference_unadjusted'")
+    paired = estimates.assign(engine=estimates["method"].eq("bayes")).pivot(
+        index=["outcome", "session"], columns="engine", values=["estimate", "sd"]
+    )
+    gap = (paired["estimate"][True] - paired["estimate"][False]).abs()
+    # the prior shrinks and incomplete people add information: less than one standard error
+    assert (gap < paired["sd"][False]).all()
+
+
+def test_probability_is_that_of_the_sign_and_intervals_hold_the_estimate(small_answer):
+    estimates = small_answer[0].query("status == 'ok' and method == 'bayes'")
+    assert estimates["probability"].between(0.5, 1).all()
+    assert (estimates["lower"] < estimates["estimate"]).all()
+    assert (estimates["estimate"] < estimates["upper"]).all()
+
+
+def test_answers_do_not_depend_on_cores_order_or_other_outcomes(small_trial, small_answer):
+    measures, allocation = small_trial
+    shuffled = measures.sample(frac=1, random_state=1), allocation.sample(frac=1, random_state=2)
+    alone, _ = group.answer(*shuffled, make_group(("pcl5.total",)), SESSIONS, 1, cores=1)
+    numbers = ["estimate", "sd", "lower", "upper", "probability", "r_hat", "ess"]
+    before = small_answer[0].query("outcome == 'pcl5.total'")[numbers].to_numpy(float)
+    np.testing.assert_array_equal(alone[numbers].to_numpy(float), before)
+
+
+def test_what_did_not_converge_is_not_a_number(small_trial):
+    strict = make_group(("amygdala.x",), sampling={"tune": 200, "draws": 200, "min_ess": 1e5})
+    estimates, diagnostics = bayes.estimate(*small_trial, strict, SESSIONS, seed=1)
+    assert estimates["status"].str.startswith("not reported: did not converge (R-hat 1.0").all()
+    assert estimates[list(NUMBERS)].isna().all(axis=None)
+    # the second attempt is the stricter one
+    assert set(diagnostics["draws"]) == {400}
+    assert set(diagnostics["converged"]) == {"false"}
+
+
+@pytest.mark.parametrize("common_baseline", [True, False])
+def test_posterior_is_that_of_an_independent_sampler(common_baseline):
+    truth = Truth(COVARIANCES["growing"], EFFECT)
+    values = simulate_values(truth, trials=1, seed=11)
+    outcome = Outcome("x", "activation", UNIT, 1.0, values[0], truth.active)
+    fit = bayes.Sampler(1).fit(outcome, common_baseline, make_group(("x",)))
+    other = gibbs["sample"](
+        values, truth.active, common_baseline=common_baseline, draws=8000, burn_in=500, seed=3
+    ).difference[:, 0]
+    for visit in (1, 2, 3):
+        question = Question("difference_adjusted" if common_baseline else "difference_unadjusted", visit, "x")
+        ours, theirs = bayes.contrast(fit, question, outcome), other[:, visit]
+        # at least 1,500 effective draws each: four Monte Carlo errors are 0.15 SD for means, 0.15 for log SDs
+        assert (ours.mean() - theirs.mean()) / theirs.std() == pytest.approx(0, abs=0.15)
+        assert ours.std() / theirs.std() == pytest.approx(1, abs=0.15)
+
+
+def test_highest_density_interval_is_the_shortest():
+    draws = np.random.default_rng(0).exponential(size=20000)
+    low, high = bayes.highest_density(draws, 0.95)
+    assert (low, high) == (pytest.approx(0, abs=0.01), pytest.approx(-np.log(0.05), abs=0.15))

@@ -1,0 +1,244 @@
+"""Coverage, bias and type I error of the group engines over simulated trials (`make validate`).
+
+Scenarios: no effect and a planted one, under four covariances over visits; 14 and 13 people, a baseline
+and three visits, 7, 20 and 33 % missing. `ancova` and `welch` are the functions of the workflow; `bayes` is
+the same model by the batched sampler of `gibbs.py`, and a few trials of every scenario also go through the
+full sampler with its gate. Exits with 1 when a bound is missed.
+"""
+
+import argparse
+import logging
+import time
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tests.validate import gibbs
+
+from reconfmri.config import Estimand, Group
+from reconfmri.group import frequentist
+from reconfmri.group.estimands import NotEstimableError, Question
+from reconfmri.group.grid import Outcome
+from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_values
+
+ESTIMANDS: tuple[Estimand, ...] = ("difference_adjusted", "difference_unadjusted", "difference_of_change")
+PLANTED = np.array([0.0, -0.8, -0.7, -0.5])
+LEVEL = 0.95
+# (coverage per cell, mean coverage of an engine); the wide form catches bugs only
+FULL_BOUNDS = ((0.925, 0.975), (0.94, 0.96))
+SMALL_BOUNDS = ((0.89, 0.995), (0.92, 0.98))
+MAX_WITHHELD = 0.02
+UNIT = "percent signal change"
+
+
+def scenarios() -> dict[str, Truth]:
+    """Return name -> truth: each covariance without and with an effect."""
+    effects = {"null": np.zeros(4), "planted": PLANTED}
+    return {
+        f"{covariance}, {effect}": Truth(COVARIANCES[covariance], difference)
+        for effect, difference in effects.items()
+        for covariance in COVARIANCES
+    }
+
+
+def judge_scenario(
+    name: str, *, trials: int, draws: int, full: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one row per engine, estimand and visit, and one per answer of the full sampler."""
+    truth = scenarios()[name]
+    seed = int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
+    values = simulate_values(truth, trials=trials, seed=seed)
+    intervals = bayes_intervals(values, truth, draws=draws, seed=seed + 1)
+    rows = [
+        judge(name, engine, estimand, visit, found, truth)
+        for engine, answers in (
+            ("bayes", intervals),
+            ("ancova, welch", least_squares_intervals(values, truth)),
+        )
+        for (estimand, visit), found in answers.items()
+    ]
+    return pd.DataFrame(rows), compare_with_full_sampler(name, values[:full], truth, intervals, seed)
+
+
+def judge(
+    name: str, engine: str, estimand: str, visit: int, found: np.ndarray, truth: Truth
+) -> dict[str, object]:
+    """Coverage and bias of (n_trials, 3): estimate, lower, upper; a missing answer does not cover."""
+    target = truth.difference[visit]
+    answered = ~np.isnan(found[:, 0])
+    errors = found[answered, 0] - target
+    error_of_bias = errors.std(ddof=1) / np.sqrt(answered.sum())
+    return {
+        "scenario": name,
+        "engine": engine,
+        "estimand": estimand,
+        "visit": visit,
+        "trials": len(found),
+        "withheld": 1 - answered.mean(),
+        "coverage": ((found[:, 1] <= target) & (target <= found[:, 2])).mean(),
+        "bias": errors.mean(),
+        "bias_bound": 0.03 * abs(target) + 3 * error_of_bias,
+        "mean_width": (found[answered, 2] - found[answered, 1]).mean(),
+    }
+
+
+def bayes_intervals(
+    values: np.ndarray, truth: Truth, *, draws: int, seed: int
+) -> dict[tuple[str, int], np.ndarray]:
+    """Return (n_trials, 3) per estimand and visit from the batched sampler."""
+    found = {}
+    for common_baseline in (True, False):
+        batch = gibbs.sample(
+            values, truth.active, common_baseline=common_baseline, draws=draws, burn_in=200, seed=seed
+        ).difference
+        for visit in (1, 2, 3):
+            if common_baseline:
+                found["difference_adjusted", visit] = summarise(batch[:, :, visit])
+            else:
+                found["difference_unadjusted", visit] = summarise(batch[:, :, visit])
+                found["difference_of_change", visit] = summarise(batch[:, :, visit] - batch[:, :, 0])
+    return found
+
+
+def summarise(draws: np.ndarray) -> np.ndarray:
+    """Return (n_trials, 3): mean and ends of the shortest interval of (n_draws, n_trials)."""
+    ordered = np.sort(draws, axis=0)
+    inside = int(LEVEL * len(ordered))
+    start = (ordered[inside:] - ordered[: len(ordered) - inside]).argmin(axis=0)
+    trials = np.arange(draws.shape[1])
+    return np.column_stack([draws.mean(axis=0), ordered[start, trials], ordered[start + inside, trials]])
+
+
+def least_squares_intervals(values: np.ndarray, truth: Truth) -> dict[tuple[str, int], np.ndarray]:
+    """Return (n_trials, 3) per estimand and visit from the workflow's own functions."""
+    found = {}
+    for estimand in ESTIMANDS:
+        for visit in (1, 2, 3):
+            question = Question(estimand, visit, str(visit + 1))
+            rows = np.full((len(values), 3), np.nan)
+            for trial, grid in enumerate(values):
+                try:
+                    answer = frequentist.answer_question(as_outcome(grid, truth), question)
+                except NotEstimableError:
+                    continue
+                rows[trial] = answer.estimate, *answer.interval(LEVEL)
+            found[estimand, visit] = rows
+    return found
+
+
+def compare_with_full_sampler(
+    name: str, values: np.ndarray, truth: Truth, intervals: dict[tuple[str, int], np.ndarray], seed: int
+) -> pd.DataFrame:
+    """Return per trial, estimand and visit: did it pass, and full minus batched in posterior SDs."""
+    from reconfmri.group import bayes
+
+    if not len(values):
+        return pd.DataFrame()
+    logging.disable(logging.INFO)
+    sampler, rows = bayes.Sampler(seed, cores=1), []
+    group = Group.from_params(
+        {
+            "arms": {"active": "a", "control": "b"},
+            "outcomes": ["x"],
+            "primary": {"outcome": "x", "session": "2"},
+        }
+    )
+    for trial, grid in enumerate(values):
+        outcome = as_outcome(grid, truth)
+        fits = {common: sampler.fit(outcome, common, group) for common in (True, False)}
+        for estimand in ESTIMANDS:
+            for visit in (1, 2, 3):
+                question = Question(estimand, visit, str(visit + 1))
+                fit = fits[question.common_baseline]
+                draws = bayes.contrast(fit, question, outcome)
+                gap = summarise(draws[:, None])[0] - intervals[estimand, visit][trial]
+                rows.append((name, trial, estimand, visit, fit.passes(group.sampling), *(gap / draws.std())))
+    columns = ["scenario", "trial", "estimand", "visit", "passed", "estimate", "lower", "upper"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def as_outcome(grid: np.ndarray, truth: Truth) -> Outcome:
+    """Return one simulated trial as the group room lays it out, in units of the scale."""
+    return Outcome("x", "activation", UNIT, 1.0, grid, truth.active)
+
+
+def verdicts(cells: pd.DataFrame, full: pd.DataFrame, *, wide: bool) -> list[str]:
+    """Return every bound that is missed, as one line each."""
+    (low, high), (mean_low, mean_high) = SMALL_BOUNDS if wide else FULL_BOUNDS
+    missed = []
+    for _, cell in cells.iterrows():
+        where = f"{cell.scenario}; {cell.engine}; {cell.estimand}; visit {cell.visit}"
+        if not low <= cell.coverage <= high:
+            missed.append(f"{where}: coverage {cell.coverage:.3f} is not in {low}-{high}")
+        if abs(cell.bias) > cell.bias_bound:
+            missed.append(f"{where}: bias {cell.bias:.4f} is above {cell.bias_bound:.4f}")
+        if cell.withheld > MAX_WITHHELD:
+            missed.append(f"{where}: {cell.withheld:.1%} withheld, more than {MAX_WITHHELD:.0%}")
+    for engine, mean in cells.groupby("engine")["coverage"].mean().items():
+        if not mean_low <= mean <= mean_high:
+            missed.append(f"{engine}: mean coverage {mean:.4f} is not in {mean_low}-{mean_high}")
+    if len(full) and (withheld := 1 - full["passed"].mean()) > MAX_WITHHELD:
+        missed.append(f"full sampler: {withheld:.1%} of the fits withheld, more than {MAX_WITHHELD:.0%}")
+    return missed
+
+
+def as_markdown(cells: pd.DataFrame) -> str:
+    """Return the table of the docs: one line per scenario and estimand, coverage per visit and engine."""
+    lines = [
+        "| scenario | estimand | bayes: coverage at visits 1 2 3 | bias | ancova, welch: coverage | bias |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (name, estimand), part in cells.groupby(["scenario", "estimand"], sort=False):
+        row = [name, estimand]
+        for engine in ("bayes", "ancova, welch"):
+            mine = part[part["engine"] == engine].sort_values("visit")
+            row.append(" ".join(f"{100 * value:.1f}" for value in mine["coverage"]))
+            row.append(" ".join(f"{value:+.3f}" for value in mine["bias"]))
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run, print, write; 1 when a bound is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=2000, help="simulated trials per scenario")
+    parser.add_argument("--draws", type=int, default=2000, help="kept draws per trial of the batched sampler")
+    parser.add_argument(
+        "--full", type=int, default=5, help="trials per scenario that also meet the full sampler"
+    )
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--table", type=Path, help="also write every cell to this TSV")
+    settings = parser.parse_args()
+    started = time.monotonic()
+    with ProcessPoolExecutor(settings.processes, mp_context=get_context("spawn")) as pool:
+        jobs = [
+            pool.submit(
+                judge_scenario,
+                name,
+                trials=settings.trials,
+                draws=settings.draws,
+                full=settings.full,
+                seed=settings.seed,
+            )
+            for name in scenarios()
+        ]
+        parts = [job.result() for job in jobs]
+    cells = pd.concat([part[0] for part in parts], ignore_index=True)
+    full = pd.concat([part[1] for part in parts], ignore_index=True)
+    print(as_markdown(cells))
+    print("\nmean coverage:", cells.groupby("engine")["coverage"].mean().round(4).to_dict())
+    if len(full):
+        gaps = full[["estimate", "lower", "upper"]]
+        print(f"full sampler: {full['passed'].mean():.1%} of {len(full)} answers passed the gate;")
+        print("full minus batched, in posterior SDs, mean and SD of estimate, lower, upper:")
+        print(pd.DataFrame({"mean": gaps.mean(), "sd": gaps.std(), "largest": gaps.abs().max()}).round(3))
+    if settings.table:
+        cells.to_csv(settings.table, sep="\t", index=False, float_format="%.5f")
+    missed = verdicts(cells, full, wide=settings.trials < 2000)
+    print(f"{settings.trials} trials x {len(scenarios())} scenarios in {time.monotonic() - started:.0f} s")
+    print("\n".join(missed) or "every bound holds")
+    return int(bool(missed))
