@@ -10,6 +10,7 @@ from reconfmri.exclusions import DataFault
 from reconfmri.preprocess import intake
 
 RNG = np.random.default_rng(1)
+SHEARED = np.array([[3.0, 1, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
 SERIES = RNG.integers(100, 900, size=(20, 20, 18, 14)).astype(np.int16)
 
 
@@ -60,7 +61,7 @@ RUNS = {
     "one volume": (lambda path: save(path, SERIES[..., :1]), "E-DATA-05", "at least 10 volumes"),
     "no codes": (lambda path: save(path, SERIES, codes=(0, 0)), "E-DATA-07", "position in space"),
     "sheared": (
-        lambda path: save(path, SERIES, affine=np.array([[3, 1, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]]), codes=(1, 0)),
+        lambda path: save(path, SERIES, affine=SHEARED, codes=(1, 0)),
         "E-DATA-07",
         "right angles",
     ),
