@@ -38,7 +38,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def studio(small, tmp_path_factory):
     """What the participants of `small` share, writing elsewhere."""
-    made = trial._furnish(small / "bids", 3, "short", False, STUDY, 1)
+    made = trial._furnish(small / "bids", 3, "short", False, STUDY, 2)
     return replace(made, root=tmp_path_factory.mktemp("again"))
 
 
@@ -196,7 +196,7 @@ class TestImages:
 
     def test_truth_is_what_a_fit_of_noise_free_images_finds(self, studio, person, monkeypatch):
         shape, body = person
-        for name, quiet in (("THERMAL", 0.0), ("DRIFT", 0.0), ("PHYSIOLOGICAL", (0.0,) * 6)):
+        for name, quiet in (("THERMAL", 0.0), ("DRIFT", 0.0), ("PHYSIOLOGICAL", (0.0, 0.0))):
             monkeypatch.setattr(scanner, name, quiet)
         monkeypatch.setattr(scanner, "CARDIAC", (1.07, 0.0))
         monkeypatch.setattr(scanner, "RESPIRATORY", (0.28, 0.0))

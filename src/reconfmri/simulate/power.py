@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from reconfmri.simulate import planted
 
-# What a scan of the short timing adds to a person's true value, percent signal change: the SD of
-# estimate minus psc_expected of amygdala.trauma_first-neutral_first in trials of other seeds (`make recover`).
-FIRST_LEVEL_SE = 0.25
-RECOVERY = 0.62  # of the amygdala's own source in its region at 4 mm voxels, a 3 mm grid (truth.json)
-SPILL = 0.10  # of the hippocampus's source in the amygdala's region
+# What a scan of the short timing adds to a person's true value, percent signal change: the SD of the estimate
+# minus psc_expected of amygdala.trauma_first-neutral_first, in trials of other seeds (`make recover`).
+FIRST_LEVEL_SE = 0.28
+RECOVERY = 0.65  # of the amygdala's own source in its region at 4 mm voxels, a 3 mm grid (truth.json)
+SPILL = 0.05  # of the hippocampus's source in the amygdala's region
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from reconfmri.simulate.signals import coloured
 T1_GREY = 1.3  # s, longitudinal relaxation of grey matter at 3 T
 FLIP_ANGLE = 75.0  # degrees
 THERMAL = 0.0115  # of grey matter's signal: 1 / tSNR of a voxel without any other noise
-PHYSIOLOGICAL = (0.002, 0.0012, 0.0012, 0.0012, 0.0012, 0.0012)  # global, then smooth fields, of the signal
+PHYSIOLOGICAL = (0.002, 0.0013, 0.0013)  # global, then smooth fields, of the signal
 SLOW = 4.0  # s, memory of this noise
-CARDIAC, RESPIRATORY = (1.07, 0.012), (0.28, 0.003)  # Hz, and share of the signal (cardiac: in fluid only)
+CARDIAC, RESPIRATORY = (1.07, 0.008), (0.28, 0.002)  # Hz, and share of the signal (cardiac: in fluid only)
 DRIFT = 0.005  # of the signal, standard deviation over voxels and time
 FIELD_SMOOTHNESS = 25.0  # mm
 T1W_NOISE = 5.0  # standard deviation; white matter is about 220
