@@ -1,7 +1,7 @@
 """Write the documents that are made from the code: config schema, config/README.md, rule graph.
 
-    python docs/generate.py            writes them
-    python docs/generate.py --check    exits 1 when one on disk is not what the code says
+python docs/generate.py            writes them
+python docs/generate.py --check    exits 1 when one on disk is not what the code says
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def _section_lines(model: type[BaseModel], prefix: str, example: Any) -> list[st
         else:
             shown = _cell(value)
         default = "required" if field.is_required() else _cell(field.get_default(call_default_factory=True))
-        meaning = field.description or (part.__doc__ or "").splitlines()[0] if part else field.description or ""
+        meaning = (
+            field.description or (part.__doc__ or "").splitlines()[0] if part else field.description or ""
+        )
         lines.append(f"| `{name}` | {_type_name(field.annotation)} | {default} | {shown} | {meaning} |")
     return [*lines, "", *inner]
 
@@ -83,7 +85,9 @@ def _type_name(annotation: Any) -> str:
     for noise in ("typing.", "reconfmri.config.", "NoneType"):
         text = text.replace(noise, "")
     if "Annotated[" in text or "FieldInfo" in text:
-        text = "list" if text.startswith("list") else "mapping" if text.startswith("dict") else "number or label"
+        text = (
+            "list" if text.startswith("list") else "mapping" if text.startswith("dict") else "number or label"
+        )
     return text.replace("|", "or").replace(" or None", " or none")
 
 
@@ -116,9 +120,15 @@ def documents() -> dict[Path, str]:
 
 def main() -> int:
     """Write or check; return the exit code."""
-    stale = [path for path, text in documents().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    stale = [
+        path
+        for path, text in documents().items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
     for path in stale:
-        print(f"{path.relative_to(ROOT)} {'is stale: run python docs/generate.py' if '--check' in sys.argv else 'written'}")
+        print(
+            f"{path.relative_to(ROOT)} {'is stale: run python docs/generate.py' if '--check' in sys.argv else 'written'}"
+        )
         if "--check" not in sys.argv:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(documents()[path], encoding="utf-8")

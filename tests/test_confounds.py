@@ -120,13 +120,13 @@ def test_the_first_row_of_a_difference_becomes_zero_and_other_gaps_are_faults(ta
     assert chosen.shape[1] == 24 + 2 + sum(name.startswith("motion_outlier") for name in table)
     broken = table.copy()
     broken.loc[7, "trans_y"] = np.nan
-    with pytest.raises(DataFault, match=r"E-DATA-11.*'trans_y'.*row 8"):
+    with pytest.raises(DataFault, match=r"E-DATA-B11.*'trans_y'.*row 8"):
         confounds.select(broken, ["motion6"])
 
 
 def test_a_column_without_any_value_is_a_fault(table_and_facts):
     table = table_and_facts[0].assign(csf=np.nan)
-    with pytest.raises(DataFault, match=r"E-DATA-11.*'csf'.*no value in any row"):
+    with pytest.raises(DataFault, match=r"E-DATA-B11.*'csf'.*no value in any row"):
         confounds.select(table, ["csf"])
 
 
@@ -147,7 +147,7 @@ def test_non_steady_volumes_are_those_far_above_the_rest():
 
 def test_a_flat_brain_is_a_fault(tissue):
     flat = confounds.TissueSignals(np.full_like(tissue.signals, 5), tissue.white, tissue.fluid)
-    with pytest.raises(DataFault, match=r"E-DATA-04.*flat"):
+    with pytest.raises(DataFault, match=r"E-DATA-B04.*flat"):
         confounds.build(
             np.stack([np.eye(4)] * T), flat, tr=2.0, n_non_steady=0, n_components=5, centre=(0, 0, 0)
         )

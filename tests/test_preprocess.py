@@ -227,7 +227,7 @@ def test_a_run_is_placed_in_the_t1w_from_ten_millimetres_and_degrees_off(run, pr
 def test_a_head_of_somebody_else_in_another_place_is_not_accepted(run, prepared):
     rng = np.random.default_rng(1)
     blob = ndimage.gaussian_filter(rng.normal(size=EPI_SHAPE), 3).astype(np.float32)
-    with pytest.raises(DataFault, match="E-DATA-21"):
+    with pytest.raises(DataFault, match="E-DATA-B21"):
         coregistration.align_to_t1w(Volume(np.abs(blob), run.affine), prepared.t1w, prepared.dseg)
 
 
@@ -237,7 +237,7 @@ def test_an_image_without_a_brain_is_not_accepted():
     noise = np.where(ball, 100 + 10 * ndimage.gaussian_filter(rng.normal(size=ball.shape), 1.2), 0)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = -100
-    with pytest.raises(DataFault, match=r"E-DATA-22.*look at the T1w"):
+    with pytest.raises(DataFault, match=r"E-DATA-B22.*look at the T1w"):
         anatomy.prepare(Volume(noise.astype(np.float32), affine), finest_mm=4.0)
 
 
@@ -246,7 +246,7 @@ def test_a_head_that_its_header_turns_over_is_not_accepted(person, axis):
     mirror = np.eye(4)
     mirror[axis, axis] = -1
     small = registration.downsample(person.t1w, 4.0)
-    with pytest.raises(DataFault, match=r"E-DATA-22.*correlation"):
+    with pytest.raises(DataFault, match=r"E-DATA-B22.*correlation"):
         anatomy.prepare(Volume(small.data, mirror @ small.affine), finest_mm=4.0)
 
 

@@ -49,20 +49,20 @@ def with_value(value, volume=6):
 
 
 RUNS = {
-    "truncated": (write_truncated, "E-DATA-01", "copy the file again"),
-    "one byte flipped": (write_flipped, "E-DATA-01", "copy the file again"),
-    "short inside a sound gzip": (write_short, "E-DATA-01", "bytes too early"),
-    "empty": (lambda path: path.write_bytes(b""), "E-DATA-01", "missing or empty"),
-    "text": (lambda path: path.write_text("not an image"), "E-DATA-01", "cannot be read"),
-    "absent": (lambda path: None, "E-DATA-01", "missing or empty"),
-    "one NaN": (lambda path: save(path, with_value(np.nan)), "E-DATA-03", "volume 7 of 14 has 1 voxels"),
-    "one Inf": (lambda path: save(path, with_value(np.inf, 13)), "E-DATA-03", "volume 14 of 14"),
-    "three dimensions": (lambda path: save(path, SERIES[..., 0]), "E-DATA-05", "4 dimensions"),
-    "one volume": (lambda path: save(path, SERIES[..., :1]), "E-DATA-05", "at least 10 volumes"),
-    "no codes": (lambda path: save(path, SERIES, codes=(0, 0)), "E-DATA-07", "position in space"),
+    "truncated": (write_truncated, "E-DATA-B01", "copy the file again"),
+    "one byte flipped": (write_flipped, "E-DATA-B01", "copy the file again"),
+    "short inside a sound gzip": (write_short, "E-DATA-B01", "bytes too early"),
+    "empty": (lambda path: path.write_bytes(b""), "E-DATA-B01", "missing or empty"),
+    "text": (lambda path: path.write_text("not an image"), "E-DATA-B01", "cannot be read"),
+    "absent": (lambda path: None, "E-DATA-B01", "missing or empty"),
+    "one NaN": (lambda path: save(path, with_value(np.nan)), "E-DATA-B03", "volume 7 of 14 has 1 voxels"),
+    "one Inf": (lambda path: save(path, with_value(np.inf, 13)), "E-DATA-B03", "volume 14 of 14"),
+    "three dimensions": (lambda path: save(path, SERIES[..., 0]), "E-DATA-B05", "4 dimensions"),
+    "one volume": (lambda path: save(path, SERIES[..., :1]), "E-DATA-B05", "at least 10 volumes"),
+    "no codes": (lambda path: save(path, SERIES, codes=(0, 0)), "E-DATA-B07", "position in space"),
     "sheared": (
         lambda path: save(path, SERIES, affine=SHEARED, codes=(1, 0)),
-        "E-DATA-07",
+        "E-DATA-B07",
         "right angles",
     ),
 }  # fmt: skip
@@ -83,10 +83,10 @@ def test_a_damaged_run_is_named_with_its_mend(name, tmp_path):
 
 
 ANATOMIES = {
-    "flat": (np.full((20, 20, 20), 7, dtype=np.int16), "E-DATA-04", "flat image"),
-    "NaN": (np.where(np.arange(8000).reshape(20, 20, 20) == 5, np.nan, 3.0), "E-DATA-03", "not finite"),
-    "a slice": (np.ones((20, 20, 1), dtype=np.int16), "E-DATA-05", "three dimensions"),
-    "a series": (SERIES, "E-DATA-05", "three dimensions"),
+    "flat": (np.full((20, 20, 20), 7, dtype=np.int16), "E-DATA-B04", "flat image"),
+    "NaN": (np.where(np.arange(8000).reshape(20, 20, 20) == 5, np.nan, 3.0), "E-DATA-B03", "not finite"),
+    "a slice": (np.ones((20, 20, 1), dtype=np.int16), "E-DATA-B05", "three dimensions"),
+    "a series": (SERIES, "E-DATA-B05", "three dimensions"),
 }
 
 

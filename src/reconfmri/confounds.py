@@ -103,7 +103,7 @@ def build(
     Raises
     ------
     DataFault
-        The brain has no signal that varies (E-DATA-04).
+        The brain has no signal that varies (E-DATA-B04).
     """
     import pandas as pd
 
@@ -136,7 +136,7 @@ def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     ValueError
         A group is unknown, or the table has no column of a group that every run has.
     DataFault
-        A column is missing throughout, or in a row other than the first (E-DATA-11).
+        A column is missing throughout, or in a row other than the first (E-DATA-B11).
     """
     import pandas as pd
 
@@ -185,12 +185,12 @@ def _filled(name: str, column: pd.Series[Any]) -> Array:
     values: Array = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, copy=True)
     mend = "make the run's confounds again"
     if np.isnan(values).all():
-        raise DataFault("E-DATA-11", f"the confounds column {name!r} has no value in any row", mend=mend)
+        raise DataFault("E-DATA-B11", f"the confounds column {name!r} has no value in any row", mend=mend)
     if np.isnan(values[0]) and (name in DIFFERENCES or "derivative1" in name):
         values[0] = 0.0
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
-        raise DataFault("E-DATA-11", f"the confounds column {name!r} has no value in row {row}", mend=mend)
+        raise DataFault("E-DATA-B11", f"the confounds column {name!r} has no value in row {row}", mend=mend)
     return values
 
 
@@ -209,7 +209,7 @@ def _varying(signals: Array) -> Array:
     moving = signals.std(axis=1) > 0
     if moving.sum() < 10:
         raise DataFault(
-            "E-DATA-04",
+            "E-DATA-B04",
             f"flat image: only {int(moving.sum())} voxels of the brain vary in time",
             mend="export the series again from the scanner",
         )

@@ -14,20 +14,22 @@ from reconfmri.provenance import log_to
 def run_step(snakemake: Any, work: Callable[[Any, Decisions], None]) -> None:
     """Do `work(snakemake, decisions)` and write `output.exclusions`.
 
-    A unit that is out already, or that a `DataFault` takes out now, leaves empty files as outputs, so that the
-    rest of the study goes through; whoever reads them looks at the exclusions first.
+    A unit that is out already, or that a raised `DataFault` takes out now, leaves empty files as outputs, so that
+    the rest of the study goes through; whoever reads them looks at the exclusions first. What a step made before
+    it decided by itself to exclude the unit (a fault it adds and does not raise) stays, for the report.
     """
     decisions = Decisions(unit_of(snakemake.wildcards), _exclusions_before(snakemake.input))
     with log_to(snakemake.log[0]) as log:
         started = time.monotonic()
-        if not decisions.excluded:
+        if decisions.excluded:
+            _leave_empty(snakemake.output)
+        else:
             try:
                 work(snakemake, decisions)
             except DataFault as fault:
                 log.warning("excluded: %s", fault.line)
                 decisions.add(snakemake.rule, fault)
-        if decisions.excluded:
-            _leave_empty(snakemake.output)
+                _leave_empty(snakemake.output)
         write_exclusions(snakemake.output.exclusions, decisions.rows)
         log.info("%s finished in %.1f s", snakemake.rule, time.monotonic() - started)
 

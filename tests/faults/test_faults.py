@@ -95,10 +95,12 @@ def test_every_fault_has_its_row():
 def test_every_code_of_data_and_study_is_listed_in_the_documents():
     root = Path(__file__).resolve().parents[2]
     listed = set(
-        re.findall(r"^\| ([EW]-(?:BIDS|CONF)-\w+)", (root / "docs/codes.md").read_text(), re.MULTILINE)
+        re.findall(
+            r"^\| ([EW]-(?:BIDS|CONF|DATA|STAT)-\w+)", (root / "docs/codes.md").read_text(), re.MULTILINE
+        )
     )
     sources = "".join(path.read_text() for path in (root / "src/reconfmri").rglob("*.py"))
-    assert set(re.findall(r"\b[EW]-(?:BIDS|CONF)-\w+", sources)) == listed
+    assert set(re.findall(r"\b[EW]-(?:BIDS|CONF|DATA|STAT)-\w+", sources)) == listed
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault)

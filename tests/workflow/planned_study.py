@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HASH = "0" * 64
+HASH = hashlib.sha256(b"").hexdigest()
 COLUMNS = (
     "participant_id session_id task run bold t1w events physio tr n_volumes "
     "bold_sha256 t1w_sha256 events_sha256 physio_sha256"

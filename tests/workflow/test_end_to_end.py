@@ -82,13 +82,13 @@ def test_every_result_is_there(study):
 def test_the_broken_scan_is_out_of_every_number_and_named(study):
     out = read_table(study / "results" / "exclusions.tsv")
     rows = out[(out["participant_id"] == "sub-02") & (out["session_id"] == "2")]
-    assert rows["code"].tolist() == ["E-DATA-01"]
+    assert rows["code"].tolist() == ["E-DATA-B01"]
     assert "bold.nii.gz" in rows["reason"].iloc[0]
     assert "Mend:" in rows["reason"].iloc[0]
     measures = read_table(study / "results" / "measures.tsv")
     lost = measures[(measures["participant_id"] == "sub-02") & (measures["session_id"] == "2")]
     assert set(lost["domain"]) == {"skin_conductance", "clinical"}
-    assert "E-DATA-01" in (study / "results" / "report.html").read_text(encoding="utf-8")
+    assert "E-DATA-B01" in (study / "results" / "report.html").read_text(encoding="utf-8")
 
 
 def test_all_declared_outcomes_are_answered_by_both_methods(study):
@@ -134,17 +134,30 @@ def test_editing_a_setting_reruns_what_depends_on_it(study):
         path.write_text(before, encoding="utf-8")
         os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert "fit_first_level" in rules
-    assert rules & {"estimate_connectivity", "resample_run", "assess_quality", "score_skin_conductance"} == set()
+    assert (
+        rules & {"estimate_connectivity", "resample_run", "assess_quality", "score_skin_conductance"} == set()
+    )
 
 
 def test_no_arm_reaches_a_participant_level_file(study):
-    group = ("results/group", "results/estimates", "results/report", "results/headline", "config/", "allocation")
+    group = (
+        "results/group",
+        "results/estimates",
+        "results/report",
+        "results/headline",
+        "config/",
+        "allocation",
+    )
     group += (".snakemake", "bids/", "logs/build_report", "logs/fit_", "logs/collect_")
     for path in study.rglob("*"):
         place = path.relative_to(study).as_posix()
         if not path.is_file() or place.startswith(group):
             continue
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" and path.stat().st_size else path.read_bytes()
+        data = (
+            gzip.decompress(path.read_bytes())
+            if path.suffix == ".gz" and path.stat().st_size
+            else path.read_bytes()
+        )
         assert not [arm for arm in ARMS if arm.encode() in data or arm in place], place
 
 
@@ -162,5 +175,5 @@ def test_metadata_of_participant_level_outputs_holds_no_arm(study):
 def test_status_names_the_excluded_scan(study):
     done = run(["reconfmri", "status"], study)
     assert done.returncode == 0, done.stderr
-    assert "E-DATA-01" in done.stdout
+    assert "E-DATA-B01" in done.stdout
     assert "\x1b[" not in done.stdout

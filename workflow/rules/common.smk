@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from reconfmri.bids import bids_path, read_run_table
+from reconfmri.bids import bids_path, read_run_table, verify_unchanged
 from reconfmri.config import load_study
 from reconfmri.provenance import code_of
 
@@ -20,10 +20,15 @@ ENVIRONMENT = "../../envs/reconfmri.yaml"
 try:
     study = load_study("config/config.yaml")
     scans = read_run_table("config/runs.tsv")
+    if workflow.is_main_process:
+        verify_unchanged(scans, Path(study.bids))
 except (ValueError, FileNotFoundError) as error:
     raise WorkflowError(
         f"{error}\nA study folder is made by `reconfmri init`, its run table by `reconfmri index`."
     )
+
+# Anatomy comes from a person's first T1w, whichever scans are asked for.
+t1w_of = {scan.participant_id[4:]: scan.t1w for scan in reversed(list(scans.itertuples()))}
 
 for column, key in (
     ("participant_id", "only_participants"),
@@ -72,7 +77,6 @@ def wildcards_of(scan):
 
 
 row_of = {tuple(wildcards_of(scan).values()): scan for scan in scans.itertuples()}
-t1w_of = {scan.participant_id.removeprefix("sub-"): scan.t1w for scan in reversed(list(scans.itertuples()))}
 
 
 def scan_of(wildcards):

@@ -71,6 +71,7 @@ rule resample_run:
         dseg=run_file(space=SPACE, suffix="dseg", ext=".nii.gz"),
         metadata=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".json"),
         confounds=run_file(desc="confounds", suffix="timeseries", ext=".tsv"),
+        columns=run_file(desc="confounds", suffix="timeseries", ext=".json"),
         exclusions=run_file(desc="resample", suffix="exclusions", ext=".tsv"),
     log:
         log_of("resample_run"),

@@ -52,8 +52,8 @@ def prepare(raw: Volume, *, finest_mm: float, threads: int = 1) -> Anatomy:
     Raises
     ------
     DataFault
-        The head could not be matched with the template (E-DATA-22), or its brain has an impossible size
-        (E-DATA-23).
+        The head could not be matched with the template (E-DATA-B22), or its brain has an impossible size
+        (E-DATA-B23).
     """
     head = registration.downsample(raw, CONFORMED_MM)
     template = template_at(finest_mm)
@@ -162,7 +162,7 @@ def _warp(template: Template, head: Volume, *, threads: int) -> tuple[Volume, di
     torn = _torn(displacement, template)
     if torn > MAX_TORN:
         reason = f"the warp from the template is torn in {torn:.0%} of the brain"
-        raise DataFault("E-DATA-22", reason, mend=RECHECK)
+        raise DataFault("E-DATA-B22", reason, mend=RECHECK)
     match = _similarity(template, head, to_t1w)
     return to_t1w, {"template_correlation": round(match, 4), "torn_share": round(torn, 4)}
 
@@ -184,10 +184,10 @@ def _check_affine(affine: Array, match: float) -> None:
     scales = np.linalg.svd(affine[:3, :3], compute_uv=False)
     if np.linalg.det(affine[:3, :3]) <= 0 or scales.max() > 1.6 or scales.min() < 0.6:
         reason = f"the head matches the template only when scaled by {np.round(scales, 2).tolist()}"
-        raise DataFault("E-DATA-22", reason, mend=RECHECK)
+        raise DataFault("E-DATA-B22", reason, mend=RECHECK)
     if match < MIN_AFFINE_CORRELATION:
         reason = f"the head does not match the template (correlation {match:.2f})"
-        raise DataFault("E-DATA-22", reason, mend=RECHECK)
+        raise DataFault("E-DATA-B22", reason, mend=RECHECK)
 
 
 def _torn(displacement: Array, template: Template) -> float:
@@ -221,7 +221,7 @@ def _cut_around(head: Volume, points: Array, *, margin: int = 4) -> Volume:
     first = np.clip(np.floor(voxels.min(axis=0)).astype(int) - margin, 0, None)
     last = np.minimum(np.ceil(voxels.max(axis=0)).astype(int) + margin + 1, head.data.shape)
     if (last - first < 16).any():
-        raise DataFault("E-DATA-22", "the brain was found outside the image", mend=RECHECK)
+        raise DataFault("E-DATA-B22", "the brain was found outside the image", mend=RECHECK)
     affine = head.affine.copy()
     affine[:3, 3] += head.affine[:3, :3] @ first
     return Volume(np.ascontiguousarray(head.data[tuple(map(slice, first, last))]), affine)
@@ -293,7 +293,7 @@ def _fit_gaussians(values: Array, prior: Array, *, iterations: int = 30) -> tupl
         share = share / np.maximum(share.sum(axis=0), 1e-300)
     if not means[FLUID - 1] < means[GREY - 1] < means[WHITE - 1]:
         raise DataFault(
-            "E-DATA-22",
+            "E-DATA-B22",
             f"grey, white, fluid have the intensities {np.round(means, 1).tolist()}: not a T1-weighted brain",
             mend=RECHECK,
         )
@@ -328,7 +328,7 @@ def _checked_sizes(dseg: Volume) -> dict[str, float]:
     brain = sum(sizes.values())
     if not 700 < brain < 2300 or min(sizes["grey_ml"], sizes["white_ml"]) < 150:
         raise DataFault(
-            "E-DATA-23",
+            "E-DATA-B23",
             f"the brain has {brain:.0f} ml ({sizes['grey_ml']:.0f} grey, {sizes['white_ml']:.0f} white)",
             mend=RECHECK,
         )

@@ -37,12 +37,12 @@ def signal_mask(reference: Volume) -> Array:
     smooth = ndimage.gaussian_filter(reference.data.astype(np.float32), 0.7)
     bright = smooth[smooth > np.percentile(smooth, 98) * 0.1]
     if bright.size == 0:
-        raise DataFault("E-DATA-04", "flat image: no voxel of the reference volume has signal")
+        raise DataFault("E-DATA-B04", "flat image: no voxel of the reference volume has signal")
     mask = smooth > 0.4 * np.median(bright[bright > np.median(bright)])
     mask = ndimage.binary_opening(mask, iterations=1)
     labels, count = ndimage.label(mask)
     if count == 0:
-        raise DataFault("E-DATA-04", "no connected piece of the reference volume has signal")
+        raise DataFault("E-DATA-B04", "no connected piece of the reference volume has signal")
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return np.asarray(ndimage.binary_fill_holes(ndimage.binary_dilation(labels == sizes.argmax())))
@@ -57,7 +57,7 @@ def align_to_t1w(reference: Volume, t1w: Volume, dseg: Volume) -> tuple[Array, d
     Raises
     ------
     DataFault
-        The two images could not be matched (E-DATA-21).
+        The two images could not be matched (E-DATA-B21).
     """
     brain = dseg.data > 0
     coarse_t1w = registration.downsample(t1w, REFINE_MM)
@@ -82,7 +82,9 @@ def white_surface(dseg: Volume) -> Boundary:
     chosen = np.flatnonzero(edge)
     if chosen.size < 200:
         raise DataFault(
-            "E-DATA-21", f"only {chosen.size} voxels of the T1w lie on the edge of white matter", mend=RECHECK
+            "E-DATA-B21",
+            f"only {chosen.size} voxels of the T1w lie on the edge of white matter",
+            mend=RECHECK,
         )
     chosen = np.random.default_rng(registration.SEED).permutation(chosen)[:N_BOUNDARY]
     index = np.unravel_index(np.sort(chosen), edge.shape)
@@ -105,7 +107,7 @@ def native_brain(reference: Volume, mask: Volume, to_t1w: Array) -> Array:
     )
     inside = registration.sample(mask, points, order=1) > 0.5
     if not inside.any():
-        raise DataFault("E-DATA-21", "the T1w brain lies outside the run's field of view", mend=RECHECK)
+        raise DataFault("E-DATA-B21", "the T1w brain lies outside the run's field of view", mend=RECHECK)
     smooth = ndimage.gaussian_filter(reference.data, 0.5)
     seen = smooth > 0.15 * np.median(reference.data[inside])
     return np.asarray(inside & ndimage.binary_closing(seen, iterations=1, border_value=1))
@@ -187,4 +189,4 @@ def _check(facts: dict[str, float]) -> None:
         or facts["brain_in_view_ml"] < 200
     ):
         numbers = ", ".join(f"{name} {value}" for name, value in facts.items())
-        raise DataFault("E-DATA-21", f"the run could not be placed in the T1w ({numbers})", mend=RECHECK)
+        raise DataFault("E-DATA-B21", f"the run could not be placed in the T1w ({numbers})", mend=RECHECK)

@@ -36,8 +36,8 @@ class RawRun:
         Raises
         ------
         DataFault
-            The file ends early or is damaged (E-DATA-01), or a volume has values that are not finite
-            (E-DATA-03).
+            The file ends early or is damaged (E-DATA-B01), or a volume has values that are not finite
+            (E-DATA-B03).
         """
         # The proxy knows where the data begin and how they are scaled; nibabel clears both in the header.
         proxy: Any = nibabel.load(self.path).dataobj
@@ -61,13 +61,13 @@ def open_run(path: Path) -> RawRun:
     Raises
     ------
     DataFault
-        The file is not a readable image (E-DATA-01), or has fewer than ten volumes (E-DATA-05), or no valid
-        position in space (E-DATA-07).
+        The file is not a readable image (E-DATA-B01), or has fewer than ten volumes (E-DATA-B05), or no valid
+        position in space (E-DATA-B07).
     """
     image = _load(path)
     if len(image.shape) != 4 or image.shape[3] < MIN_VOLUMES:
         raise DataFault(
-            "E-DATA-05",
+            "E-DATA-B05",
             f"a BOLD run needs 4 dimensions and at least {MIN_VOLUMES} volumes, it is {image.shape}",
             mend="leave the run out of the run table, or find the complete export",
             file=path.name,
@@ -83,14 +83,14 @@ def read_anatomy(path: Path) -> Volume:
     Raises
     ------
     DataFault
-        The file is damaged (E-DATA-01), holds values that are not finite (E-DATA-03), is flat (E-DATA-04),
-        not 3-D (E-DATA-05) or has no valid position in space (E-DATA-07).
+        The file is damaged (E-DATA-B01), holds values that are not finite (E-DATA-B03), is flat (E-DATA-B04),
+        not 3-D (E-DATA-B05) or has no valid position in space (E-DATA-B07).
     """
     image = _load(path)
     shape = tuple(size for size in image.shape if size > 1)
     if len(shape) != 3 or min(shape) < 16:
         raise DataFault(
-            "E-DATA-05",
+            "E-DATA-B05",
             f"a T1w image needs three dimensions, it is {image.shape}",
             mend=RECOPY,
             file=path.name,
@@ -101,7 +101,7 @@ def read_anatomy(path: Path) -> Volume:
     _all_finite(path, data, "the image")
     if float(np.ptp(data)) == 0:
         raise DataFault(
-            "E-DATA-04", f"flat image: every voxel is {data.flat[0]:g}", mend=RECOPY, file=path.name
+            "E-DATA-B04", f"flat image: every voxel is {data.flat[0]:g}", mend=RECOPY, file=path.name
         )
     straight = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
     return Volume(np.ascontiguousarray(straight.dataobj), np.asarray(straight.affine, dtype=np.float64))
@@ -135,14 +135,17 @@ class _damage:  # noqa: N801 - reads as a phrase: with _damage(path)
 
     def __enter__(self) -> None:
         if not self.path.is_file() or self.path.stat().st_size == 0:
-            raise DataFault("E-DATA-01", "the file is missing or empty", mend=RECOPY, file=self.path.name)
+            raise DataFault("E-DATA-B01", "the file is missing or empty", mend=RECOPY, file=self.path.name)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (ImageFileError, EOFError, OSError, zlib.error, ValueError)):
             if isinstance(error, DataFault):
                 return
             raise DataFault(
-                "E-DATA-01", f"the file cannot be read as an image: {error}", mend=RECOPY, file=self.path.name
+                "E-DATA-B01",
+                f"the file cannot be read as an image: {error}",
+                mend=RECOPY,
+                file=self.path.name,
             ) from error
 
 
@@ -151,7 +154,7 @@ def _read(path: Path, stream: Any, count: int, *, may_end: bool = False) -> byte
         block: bytes = stream.read(count)
     if len(block) < count and not may_end:
         raise DataFault(
-            "E-DATA-01",
+            "E-DATA-B01",
             f"the file ends {count - len(block)} bytes too early; it was cut while it was copied",
             mend=RECOPY,
             file=path.name,
@@ -163,7 +166,7 @@ def _all_finite(path: Path, data: Array, what: str) -> None:
     bad = data.size - int(np.isfinite(data).sum())
     if bad:
         raise DataFault(
-            "E-DATA-03",
+            "E-DATA-B03",
             f"{what} has {bad} voxels that are not finite",
             mend="export the series again from the scanner; do not replace them by zero",
             file=path.name,
@@ -174,7 +177,7 @@ def _checked_affine(path: Path, image: Any) -> Array:
     header = image.header
     if "qform_code" in header and int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
         raise DataFault(
-            "E-DATA-07",
+            "E-DATA-B07",
             "the header says nothing about the position in space (qform and sform codes are both 0)",
             mend="convert the DICOM series again (dcm2niix writes both)",
             file=path.name,
@@ -183,11 +186,11 @@ def _checked_affine(path: Path, image: Any) -> Array:
     axes = affine[:3, :3]
     sizes = np.linalg.norm(axes, axis=0)
     if not np.isfinite(affine).all() or (sizes == 0).any():
-        raise DataFault("E-DATA-07", f"the header's affine is not valid: {affine.tolist()}", file=path.name)
+        raise DataFault("E-DATA-B07", f"the header's affine is not valid: {affine.tolist()}", file=path.name)
     unit = axes / sizes
     if np.abs(unit.T @ unit - np.eye(3)).max() > 0.01:
         raise DataFault(
-            "E-DATA-07",
+            "E-DATA-B07",
             "the header's axes are not at right angles",
             mend="use the image as the scanner made it, not one that was registered to another",
             file=path.name,
