@@ -144,7 +144,7 @@ def test_what_did_not_converge_is_not_a_number(small_trial):
     assert estimates["status"].str.startswith("not reported: did not converge (R-hat 1.0").all()
     assert estimates[list(NUMBERS)].isna().all(axis=None)
     # the second attempt is the stricter one
-    assert set(diagnostics["draws"]) == {400}
+    assert set(diagnostics["draws"]) == {600}
     assert set(diagnostics["converged"]) == {"false"}
 
 

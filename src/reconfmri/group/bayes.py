@@ -55,7 +55,8 @@ DIAGNOSTICS = {
     "converged": "Whether the fit passed the gate of group.sampling",
 }
 FLAT = 1e6
-ATTEMPTS = ((1, 0.97), (2, 0.995))
+# (times the tuning and the draws of the settings, target acceptance): the second is the stricter one
+ATTEMPTS = ((1, 0.97), (3, 0.99))
 log = logging.getLogger("reconfmri")
 
 

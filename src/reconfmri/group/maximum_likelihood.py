@@ -21,12 +21,12 @@ def fit_means_and_covariance(values: Array, side: Array, *, common_baseline: boo
     n_people = len(values)
     design = np.column_stack([np.ones(n_people), side])
     seen = ~np.isnan(values)
-    coefficients: Array = np.linalg.lstsq(design, np.where(seen, values, np.nanmean(values, axis=0)))[0]
+    coefficients = np.linalg.lstsq(design, np.where(seen, values, np.nanmean(values, axis=0)))[0]
     residuals = np.where(seen, values - design @ coefficients, 0.0)
-    covariance = np.diag((residuals**2).sum(axis=0) / seen.sum(axis=0)).astype(np.float64)
+    covariance = np.diag((residuals**2).sum(axis=0) / seen.sum(axis=0))
     for _ in range(STEPS):
         filled, uncertainty = _fill(values, design @ coefficients, covariance, seen)
-        coefficients = np.linalg.lstsq(design, filled)[0]
+        coefficients = np.linalg.lstsq(design, filled)[0].astype(np.float64)
         if common_baseline:
             coefficients[:, 0] = filled[:, 0].mean(), 0.0
         residuals = filled - design @ coefficients
