@@ -35,8 +35,8 @@ def config_readme() -> str:
         "# The study file",
         "",
         "Made by `python docs/generate.py` from `src/reconfmri/config.py`; CI checks that it is fresh.",
-        "Unknown keys, duplicate keys and values out of range stop before anything is computed. The examples are from",
-        "`config.yaml` beside this file. `trials/` holds one study file per published or public design.",
+        "Unknown keys, duplicate keys and values out of range stop before any compute. The examples are",
+        "from `config.yaml` beside this file. `trials/` holds one study file per published or public design.",
         "",
     ]
     lines += _section_lines(Study, "", example)
@@ -110,7 +110,8 @@ def rule_graph(kind: str) -> str:
 def documents() -> dict[Path, str]:
     """Return path -> text of every generated document."""
     graph = rule_graph("mermaid-js")
-    page = f"# Rule graph\n\nMade by `python docs/generate.py`; CI checks that it is fresh. As a picture: [rulegraph.svg](rulegraph.svg).\n\n```mermaid\n{graph.strip()}\n```\n"
+    told = "Made by `python docs/generate.py`; CI checks that it is fresh. A picture: [rulegraph.svg](rulegraph.svg)."
+    page = f"# Rule graph\n\n{told}\n\n```mermaid\n{graph.strip()}\n```\n"
     return {
         ROOT / "workflow" / "schemas" / "config.schema.json": config_schema(),
         ROOT / "config" / "README.md": config_readme(),
@@ -120,19 +121,15 @@ def documents() -> dict[Path, str]:
 
 def main() -> int:
     """Write or check; return the exit code."""
-    stale = [
-        path
-        for path, text in documents().items()
-        if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
+    check = "--check" in sys.argv
+    made = documents()
+    stale = [path for path in made if not path.is_file() or path.read_text(encoding="utf-8") != made[path]]
     for path in stale:
-        print(
-            f"{path.relative_to(ROOT)} {'is stale: run python docs/generate.py' if '--check' in sys.argv else 'written'}"
-        )
-        if "--check" not in sys.argv:
+        print(path.relative_to(ROOT), "is stale: run python docs/generate.py" if check else "written")
+        if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(documents()[path], encoding="utf-8")
-    return 1 if stale and "--check" in sys.argv else 0
+            path.write_text(made[path], encoding="utf-8")
+    return 1 if stale and check else 0
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HASH = hashlib.sha256(b"").hexdigest()
-COLUMNS = (
-    "participant_id session_id task run bold t1w events physio tr n_volumes "
-    "bold_sha256 t1w_sha256 events_sha256 physio_sha256"
-).split()
+FILES = ["bold", "t1w", "events", "physio"]
+KEY = ["participant_id", "session_id", "task", "run"]
+COLUMNS = [*KEY, *FILES, "tr", "n_volumes", *(f"{name}_sha256" for name in FILES)]
 
 
 def plan_study(folder: Path, *, participants: int = 2, sessions: int = 4, runs: int = 1) -> Path:
@@ -22,10 +22,10 @@ def plan_study(folder: Path, *, participants: int = 2, sessions: int = 4, runs: 
     (folder / "config").mkdir(parents=True)
     shutil.copy(ROOT / "config" / "config.yaml", folder / "config" / "config.yaml")
     rows = ["\t".join(COLUMNS)]
-    for person in range(1, participants + 1):
-        for session in range(1, sessions + 1):
-            for run in range(1, runs + 1):
-                rows.append("\t".join(_plan_scan(folder / "bids", f"{person:03d}", str(session), str(run))))
+    scans = product(range(1, participants + 1), range(1, sessions + 1), range(1, runs + 1))
+    rows += [
+        "\t".join(_plan_scan(folder / "bids", f"{person:03d}", *map(str, rest))) for person, *rest in scans
+    ]
     (folder / "config" / "runs.tsv").write_text("\n".join(rows) + "\n")
     header = "participant_id\tsession_id\ttask\trun\tregion\tstage\tcode\treason\tdecided_by\n"
     (folder / "config" / "exclusions.tsv").write_text(header)

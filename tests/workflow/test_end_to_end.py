@@ -1,4 +1,4 @@
-"""One small trial through the whole workflow, in a hostile place: what comes out, what reruns, what never leaks."""
+"""One small trial through the whole workflow, in a hostile place: what comes out, reruns, never leaks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,15 @@ def run(command: list[str], folder: Path, **environment: str) -> subprocess.Comp
     """Run a command of the environment as a poor cluster would: C locale, no HOME, no terminal."""
     place = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent"}
     return subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env={**place, **environment}, capture_output=True, text=True,
-        encoding="utf-8", check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env={**place, **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def snakemake(study: Path, *arguments: str, **environment: str) -> str:

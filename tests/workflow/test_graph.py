@@ -67,9 +67,10 @@ def test_no_path_leads_from_the_allocation_to_a_participant_level_rule(study):
 
 
 def test_the_walk_through_the_graph_would_find_a_leak(study):
-    """From a raw image the same walk does reach participant-level files and, through the measures, the arms."""
+    """From a raw image the same walk does reach participant-level files and, by the measures, the arms."""
     jobs = jobs_of(study)
-    reached = reached_from("bids/sub-001/ses-2/func/sub-001_ses-2_task-memory_run-1_bold.nii.gz", jobs)
+    scan = "sub-001_ses-2_task-memory_run-1"
+    reached = reached_from(f"bids/sub-001/ses-2/func/{scan}_bold.nii.gz", jobs)
     rules = {job.rule for job in jobs if job.outputs & reached}
     assert {"align_run", "fit_first_level", "assess_quality"} | GROUP_RULES <= rules
 
