@@ -110,7 +110,7 @@ def rule_graph(kind: str) -> str:
 def documents() -> dict[Path, str]:
     """Return path -> text of every generated document."""
     graph = rule_graph("mermaid-js")
-    told = "Made by `python docs/generate.py`; CI checks that it is fresh. A picture: [rulegraph.svg](rulegraph.svg)."
+    told = "Made by `python docs/generate.py`; CI checks that it is fresh. Picture: [SVG](rulegraph.svg)."
     page = f"# Rule graph\n\n{told}\n\n```mermaid\n{graph.strip()}\n```\n"
     return {
         ROOT / "workflow" / "schemas" / "config.schema.json": config_schema(),
