@@ -56,7 +56,7 @@ DIAGNOSTICS = {
 }
 FLAT = 1e6
 # (times the tuning and the draws of the settings, target acceptance): the second is the stricter one
-ATTEMPTS = ((1, 0.97), (3, 0.99))
+ATTEMPTS = ((1, 0.97), (3, 0.995))
 log = logging.getLogger("reconfmri")
 
 
@@ -170,11 +170,16 @@ def highest_density(draws: Array, level: float) -> tuple[float, float]:
 
 
 def usable_visits(outcome: Outcome) -> tuple[int, ...]:
-    """Return the visits that enter the model: those that leave two degrees of freedom for their variance."""
+    """Return the visits that enter the model: two people per arm who vary, or enough of one arm.
+
+    A visit that cannot be compared informs the others through the covariance only; with fewer than four
+    degrees of freedom within the arms it tells nothing and makes the covariance all but singular.
+    """
     usable = []
     for visit in range(outcome.values.shape[1]):
-        counts = [n for n in outcome.counts(visit) if n]
-        if sum(counts) - len(counts) >= 2 and within_arm_variation(outcome, visit) > 0:
+        counts = outcome.counts(visit)
+        degrees_of_freedom = sum(counts) - sum(n > 0 for n in counts)
+        if (min(counts) >= 2 or degrees_of_freedom >= 4) and within_arm_variation(outcome, visit) > 0:
             usable.append(visit)
     return tuple(usable)
 
