@@ -1,9 +1,8 @@
-"""One small seed of `make recover`, end to end: loose bounds that catch errors of sign, unit, region and scale."""
+"""One small seed of `make recover`: loose bounds that catch errors of sign, unit, region and scale."""
 
 from __future__ import annotations
 
 import pytest
-
 from tests.recovery.recover import inside, line_of, run_seed
 
 
