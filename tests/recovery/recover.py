@@ -18,6 +18,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -54,8 +55,7 @@ def run_seed(seed: int, *, participants: int = 8, cores: int = 1, study: Study |
         simulate_trial(
             out, participants=participants, seed=seed, sessions=SESSIONS, study=study, processes=cores
         )
-        masks, affine, _ = rois.carry_atlas(study.rois.regions, resolution=study.preprocessing.resolution)
-        nib.save(nib.Nifti1Image(masks, affine), out / "masks.nii.gz")
+        nib.save(_region_masks(study.model_dump_json()), out / "masks.nii.gz")
         people = sorted(path.name for path in (out / "bids").glob("sub-*"))
         with ProcessPoolExecutor(cores, mp_context=get_context("fork")) as pool:
             parts = list(pool.map(_measure_person, people, [out] * len(people), [study] * len(people)))
@@ -63,6 +63,14 @@ def run_seed(seed: int, *, participants: int = 8, cores: int = 1, study: Study |
         truth = json.loads((out / "bids" / "truth.json").read_text(encoding="utf-8"))
         allocation = read_table(out / "allocation.tsv")
     return Seed(_beside_truth(measures, truth), _answers(measures, truth, allocation, study, seed))
+
+
+@cache
+def _region_masks(study_json: str) -> nib.Nifti1Image:
+    """Return the study's regions on its grid; the same for every seed."""
+    study = Study.model_validate_json(study_json)
+    masks, affine, _ = rois.carry_atlas(study.rois.regions, resolution=study.preprocessing.resolution)
+    return nib.Nifti1Image(masks, affine)
 
 
 def _measure_person(person: str, out: Path, study: Study) -> pd.DataFrame:
@@ -227,7 +235,7 @@ def main() -> int:
     )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--participants", type=int, default=8)
+    parser.add_argument("--participants", type=int, default=6)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("recover"))
     given = parser.parse_args()
