@@ -11,6 +11,8 @@ Zeger 2000), the others from the model with d_0 free.
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import time
 import warnings
 import zlib
@@ -290,6 +292,8 @@ def centre_of(outcome: Outcome) -> float:
 def compile_model(n_people: int, n_visits: int) -> Any:
     """Return nutpie's compiled model for any data on a grid of this size, by numba alone."""
     started = time.monotonic()
+    # PyTensor wants a folder to write to although nothing is compiled to C; HOME may be read-only.
+    os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={tempfile.gettempdir()}/pytensor-{os.getuid()}")
     with warnings.catch_warnings():
         # arviz announces its successor at every import
         warnings.simplefilter("ignore", FutureWarning)
