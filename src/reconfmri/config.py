@@ -272,6 +272,11 @@ class Group(Section):
         description="Name -> outcomes corrected together (Holm); the primary stands alone",
     )
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of intervals")
+    covariance: Literal["auto", "unstructured", "random_intercept"] = Field(
+        "auto",
+        description="Covariance over visits of the Bayesian model. `auto`: unstructured, and where an arm has "
+        "fewer than 8 people at a visit a random intercept, which the status of the estimate then names",
+    )
     scales: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_SCALES),
         description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with "

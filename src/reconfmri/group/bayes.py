@@ -17,7 +17,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -54,11 +54,13 @@ DIAGNOSTICS = {
     "divergences": "Divergent transitions after warm-up",
     "target_accept": "Target acceptance of the fit; the second, stricter one if the first failed",
     "draws": "Draws per chain after warm-up",
+    "covariance": "Over visits: unstructured, or random_intercept where an arm is small (group.covariance)",
     "converged": "Whether the fit passed the gate of group.sampling",
 }
 FLAT = 1e6
 # (times the tuning and the draws of the settings, target acceptance): the second is the stricter one
 ATTEMPTS = ((1, 0.97), (3, 0.995))
+FEW_PER_ARM = 8  # below this an unstructured covariance is not identified well enough to lean on
 log = logging.getLogger("reconfmri")
 
 
@@ -75,6 +77,12 @@ class Fit:
     divergences: int
     draws: int
     target_accept: float
+    covariance: str
+
+    @property
+    def status(self) -> str:
+        """`ok`, with the covariance where it is not the unstructured one."""
+        return "ok" if self.covariance == "unstructured" else f"ok, {self.covariance.replace('_', ' ')}"
 
     def passes(self, gate: Sampling) -> bool:
         """Whether R-hat, ESS and divergences are within the limits; a missing number is not."""
@@ -152,7 +160,7 @@ def _row(
     row |= {"r_hat": fit.r_hat, "ess": fit.ess}
     if not fit.passes(group.sampling):
         return row | {"r_hat": np.nan, "ess": np.nan, "status": f"not reported: {fit.shortcoming}"}
-    return row | _summarise(contrast(fit, question, outcome), group.level) | {"status": "ok"}
+    return row | _summarise(contrast(fit, question, outcome), group.level) | {"status": fit.status}
 
 
 def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:
@@ -197,12 +205,14 @@ class Sampler:
         data = model_data(outcome, common_baseline, group.priors)
         name = f"{outcome.name}|{'common' if common_baseline else 'free'}"
         seeds = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]).generate_state(len(ATTEMPTS))
-        compiled = compile_model(*data["values"].shape).with_data(**data)
+        covariance = covariance_for(outcome, group)
+        compiled = compile_model(*data["values"].shape, covariance).with_data(**data)
         for (longer, target_accept), seed in zip(ATTEMPTS, seeds, strict=True):
             started = time.monotonic()
             fit = self._sample(
                 compiled, outcome, data["used"] > 0, group.sampling, longer, target_accept, int(seed)
             )
+            fit = replace(fit, covariance=covariance)
             log.info(
                 "%s: R-hat %.4f, ESS %.0f, %d divergences at target %.3f, %.1f s",
                 *(name, fit.r_hat, fit.ess, fit.divergences, target_accept, time.monotonic() - started),
@@ -251,7 +261,17 @@ class Sampler:
             divergences=int(trace.sample_stats["diverging"].sum()),
             draws=longer * settings.draws,
             target_accept=target_accept,
+            covariance="unstructured",
         )
+
+
+def covariance_for(outcome: Outcome, group: Group) -> str:
+    """Return `unstructured` or `random_intercept` as the study asks; one visit has no choice to make."""
+    visits = usable_visits(outcome)
+    if len(visits) == 1 or group.covariance == "unstructured":
+        return "unstructured"
+    few = any(n < FEW_PER_ARM for visit in visits for n in outcome.counts(visit))
+    return "random_intercept" if few or group.covariance == "random_intercept" else "unstructured"
 
 
 def model_data(outcome: Outcome, common_baseline: bool, priors: Priors) -> dict[str, Array]:
@@ -289,7 +309,7 @@ def centre_of(outcome: Outcome) -> float:
 
 
 @cache
-def compile_model(n_people: int, n_visits: int) -> Any:
+def compile_model(n_people: int, n_visits: int, covariance: str = "unstructured") -> Any:
     """Return nutpie's compiled model for any data on a grid of this size, by numba alone."""
     started = time.monotonic()
     # PyTensor wants a folder to write to although nothing is compiled to C; HOME may be read-only.
@@ -302,24 +322,23 @@ def compile_model(n_people: int, n_visits: int) -> Any:
         from reconfmri.group.likelihood import without_compiler
 
     without_compiler()
-    compiled = nutpie.compile_pymc_model(build_model(n_people, n_visits), backend="numba")
-    log.info("compiled for %d people x %d visits, %.1f s", n_people, n_visits, time.monotonic() - started)
+    compiled = nutpie.compile_pymc_model(build_model(n_people, n_visits, covariance), backend="numba")
+    took = time.monotonic() - started
+    log.info("compiled for %d people x %d visits, %s, %.1f s", n_people, n_visits, covariance, took)
     return compiled
 
 
-def build_model(n_people: int, n_visits: int) -> Any:
+def build_model(n_people: int, n_visits: int, covariance: str = "unstructured") -> Any:
     """Return the PyMC model, with its data at harmless values.
 
-    Sampled are coordinates in which small samples have no funnel: S = A (U'U)^-1 A' with A the factor of a
-    first estimate and U lower triangular, its diagonal exp(`log_scale`) and `slope` below it; means move with
-    R = A U^-1.
+    Means are sampled as `root @ moved` around a first estimate, `root` being a factor of the covariance S
+    over visits, so that small samples have no funnel.
     """
     import pymc as pm
     import pytensor.tensor as pt
 
     from reconfmri.group.likelihood import seen_log_density
 
-    visits = np.arange(1, n_visits + 1)
     with pm.Model() as model:
         values = pm.Data("values", np.zeros((n_people, n_visits)))
         seen = pm.Data("seen", np.ones((n_people, n_visits)))
@@ -329,17 +348,8 @@ def build_model(n_people: int, n_visits: int) -> Any:
         start_means = pm.Data("start_means", np.zeros((2, n_visits)))
         start_factor = pm.Data("start_factor", np.eye(n_visits))
 
-        log_scale = _flat(pm, "log_scale", n_visits)
-        precision_factor = pt.diag(pt.exp(log_scale))
-        if n_visits > 1:
-            below = np.tril_indices(n_visits, -1)
-            precision_factor = precision_factor[below].set(_flat(pm, "slope", len(below[0])))
-        root = start_factor @ pt.linalg.solve_triangular(precision_factor, np.eye(n_visits), lower=True)
-        covariance = root @ root.T
-        visit_sd = pm.Deterministic("visit_sd", pt.sqrt(pt.diag(covariance)))
-        if n_visits > 1:
-            correlation = covariance / (visit_sd[:, None] * visit_sd[None, :])
-            pm.Deterministic("correlation", correlation[below])
+        factor = _unstructured if covariance == "unstructured" else _random_intercept
+        root = factor(pm, n_visits, start_factor, prior_sd[2])
         moved_mean, moved_difference = (
             _flat(pm, "moved_mean", n_visits),
             _flat(pm, "moved_difference", n_visits),
@@ -349,18 +359,56 @@ def build_model(n_people: int, n_visits: int) -> Any:
             "difference", used * (start_means[1] + root @ (used * moved_difference))
         )
 
-        half_t = pm.HalfStudentT.dist(nu=4, sigma=prior_sd[2], shape=n_visits)
-        # LKJ(1) is flat over correlations: p(S) = prod half_t(sd_v) sd_v^-V, times |dS / d(log_scale, slope)|
-        pm.Potential("prior_covariance", pt.sum(pm.logp(half_t, visit_sd) - n_visits * pt.log(visit_sd)))
-        pm.Potential("jacobian_covariance", pt.sum((visits + 1 - 2 * (n_visits + 1)) * log_scale))
         pm.Potential("prior_mean", -0.5 * pt.sum(pt.square(mean / prior_sd[0])))
         # a difference that is not in the likelihood leaves its coordinate a standard normal
         free = used * pt.square(difference / prior_sd[1]) + (1 - used) * pt.square(moved_difference)
         pm.Potential("prior_difference", -0.5 * pt.sum(free))
-        pm.Potential("jacobian_means", -pt.sum((1 + used) * log_scale))
+        pm.Potential("jacobian_means", pt.sum((1 + used) * pt.log(pt.diag(root))))
         means = mean[None, :] + side[:, None] * difference[None, :]
-        pm.Potential("likelihood", seen_log_density(means, covariance, values, seen))
+        pm.Potential("likelihood", seen_log_density(means, root @ root.T, values, seen))
     return model
+
+
+def _unstructured(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> Any:
+    """Return the factor R = A U^-1 of a free covariance S = R R', with its prior: half-t SDs and LKJ(1).
+
+    A is the factor of a first estimate, U is lower triangular, its diagonal exp(`log_scale`), below it `slope`.
+    """
+    import pytensor.tensor as pt
+
+    log_scale = _flat(pm, "log_scale", n_visits)
+    precision_factor = pt.diag(pt.exp(log_scale))
+    below = np.tril_indices(n_visits, -1)
+    if n_visits > 1:
+        precision_factor = precision_factor[below].set(_flat(pm, "slope", len(below[0])))
+    root = start_factor @ pt.linalg.solve_triangular(precision_factor, np.eye(n_visits), lower=True)
+    covariance = root @ root.T
+    visit_sd = pm.Deterministic("visit_sd", pt.sqrt(pt.diag(covariance)))
+    if n_visits > 1:
+        pm.Deterministic("correlation", (covariance / (visit_sd[:, None] * visit_sd[None, :]))[below])
+    half_t = pm.HalfStudentT.dist(nu=4, sigma=sd_scale, shape=n_visits)
+    # LKJ(1) is flat over correlations: p(S) = prod half_t(sd_v) sd_v^-V, times |dS / d(log_scale, slope)|
+    pm.Potential("prior_covariance", pt.sum(pm.logp(half_t, visit_sd) - n_visits * pt.log(visit_sd)))
+    exponents = np.arange(2, n_visits + 2) - 2 * (n_visits + 1)
+    pm.Potential("jacobian_covariance", pt.sum(exponents * log_scale))
+    return root
+
+
+def _random_intercept(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> Any:
+    """Return the factor of S = sd^2 ((1 - r) I + r J): one half-t SD for all visits, r uniform on 0 to 1."""
+    import pytensor.tensor as pt
+
+    start = pt.log(pt.mean(pt.diag(start_factor @ start_factor.T))) / 2
+    moved = _flat(pm, "moved_log_sd", 1)[0]
+    sd = pt.exp(start + moved)
+    logit = _flat(pm, "logit_correlation", 1)[0]
+    share = pm.math.sigmoid(logit)
+    pm.Deterministic("correlation", share[None])
+    pm.Deterministic("visit_sd", sd * pt.ones(n_visits))
+    pm.Potential("prior_sd_log", pm.logp(pm.HalfStudentT.dist(nu=4, sigma=sd_scale), sd) + start + moved)
+    pm.Potential("prior_share", pt.log(share) + pt.log1p(-share))
+    covariance = sd**2 * ((1 - share) * pt.eye(n_visits) + share * pt.ones((n_visits, n_visits)))
+    return pt.linalg.cholesky(covariance)
 
 
 def _flat(pm: Any, name: str, size: int) -> Any:
@@ -413,6 +461,7 @@ def _describe(
                 "divergences": fit.divergences,
                 "target_accept": fit.target_accept,
                 "draws": fit.draws,
+                "covariance": fit.covariance,
                 "converged": str(fit.passes(gate)).lower(),
             }
         )

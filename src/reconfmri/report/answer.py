@@ -49,7 +49,7 @@ def _answer(inputs: ReportInputs) -> Block | None:
     )
     bayes = rows.get("bayes")
     facts: list[Block] = []
-    withheld = bayes is None or bayes["status"] != "ok"
+    withheld = bayes is None or not str(bayes["status"]).startswith("ok")
     if bayes is None or withheld:
         facts.append({"name": "Bayesian estimate", "value": bayes["status"] if bayes else "not estimated"})
     else:
@@ -87,7 +87,7 @@ def _bayesian_facts(row: Block) -> list[Block]:
 
 def _frequentist_fact(row: Block) -> Block:
     name = method_label(str(row["method"]))
-    if row["status"] != "ok":
+    if not str(row["status"]).startswith("ok"):
         return {"name": name, "value": "–", "detail": row["status"]}
     unit = str(row["unit"])
     detail = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
@@ -117,7 +117,7 @@ def _truth_fact(inputs: ReportInputs, row: Block | None) -> list[Block]:
 
 def _reading(inputs: ReportInputs, row: Block | None) -> str:
     group = inputs.study.group
-    if group is None or row is None or row["status"] != "ok":
+    if group is None or row is None or not str(row["status"]).startswith("ok"):
         return "The primary result is withheld; the table of all estimates says why."
     verb = "contains" if row["lower"] <= 0 <= row["upper"] else "excludes"
     direction = "lower" if row["estimate"] < 0 else "higher"

@@ -79,7 +79,7 @@ def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
 def _line(row: Row) -> Row:
     """One estimate: the numbers, and the detail that its method has."""
     method = str(row["method"])
-    if str(row["status"]) != "ok":
+    if not str(row["status"]).startswith("ok"):
         return {"numbers": "", "detail": f"{method_label(method)}: {row['status']}"}
     unit = str(row["unit"])
     numbers = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
@@ -124,7 +124,9 @@ def _truth_row(row: Row, planted: float) -> Row:
         "name": outcome_label(row["outcome"]),
         "unit": unit,
         "truth": number(planted, unit),
-        "estimate": number(row["estimate"], unit) if row["status"] == "ok" else str(row["status"]),
+        "estimate": number(row["estimate"], unit)
+        if str(row["status"]).startswith("ok")
+        else str(row["status"]),
         "sd": number(row["sd"], unit),
         "distance": distance,
         "distance_text": number(distance),

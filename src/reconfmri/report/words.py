@@ -80,7 +80,7 @@ def planted_difference(
 
 def _bayesian(row: Mapping[str, Any], adjective: str) -> str:
     status = str(row["status"])
-    if status != "ok":
+    if not status.startswith("ok"):
         return f"{adjective}, {status}"
     unit = str(row["unit"])
     percent = f"{100 * float(row['level']):g} %"
@@ -93,7 +93,7 @@ def _bayesian(row: Mapping[str, Any], adjective: str) -> str:
 
 def _frequentist(row: Mapping[str, Any]) -> str:
     name = method_label(str(row["method"]))
-    if str(row["status"]) != "ok":
+    if not str(row["status"]).startswith("ok"):
         return f"{name} {row['status']}"
     unit = str(row["unit"])
     return f"{name} {number(row['estimate'], unit)}, p = {p_text(row['p'])}".replace("= <", "<")
