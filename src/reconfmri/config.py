@@ -274,8 +274,8 @@ class Group(Section):
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of intervals")
     covariance: Literal["auto", "unstructured", "random_intercept"] = Field(
         "auto",
-        description="Covariance over visits of the Bayesian model. `auto`: unstructured, and where an arm has "
-        "fewer than 8 people at a visit a random intercept, which the status of the estimate then names",
+        description="Covariance over visits of the Bayesian model. `auto`: unstructured, and where an arm "
+        "has fewer than 8 people at a visit a random intercept, which the status of the estimate names",
     )
     scales: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_SCALES),

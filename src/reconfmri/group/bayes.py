@@ -372,7 +372,7 @@ def build_model(n_people: int, n_visits: int, covariance: str = "unstructured") 
 def _unstructured(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> Any:
     """Return the factor R = A U^-1 of a free covariance S = R R', with its prior: half-t SDs and LKJ(1).
 
-    A is the factor of a first estimate, U is lower triangular, its diagonal exp(`log_scale`), below it `slope`.
+    A factors a first estimate, U is lower triangular: its diagonal exp(`log_scale`), below it `slope`.
     """
     import pytensor.tensor as pt
 
