@@ -20,5 +20,5 @@ def test_a_small_trial_gives_back_what_was_planted():
     clinical = scans[scans["domain"] == "clinical"]
     assert (clinical["value"] - clinical["psc_expected"]).abs().max() <= 0.5 + 1e-6  # points are whole
     # Two people per arm: ANCOVA has one degree of freedom; what is answered must hold the truth mostly.
-    answered = seed.answers[seed.answers["status"] == "ok"]
+    answered = seed.answers[seed.answers["status"].str.startswith("ok")]
     assert inside(answered, "truth").mean() >= 0.8
