@@ -16,6 +16,7 @@ rule score_scale:
         runtime=10,
     params:
         settings=lambda wildcards: settings_of(study.scales[wildcards.scale]),
+        sessions=[session.id for session in study.sessions],
         code=code_of("outcomes"),
     script:
         "../scripts/score_scale.py"

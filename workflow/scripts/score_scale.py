@@ -10,6 +10,12 @@ from reconfmri.tables import read_table
 with log_to(snakemake.log[0]) as log:
     scale = Scale.from_params(snakemake.params.settings)
     rows, missing = score_scale(read_table(snakemake.input.phenotype), snakemake.wildcards.scale, scale)
+    asked = snakemake.params.sessions
+    if asked:
+        outside = ~rows["session_id"].isin(asked)
+        log.info("%d rows of sessions that the study does not ask about are left out", outside.sum())
+        rows = rows[~outside]
+        missing = [row for row in missing if row.session_id in asked]
     write_rows(snakemake.output.measures, rows, Exclusion(participant_id="n/a"))
     write_exclusions(snakemake.output.exclusions, missing)
     log.info("%d rows, %d without a value", len(rows), len(missing))
