@@ -554,7 +554,7 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
 def test_a_study_of_which_nothing_is_left_still_has_a_report(inputs):
     """Every scan excluded: no measure, no number, one reason per scan."""
     out = [
-        Exclusion(row.participant_id, row.session_id, row.task, "n/a", stage="align_run", reason="flat")
+        Exclusion(row.participant_id, row.session_id, row.task, "n/a", stage="align_run", reason="no-signal")
         for row in inputs.runs.itertuples()
     ]
     numbers = ["estimate", "sd", "df", "lower", "upper", "probability", "p", "p_adjusted", "r_hat", "ess"]
@@ -563,5 +563,5 @@ def test_a_study_of_which_nothing_is_left_still_has_a_report(inputs):
         inputs, measures=inputs.measures.iloc[:0], estimates=withheld, exclusions=out, pictures=[],
         design=None, regions=None, diagnostics=None,
     )  # fmt: skip
-    assert Page(report.compose(empty)).words.count("flat") == len(out)
+    assert Page(report.compose(empty)).words.count("no-signal") == len(out)
     assert all(item.usable == 0 for item in stations(empty))
