@@ -104,7 +104,10 @@ def rule_graph(kind: str) -> str:
     """Return the demo's rule graph as `dot` or `mermaid-js` text."""
     with tempfile.TemporaryDirectory() as folder:
         study = plan_study(Path(folder) / "study", participants=1, sessions=2)
-        return snakemake(study, "--rulegraph", kind, "--quiet").stdout
+        lines = snakemake(study, "--rulegraph", kind, "--quiet").stdout.splitlines()
+    # Snakemake prints the edges in the order of a set.
+    edges = sorted(line for line in lines if "-->" in line)
+    return "\n".join([line for line in lines if "-->" not in line] + edges)
 
 
 def documents() -> dict[Path, str]:

@@ -15,7 +15,7 @@ with log_to(snakemake.log[0]) as log:
         outside = ~rows["session_id"].isin(asked)
         log.info("%d rows of sessions that the study does not ask about are left out", outside.sum())
         rows = rows[~outside]
-        missing = [row for row in missing if row.session_id in asked]
+        missing = [row for row in missing if row.session_id in (*asked, "n/a")]
     write_rows(snakemake.output.measures, rows, Exclusion(participant_id="n/a"))
     write_exclusions(snakemake.output.exclusions, missing)
     log.info("%d rows, %d without a value", len(rows), len(missing))
