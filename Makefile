@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
-CORES ?= $(shell nproc)
+CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
 SEEDS ?= 20
 TRIALS ?= 2000
 export OMP_NUM_THREADS := 1
@@ -44,7 +44,7 @@ demo/config/runs.tsv: demo/bids/truth.json | $(VENV)/.installed
 
 # Tests run side by side; one that starts Snakemake gives it the cores itself.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(CORES) --dist worksteal -q
+	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup -q
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check src workflow/scripts tests

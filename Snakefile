@@ -33,4 +33,5 @@ rule all:
 rule all_participant:
     input:
         measure_tables(),
+        map_files(),
         exclusion_tables(),

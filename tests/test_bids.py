@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -23,15 +22,6 @@ sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from make_bids import PEOPLE, bold, edit, make_bids, save_image, stem, write
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def real(name):
-    """A folder of real data; CI must have it."""
-    folder = os.environ.get("RECONFMRI_DATA")
-    if not folder and os.environ.get("CI") != "true":
-        pytest.skip("RECONFMRI_DATA is not set")
-    assert folder, "CI runs without RECONFMRI_DATA"
-    return Path(folder) / name
 
 
 def study_of(folder, **changes):
@@ -389,17 +379,17 @@ def test_arm_labels_are_text_and_a_stratum_may_be_absent(tmp_path):
 # real layouts
 
 
-def test_a_real_person_without_session_is_one_row():
+def test_a_real_person_without_session_is_one_row(real_data):
     study = load_study(ROOT / "config/trials/studyforrest_sub02.yaml")
-    table, problems = index_dataset(real("studyforrest_sub02"), study)
+    table, problems = index_dataset(real_data / "studyforrest_sub02", study)
     assert not problems
     row = table.iloc[0]
     assert (row["participant_id"], row["session_id"], row["run"]) == ("sub-02", "n/a", "1")
     assert (row["tr"], row["n_volumes"]) == (2.0, 156)
 
 
-def test_real_events_without_images_name_every_absent_scan(tmp_path):
-    root = real("ds000114_events")
+def test_real_events_without_images_name_every_absent_scan(tmp_path, real_data):
+    root = real_data / "ds000114_events"
     study = load_study(ROOT / "config/trials/studyforrest_sub02.yaml")
     visits = load_study(ROOT / "config/config.yaml").sessions[:2]
     sessions = [v.model_copy(update={"id": name}) for v, name in zip(visits, ("test", "retest"), strict=True)]
@@ -410,8 +400,8 @@ def test_real_events_without_images_name_every_absent_scan(tmp_path):
     assert [p.code for p in problems if p.severity == "STOP"] == ["E-BIDS-A16"]
 
 
-def test_real_inheritance_gives_each_task_its_own_repetition_time():
-    root = real("ds000114_events")
+def test_real_inheritance_gives_each_task_its_own_repetition_time(real_data):
+    root = real_data / "ds000114_events"
     times = {
         task: bids.read_sidecar(root, f"sub-01/ses-test/func/sub-01_ses-test_task-{task}_bold.nii.gz")[
             "RepetitionTime"

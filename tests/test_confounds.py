@@ -1,8 +1,5 @@
 """Confounds are fMRIPrep's: checked against its own tables, nipype's own code, and planted motion."""
 
-import os
-from pathlib import Path
-
 import nibabel
 import numpy as np
 import pandas as pd
@@ -33,12 +30,8 @@ def table_and_facts(tissue):
 
 
 @pytest.fixture(scope="module")
-def fmriprep_table():
-    folder = os.environ.get("RECONFMRI_DATA")
-    if not folder:
-        assert os.environ.get("CI") != "true", "RECONFMRI_DATA must be set in CI"
-        pytest.skip("RECONFMRI_DATA is not set")
-    path = Path(folder) / "fmriprep_confounds" / "nilearn" / "test-v21_desc-confounds_timeseries.tsv"
+def fmriprep_table(real_data):
+    path = real_data / "fmriprep_confounds" / "nilearn" / "test-v21_desc-confounds_timeseries.tsv"
     columns = [*confounds.MOTION, "framewise_displacement"]
     return read_table(path, numeric=columns), path
 

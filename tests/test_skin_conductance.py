@@ -1,8 +1,6 @@
 """Planted responses come back in ln µS; recordings that cannot be scored say why."""
 
 import gzip
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -147,12 +145,9 @@ def test_a_recording_shorter_than_the_task_misses_the_scripts_beyond_it(tmp_path
     assert "the recording lasts from 0.0 to 190.0 s" in faults[0].line
 
 
-def test_real_recordings_are_scored():
+def test_real_recordings_are_scored(real_data):
     """Fourteen people saw twelve faces each (100 Hz, raw): scores are finite, and small next to the level."""
-    if "RECONFMRI_DATA" not in os.environ:
-        assert not os.environ.get("CI"), "RECONFMRI_DATA must be set in CI"
-        pytest.skip("RECONFMRI_DATA is not set")
-    files = sorted((Path(os.environ["RECONFMRI_DATA"]) / "oxazepam_rct" / "FMOV").glob("*.txt.gz"))
+    files = sorted((real_data / "oxazepam_rct" / "FMOV").glob("*.txt.gz"))
     assert len(files) == 14
     for path in files:
         samples = pd.read_csv(path, sep="\t", header=None)[0].to_numpy(dtype=float)

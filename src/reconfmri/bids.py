@@ -47,8 +47,8 @@ ENTITIES = (
     ("space", "space"),
     ("res", "res"),
     ("seg", "seg"),
-    ("stat", "stat"),
     ("contrast", "contrast"),
+    ("stat", "stat"),
     ("desc", "desc"),
 )
 

@@ -144,6 +144,7 @@ def compare_with_full_sampler(
             "arms": {"active": "a", "control": "b"},
             "outcomes": ["x"],
             "primary": {"outcome": "x", "session": "2"},
+            "covariance": "unstructured",
         }
     )
     for trial, grid in enumerate(values):

@@ -113,8 +113,11 @@ def measure_tables():
 
 
 def exclusion_tables():
-    """The exclusions beside every table of measures."""
-    return [table.replace("_measures.tsv", "_exclusions.tsv") for table in measure_tables()]
+    """The exclusions beside every table of measures, and those of the maps."""
+    tables = [table.replace("_measures.tsv", "_exclusions.tsv") for table in measure_tables()]
+    if study.first_level and study.first_level.maps:
+        tables += of_runs(rules.estimate_maps.output.exclusions, study.first_level.task, "events")
+    return tables
 
 
 def contrast_label(name):

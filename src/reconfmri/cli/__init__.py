@@ -93,6 +93,7 @@ def _run(commands: Commands) -> None:
     new.add_argument("--task-id", nargs="+", metavar="LABEL", help="only these tasks")
     new.add_argument("--n-cpus", "--nprocs", type=int, default=os.cpu_count() or 1, metavar="N")
     new.add_argument("--dry-run", "-n", action="store_true", help="say what would be done")
+    new.add_argument("--config", type=Path, metavar="FILE", help="study file to start from, for a new OUT")
     new.add_argument("-w", "--work-dir", type=Path, metavar="DIR", help="place of temporary files")
     new.add_argument(
         "--skip-bids-validation", action="store_true", help="do not run the BIDS validator first"

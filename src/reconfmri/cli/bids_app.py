@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -15,7 +16,7 @@ import pandas as pd
 from reconfmri import bids
 from reconfmri.checks import CONFIG, check_places, check_study, read_study
 from reconfmri.cli.commands import make_index
-from reconfmri.cli.draft import start_study
+from reconfmri.cli.draft import bids_from, start_study
 from reconfmri.cli.locks import BusyError, hold
 from reconfmri.cli.screen import show_problems
 from reconfmri.cli.status import failures
@@ -35,6 +36,8 @@ def run_level(options: Namespace) -> int:
         return 1
     if not options.skip_bids_validation:
         show_problems(validate(root))
+    if options.config:
+        adopt(out, root, options.config)
     fresh = not (out / "config/runs.tsv").is_file()
     if fresh and prepare(out, root):
         return 1
@@ -86,6 +89,27 @@ def prepare(out: Path, root: Path) -> int:
     if not (out / CONFIG).is_file():
         print("\n".join(start_study(out, root, move_arms=False)))
     return make_index(out)
+
+
+def adopt(out: Path, root: Path, file: Path) -> None:
+    """Make `file` the study file of the study folder `out`, its `bids` pointing at the dataset given.
+
+    Raises
+    ------
+    ValueError
+        The study folder has another study file.
+    """
+    text = re.sub(r"^bids:.*\n", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text += f"bids: {json.dumps(bids_from(out, root), ensure_ascii=False)}\n"
+    place = out / CONFIG
+    if not place.is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    elif place.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"E-CONF-C07 {place}: differs from {file}. Mend: edit it there and leave out --config, "
+            "or give another OUT"
+        )
 
 
 def same_dataset(of_study: Path, given: Path) -> None:
