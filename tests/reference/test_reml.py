@@ -1,0 +1,187 @@
+"""REML with Kenward-Roger against published numbers, closed forms, other code and its own symmetries."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from reconfmri.group.estimands import NotEstimableError
+from reconfmri.group.reml import fit_reml
+
+published = runpy.run_path(str(Path(__file__).parent / "published_moments.py"))
+ADJUSTED, UNADJUSTED, CHANGE = np.array([0, 0, 1.0]), np.array([0, 0, 0, 1.0]), np.array([0, 0, -1.0, 1.0])
+
+
+def design_of(active: np.ndarray, n_visits: int, *, common_baseline: bool = False) -> np.ndarray:
+    """Visit means and arm differences, (n, v, 2 v), without the difference at baseline where it is common."""
+    both = np.concatenate([np.eye(n_visits)[None] + 0 * active[:, None, None]] * 2, axis=2)
+    both[:, :, n_visits:] *= np.where(active, 0.5, -0.5)[:, None, None]
+    return np.delete(both, n_visits, axis=2) if common_baseline else both
+
+
+@pytest.fixture(scope="module")
+def two_visits():
+    measures, allocation = published["two_visits"]()
+    values = measures.pivot(index="participant_id", columns="session_id", values="value")
+    arms = allocation.set_index("participant_id")["arm"]
+    return values.to_numpy(), (arms[values.index] == "ketamine").to_numpy()
+
+
+@pytest.fixture(scope="module")
+def four_visits():
+    """27 people, four visits, a third of the last missing, unequal spread."""
+    random = np.random.default_rng(5)
+    root = np.linalg.cholesky(np.outer([1, 1.2, 1.4, 1.6], [1, 1.2, 1.4, 1.6]) * (0.5 + 0.5 * np.eye(4)))
+    values = random.normal(size=(27, 4)) @ root.T + 3
+    values[:, 1:][random.random((27, 3)) < [0.1, 0.2, 0.33]] = np.nan
+    return values, np.arange(27) < 14
+
+
+# The constructed data set of the trial: estimate, SE, df (None where none was published), plain SE, interval.
+PUBLISHED = [
+    ("unstructured", ADJUSTED, -0.3224, 0.1271, 23.0, 0.1219, (-0.585, -0.059)),
+    ("unstructured", UNADJUSTED, -0.3460, 0.1301, None, 0.1299, (-0.615, -0.077)),
+    ("unstructured", CHANGE, -0.2650, 0.1640, None, 0.1638, (-0.604, 0.074)),
+    ("random_intercept", ADJUSTED, -0.3184, 0.1402, 42.4, 0.1351, (-0.601, -0.036)),
+    ("random_intercept", UNADJUSTED, -0.3460, 0.1447, None, 0.1445, (-0.638, -0.054)),
+    ("random_intercept", CHANGE, -0.2650, 0.1649, None, 0.1647, (-0.606, 0.076)),
+]
+
+
+@pytest.mark.parametrize(("structure", "weights", "estimate", "se", "df", "plain", "interval"), PUBLISHED)
+def test_the_constructed_two_visits(two_visits, structure, weights, estimate, se, df, plain, interval):
+    values, active = two_visits
+    fit = fit_reml(values, design_of(active, 2, common_baseline=len(weights) == 3), structure)
+    found = fit.infer(weights)
+    assert (found.estimate, found.se, found.plain_se) == pytest.approx((estimate, se, plain), abs=5e-5)
+    assert df is None or found.df == pytest.approx(df, abs=0.05)
+    assert found.interval(0.95) == pytest.approx(interval, abs=6e-4)
+
+
+def test_a_real_trial_gives_the_published_coefficients(real_data):
+    """Oxazepam trial: 2080 responses of 33 people, random intercept; table of its authors to 5 decimals."""
+    folder = real_data / "oxazepam_rct"
+    events = pd.read_csv(folder / "SCREventData_ER.csv")
+    arms = pd.read_csv(folder / "treatment.csv").set_index("Subject")["Treatment"]
+    expected = pd.read_csv(folder / "SCR_main.csv", index_col=0)
+    codes = np.column_stack(
+        [
+            np.where(events["instruction"] == "Downregulate", -0.5, 0.5),
+            np.where(events["valence"] == "Neutral", -0.5, 0.5),
+            np.where(arms[events["Subject"]] == "Placebo", -0.5, 0.5),
+        ]
+    )
+    terms = [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
+    flat = np.column_stack([codes[:, list(term)].prod(axis=1) for term in terms])
+    place = events.groupby("Subject").cumcount().to_numpy()
+    person = pd.factorize(events["Subject"])[0]
+    values = np.full((person.max() + 1, place.max() + 1), np.nan)
+    design = np.zeros((*values.shape, flat.shape[1]))
+    values[person, place], design[person, place] = events["log_SCR_mean_stimulus"], flat
+    fit = fit_reml(values, design, "random_intercept")
+    errors = [fit.infer(row).plain_se for row in np.eye(len(terms))]
+    np.testing.assert_allclose(fit.beta, expected["Value"], atol=5e-6)
+    np.testing.assert_allclose(errors, expected["Std.Error"], atol=5e-6)
+    # Within people, Kenward-Roger's degrees of freedom are those of the complete design, but for lost events.
+    assert fit.infer(np.eye(8)[1]).df == pytest.approx(2041, abs=2)
+    assert fit.infer(np.eye(8)[3]).df == pytest.approx(31, abs=0.5)
+
+
+def test_complete_visits_without_structure_are_t_tests(four_visits):
+    """With everybody at every visit each arm difference is the two-sample t test, exactly."""
+    values = np.nan_to_num(four_visits[0], nan=1.0)
+    active = four_visits[1]
+    fit = fit_reml(values, design_of(active, 4), "unstructured")
+    for visit in range(4):
+        found = fit.infer(np.eye(8)[4 + visit])
+        t, p = stats.ttest_ind(values[active, visit], values[~active, visit])
+        assert found.estimate / found.se == pytest.approx(t, rel=1e-6)
+        assert found.df == pytest.approx(25, rel=1e-6)
+        assert found.p == pytest.approx(p, rel=1e-5)
+
+
+def test_statsmodels_agrees_on_the_random_intercept(four_visits):
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    values, active = four_visits
+    design = design_of(active, 4)
+    seen = ~np.isnan(values)
+    model = MixedLM(values[seen], design[seen], groups=np.nonzero(seen)[0])
+    other = model.fit(reml=True, method="lbfgs", gtol=1e-10, maxiter=1000)
+    fit = fit_reml(values, design, "random_intercept")
+    np.testing.assert_allclose(fit.beta, other.fe_params, atol=1e-4)
+    errors = [fit.infer(row).plain_se for row in np.eye(8)]
+    np.testing.assert_allclose(errors, other.bse_fe, rtol=1e-3)
+
+
+def test_the_restricted_likelihood_is_at_its_top(four_visits):
+    """The likelihood written down anew, with every missing visit struck out, falls in every direction."""
+    values, active = four_visits
+    design = design_of(active, 4)
+    covariance = fit_reml(values, design, "unstructured").covariance
+    random = np.random.default_rng(0)
+    top = restricted_likelihood(values, design, covariance)
+    for _ in range(20):
+        move = random.normal(size=(4, 4)) * 0.02
+        assert restricted_likelihood(values, design, covariance + move + move.T) < top
+
+
+def restricted_likelihood(values, design, covariance):
+    information, score, total, squares = 0.0, 0.0, 0.0, 0.0
+    for row, columns in zip(values, design, strict=True):
+        seen = ~np.isnan(row)
+        inverse = np.linalg.inv(covariance[np.ix_(seen, seen)])
+        information = information + columns[seen].T @ inverse @ columns[seen]
+        score = score + columns[seen].T @ inverse @ row[seen]
+        squares += row[seen] @ inverse @ row[seen]
+        total += np.linalg.slogdet(covariance[np.ix_(seen, seen)])[1]
+    rest = squares - score @ np.linalg.solve(information, score)
+    return -0.5 * (total + np.linalg.slogdet(information)[1] + rest)
+
+
+def test_toeplitz_of_two_visits_is_unstructured(two_visits):
+    values, active = two_visits
+    design = design_of(active, 2, common_baseline=True)
+    one, other = (fit_reml(values, design, name).infer(ADJUSTED) for name in ("unstructured", "toeplitz"))
+    assert (one.estimate, one.se, one.df) == pytest.approx((other.estimate, other.se, other.df), rel=1e-5)
+
+
+@pytest.mark.parametrize("structure", ["unstructured", "toeplitz", "random_intercept"])
+def test_symmetries(four_visits, structure):
+    values, active = four_visits
+    weights = np.eye(7)[4]
+
+    def infer(values, active):
+        return fit_reml(values, design_of(active, 4, common_baseline=True), structure).infer(weights)
+
+    plain = infer(values, active)
+    order = np.random.default_rng(1).permutation(27)
+    for other, factor in (
+        (infer(values[order], active[order]), 1.0),
+        (infer(values, ~active), -1.0),
+        (infer(values * 1e-6, active), 1e-6),
+        (infer(values + 1e3, active), 1.0),
+    ):
+        assert other.estimate == pytest.approx(factor * plain.estimate, rel=1e-5)
+        assert other.se == pytest.approx(abs(factor) * plain.se, rel=1e-5)
+        assert other.df == pytest.approx(plain.df, rel=1e-4)
+
+
+@pytest.mark.parametrize("fault", ["constant", "nobody of an arm", "one person", "nobody at a visit"])
+def test_what_cannot_be_fitted_is_refused(four_visits, fault):
+    values, active = four_visits[0].copy(), four_visits[1]
+    if fault == "constant":
+        values[~np.isnan(values)] = 1.0
+    elif fault == "nobody of an arm":
+        values[active, 3] = np.nan
+    elif fault == "one person":
+        values[1:] = np.nan
+    else:
+        values[:, 2] = np.nan
+    with pytest.raises(NotEstimableError):
+        fit_reml(values, design_of(active, 4), "unstructured")
