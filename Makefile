@@ -56,7 +56,7 @@ recover: $(VENV)/.installed-test
 
 # Calibration of the group models over many simulated trials (about half an hour).
 validate: $(VENV)/.installed-test
-	$(BIN)/python -m tests.validate --trials $(TRIALS)
+	$(BIN)/python -m tests.validate --trials $(TRIALS) --table docs/calibration.tsv --figure docs/calibration.png
 
 # Resolve everything in one step, then the runtime part of it.
 lock: $(BIN)/uv

@@ -15,6 +15,7 @@ from reconfmri.group import bayes
 from reconfmri.group.estimands import NUMBERS, Question
 from reconfmri.group.grid import Outcome
 from reconfmri.group.maximum_likelihood import fit_means_and_covariance
+from reconfmri.group.repeated import covariance_for
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures, simulate_values
 
 UNIT = "percent signal change"
@@ -170,14 +171,14 @@ def test_covariance_is_unstructured_unless_an_arm_is_small():
     truth = Truth(COVARIANCES["growing"], EFFECT, missing=np.zeros(4), n_active=9, n_control=8)
     values = simulate_values(truth, trials=1, seed=2)[0]
     large = Outcome("x", "activation", UNIT, 1.0, values, truth.active)
-    assert bayes.covariance_for(large, make_group(("x",))) == "unstructured"
+    assert covariance_for(large, make_group(("x",))) == "unstructured"
     one_less = values.copy()
     one_less[np.flatnonzero(~truth.active)[0], 2] = np.nan
     small = Outcome("x", "activation", UNIT, 1.0, one_less, truth.active)
-    assert bayes.covariance_for(small, make_group(("x",))) == "random_intercept"
-    assert bayes.covariance_for(small, make_group(("x",), covariance="unstructured")) == "unstructured"
+    assert covariance_for(small, make_group(("x",))) == "random_intercept"
+    assert covariance_for(small, make_group(("x",), covariance="unstructured")) == "unstructured"
     alone = Outcome("x", "activation", UNIT, 1.0, one_less[:, :1], truth.active)
-    assert bayes.covariance_for(alone, make_group(("x",), covariance="random_intercept")) == "unstructured"
+    assert covariance_for(alone, make_group(("x",), covariance="random_intercept")) == "unstructured"
 
 
 def test_random_intercept_posterior_is_that_of_least_squares_when_it_is_true_and_data_are_complete():

@@ -11,7 +11,7 @@ ESTIMANDS = {
     "difference_unadjusted": "Difference, unadjusted",
     "difference_of_change": "Difference of change from baseline",
 }
-METHODS = {"bayes": "Bayesian", "ancova": "ANCOVA", "welch": "Welch t", "mmrm": "mixed model"}
+METHODS = {"bayes": "Bayesian", "reml": "REML", "ancova": "ANCOVA", "welch": "Welch t"}
 
 
 def outcome_label(name: str) -> str:

@@ -20,6 +20,7 @@ TRUTH, OUT = "#a3226f", "#b3261e"
 BRIGHT = ("#ee6677", "#4477aa", "#ccbb44", "#66ccee", "#aa3377", "#228833", "#bbbbbb")
 METHOD_MARKS: dict[str, dict[str, Any]] = {
     "bayes": {"marker": "o", "color": INK, "markerfacecolor": INK},
+    "reml": {"marker": "o", "color": "#3d4854", "markerfacecolor": "white"},
     "ancova": {"marker": "D", "color": "#7a8794", "markerfacecolor": "white"},
     "welch": {"marker": "s", "color": "#7a8794", "markerfacecolor": "white"},
 }

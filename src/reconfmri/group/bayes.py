@@ -35,8 +35,9 @@ from reconfmri.group.estimands import (
     ask,
     refuse_without_baseline,
 )
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable, within_arm_variation
+from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.maximum_likelihood import fit_means_and_covariance
+from reconfmri.group.repeated import covariance_for, status_of, usable_visits
 
 DIAGNOSTICS = {
     "domain": "As in the estimates",
@@ -60,7 +61,6 @@ DIAGNOSTICS = {
 FLAT = 1e6
 # (times the tuning and the draws of the settings, target acceptance): the second is the stricter one
 ATTEMPTS = ((1, 0.97), (3, 0.995))
-FEW_PER_ARM = 8  # below this an unstructured covariance is not identified well enough to lean on
 log = logging.getLogger("reconfmri")
 
 
@@ -78,11 +78,6 @@ class Fit:
     draws: int
     target_accept: float
     covariance: str
-
-    @property
-    def status(self) -> str:
-        """`ok`, with the covariance where it is not the unstructured one."""
-        return "ok" if self.covariance == "unstructured" else f"ok, {self.covariance.replace('_', ' ')}"
 
     def passes(self, gate: Sampling) -> bool:
         """Whether R-hat, ESS and divergences are within the limits; a missing number is not."""
@@ -160,7 +155,11 @@ def _row(
     row |= {"r_hat": fit.r_hat, "ess": fit.ess}
     if not fit.passes(group.sampling):
         return row | {"r_hat": np.nan, "ess": np.nan, "status": f"not reported: {fit.shortcoming}"}
-    return row | _summarise(contrast(fit, question, outcome), group.level) | {"status": fit.status}
+    return (
+        row
+        | _summarise(contrast(fit, question, outcome), group.level)
+        | {"status": status_of(fit.covariance)}
+    )
 
 
 def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:
@@ -177,21 +176,6 @@ def highest_density(draws: Array, level: float) -> tuple[float, float]:
     inside = int(np.floor(level * ordered.size))
     start = int(np.argmin(ordered[inside:] - ordered[: ordered.size - inside]))
     return float(ordered[start]), float(ordered[start + inside])
-
-
-def usable_visits(outcome: Outcome) -> tuple[int, ...]:
-    """Return the visits that enter the model: two people per arm who vary, or enough of one arm.
-
-    A visit that cannot be compared informs the others through the covariance only; with fewer than four
-    degrees of freedom within the arms it tells nothing and makes the covariance all but singular.
-    """
-    usable = []
-    for visit in range(outcome.values.shape[1]):
-        counts = outcome.counts(visit)
-        degrees_of_freedom = sum(counts) - sum(n > 0 for n in counts)
-        if (min(counts) >= 2 or degrees_of_freedom >= 4) and within_arm_variation(outcome, visit) > 0:
-            usable.append(visit)
-    return tuple(usable)
 
 
 class Sampler:
@@ -263,15 +247,6 @@ class Sampler:
             target_accept=target_accept,
             covariance="unstructured",
         )
-
-
-def covariance_for(outcome: Outcome, group: Group) -> str:
-    """Return `unstructured` or `random_intercept` as the study asks; one visit has no choice to make."""
-    visits = usable_visits(outcome)
-    if len(visits) == 1 or group.covariance == "unstructured":
-        return "unstructured"
-    few = any(n < FEW_PER_ARM for visit in visits for n in outcome.counts(visit))
-    return "random_intercept" if few or group.covariance == "random_intercept" else "unstructured"
 
 
 def model_data(outcome: Outcome, common_baseline: bool, priors: Priors) -> dict[str, Array]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 from reconfmri.config import Estimand
 
@@ -20,8 +21,9 @@ DESCRIPTIONS = {
     "difference_unadjusted: the same without the baseline; difference_of_change: of later minus baseline",
     "session": "BIDS session label of the visit that is asked about, without ses-",
     "analysis_set": "all_randomised: every randomised person with at least one measurement of the outcome",
-    "method": "bayes: repeated measures, unstructured covariance; ancova: least squares given baseline; "
-    "welch: two-sample t with unequal variances (of change scores for difference_of_change)",
+    "method": "bayes: Bayesian repeated measures; reml: the same mean model by restricted maximum likelihood "
+    "with Kenward-Roger; ancova: least squares given baseline; welch: two-sample t with unequal variances "
+    "(of change scores for difference_of_change)",
     "unit": "Unit of estimate, sd, lower and upper",
     "estimate": "Active minus control; bayes: posterior mean",
     "sd": "Standard error; bayes: posterior standard deviation",
@@ -33,11 +35,12 @@ DESCRIPTIONS = {
     "p": "Two-sided p value; missing for bayes",
     "p_adjusted": "p after Holm within the family; the primary keeps its own p; missing outside families",
     "family": "Declared family, or `primary`",
-    "n_active": "People of the active arm: with a value at the session (bayes), in the fit (ancova, welch)",
+    "n_active": "People of the active arm: with a value at the session (bayes, reml), in the fit (others)",
     "n_control": "People of the control arm, counted in the same way",
     "r_hat": "bayes: largest R-hat over all parameters of the model",
     "ess": "bayes: smallest effective sample size, bulk or tail, over all parameters of the model",
-    "status": "ok, or `not reported: <reason>` and then the numbers are missing",
+    "status": "ok, with the covariance over visits where it is not unstructured; or `not reported: <reason>` "
+    "and then the numbers are missing",
 }
 COLUMNS = tuple(DESCRIPTIONS)
 NUMBERS = ("estimate", "sd", "df", "lower", "upper", "probability", "p", "p_adjusted", "r_hat", "ess")
@@ -47,6 +50,25 @@ BASELINE = 0
 
 class NotEstimableError(ValueError):
     """An estimand that these data cannot answer; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An estimate with its standard error and the degrees of freedom of its t distribution."""
+
+    estimate: float
+    se: float
+    df: float
+
+    @property
+    def p(self) -> float:
+        """Two-sided p value."""
+        return float(2 * stdtr(self.df, -abs(self.estimate) / self.se))
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Ends of the t interval."""
+        half = float(stdtrit(self.df, (1 + level) / 2)) * self.se
+        return self.estimate - half, self.estimate + half
 
 
 @dataclass(frozen=True)

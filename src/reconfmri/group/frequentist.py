@@ -1,18 +1,22 @@
-"""The frequentist engine: analysis of covariance and Welch's t test, visit by visit."""
+"""The frequentist engine: restricted maximum likelihood over all visits, least squares visit by visit.
+
+REML has the mean model of the Bayesian engine and, as that, every person with a measurement. Analysis of
+covariance and Welch's t test use the people who were seen at the visits of the question.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
 
 from reconfmri.config import Group
 from reconfmri.group.estimands import (
     BASELINE,
     Array,
+    Contrast,
     NotEstimableError,
     Question,
     as_table,
@@ -20,27 +24,10 @@ from reconfmri.group.estimands import (
     refuse_without_baseline,
 )
 from reconfmri.group.grid import Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.reml import RemlFit, Structure, fit_reml
+from reconfmri.group.repeated import MeanModel, covariance_for, mean_model, status_of
 
-
-@dataclass(frozen=True)
-class Difference:
-    """Active minus control, its standard error and degrees of freedom, and who was in the fit."""
-
-    estimate: float
-    se: float
-    df: float
-    n_active: int
-    n_control: int
-
-    @property
-    def p(self) -> float:
-        """Two-sided p value."""
-        return float(2 * stdtr(self.df, -abs(self.estimate) / self.se))
-
-    def interval(self, level: float) -> tuple[float, float]:
-        """Ends of the t interval."""
-        half = float(stdtrit(self.df, (1 + level) / 2)) * self.se
-        return self.estimate - half, self.estimate + half
+MANY_VISITS = 4
 
 
 def estimate(
@@ -55,10 +42,68 @@ def estimate(
     """
     outcomes = lay_out(measures, allocation, group, sessions)
     questions = ask(group.estimands, list(sessions) or ["n/a"])
-    return as_table([_row(outcome, question, group) for outcome in outcomes for question in questions])
+    rows = []
+    for outcome in outcomes:
+        fits: dict[bool, Mixed] = {}
+        for question in questions:
+            rows.append(_mixed_row(outcome, question, group, fits))
+            rows.append(_least_squares_row(outcome, question, group))
+    return as_table(rows)
 
 
-def ancova(values: Array, baseline: Array, active: Array) -> tuple[Difference, float]:
+class Mixed(NamedTuple):
+    """A REML fit, its mean model and covariance; or why there is none."""
+
+    model: MeanModel
+    covariance: str = ""
+    fit: RemlFit | None = None
+    fault: str = ""
+
+
+def fit_mixed(outcome: Outcome, common_baseline: bool, group: Group) -> Mixed:
+    """Return the repeated-measures model of one outcome by REML.
+
+    With `group.covariance: auto` the unstructured covariance (above four visits heterogeneous Toeplitz) gives
+    way to a random intercept where an arm is small or the fit did not converge.
+    """
+    model = mean_model(outcome, common_baseline)
+    values = outcome.values[:, model.visits]
+    someone = ~np.isnan(values).all(axis=1)
+    first = covariance_for(outcome, group)
+    if first == "unstructured" and group.covariance == "auto" and len(model.visits) > MANY_VISITS:
+        first = "toeplitz"
+    choices = dict.fromkeys([first, "random_intercept"] if group.covariance == "auto" else [first])
+    fault = ""
+    for covariance in choices:
+        try:
+            design = model.design(outcome.active)[someone]
+            fit = fit_reml(values[someone], design, cast(Structure, covariance))
+            return Mixed(model, covariance, fit)
+        except NotEstimableError as reason:
+            fault = fault or str(reason)
+    return Mixed(model, fault=fault)
+
+
+def _mixed_row(
+    outcome: Outcome, question: Question, group: Group, fits: dict[bool, Mixed]
+) -> dict[str, object]:
+    n_active, n_control = outcome.counts(question.visit)
+    row = _start_of_row(outcome, question, group, "reml") | {"n_active": n_active, "n_control": n_control}
+    try:
+        refuse_without_baseline(question)
+        refuse_unanswerable(outcome, question.visits)
+        if question.common_baseline not in fits:
+            fits[question.common_baseline] = fit_mixed(outcome, question.common_baseline, group)
+        mixed = fits[question.common_baseline]
+        if mixed.fit is None:
+            raise NotEstimableError(mixed.fault)
+        found = mixed.fit.infer(mixed.model.weights(question, outcome.values.shape[1]))
+    except NotEstimableError as reason:
+        return row | {"status": f"not reported: {reason}"}
+    return row | _numbers(found, group.level) | {"status": status_of(mixed.covariance)}
+
+
+def ancova(values: Array, baseline: Array, active: Array) -> tuple[Contrast, float]:
     """Return the arm difference given baseline by least squares, and the baseline slope.
 
     Raises
@@ -73,30 +118,34 @@ def ancova(values: Array, baseline: Array, active: Array) -> tuple[Difference, f
     coefficients, *_ = np.linalg.lstsq(design, values)
     residuals = values - design @ coefficients
     covariance = np.linalg.inv(design.T @ design) * float(residuals @ residuals) / df
-    n_active = int(active.sum())
-    return (
-        Difference(
-            coefficients[1],
-            _positive(float(covariance[1, 1]) ** 0.5, values),
-            df,
-            n_active,
-            len(values) - n_active,
-        ),
-        float(coefficients[2]),
-    )
+    se = _positive(float(covariance[1, 1]) ** 0.5, values)
+    return Contrast(float(coefficients[1]), se, df), float(coefficients[2])
 
 
-def welch(active: Array, control: Array) -> Difference:
+def welch(active: Array, control: Array) -> Contrast:
     """Return the difference of two means with unequal variances (Welch 1947; Satterthwaite's df)."""
     parts = np.array([active.var(ddof=1) / active.size, control.var(ddof=1) / control.size])
     se = _positive(float(parts.sum()) ** 0.5, np.concatenate([active, control]))
     df = float(parts.sum() ** 2 / (parts**2 / [active.size - 1, control.size - 1]).sum())
-    return Difference(float(active.mean() - control.mean()), se, df, active.size, control.size)
+    return Contrast(float(active.mean() - control.mean()), se, df)
 
 
-def _row(outcome: Outcome, question: Question, group: Group) -> dict[str, object]:
+def _least_squares_row(outcome: Outcome, question: Question, group: Group) -> dict[str, object]:
     method = "ancova" if question.estimand == "difference_adjusted" else "welch"
-    row: dict[str, object] = {
+    people = outcome.seen[:, question.visits].all(axis=1)
+    row = _start_of_row(outcome, question, group, method) | {
+        "n_active": int((people & outcome.active).sum()),
+        "n_control": int((people & ~outcome.active).sum()),
+    }
+    try:
+        found = answer_question(outcome, question)
+    except NotEstimableError as reason:
+        return row | {"status": f"not reported: {reason}"}
+    return row | _numbers(found, group.level) | {"status": "ok"}
+
+
+def _start_of_row(outcome: Outcome, question: Question, group: Group, method: str) -> dict[str, object]:
+    return {
         "domain": outcome.domain,
         "outcome": outcome.name,
         "estimand": question.estimand,
@@ -105,17 +154,11 @@ def _row(outcome: Outcome, question: Question, group: Group) -> dict[str, object
         "unit": outcome.unit,
         "level": group.level,
     }
-    people = outcome.seen[:, question.visits].all(axis=1)
-    row |= {
-        "n_active": int((people & outcome.active).sum()),
-        "n_control": int((people & ~outcome.active).sum()),
-    }
-    try:
-        found = answer_question(outcome, question)
-    except NotEstimableError as reason:
-        return row | {"status": f"not reported: {reason}"}
-    lower, upper = found.interval(group.level)
-    numbers = {
+
+
+def _numbers(found: Contrast, level: float) -> dict[str, object]:
+    lower, upper = found.interval(level)
+    return {
         "estimate": found.estimate,
         "sd": found.se,
         "df": found.df,
@@ -123,10 +166,9 @@ def _row(outcome: Outcome, question: Question, group: Group) -> dict[str, object
         "upper": upper,
         "p": found.p,
     }
-    return row | numbers | {"status": "ok"}
 
 
-def answer_question(outcome: Outcome, question: Question) -> Difference:
+def answer_question(outcome: Outcome, question: Question) -> Contrast:
     """Return the answer of least squares to one question, in the outcome's unit.
 
     Raises

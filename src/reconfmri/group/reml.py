@@ -9,44 +9,21 @@ errors do not depend on how a covariance is parametrised.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
-from reconfmri.group.estimands import Array, NotEstimableError
+from reconfmri.group.estimands import Array, Contrast, NotEstimableError
 
 Structure = Literal["unstructured", "toeplitz", "random_intercept"]
-STEPS, HALVINGS = 100, 30
+STEPS, HALVINGS = 1000, 30
 TOLERANCE = 1e-10  # what one more step would add to the restricted log likelihood
 MAX_CONDITION = 1e12
-
-
-@dataclass(frozen=True)
-class Inference:
-    """A weighted sum of coefficients: estimate, standard error and degrees of freedom.
-
-    `se` is Kenward and Roger's; `plain_se` takes the covariance over visits as known.
-    """
-
-    estimate: float
-    se: float
-    df: float
-    plain_se: float
-
-    @property
-    def p(self) -> float:
-        """Two-sided p value."""
-        return float(2 * stdtr(self.df, -abs(self.estimate) / self.se))
-
-    def interval(self, level: float) -> tuple[float, float]:
-        """Ends of the t interval."""
-        half = float(stdtrit(self.df, (1 + level) / 2)) * self.se
-        return self.estimate - half, self.estimate + half
 
 
 @dataclass(frozen=True)
@@ -103,7 +80,7 @@ class RemlFit:
         bias = np.einsum("ij,ijpq->pq", self.spread, m.q - between)
         return np.asarray(m.phi + 2 * m.phi @ bias @ m.phi)
 
-    def infer(self, weights: Array) -> Inference:
+    def infer(self, weights: Array) -> Contrast:
         """Return estimate, standard error and degrees of freedom of `weights` (p,) of the coefficients.
 
         For a single row of weights Kenward and Roger's scale is 1 and their degrees of freedom are those of
@@ -114,16 +91,20 @@ class RemlFit:
         NotEstimableError
             The adjusted variance is not a positive number.
         """
-        m = self.moments
-        plain = float(weights @ m.phi @ weights)
-        slopes = np.einsum("p,ipq,q->i", m.phi @ weights, m.p, m.phi @ weights)
+        plain = self.plain_se(weights) / self.scale
+        slopes = np.einsum(
+            "p,ipq,q->i", self.moments.phi @ weights, self.moments.p, self.moments.phi @ weights
+        )
         with np.errstate(all="ignore"):
-            df = 2 * plain**2 / float(slopes @ self.spread @ slopes)
+            df = 2 * plain**4 / float(slopes @ self.spread @ slopes)
         variance = float(weights @ self.adjusted @ weights)
         if not (np.isfinite([variance, df]).all() and variance > 0 and df > 0):
             raise NotEstimableError("no standard error can be formed")
-        estimate = float(weights @ m.beta)
-        return Inference(self.scale * estimate, self.scale * variance**0.5, df, self.scale * plain**0.5)
+        return Contrast(float(weights @ self.beta), self.scale * variance**0.5, df)
+
+    def plain_se(self, weights: Array) -> float:
+        """Return the standard error that takes the covariance over visits as known: too small."""
+        return self.scale * math.sqrt(float(weights @ self.moments.phi @ weights))
 
 
 def fit_reml(values: Array, design: Array, structure: Structure) -> RemlFit:
@@ -261,10 +242,19 @@ def _moments(data: Data, covariance: Array, slopes: Array) -> Moments | None:
 
 
 def _slopes(structure: Structure, theta: Array, n_visits: int) -> Array:
-    """Return the derivatives (k, v, v) of the covariance.
+    """Return the derivatives (k, v, v) of the covariance."""
+    if structure != "toeplitz":
+        return _linear_slopes(structure, len(theta), n_visits)
+    return _differences(structure, theta, n_visits)
 
-    Differences over a whole unit are exact: no entry is more than quadratic in any one parameter.
-    """
+
+@cache
+def _linear_slopes(structure: Structure, n_parameters: int, n_visits: int) -> Array:
+    return _differences(structure, np.zeros(n_parameters), n_visits)
+
+
+def _differences(structure: Structure, theta: Array, n_visits: int) -> Array:
+    """Differences over a whole unit are exact: no entry is more than quadratic in any one parameter."""
     covariance = COVARIANCES[structure]
     return np.stack(
         [

@@ -43,6 +43,10 @@ class Truth:
     missing: Array = field(default_factory=lambda: np.array([0.0, 0.07, 0.20, 0.33]))
     n_active: int = 14
     n_control: int = 13
+    spread_active: float = 1.0  # SD of the active arm over that of the control arm
+    tails: float | None = None  # degrees of freedom of multivariate t noise (of the same variance)
+    comes_back: bool = False  # visits are missed one by one; else who misses one misses the later ones
+    missing_by_baseline: float = 0.0  # log odds of a missing visit per SD of the baseline
 
     @property
     def active(self) -> NDArray[np.bool_]:
@@ -53,14 +57,23 @@ class Truth:
 def simulate_values(truth: Truth, *, trials: int, seed: int) -> Array:
     """Return (trials, n_people, n_visits), in units of the scale; NaN where a visit is missing.
 
-    People drop out at random and do not come back: who misses one visit misses the later ones too.
+    Whether a visit is missed may depend on the baseline, never on what was missed.
     """
     random = np.random.default_rng(seed)
     active = truth.active
-    noise = random.standard_normal((trials, active.size, truth.difference.size))
-    values = truth.mean + np.outer(active, truth.difference) + noise @ np.linalg.cholesky(truth.covariance).T
-    gone = random.random((trials, active.size, 1)) < truth.missing
-    return np.where(gone, np.nan, values)
+    n_visits = truth.difference.size
+    noise = random.standard_normal((trials, active.size, n_visits))
+    chance = random.random((trials, active.size, n_visits if truth.comes_back else 1))
+    if truth.tails:
+        df = truth.tails
+        noise *= np.sqrt((df - 2) / random.chisquare(df, (trials, active.size, 1)))
+    noise = noise @ np.linalg.cholesky(truth.covariance).T
+    noise[:, active] *= truth.spread_active
+    missing = truth.missing
+    if truth.missing_by_baseline:
+        shift = truth.missing_by_baseline * noise[:, :, :1] / np.sqrt(truth.covariance[0, 0])
+        missing = missing / (missing + (1 - missing) * np.exp(-shift))
+    return np.where(chance < missing, np.nan, truth.mean + np.outer(active, truth.difference) + noise)
 
 
 def simulate_measures(
