@@ -274,8 +274,12 @@ class Group(Section):
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of intervals")
     covariance: Literal["auto", "unstructured", "random_intercept"] = Field(
         "auto",
-        description="Covariance over visits of the Bayesian model. `auto`: unstructured, and where an arm "
-        "has fewer than 8 people at a visit a random intercept, which the status of the estimate names",
+        description="Covariance over visits in both engines. `auto`: unstructured (REML above four visits: "
+        "heterogeneous Toeplitz), and a random intercept where an arm has fewer than 8 people at a visit or "
+        "REML did not converge; the status of the estimate names it",
+    )
+    permutations: int = Field(
+        10_000, ge=0, description="Draws of the randomisation test, within the strata; 0 = no test"
     )
     scales: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_SCALES),

@@ -22,6 +22,29 @@ rule fit_frequentist_models:
         "../scripts/fit_frequentist_models.py"
 
 
+rule test_by_randomisation:
+    # Draws of the same allocation, within its strata.
+    input:
+        measures=rules.stack_measures.output.measures,
+        allocation=study.group.allocation if study.group else [],
+    output:
+        estimates="results/group/randomisation_estimates.tsv",
+    log:
+        "logs/test_by_randomisation/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        settings=settings_of(study.group),
+        sessions=[session.id for session in study.sessions],
+        seed=study.seed,
+        code=code_of("group.randomisation"),
+    script:
+        "../scripts/test_by_randomisation.py"
+
+
 rule fit_bayesian_models:
     input:
         measures=rules.stack_measures.output.measures,
@@ -52,6 +75,7 @@ rule collect_estimates:
         estimates=[
             rules.fit_bayesian_models.output.estimates,
             rules.fit_frequentist_models.output.estimates,
+            rules.test_by_randomisation.output.estimates,
         ],
     output:
         estimates=report("results/estimates.tsv", caption="../report/estimates.rst", category="Tables"),

@@ -1,4 +1,4 @@
-"""The arms compared by ANCOVA and Welch's t, one row per estimand and outcome."""
+"""The arms compared by REML and by least squares, one row per estimand, outcome and method."""
 
 from reconfmri.bids import read_allocation
 from reconfmri.config import Group

@@ -11,7 +11,13 @@ ESTIMANDS = {
     "difference_unadjusted": "Difference, unadjusted",
     "difference_of_change": "Difference of change from baseline",
 }
-METHODS = {"bayes": "Bayesian", "reml": "REML", "ancova": "ANCOVA", "welch": "Welch t"}
+METHODS = {
+    "bayes": "Bayesian",
+    "reml": "REML",
+    "ancova": "ANCOVA",
+    "welch": "Welch t",
+    "randomisation": "randomisation test",
+}
 
 
 def outcome_label(name: str) -> str:

@@ -215,9 +215,9 @@ def forest(
     group = study.group
     if group is None:
         raise ValueError("a forest of arm differences needs a study with a group section")
-    here = estimates[estimates["session"] == session]
+    here = estimates[(estimates["session"] == session) & estimates["method"].isin(list(METHOD_MARKS))]
     outcomes = [name for name in group.outcomes if (here["outcome"] == name).any()]
-    figure = new_figure(11.0, 0.46 * len(outcomes) + 1.25)
+    figure = new_figure(11.0, 0.5 * len(outcomes) + 1.25)
     panels = figure.subplots(1, len(group.estimands), sharex=True, sharey=True, squeeze=False)[0]
     for axes, estimand in zip(panels, group.estimands, strict=True):
         _forest_panel(axes, here[here["estimand"] == estimand], study, outcomes)

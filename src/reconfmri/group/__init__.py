@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from reconfmri.config import Group
-from reconfmri.group import bayes, frequentist, multiplicity
+from reconfmri.group import bayes, frequentist, multiplicity, randomisation
 from reconfmri.group.bayes import DIAGNOSTICS
 from reconfmri.group.estimands import COLUMNS, DESCRIPTIONS
 from reconfmri.group.grid import group_from_tables
@@ -24,7 +24,9 @@ def answer(
     *,
     cores: int | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the estimates of both engines (columns `DESCRIPTIONS`) and the Bayesian fits' `DIAGNOSTICS`.
+    """Return the estimates of both engines and the randomisation test, and the Bayesian fits' diagnostics.
+
+    Columns: `DESCRIPTIONS` and `DIAGNOSTICS`.
 
     Raises
     ------
@@ -33,7 +35,8 @@ def answer(
     """
     by_frequency = frequentist.estimate(measures, allocation, group, sessions)
     by_bayes, diagnostics = bayes.estimate(measures, allocation, group, sessions, seed=seed, cores=cores)
-    return combine([by_bayes, by_frequency], group), diagnostics
+    by_chance = randomisation.estimate(measures, allocation, group, sessions, seed=seed)
+    return combine([by_bayes, by_frequency, by_chance], group), diagnostics
 
 
 def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:

@@ -23,17 +23,19 @@ DESCRIPTIONS = {
     "analysis_set": "all_randomised: every randomised person with at least one measurement of the outcome",
     "method": "bayes: Bayesian repeated measures; reml: the same mean model by restricted maximum likelihood "
     "with Kenward-Roger; ancova: least squares given baseline; welch: two-sample t with unequal variances "
-    "(of change scores for difference_of_change)",
+    "(of change scores for difference_of_change); randomisation: studentised one-step estimate under other "
+    "draws of the allocation",
     "unit": "Unit of estimate, sd, lower and upper",
     "estimate": "Active minus control; bayes: posterior mean",
     "sd": "Standard error; bayes: posterior standard deviation",
     "df": "Degrees of freedom of the t interval; missing for bayes",
-    "lower": "Lower end of the interval; bayes: highest-density interval",
-    "upper": "Upper end of the interval; bayes: highest-density interval",
+    "lower": "Lower end of the interval; bayes: highest density; randomisation: what it does not reject",
+    "upper": "Upper end of the interval, in the same way",
     "level": "Level of the interval",
     "probability": "bayes: posterior probability of the sign of the estimate, not adjusted for multiplicity",
     "p": "Two-sided p value; missing for bayes",
-    "p_adjusted": "p after Holm within the family; the primary keeps its own p; missing outside families",
+    "p_adjusted": "p after Holm (randomisation: max-T) within the family; the primary keeps its own p; "
+    "missing outside families",
     "family": "Declared family, or `primary`",
     "n_active": "People of the active arm: with a value at the session (bayes, reml), in the fit (others)",
     "n_control": "People of the control arm, counted in the same way",

@@ -25,9 +25,7 @@ from reconfmri.group.estimands import (
 )
 from reconfmri.group.grid import Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.reml import RemlFit, Structure, fit_reml
-from reconfmri.group.repeated import MeanModel, covariance_for, mean_model, status_of
-
-MANY_VISITS = 4
+from reconfmri.group.repeated import MeanModel, covariances_for, mean_model, status_of
 
 
 def estimate(
@@ -61,20 +59,12 @@ class Mixed(NamedTuple):
 
 
 def fit_mixed(outcome: Outcome, common_baseline: bool, group: Group) -> Mixed:
-    """Return the repeated-measures model of one outcome by REML.
-
-    With `group.covariance: auto` the unstructured covariance (above four visits heterogeneous Toeplitz) gives
-    way to a random intercept where an arm is small or the fit did not converge.
-    """
+    """Return the repeated-measures model of one outcome by REML."""
     model = mean_model(outcome, common_baseline)
     values = outcome.values[:, model.visits]
     someone = ~np.isnan(values).all(axis=1)
-    first = covariance_for(outcome, group)
-    if first == "unstructured" and group.covariance == "auto" and len(model.visits) > MANY_VISITS:
-        first = "toeplitz"
-    choices = dict.fromkeys([first, "random_intercept"] if group.covariance == "auto" else [first])
     fault = ""
-    for covariance in choices:
+    for covariance in covariances_for(outcome, group):
         try:
             design = model.design(outcome.active)[someone]
             fit = fit_reml(values[someone], design, cast(Structure, covariance))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reconfmri.config import DEFAULT_SCALES, Estimand, Group
 from reconfmri.group.estimands import Array, NotEstimableError
 
-NO_SESSION = "n/a"
+NO_SESSION = NO_STRATUM = "n/a"
 KEY = ["participant_id", "session_id", "outcome"]
 
 
@@ -27,6 +27,7 @@ class Outcome:
     values: Array
     active: NDArray[np.bool_]
     fault: str = ""
+    strata: tuple[str, ...] = ()
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -54,10 +55,15 @@ def lay_out(
     measures = _checked(measures, arms, sessions)
     people = [person for person in sorted(arms) if person in set(measures["participant_id"])]
     active = np.array([arms[person] == group.arms.active for person in people], dtype=bool)
-    return [
+    strata = dict.fromkeys(people, NO_STRATUM)
+    if "stratum" in allocation:
+        labels = allocation["stratum"].fillna(NO_STRATUM).astype(str)
+        strata |= dict(zip(allocation["participant_id"], labels, strict=True))
+    outcomes = [
         _outcome(name, measures[measures["outcome"] == name], group, (people, sessions), active)
         for name in group.outcomes
     ]
+    return [replace(outcome, strata=tuple(strata[person] for person in people)) for outcome in outcomes]
 
 
 def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reconfmri.config import Primary
+from reconfmri.group import randomisation
 from reconfmri.group.estimands import Array
 
 PRIMARY = "primary"
@@ -17,6 +18,8 @@ def adjust(
     estimates: pd.DataFrame, families: Mapping[str, Sequence[str]], primary: Primary | None = None
 ) -> pd.DataFrame:
     """Return `estimates` with `family` and `p_adjusted`: Holm per session, estimand and method.
+
+    The randomisation test brings its own, by max-T.
 
     The primary row keeps its own p, for it is tested alone at the full level; it still counts in the family
     of the others, which makes their correction the larger one. Bayesian rows have no p and get none.
@@ -33,8 +36,10 @@ def adjust(
                 raise ValueError(
                     f"group.families: {outcome} is in {family_of[outcome]!r} and {name!r}; keep one"
                 )
-    table = estimates.assign(family=estimates["outcome"].map(family_of).astype(object), p_adjusted=np.nan)
-    for _, rows in table[table["family"].notna()].groupby(
+    table = estimates.assign(family=estimates["outcome"].map(family_of).astype(object))
+    by_draws = table["method"] == randomisation.METHOD
+    table.loc[~by_draws, "p_adjusted"] = np.nan
+    for _, rows in table[table["family"].notna() & ~by_draws].groupby(
         ["family", "session", "estimand", "method"], dropna=False
     ):
         table.loc[rows.index, "p_adjusted"] = holm(rows["p"].to_numpy())

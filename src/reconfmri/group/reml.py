@@ -199,19 +199,32 @@ def _rough_covariance(data: Data) -> Array:
     return np.asarray(np.outer(sds, sds) * (0.3 + 0.7 * np.eye(len(sds))))
 
 
-def _moments(data: Data, covariance: Array, slopes: Array) -> Moments | None:
-    """Return the likelihood and its derivatives, None where the covariance is not positive definite."""
-    n_people, n_visits, n_coefficients = data.design.shape
+def precisions(data: Data, covariance: Array) -> tuple[Array, float]:
+    """Return each person's inverse covariance (n, v, v), zero at visits not seen, and the log determinants.
+
+    Raises
+    ------
+    LinAlgError
+        The covariance is not positive definite.
+    """
+    n_people, n_visits = data.seen.shape
     precision = np.zeros((n_people, n_visits, n_visits))
     log_determinant = 0.0
     for people, visits in data.patterns:
         block = np.ix_(visits, visits)
-        try:
-            root = np.linalg.cholesky(covariance[block])
-        except np.linalg.LinAlgError:
-            return None
+        root = np.linalg.cholesky(covariance[block])
         log_determinant += 2 * len(people) * float(np.log(np.diag(root)).sum())
         precision[np.ix_(people, visits, visits)] = np.linalg.inv(covariance[block])
+    return precision, log_determinant
+
+
+def _moments(data: Data, covariance: Array, slopes: Array) -> Moments | None:
+    """Return the likelihood and its derivatives, None where the covariance is not positive definite."""
+    n_coefficients = data.design.shape[2]
+    try:
+        precision, log_determinant = precisions(data, covariance)
+    except np.linalg.LinAlgError:
+        return None
     kx = precision @ data.design
     information = np.einsum("nvp,nvq->pq", data.design, kx)
     phi = np.linalg.inv(information)

@@ -11,6 +11,7 @@ from reconfmri.config import Group
 from reconfmri.group.estimands import BASELINE, Array, Question
 from reconfmri.group.grid import Outcome, within_arm_variation
 
+MANY_VISITS = 4
 FEW_PER_ARM = 8  # below this an unstructured covariance is not identified well enough to lean on
 
 
@@ -36,6 +37,19 @@ def covariance_for(outcome: Outcome, group: Group) -> str:
         return "unstructured"
     few = any(n < FEW_PER_ARM for visit in visits for n in outcome.counts(visit))
     return "random_intercept" if few or group.covariance == "random_intercept" else "unstructured"
+
+
+def covariances_for(outcome: Outcome, group: Group) -> list[str]:
+    """Return the covariances that REML tries, best first.
+
+    `auto` takes heterogeneous Toeplitz above four visits and falls back to a random intercept.
+    """
+    first = covariance_for(outcome, group)
+    if group.covariance != "auto":
+        return [first]
+    if first == "unstructured" and len(usable_visits(outcome)) > MANY_VISITS:
+        first = "toeplitz"
+    return list(dict.fromkeys([first, "random_intercept"]))
 
 
 def status_of(covariance: str) -> str:

@@ -247,6 +247,19 @@ def _estimands(study: Study, group: Group) -> str:
     return text + "Posterior probabilities are not adjusted for multiplicity."
 
 
+MEAN_MODEL = (
+    "one model over all visits: a mean per visit and a difference between the arms per visit; the adjusted "
+    "difference comes from the model in which the arms share their baseline mean, the others from the model "
+    "in which they do not"
+)
+COVARIANCE = {
+    "auto": "an unstructured covariance over visits, and where an arm has fewer than 8 people at a visit a "
+    "random intercept, which the estimate names",
+    "unstructured": "an unstructured covariance over visits",
+    "random_intercept": "a random intercept per person",
+}
+
+
 def _bayesian(study: Study, group: Group) -> str:
     priors, sampling = group.priors, group.sampling
     scales = [f"{value:g} for {unit}" for unit, value in group.scales.items() if unit in _units(study, group)]
@@ -257,13 +270,8 @@ def _bayesian(study: Study, group: Group) -> str:
         f"{priors.mean:g} s) on visit means, centred on the mean of all values"
     )
     return (
-        "Each outcome was modelled on its own over all visits: a mean per visit, a difference between the "
-        "arms per visit, "
-        "and an unstructured covariance over visits. Missing visits are integrated out (missing at "
-        "random), so that "
-        "everybody with a measurement is in. The adjusted difference comes from the model in which the "
-        "arms share their "
-        "baseline mean, the other estimands from the model in which they do not. "
+        f"Each outcome met {MEAN_MODEL}, with {COVARIANCE[group.covariance]}. Missing visits are integrated "
+        "out (missing at random), so that everybody with a measurement is in. "
         f"{prior}; half-t(4, 0, {priors.sd:g} s) on the standard deviation of each visit; LKJ(1) on the "
         "correlations. s "
         f"is a constant per unit: {_list(scales)}. Sampling used PyMC and nutpie with {sampling.chains} "
@@ -281,13 +289,12 @@ def _bayesian(study: Study, group: Group) -> str:
 
 def _frequentist(group: Group) -> str:
     return (
-        "The same estimands were answered visit by visit by least squares: analysis of covariance on the "
-        "baseline "
-        "value for the adjusted difference, Welch's t test for the unadjusted difference, and Welch's t "
-        "test of "
-        f"change scores for the difference of change. Intervals are t intervals of {100 * group.level:g} "
-        "%. Unlike "
-        "the Bayesian model, they use no other visits of a person."
+        "The same mean model and covariance were fitted by restricted maximum likelihood, with everybody "
+        "who has a measurement; standard errors and degrees of freedom are Kenward and Roger's. Beside it, "
+        "least squares visit by visit: analysis of covariance on the baseline value for the adjusted "
+        "difference, Welch's t test for the unadjusted difference, and Welch's t test of change scores for "
+        "the difference of change; they use no other visits of a person. Intervals are t intervals of "
+        f"{100 * group.level:g} %."
     )
 
 

@@ -1,0 +1,230 @@
+"""The randomisation test: what the arms' difference would be under other draws of the same allocation.
+
+The model without arms is fitted once by REML; its covariance over visits stays fixed. The statistic of a
+question is the studentised one-step estimate of its arm differences by generalised least squares. Arms are
+drawn anew across people within strata, with the size of each arm fixed; a person keeps the visits that were
+missed, so that the null hypothesis says too that the arm does not affect missingness. All draws of all visits
+are matrix products. Rosenbaum, Observational Studies, 2002; max-T: Westfall & Young, 1993.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reconfmri.config import Group
+from reconfmri.group.estimands import (
+    Array,
+    NotEstimableError,
+    Question,
+    as_table,
+    ask,
+    refuse_without_baseline,
+)
+from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.reml import Data, Structure, fit_reml, precisions
+from reconfmri.group.repeated import covariances_for, mean_model
+
+METHOD = "randomisation"
+HALVINGS, FARTHEST = 40, 12.0  # of the search for an interval's end, in standard errors
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class Null:
+    """The model without arms: per person the precision (n, v, v) and the residuals (n, v)."""
+
+    precision: Array
+    residuals: Array
+    total: Array  # (v, v), sum of the precisions
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One-step arm differences (draws, c) of the visits compared and their covariance (draws, c, c)."""
+
+    differences: Array
+    covariance: Array
+    sides: Array
+    overlap: Array  # (draws, v, v), sum of side times precision
+
+
+def estimate(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str], *, seed: int
+) -> pd.DataFrame:
+    """Return one row per outcome, estimand and later session; `p_adjusted` is max-T within its family.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    if group.permutations == 0:
+        return as_table([])
+    outcomes = lay_out(measures, allocation, group, sessions)
+    questions = ask(group.estimands, list(sessions) or [NO_SESSION])
+    sides = draw_sides(outcomes[0].active, outcomes[0].strata, n_draws=group.permutations, seed=seed)
+    family_of = {name: family for family, names in group.families.items() for name in names}
+    rows: list[dict[str, object]] = []
+    heights: dict[tuple[str, str, str], list[tuple[int, Array]]] = {}
+    for outcome in outcomes:
+        test = Test(outcome, group, sides)
+        for question in questions:
+            row, statistics = test.answer(question)
+            if statistics is not None and (family := family_of.get(outcome.name)):
+                key = (family, question.estimand, question.session)
+                heights.setdefault(key, []).append((len(rows), statistics))
+            rows.append(row)
+    for members in heights.values():
+        highest = np.max([np.abs(statistics) for _, statistics in members], axis=0)
+        for place, statistics in members:
+            rows[place]["p_adjusted"] = _share(highest, abs(statistics[0]))
+    return as_table(rows)
+
+
+def draw_sides(active: NDArray[np.bool_], strata: Sequence[str], *, n_draws: int, seed: int) -> Array:
+    """Return (1 + n_draws, n_people) of +1/2 (active) and -1/2: the allocation as it is, then drawn anew."""
+    random = np.random.default_rng(seed)
+    sides = np.tile(np.where(active, 0.5, -0.5), (1 + n_draws, 1))
+    for stratum in dict.fromkeys(strata):
+        members = np.flatnonzero(np.asarray(strata) == stratum)
+        sides[1:, members] = random.permuted(sides[1:, members], axis=1)
+    return sides
+
+
+class Test:
+    """The randomisation test of one outcome; its model without arms is fitted once."""
+
+    def __init__(self, outcome: Outcome, group: Group, sides: Array):
+        self.outcome, self.group, self.sides = outcome, group, sides
+        self.null: Null | None = None
+        self.drawn: dict[bool, Drawn] = {}
+
+    def answer(self, question: Question) -> tuple[dict[str, object], Array | None]:
+        """Return the row of a question and its statistic under every draw, the observed one first."""
+        outcome = self.outcome
+        n_active, n_control = outcome.counts(question.visit)
+        row: dict[str, object] = {
+            "domain": outcome.domain,
+            "outcome": outcome.name,
+            "estimand": question.estimand,
+            "session": question.session,
+            "method": METHOD,
+            "unit": outcome.unit,
+            "level": self.group.level,
+            "n_active": n_active,
+            "n_control": n_control,
+        }
+        try:
+            refuse_without_baseline(question)
+            refuse_unanswerable(outcome, question.visits)
+            found = self._numbers(question)
+        except NotEstimableError as reason:
+            return row | {"status": f"not reported: {reason}"}, None
+        estimate, lower, upper, statistics = found
+        p = _share(np.abs(statistics), abs(statistics[0]))
+        numbers = {"estimate": estimate, "lower": lower, "upper": upper, "p": p, "status": "ok"}
+        return row | numbers, statistics
+
+    def _numbers(self, question: Question) -> tuple[float, float, float, Array]:
+        model = mean_model(self.outcome, question.common_baseline)
+        compared = [model.visits.index(visit) for visit in model.compared]
+        if self.null is None:
+            self.null = _without_arms(self.outcome, self.group)
+        if question.common_baseline not in self.drawn:
+            self.drawn[question.common_baseline] = _draw(self.null, self.sides, compared)
+        drawn = self.drawn[question.common_baseline]
+        weights = model.weights(question, self.outcome.values.shape[1])[len(model.visits) :]
+        ses = np.sqrt(np.einsum("p,bpq,q->b", weights, drawn.covariance, weights))
+        statistics = (drawn.differences @ weights) / ses
+        ends = _invert(self.null, drawn, compared, weights, ses, level=self.group.level)
+        return float(drawn.differences[0] @ weights), *ends, statistics
+
+
+def _without_arms(outcome: Outcome, group: Group) -> Null:
+    """Fit visit means only.
+
+    Raises
+    ------
+    NotEstimableError
+        No covariance over visits could be fitted.
+    """
+    visits = mean_model(outcome, False).visits
+    values = outcome.values[:, visits]
+    seen = ~np.isnan(values)
+    someone = seen.any(axis=1)
+    design = np.tile(np.eye(len(visits)), (len(values), 1, 1))
+    fault = NotEstimableError("the model without arms could not be fitted")
+    for covariance in covariances_for(outcome, group):
+        try:
+            fit = fit_reml(values[someone], design[someone], cast(Structure, covariance))
+            break
+        except NotEstimableError as reason:
+            fault = reason
+    else:
+        raise fault
+    precision, _ = precisions(Data(values, design, seen), fit.covariance)
+    residuals = np.where(seen, values - fit.beta, 0.0)
+    return Null(precision, residuals, precision.sum(axis=0))
+
+
+def _draw(null: Null, sides: Array, compared: list[int]) -> Drawn:
+    """Return the one-step arm differences under every draw."""
+    n_people, n_visits = null.residuals.shape
+    overlap = (sides @ null.precision.reshape(n_people, -1)).reshape(-1, n_visits, n_visits)
+    # Sides are +-1/2, so the sum of side^2 times precision does not depend on the draw.
+    information = 0.25 * null.total - overlap @ np.linalg.inv(null.total) @ overlap
+    covariance: Array = np.linalg.inv(information[:, compared][:, :, compared])
+    score = sides @ np.einsum("nvw,nw->nv", null.precision, null.residuals)
+    return Drawn(np.einsum("bpq,bq->bp", covariance, score[:, compared]), covariance, sides, overlap)
+
+
+def _invert(
+    null: Null, drawn: Drawn, compared: list[int], weights: Array, ses: Array, *, level: float
+) -> tuple[float, float]:
+    """Return the interval of the differences that the test at 1 - `level` does not reject.
+
+    Under a difference d, side times d is taken from every person's values; then the arms are without effect.
+    Along the way other visits keep their best difference given that of the question.
+    """
+    n_visits = null.residuals.shape[1]
+    along = drawn.covariance[0] @ weights / float(weights @ drawn.covariance[0] @ weights)
+    centre = float(drawn.differences[0] @ weights)
+    path = np.zeros((2, n_visits))  # what is taken away: a constant part, and one per unit of the estimand
+    path[0, compared] = drawn.differences[0] - along * centre
+    path[1, compared] = along
+    # The visit means follow what is taken away.
+    mean_shift = np.linalg.solve(null.total, drawn.overlap[0] @ path.T).T
+    removed = drawn.sides[0][:, None, None] * path - mean_shift  # (n, 2, v)
+    parts = np.einsum("nvw,npw->npv", null.precision, removed)
+    base = np.einsum("nvw,nw->nv", null.precision, null.residuals)
+    scores = [drawn.sides @ part for part in (base - parts[:, 0], -parts[:, 1])]
+    fixed, slope = (
+        np.einsum("p,bpq,bq->b", weights, drawn.covariance, score[:, compared]) / ses for score in scores
+    )
+
+    def p(difference: float) -> float:
+        statistics = np.abs(fixed + slope * difference)
+        return _share(statistics, statistics[0])
+
+    ends = []
+    for side in (-1.0, 1.0):
+        inside, outside = centre, centre + side * FARTHEST * float(ses[0])
+        if p(outside) > 1 - level:
+            ends.append(side * np.inf)
+            continue
+        for _ in range(HALVINGS):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if p(middle) > 1 - level else (inside, middle)
+        ends.append(inside)
+    return float(ends[0]), float(ends[1])
+
+
+def _share(heights: Array, observed: float) -> float:
+    """Return the share of draws at least as high as the observed one, which counts itself."""
+    return float((heights >= observed * (1 - TIE)).mean())

@@ -1,0 +1,117 @@
+"""The randomisation test against exact tests, its size, and its intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from reconfmri.config import DEFAULT_SCALES, Group
+from reconfmri.group import randomisation
+from reconfmri.group.grid import Outcome
+from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures, simulate_values
+
+UNIT = "percent signal change"
+TRUTH = Truth(COVARIANCES["reference"], np.array([0.0, -1.2, -1.0, -0.5]))
+
+
+def group_of(outcomes=("x",), **more) -> Group:
+    settings = {
+        "arms": {"active": "ketamine", "control": "midazolam"},
+        "outcomes": list(outcomes),
+        "primary": {"outcome": outcomes[0], "session": "2"},
+        "covariance": "unstructured",
+    }
+    return Group.from_params(settings | more)
+
+
+def estimate(names=("x",), seed=1, truth=TRUTH, sessions=("1", "2", "3", "4"), **more) -> pd.DataFrame:
+    measures, allocation = simulate_measures(
+        truth, outcomes=dict.fromkeys(names, UNIT), scales=DEFAULT_SCALES, seed=seed
+    )
+    measures = measures[measures["session_id"].isin(sessions)]
+    return randomisation.estimate(measures, allocation, group_of(names, **more), sessions, seed=seed)
+
+
+def test_one_visit_is_the_permutation_test_of_the_mean_difference():
+    """All 3,432 ways to divide fourteen people, by scipy."""
+    random = np.random.default_rng(3)
+    active, control = random.normal(0.9, 1, 7), random.normal(0, 1, 7)
+    people = [f"sub-{i:02d}" for i in range(14)]
+    measures = pd.DataFrame(
+        {
+            "participant_id": people,
+            "session_id": "2",
+            "domain": "activation",
+            "outcome": "x",
+            "value": [*active, *control],
+            "unit": UNIT,
+        }
+    )
+    allocation = pd.DataFrame({"participant_id": people, "arm": ["ketamine"] * 7 + ["midazolam"] * 7})
+    found = randomisation.estimate(
+        measures,
+        allocation,
+        group_of(estimands=["difference_unadjusted"], permutations=20_000),
+        ["2"],
+        seed=1,
+    ).iloc[0]
+    exact = stats.permutation_test(
+        (active, control), lambda a, b: a.mean() - b.mean(), n_resamples=np.inf, vectorized=False
+    )
+    assert found["estimate"] == pytest.approx(active.mean() - control.mean())
+    assert found["p"] == pytest.approx(exact.pvalue, abs=4 * np.sqrt(exact.pvalue / 20_000))
+    # The t interval of equal variances is close to the inverted test.
+    interval = stats.ttest_ind(active, control).confidence_interval(0.95)
+    assert (found["lower"], found["upper"]) == pytest.approx((interval.low, interval.high), abs=0.12)
+
+
+def test_strata_and_sizes_are_kept():
+    active = np.array([True] * 5 + [False] * 5)
+    strata = ["f", "m"] * 5
+    sides = randomisation.draw_sides(active, strata, n_draws=500, seed=2)
+    np.testing.assert_array_equal(sides[0], np.where(active, 0.5, -0.5))
+    women = np.array(strata) == "f"
+    assert np.unique((sides[:, women] > 0).sum(axis=1)).tolist() == [(active & women).sum()]
+    assert np.unique((sides[:, ~women] > 0).sum(axis=1)).tolist() == [(active & ~women).sum()]
+    assert len(np.unique(sides, axis=0)) > 50
+
+
+def test_a_planted_difference_is_found_where_it_is():
+    found = estimate(permutations=4000).set_index(["estimand", "session"])
+    row = found.loc[("difference_adjusted", "2")]
+    assert row["p"] < 0.05
+    assert row["lower"] <= -1.2 * DEFAULT_SCALES[UNIT] <= row["upper"]
+    assert (row["status"], row["method"]) == ("ok", "randomisation")
+
+
+def test_the_same_seed_gives_the_same_table():
+    pd.testing.assert_frame_equal(estimate(permutations=500), estimate(permutations=500))
+
+
+def test_max_t_lies_between_the_p_value_and_bonferroni():
+    names = ("a", "b", "c")
+    found = estimate(names, families={"all": list(names)}, permutations=4000)
+    assert (found["p_adjusted"] >= found["p"] - 1e-12).all()
+    assert (found["p_adjusted"] <= 3 * found["p"] + 0.02).all()
+
+
+def test_no_draws_no_rows():
+    assert estimate(permutations=0).empty
+
+
+def test_its_size_is_five_percent():
+    """400 trials without an effect, three visits: rejections within 3.5 Monte Carlo errors of 5 %."""
+    truth = Truth(COVARIANCES["growing"])
+    values = simulate_values(truth, trials=400, seed=11)
+    group = group_of()
+    sides = randomisation.draw_sides(truth.active, ["n/a"] * truth.active.size, n_draws=400, seed=5)
+    questions = randomisation.ask(["difference_adjusted"], ["1", "2", "3", "4"])
+    p = []
+    for grid in values:
+        test = randomisation.Test(Outcome("x", "activation", UNIT, 1.0, grid, truth.active), group, sides)
+        p += [test.answer(question)[0]["p"] for question in questions]
+    share = np.mean(np.array(p) <= 0.05)
+    # 1,200 correlated tests count as about 600.
+    assert abs(share - 0.05) < 3.5 * np.sqrt(0.05 * 0.95 / 600)

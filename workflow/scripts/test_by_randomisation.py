@@ -1,0 +1,19 @@
+"""The arms compared with other draws of the same allocation, one row per estimand and outcome."""
+
+from reconfmri.bids import read_allocation
+from reconfmri.config import Group
+from reconfmri.group import randomisation
+from reconfmri.group.estimands import DESCRIPTIONS
+from reconfmri.measures import read_measures
+from reconfmri.provenance import log_to
+from reconfmri.tables import write_table
+
+with log_to(snakemake.log[0]):
+    estimates = randomisation.estimate(
+        read_measures(snakemake.input.measures),
+        read_allocation(snakemake.input.allocation),
+        Group.from_params(snakemake.params.settings),
+        snakemake.params.sessions,
+        seed=snakemake.params.seed,
+    )
+    write_table(snakemake.output.estimates, estimates, DESCRIPTIONS)
