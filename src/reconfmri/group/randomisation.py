@@ -179,7 +179,7 @@ def _draw(null: Null, sides: Array, compared: list[int]) -> Drawn:
     overlap = (sides @ null.precision.reshape(n_people, -1)).reshape(-1, n_visits, n_visits)
     # Sides are +-1/2, so the sum of side^2 times precision does not depend on the draw.
     information = 0.25 * null.total - overlap @ np.linalg.inv(null.total) @ overlap
-    covariance: Array = np.linalg.inv(information[:, compared][:, :, compared])
+    covariance = np.asarray(np.linalg.inv(information[:, compared][:, :, compared]), dtype=np.float64)
     score = sides @ np.einsum("nvw,nw->nv", null.precision, null.residuals)
     return Drawn(np.einsum("bpq,bq->bp", covariance, score[:, compared]), covariance, sides, overlap)
 
