@@ -35,7 +35,8 @@ def estimate(measures, allocation, **more) -> pd.DataFrame:
 def cell(estimates, estimand, session, *, reml=False) -> pd.Series:
     """The one row of least squares, or of REML."""
     chosen = estimates[(estimates["estimand"] == estimand) & (estimates["session"] == session)]
-    (row,) = chosen[(chosen["method"] == "reml") == reml].to_dict("records")
+    methods = ["reml"] if reml else ["ancova", "welch"]
+    (row,) = chosen[chosen["method"].isin(methods)].to_dict("records")
     return pd.Series(row)
 
 
@@ -90,6 +91,25 @@ def test_reml_keeps_everybody_and_falls_back_by_name():
     few = allocation.groupby("arm").head(5)
     fewer = estimate(measures[measures["participant_id"].isin(few["participant_id"])], few)
     assert cell(fewer, "difference_adjusted", "3", reml=True)["status"] == "ok, random intercept"
+
+
+def test_robust_ancova_has_hc2_and_bell_mccaffreys_degrees_of_freedom():
+    """HC2 by statsmodels; the degrees of freedom by their definition, from simulated noise."""
+    from statsmodels.api import OLS
+
+    random = np.random.default_rng(2)
+    active = np.arange(25) < 13
+    baseline = random.normal(size=25)
+    values = 0.4 * baseline - active + random.normal(size=25) * np.where(active, 2, 1)
+    design = np.column_stack([np.ones(25), active, baseline])
+    other = OLS(values, design).fit(cov_type="HC2", use_t=True)
+    found = frequentist.robust_ancova(values, baseline, active.astype(float))
+    assert (found.estimate, found.se) == pytest.approx((other.params[1], other.bse[1]), rel=1e-9)
+    noise = random.normal(size=(20_000, 25))
+    hat = design @ np.linalg.inv(design.T @ design) @ design.T
+    weights = (np.linalg.inv(design.T @ design) @ design.T)[1]
+    variances = ((noise - noise @ hat) ** 2 * weights**2 / (1 - np.diag(hat))).sum(axis=1)
+    assert found.df == pytest.approx(2 * variances.mean() ** 2 / variances.var(), rel=0.04)
 
 
 def test_swapping_the_arms_flips_the_sign():

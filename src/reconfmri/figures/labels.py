@@ -15,6 +15,7 @@ METHODS = {
     "bayes": "Bayesian",
     "reml": "REML",
     "ancova": "ANCOVA",
+    "ancova_hc2": "ANCOVA, robust",
     "welch": "Welch t",
     "randomisation": "randomisation test",
 }

@@ -22,9 +22,10 @@ DESCRIPTIONS = {
     "session": "BIDS session label of the visit that is asked about, without ses-",
     "analysis_set": "all_randomised: every randomised person with at least one measurement of the outcome",
     "method": "bayes: Bayesian repeated measures; reml: the same mean model by restricted maximum likelihood "
-    "with Kenward-Roger; ancova: least squares given baseline; welch: two-sample t with unequal variances "
-    "(of change scores for difference_of_change); randomisation: studentised one-step estimate under other "
-    "draws of the allocation",
+    "with Kenward-Roger; ancova: least squares given baseline; ancova_hc2: the same, allowing unequal "
+    "variances (Bell and McCaffrey's degrees of freedom); welch: two-sample t with unequal variances (of "
+    "change scores for difference_of_change); randomisation: studentised one-step estimate under other draws "
+    "of the allocation",
     "unit": "Unit of estimate, sd, lower and upper",
     "estimate": "Active minus control; bayes: posterior mean",
     "sd": "Standard error; bayes: posterior standard deviation",

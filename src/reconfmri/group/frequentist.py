@@ -40,12 +40,12 @@ def estimate(
     """
     outcomes = lay_out(measures, allocation, group, sessions)
     questions = ask(group.estimands, list(sessions) or ["n/a"])
-    rows = []
+    rows: list[dict[str, object]] = []
     for outcome in outcomes:
         fits: dict[bool, Mixed] = {}
         for question in questions:
             rows.append(_mixed_row(outcome, question, group, fits))
-            rows.append(_least_squares_row(outcome, question, group))
+            rows += _least_squares_rows(outcome, question, group)
     return as_table(rows)
 
 
@@ -101,15 +101,45 @@ def ancova(values: Array, baseline: Array, active: Array) -> tuple[Contrast, flo
     NotEstimableError
         No degrees of freedom are left, or arm and baseline cannot be told apart.
     """
-    design = np.column_stack([np.ones_like(values), active, baseline - baseline.mean()])
+    design = _ancova_design(baseline, active)
     df = len(values) - design.shape[1]
-    if df < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
-        raise NotEstimableError(f"{len(values)} people with baseline do not determine arm and baseline slope")
     coefficients, *_ = np.linalg.lstsq(design, values)
     residuals = values - design @ coefficients
     covariance = np.linalg.inv(design.T @ design) * float(residuals @ residuals) / df
     se = _positive(float(covariance[1, 1]) ** 0.5, values)
     return Contrast(float(coefficients[1]), se, df), float(coefficients[2])
+
+
+def robust_ancova(values: Array, baseline: Array, active: Array) -> Contrast:
+    """Return the arm difference given baseline with a standard error that allows unequal variances.
+
+    HC2 with Bell and McCaffrey's degrees of freedom (Survey Methodology 2002;28:169).
+
+    Raises
+    ------
+    NotEstimableError
+        Arm and baseline cannot be told apart, or one person determines a coefficient alone.
+    """
+    design = _ancova_design(baseline, active)
+    solved = np.linalg.inv(design.T @ design) @ design.T
+    annihilator = np.eye(len(values)) - design @ solved
+    kept = np.diag(annihilator)
+    if kept.min() < 1e-8:
+        raise NotEstimableError("one person determines a coefficient alone: no robust standard error")
+    shares = solved[1] / np.sqrt(kept)
+    residuals = annihilator @ values
+    squares = np.abs(np.linalg.eigvalsh(shares[:, None] * annihilator * shares))
+    se = _positive(float(np.sum((shares * residuals) ** 2)) ** 0.5, values)
+    return Contrast(float(solved[1] @ values), se, float(squares.sum() ** 2 / (squares**2).sum()))
+
+
+def _ancova_design(baseline: Array, active: Array) -> Array:
+    design = np.column_stack([np.ones_like(baseline), active, baseline - baseline.mean()])
+    if len(baseline) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
+        raise NotEstimableError(
+            f"{len(baseline)} people with baseline do not determine arm and baseline slope"
+        )
+    return design
 
 
 def welch(active: Array, control: Array) -> Contrast:
@@ -120,18 +150,24 @@ def welch(active: Array, control: Array) -> Contrast:
     return Contrast(float(active.mean() - control.mean()), se, df)
 
 
-def _least_squares_row(outcome: Outcome, question: Question, group: Group) -> dict[str, object]:
-    method = "ancova" if question.estimand == "difference_adjusted" else "welch"
+def _least_squares_rows(outcome: Outcome, question: Question, group: Group) -> list[dict[str, object]]:
+    """One row, and for the adjusted difference another that allows unequal variances."""
     people = outcome.seen[:, question.visits].all(axis=1)
-    row = _start_of_row(outcome, question, group, method) | {
+    counts = {
         "n_active": int((people & outcome.active).sum()),
         "n_control": int((people & ~outcome.active).sum()),
     }
-    try:
-        found = answer_question(outcome, question)
-    except NotEstimableError as reason:
-        return row | {"status": f"not reported: {reason}"}
-    return row | _numbers(found, group.level) | {"status": "ok"}
+    adjusted = question.estimand == "difference_adjusted"
+    rows = []
+    for method in ["ancova", "ancova_hc2"] if adjusted else ["welch"]:
+        row = _start_of_row(outcome, question, group, method) | counts
+        try:
+            found = answer_question(outcome, question, robust=method == "ancova_hc2")
+        except NotEstimableError as reason:
+            rows.append(row | {"status": f"not reported: {reason}"})
+        else:
+            rows.append(row | _numbers(found, group.level) | {"status": "ok"})
+    return rows
 
 
 def _start_of_row(outcome: Outcome, question: Question, group: Group, method: str) -> dict[str, object]:
@@ -158,7 +194,7 @@ def _numbers(found: Contrast, level: float) -> dict[str, object]:
     }
 
 
-def answer_question(outcome: Outcome, question: Question) -> Contrast:
+def answer_question(outcome: Outcome, question: Question, *, robust: bool = False) -> Contrast:
     """Return the answer of least squares to one question, in the outcome's unit.
 
     Raises
@@ -177,7 +213,8 @@ def answer_question(outcome: Outcome, question: Question) -> Contrast:
     values, baseline = outcome.values[people, question.visit], outcome.values[people, BASELINE]
     active = outcome.active[people]
     if question.estimand == "difference_adjusted":
-        return ancova(values, baseline, active.astype(np.float64))[0]
+        given = values, baseline, active.astype(np.float64)
+        return robust_ancova(*given) if robust else ancova(*given)[0]
     if question.estimand == "difference_of_change":
         values = values - baseline
     return welch(values[active], values[~active])

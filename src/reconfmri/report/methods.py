@@ -288,14 +288,22 @@ def _bayesian(study: Study, group: Group) -> str:
 
 
 def _frequentist(group: Group) -> str:
-    return (
+    text = (
         "The same mean model and covariance were fitted by restricted maximum likelihood, with everybody "
         "who has a measurement; standard errors and degrees of freedom are Kenward and Roger's. Beside it, "
         "least squares visit by visit: analysis of covariance on the baseline value for the adjusted "
-        "difference, Welch's t test for the unadjusted difference, and Welch's t test of change scores for "
+        "difference (and again with a standard error that allows unequal variances), Welch's t test for "
+        "the unadjusted difference, and Welch's t test of change scores for "
         "the difference of change; they use no other visits of a person. Intervals are t intervals of "
         f"{100 * group.level:g} %."
     )
+    if group.permutations:
+        text += (
+            " A randomisation test drew the allocation anew "
+            f"{group.permutations:,} times, within strata, and compared studentised one-step estimates; "
+            "its p values within a family are corrected by the highest statistic of the family (max-T)."
+        )
+    return text
 
 
 def _units(study: Study, group: Group) -> set[str]:

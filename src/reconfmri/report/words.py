@@ -37,7 +37,7 @@ def headline(
     if "bayes" not in rows:
         return f"{start}: not estimated"
     parts = [_bayesian(rows["bayes"], ADJECTIVES.get(primary.estimand, primary.estimand))]
-    parts += [_frequentist(row) for method, row in rows.items() if method != "bayes"]
+    parts += [_frequentist(row) for method, row in rows.items() if method not in ("bayes", "ancova_hc2")]
     planted = planted_difference(truth, primary.outcome, primary.session, primary.estimand, baseline=baseline)
     if planted is not None:
         parts.append(f"planted truth {number(planted, str(rows['bayes']['unit']))}")
