@@ -46,12 +46,14 @@ rule test_by_randomisation:
 
 
 rule fit_bayesian_models:
+    # Every outcome by the model compiled once, and the primary question under other choices.
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
     output:
         estimates="results/group/bayesian_estimates.tsv",
         diagnostics="results/group/bayesian_diagnostics.tsv",
+        sensitivity="results/group/sensitivity.tsv",
     log:
         "logs/fit_bayesian_models/study.log",
     conda:
@@ -64,7 +66,7 @@ rule fit_bayesian_models:
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
         seed=study.seed,
-        code=code_of("group.bayes"),
+        code=code_of("group.sensitivity"),
     script:
         "../scripts/fit_bayesian_models.py"
 

@@ -2,20 +2,18 @@
 
 from reconfmri.bids import read_allocation
 from reconfmri.config import Group
-from reconfmri.group import bayes
+from reconfmri.group import bayes, sensitivity
 from reconfmri.group.estimands import DESCRIPTIONS
 from reconfmri.measures import read_measures
 from reconfmri.provenance import log_to
 from reconfmri.tables import write_table
 
 with log_to(snakemake.log[0]):
-    estimates, diagnostics = bayes.estimate(
-        read_measures(snakemake.input.measures),
-        read_allocation(snakemake.input.allocation),
-        Group.from_params(snakemake.params.settings),
-        snakemake.params.sessions,
-        seed=snakemake.params.seed,
-        cores=snakemake.threads,
-    )
+    tables = read_measures(snakemake.input.measures), read_allocation(snakemake.input.allocation)
+    asked = Group.from_params(snakemake.params.settings), snakemake.params.sessions
+    sampling = {"seed": snakemake.params.seed, "cores": snakemake.threads}
+    estimates, diagnostics = bayes.estimate(*tables, *asked, **sampling)
     write_table(snakemake.output.estimates, estimates, DESCRIPTIONS)
     write_table(snakemake.output.diagnostics, diagnostics, bayes.DIAGNOSTICS)
+    primary = sensitivity.estimate(*tables, *asked, **sampling)
+    write_table(snakemake.output.sensitivity, primary, sensitivity.DESCRIPTIONS)

@@ -144,22 +144,30 @@ def _row(
         "n_active": n_active,
         "n_control": n_control,
     }
+    return row | answer_question(outcome, question, group, sampler, fits)
+
+
+def answer_question(
+    outcome: Outcome,
+    question: Question,
+    group: Group,
+    sampler: Sampler,
+    fits: dict[bool, Fit] | None = None,
+) -> dict[str, object]:
+    """Return the numbers and the status of one question; `fits` keeps the models that questions share."""
+    fits = {} if fits is None else fits
     try:
         refuse_without_baseline(question)
         refuse_unanswerable(outcome, question.visits)
     except NotEstimableError as reason:
-        return row | {"status": f"not reported: {reason}"}
+        return {"status": f"not reported: {reason}"}
     if question.common_baseline not in fits:
         fits[question.common_baseline] = sampler.fit(outcome, question.common_baseline, group)
     fit = fits[question.common_baseline]
-    row |= {"r_hat": fit.r_hat, "ess": fit.ess}
     if not fit.passes(group.sampling):
-        return row | {"r_hat": np.nan, "ess": np.nan, "status": f"not reported: {fit.shortcoming}"}
-    return (
-        row
-        | _summarise(contrast(fit, question, outcome), group.level)
-        | {"status": status_of(fit.covariance)}
-    )
+        return {"status": f"not reported: {fit.shortcoming}"}
+    numbers = _summarise(contrast(fit, question, outcome), group.level)
+    return numbers | {"r_hat": fit.r_hat, "ess": fit.ess, "status": status_of(fit.covariance)}
 
 
 def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:

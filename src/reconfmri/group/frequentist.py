@@ -80,17 +80,33 @@ def _mixed_row(
     n_active, n_control = outcome.counts(question.visit)
     row = _start_of_row(outcome, question, group, "reml") | {"n_active": n_active, "n_control": n_control}
     try:
-        refuse_without_baseline(question)
-        refuse_unanswerable(outcome, question.visits)
-        if question.common_baseline not in fits:
-            fits[question.common_baseline] = fit_mixed(outcome, question.common_baseline, group)
-        mixed = fits[question.common_baseline]
-        if mixed.fit is None:
-            raise NotEstimableError(mixed.fault)
-        found = mixed.fit.infer(mixed.model.weights(question, outcome.values.shape[1]))
+        found, status = answer_by_reml(outcome, question, group, fits)
     except NotEstimableError as reason:
         return row | {"status": f"not reported: {reason}"}
-    return row | _numbers(found, group.level) | {"status": status_of(mixed.covariance)}
+    return row | _numbers(found, group.level) | {"status": status}
+
+
+def answer_by_reml(
+    outcome: Outcome, question: Question, group: Group, fits: dict[bool, Mixed] | None = None
+) -> tuple[Contrast, str]:
+    """Return the answer of REML and its status; `fits` keeps the models that questions share.
+
+    Raises
+    ------
+    NotEstimableError
+        These data cannot answer it; the text says why.
+    """
+    refuse_without_baseline(question)
+    refuse_unanswerable(outcome, question.visits)
+    fits = {} if fits is None else fits
+    if question.common_baseline not in fits:
+        fits[question.common_baseline] = fit_mixed(outcome, question.common_baseline, group)
+    mixed = fits[question.common_baseline]
+    if mixed.fit is None:
+        raise NotEstimableError(mixed.fault)
+    return mixed.fit.infer(mixed.model.weights(question, outcome.values.shape[1])), status_of(
+        mixed.covariance
+    )
 
 
 def ancova(values: Array, baseline: Array, active: Array) -> tuple[Contrast, float]:

@@ -27,6 +27,7 @@ class Outcome:
     values: Array
     active: NDArray[np.bool_]
     fault: str = ""
+    people: tuple[str, ...] = ()
     strata: tuple[str, ...] = ()
 
     @property
@@ -63,7 +64,8 @@ def lay_out(
         _outcome(name, measures[measures["outcome"] == name], group, (people, sessions), active)
         for name in group.outcomes
     ]
-    return [replace(outcome, strata=tuple(strata[person] for person in people)) for outcome in outcomes]
+    row_strata = tuple(strata[person] for person in people)
+    return [replace(outcome, people=tuple(people), strata=row_strata) for outcome in outcomes]
 
 
 def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:

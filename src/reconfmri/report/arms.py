@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reconfmri.figures import trial
+from reconfmri.figures import firmness, trial
 from reconfmri.figures.labels import (
     estimand_label,
     session_name,
@@ -25,7 +25,8 @@ def arms(inputs: ReportInputs) -> Block:
     study, estimates = inputs.study, inputs.estimates
     empty: Block = {
         "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
-        "diagnostics": None, "truth_rows": [], "recovery": None, "recovery_coefficients": "",
+        "diagnostics": None, "firmness": None, "truth_rows": [], "recovery": None,
+        "recovery_coefficients": "",
     }  # fmt: skip
     if study.group is None or estimates is None:
         return empty
@@ -36,6 +37,7 @@ def arms(inputs: ReportInputs) -> Block:
         "estimate_groups": results.estimate_groups(estimates, study),
         "estimand_titles": [estimand_label(name) for name in study.group.estimands],
         "diagnostics": _plain_table(inputs.diagnostics),
+        "firmness": _firmness(inputs),
         **_truth(inputs),
     }
 
@@ -56,6 +58,21 @@ def _trajectories(inputs: ReportInputs) -> Block | None:
     )
     alt = "Every outcome over sessions, by arm"
     return picture(trial.trajectories(table, inputs.study), alt=alt, caption=caption, size="large")
+
+
+def _firmness(inputs: ReportInputs) -> Block | None:
+    table = inputs.sensitivity
+    if table is None or not len(table):
+        return None
+    people = table[(table["kind"] == "influence") & table["estimate"].notna()]
+    caption = (
+        "The primary question under other priors and other covariances over visits, and without each of "
+        f"the {len(people)} participants in turn (shown: those who move the answer most). Without one of "
+        f"them the REML estimate lies between {people['estimate'].min():.3g} and "
+        f"{people['estimate'].max():.3g}."
+    )
+    alt = "The primary answer under other choices"
+    return picture(firmness.alternatives(table), alt=alt, caption=caption)
 
 
 def _forests(inputs: ReportInputs, estimates: pd.DataFrame) -> list[Block]:

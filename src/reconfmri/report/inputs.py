@@ -25,6 +25,7 @@ ESTIMATE_NUMBERS = (
     "estimate", "sd", "df", "lower", "upper", "level", "probability", "p", "p_adjusted",
     "n_active", "n_control", "r_hat", "ess",
 )  # fmt: skip
+SENSITIVITY_NUMBERS = ("estimate", "sd", "lower", "upper", "level", "probability", "p")
 RUN_KEYS = ("participant_id", "session_id", "task", "run")
 
 
@@ -57,6 +58,7 @@ class ReportFiles:
     allocation: Path | None = None
     estimates: Path | None = None
     diagnostics: Path | None = None
+    sensitivity: Path | None = None
     truth: Path | None = None
 
     @classmethod
@@ -85,6 +87,7 @@ class ReportInputs:
     allocation: pd.DataFrame | None = None
     estimates: pd.DataFrame | None = None
     diagnostics: pd.DataFrame | None = None
+    sensitivity: pd.DataFrame | None = None
     truth: Mapping[str, Any] | None = None
     regions: SpatialImage | None = None
     region_table: pd.DataFrame | None = None
@@ -117,6 +120,7 @@ def gather(files: ReportFiles) -> ReportInputs:
         allocation=_allocation(files.allocation) if files.allocation else None,
         estimates=read_table(files.estimates, numeric=ESTIMATE_NUMBERS) if files.estimates else None,
         diagnostics=read_table(files.diagnostics) if files.diagnostics else None,
+        sensitivity=read_table(files.sensitivity, numeric=SENSITIVITY_NUMBERS) if files.sensitivity else None,
         truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
         regions=_open(files.regions),
         region_table=read_table(files.region_table) if files.region_table else None,

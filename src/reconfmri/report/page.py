@@ -60,6 +60,7 @@ def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:
         ("first-level", "First-level results", not group and len(inputs.measures) > 0),
         ("course", "Outcomes over sessions", shown["trajectories"] is not None),
         ("differences", "Differences between arms", bool(shown["forests"])),
+        ("firmness", "How firm the primary answer is", bool(shown["firmness"])),
         ("coupling", "Coupling between regions", bool(shown["edges"])),
         ("estimates", "All estimates", bool(shown["estimate_groups"])),
         ("truth", "Truth beside estimate", bool(shown["truth_rows"])),
@@ -77,6 +78,7 @@ INTRODUCTIONS = {
     "differences": "One row per outcome, one column per question asked of it. The adjusted difference and "
     "the "
     "difference of change can disagree: read them side by side.",
+    "firmness": "None of these was chosen by its result; the declared analysis is in bold.",
     "coupling": "Negative values: less coupling in the active arm.",
     "truth": "This trial was simulated with known effects, so each estimate can be judged.",
     "estimates": "Each cell: estimate and interval, below it the spread and the probability or p value.",

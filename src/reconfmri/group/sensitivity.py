@@ -1,0 +1,114 @@
+"""The primary question under other choices: priors, covariances over visits, without each person in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reconfmri.config import Group
+from reconfmri.group import bayes, frequentist
+from reconfmri.group.estimands import NotEstimableError, Question, ask
+from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
+from reconfmri.group.repeated import covariance_for
+
+DESCRIPTIONS = {
+    "analysis": "What differs from the declared analysis; `declared` is that analysis itself",
+    "kind": "declared, prior, covariance or influence (without one participant)",
+    "method": "bayes or reml, as in the estimates",
+    "unit": "Unit of estimate, sd, lower and upper",
+    "estimate": "Active minus control for the primary question",
+    "sd": "Posterior standard deviation, or standard error",
+    "lower": "Lower end of the interval",
+    "upper": "Upper end of the interval",
+    "level": "Level of the interval",
+    "probability": "bayes: posterior probability of the sign of the estimate",
+    "p": "reml: two-sided p value",
+    "status": "ok, or `not reported: <reason>` and then the numbers are missing",
+}
+PRIOR_FACTORS = {"prior SD of differences x 1/2": 0.5, "prior SD of differences x 2": 2.0}
+COVARIANCES = ("unstructured", "toeplitz", "random_intercept")
+Row = dict[str, object]
+
+
+def estimate(
+    measures: pd.DataFrame,
+    allocation: pd.DataFrame,
+    group: Group,
+    sessions: Sequence[str],
+    *,
+    seed: int,
+    cores: int | None = None,
+) -> pd.DataFrame:
+    """Return the answer to the primary question under every other choice, in the outcome's unit.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    labels = list(sessions) or [NO_SESSION]
+    (outcome,) = (
+        item for item in lay_out(measures, allocation, group, sessions) if item.name == group.primary.outcome
+    )
+    (question,) = (
+        item
+        for item in ask([group.primary.estimand], labels)
+        if item.session in (group.primary.session, NO_SESSION)
+    )
+    rows = [
+        *_by_prior(outcome, question, group, bayes.Sampler(seed, cores)),
+        *_by_covariance(outcome, question, group),
+        *_by_person(outcome, question, group),
+    ]
+    start = {"unit": outcome.unit, "level": group.level}
+    return pd.DataFrame([start | row for row in rows], columns=list(DESCRIPTIONS))
+
+
+def _by_prior(outcome: Outcome, question: Question, group: Group, sampler: bayes.Sampler) -> Iterator[Row]:
+    priors = group.priors
+    choices: dict[str, Any] = {"declared": priors}
+    choices |= {
+        name: priors.model_copy(update={"effect": priors.effect * factor, "flat": False})
+        for name, factor in PRIOR_FACTORS.items()
+    }
+    choices["flat priors on differences and means"] = priors.model_copy(update={"flat": True})
+    for name, chosen in choices.items():
+        kind = "declared" if name == "declared" else "prior"
+        changed = group.model_copy(update={"priors": chosen})
+        row: Row = {"analysis": name, "kind": kind, "method": "bayes"}
+        yield row | bayes.answer_question(outcome, question, changed, sampler)
+
+
+def _by_covariance(outcome: Outcome, question: Question, group: Group) -> Iterator[Row]:
+    """REML as declared, and under every covariance over visits."""
+    yield {"analysis": "declared", "kind": "declared", "method": "reml"} | _reml(outcome, question, group)
+    used = covariance_for(outcome, group)
+    for name in COVARIANCES:
+        if name != used:
+            changed = group.model_copy(update={"covariance": name})
+            row: Row = {"analysis": name.replace("_", " "), "kind": "covariance", "method": "reml"}
+            yield row | _reml(outcome, question, changed)
+
+
+def _by_person(outcome: Outcome, question: Question, group: Group) -> Iterator[Row]:
+    for place, person in enumerate(outcome.people):
+        if not outcome.seen[place].any():
+            continue
+        values = np.delete(outcome.values, place, axis=0)
+        rest = replace(outcome, values=values, active=np.delete(outcome.active, place))
+        row: Row = {"analysis": f"without {person}", "kind": "influence", "method": "reml"}
+        yield row | _reml(rest, question, group)
+
+
+def _reml(outcome: Outcome, question: Question, group: Group) -> Row:
+    try:
+        found, status = frequentist.answer_by_reml(outcome, question, group)
+    except NotEstimableError as reason:
+        return {"status": f"not reported: {reason}"}
+    lower, upper = found.interval(group.level)
+    numbers: Row = {"estimate": found.estimate, "sd": found.se, "lower": lower, "upper": upper, "p": found.p}
+    return numbers | {"status": status}
