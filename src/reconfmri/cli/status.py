@@ -159,6 +159,7 @@ def study_stages(study: Study) -> list[Stage]:
         files |= {
             "Bayesian models": ("fit_bayesian_models", "results/group/bayesian_estimates.tsv"),
             "frequentist models": ("fit_frequentist_models", "results/group/frequentist_estimates.tsv"),
+            "randomisation test": ("test_by_randomisation", "results/group/randomisation_estimates.tsv"),
             "estimates": ("collect_estimates", "results/estimates.tsv"),
         }
     files["report"] = ("build_report", "results/report.html")
