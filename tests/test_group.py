@@ -260,13 +260,15 @@ def test_weights_are_contrasts_of_arm_means():
     assert len(estimands.ask(["difference_adjusted", "difference_unadjusted"], SESSIONS)) == 6
 
 
-def test_holm_is_that_of_statsmodels():
+@pytest.mark.parametrize(("name", "theirs"), [("holm", "holm"), ("benjamini_hochberg", "fdr_bh")])
+def test_corrections_are_those_of_statsmodels(name, theirs):
     from statsmodels.stats.multitest import multipletests
 
+    adjust = multiplicity.CORRECTIONS[name]
     p = np.array([0.01, 0.04, 0.03, 0.005, 0.9])
-    np.testing.assert_allclose(multiplicity.holm(p), multipletests(p, method="holm")[1])
-    assert np.isnan(multiplicity.holm(np.array([0.02, np.nan]))).tolist() == [False, True]
-    assert multiplicity.holm(np.array([0.02, np.nan]))[0] == 0.02
+    np.testing.assert_allclose(adjust(p), multipletests(p, method=theirs)[1])
+    assert np.isnan(adjust(np.array([0.02, np.nan]))).tolist() == [False, True]
+    assert adjust(np.array([0.02, np.nan]))[0] == 0.02
 
 
 def test_families_are_corrected_and_the_primary_stands_alone():

@@ -269,7 +269,10 @@ class Group(Section):
     primary: Primary
     families: dict[Name, list[str]] = Field(
         default_factory=dict,
-        description="Name -> outcomes corrected together (Holm); the primary stands alone",
+        description="Name -> outcomes corrected together; the primary stands alone",
+    )
+    correction: Literal["holm", "benjamini_hochberg"] = Field(
+        "holm", description="Of p values within a family; the randomisation test brings its own (max-T)"
     )
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of intervals")
     covariance: Literal["auto", "unstructured", "random_intercept"] = Field(

@@ -49,4 +49,5 @@ def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
         .drop(columns="place")
     )
     table = table.reset_index(drop=True).infer_objects()
-    return multiplicity.adjust(table, group.families, group.primary)[list(COLUMNS)]
+    table = multiplicity.adjust(table, group.families, group.primary, correction=group.correction)
+    return table[list(COLUMNS)]

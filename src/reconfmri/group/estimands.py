@@ -35,7 +35,7 @@ DESCRIPTIONS = {
     "level": "Level of the interval",
     "probability": "bayes: posterior probability of the sign of the estimate, not adjusted for multiplicity",
     "p": "Two-sided p value; missing for bayes",
-    "p_adjusted": "p after Holm (randomisation: max-T) within the family; the primary keeps its own p; "
+    "p_adjusted": "p corrected within the family (randomisation: max-T); the primary keeps its own p; "
     "missing outside families",
     "family": "Declared family, or `primary`",
     "n_active": "People of the active arm: with a value at the session (bayes, reml), in the fit (others)",

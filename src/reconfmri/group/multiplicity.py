@@ -1,8 +1,8 @@
-"""Families of outcomes and their correction: Holm within a family, the primary alone."""
+"""Families of outcomes and their correction: Holm or Benjamini-Hochberg within one, the primary alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,13 @@ PRIMARY = "primary"
 
 
 def adjust(
-    estimates: pd.DataFrame, families: Mapping[str, Sequence[str]], primary: Primary | None = None
+    estimates: pd.DataFrame,
+    families: Mapping[str, Sequence[str]],
+    primary: Primary | None = None,
+    *,
+    correction: str = "holm",
 ) -> pd.DataFrame:
-    """Return `estimates` with `family` and `p_adjusted`: Holm per session, estimand and method.
+    """Return `estimates` with `family` and `p_adjusted`, corrected per session, estimand and method.
 
     The randomisation test brings its own, by max-T.
 
@@ -42,7 +46,7 @@ def adjust(
     for _, rows in table[table["family"].notna() & ~by_draws].groupby(
         ["family", "session", "estimand", "method"], dropna=False
     ):
-        table.loc[rows.index, "p_adjusted"] = holm(rows["p"].to_numpy())
+        table.loc[rows.index, "p_adjusted"] = CORRECTIONS[correction](rows["p"].to_numpy())
     if primary is not None:
         alone = (table["outcome"] == primary.outcome) & (table["estimand"] == primary.estimand)
         alone &= table["session"].isin([primary.session, "n/a"])
@@ -60,3 +64,16 @@ def holm(p: Array) -> Array:
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
+
+
+def benjamini_hochberg(p: Array) -> Array:
+    """Return p adjusted for the false discovery rate (Benjamini & Hochberg 1995); missing ones stay missing."""
+    adjusted = np.full(len(p), np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")][::-1]
+    steps = p[order] * len(order) / np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.minimum.accumulate(steps), 1.0)
+    return adjusted
+
+
+CORRECTIONS: dict[str, Callable[[Array], Array]] = {"holm": holm, "benjamini_hochberg": benjamini_hochberg}

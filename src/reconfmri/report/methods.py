@@ -242,7 +242,8 @@ def _estimands(study: Study, group: Group) -> str:
         f"{_list([estimand_label(item).lower() for item in group.estimands], comma='; ')}. "
     )
     if families:
-        text += "p values were corrected by Holm's method within the declared families: "
+        named = {"holm": "Holm's method", "benjamini_hochberg": "Benjamini and Hochberg's method"}
+        text += f"p values were corrected by {named[group.correction]} within the declared families: "
         text += f"{_list(families, comma='; ')}. "
     return text + "Posterior probabilities are not adjusted for multiplicity."
 
