@@ -93,6 +93,52 @@ def test_a_real_trial_gives_the_published_coefficients(real_data):
     assert fit.infer(np.eye(8)[3]).df == pytest.approx(31, abs=0.5)
 
 
+# Wind tunnel, ten whole plots of five runs: Goos & Jones, Optimal Design of Experiments, Wiley 2011, chapter 10.
+FRONT = [-1, 0, 1, -1, 0, 0, 1, -1, 0, 1]  # ride heights, one per whole plot
+REAR = [-1, -1, -1, 0, 0, 0, 0, 1, 1, 1]
+YAW = "-+0+- +0+0- ++--0 -0+0- 0+0-0 +000- 0+00- -+0+- -000+ -+-+0"
+GRILLE = "-+0-+ +0-+0 -+-+0 0+0-+ -00+0 0000- -+0+0 --0++ 0-0++ +--0+"
+EFFICIENCY = """
+    873 969 959 821 1019 921 923 821 958 914 705 861 756 861 780 999 1060 910 854 1082 841 885 905 1025 936
+    844 891 902 871 833 786 879 860 905 870 980 907 1045 1094 1159 1000 901 990 1059 1025 991 828 853 923 997
+"""
+# Estimate, standard error, degrees of freedom by lmerTest with pbkrtest (Kenward-Roger), for columns in
+# the order of `quadratic`; kept with MixedModelsSmallSample.jl, "Results wind tunnel lmertest".
+SPLIT_PLOT = [
+    (0.91139440, 0.01173439, 4.207819),
+    (-0.06086765, 0.00790252, 3.975090),
+    (0.05215603, 0.00790250, 3.975061),
+    (-0.02471875, 0.00273521, 31.029670),
+    (0.07454254, 0.00271096, 31.189100),
+    (-0.00745495, 0.01274852, 4.071239),
+    (0.02909604, 0.01274268, 4.064061),
+    (-0.00748776, 0.00470047, 31.210432),
+    (-0.00642156, 0.00480791, 31.109644),
+    (0.00424875, 0.00967282, 3.965728),
+    (0.01058406, 0.00326352, 31.024876),
+    (-0.01106525, 0.00320213, 31.072988),
+    (-0.00153678, 0.00327097, 31.032151),
+    (0.00782470, 0.00321179, 31.114121),
+    (-0.00002508, 0.00328527, 31.382873),
+]
+
+
+def test_a_published_split_plot_gives_kenward_roger_of_pbkrtest():
+    levels = {"-": -1, "0": 0, "+": 1}
+    easy = [[[levels[sign] for sign in plot] for plot in text.split()] for text in (YAW, GRILLE)]
+    hard = [np.repeat(np.array(heights)[:, None], 5, axis=1) for heights in (FRONT, REAR)]
+    factors = [*hard, *map(np.array, easy)]
+    quadratic = [np.ones((10, 5)), *factors, *(factor**2 for factor in factors)]
+    quadratic += [factors[i] * factors[j] for i in range(4) for j in range(i + 1, 4)]
+    values = np.array(EFFICIENCY.split(), float).reshape(10, 5) / 1000
+    fit = fit_reml(values, np.stack(quadratic, axis=2).astype(float), "random_intercept")
+    for row, (estimate, se, df) in zip(np.eye(15), SPLIT_PLOT, strict=True):
+        found = fit.infer(row)
+        assert found.estimate == pytest.approx(estimate, abs=1e-7)
+        assert found.se == pytest.approx(se, abs=1e-7)
+        assert found.df == pytest.approx(df, rel=1e-4)
+
+
 def test_complete_visits_without_structure_are_t_tests(four_visits):
     """With everybody at every visit each arm difference is the two-sample t test, exactly."""
     values = np.nan_to_num(four_visits[0], nan=1.0)

@@ -67,7 +67,7 @@ def holm(p: Array) -> Array:
 
 
 def benjamini_hochberg(p: Array) -> Array:
-    """Return p adjusted for the false discovery rate (Benjamini & Hochberg 1995); missing ones stay missing."""
+    """Return p adjusted for the false discovery rate (Benjamini & Hochberg 1995); missing ones stay so."""
     adjusted = np.full(len(p), np.nan)
     known = np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known], kind="stable")][::-1]
