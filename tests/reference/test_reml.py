@@ -93,7 +93,7 @@ def test_a_real_trial_gives_the_published_coefficients(real_data):
     assert fit.infer(np.eye(8)[3]).df == pytest.approx(31, abs=0.5)
 
 
-# Wind tunnel, ten whole plots of five runs: Goos & Jones, Optimal Design of Experiments, Wiley 2011, chapter 10.
+# Wind tunnel, ten whole plots of five runs: Goos & Jones, Optimal Design of Experiments, 2011, chapter 10.
 FRONT = [-1, 0, 1, -1, 0, 0, 1, -1, 0, 1]  # ride heights, one per whole plot
 REAR = [-1, -1, -1, 0, 0, 0, 0, 1, 1, 1]
 YAW = "-+0+- +0+0- ++--0 -0+0- 0+0-0 +000- 0+00- -+0+- -000+ -+-+0"
