@@ -35,7 +35,7 @@ def estimate(measures, allocation, **more) -> pd.DataFrame:
 def cell(estimates, estimand, session, *, reml=False) -> pd.Series:
     """The one row of least squares, or of REML."""
     chosen = estimates[(estimates["estimand"] == estimand) & (estimates["session"] == session)]
-    methods = ["reml"] if reml else ["ancova", "welch"]
+    methods = ["reml"] if reml else ["ancova", "welch", "paired_t"]
     (row,) = chosen[chosen["method"].isin(methods)].to_dict("records")
     return pd.Series(row)
 
@@ -91,6 +91,22 @@ def test_reml_keeps_everybody_and_falls_back_by_name():
     few = allocation.groupby("arm").head(5)
     fewer = estimate(measures[measures["participant_id"].isin(few["participant_id"])], few)
     assert cell(fewer, "difference_adjusted", "3", reml=True)["status"] == "ok, random intercept"
+
+
+def test_average_and_changes_within_arms():
+    measures, allocation = make_tables()
+    complete = measures.groupby("participant_id").filter(lambda rows: len(rows) == len(SESSIONS))
+    asked = ["difference_adjusted", "difference_average", "change_active", "change_control"]
+    found = estimate(complete, allocation, estimands=asked, covariance="unstructured")
+    reml = found[found["method"] == "reml"].set_index(["estimand", "session"])["estimate"]
+    assert reml["difference_average", "average"] == pytest.approx(reml["difference_adjusted"].mean())
+    table = wide(complete, allocation)
+    for arm, name in (("ketamine", "change_active"), ("midazolam", "change_control")):
+        one = table[table["arm"] == arm]
+        row = cell(found, name, "3")
+        other = stats.ttest_1samp((one["3"] - one["1"]).astype(float), 0)
+        assert (row["p"], row["df"]) == pytest.approx((other.pvalue, len(one) - 1))
+        assert reml[name, "3"] == pytest.approx((one["3"] - one["1"]).mean(), rel=1e-5)
 
 
 def test_robust_ancova_has_hc2_and_bell_mccaffreys_degrees_of_freedom():

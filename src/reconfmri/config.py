@@ -209,7 +209,15 @@ class Arms(Section):
         return self
 
 
-Estimand = Literal["difference_adjusted", "difference_unadjusted", "difference_of_change"]
+PrimaryEstimand = Literal["difference_adjusted", "difference_unadjusted", "difference_of_change"]
+Estimand = Literal[
+    "difference_adjusted",
+    "difference_unadjusted",
+    "difference_of_change",
+    "difference_average",
+    "change_active",
+    "change_control",
+]
 
 
 class Primary(Section):
@@ -217,7 +225,7 @@ class Primary(Section):
 
     outcome: str = Field(description="Outcome name, `<what>.<contrast or condition>`")
     session: Label = Field(description="BIDS session label of the primary visit")
-    estimand: Estimand = Field("difference_adjusted", description="Estimand of the primary question")
+    estimand: PrimaryEstimand = Field("difference_adjusted", description="Estimand of the primary question")
 
 
 class Priors(Section):
@@ -260,11 +268,12 @@ class Group(Section):
     arms: Arms
     outcomes: list[str] = Field(min_length=1, description="Outcomes to model, in the order of the report")
     estimands: list[Estimand] = Field(
-        default_factory=lambda: list(get_args(Estimand)),
+        default_factory=lambda: list(get_args(PrimaryEstimand)),
         min_length=1,
         description="difference_adjusted: at a later visit, adjusted for baseline; "
         "difference_unadjusted: at that visit; "
-        "difference_of_change: later minus baseline, between arms",
+        "difference_of_change: later minus baseline, between arms; difference_average: adjusted for "
+        "baseline, the mean over later visits; change_active, change_control: later minus baseline in an arm",
     )
     primary: Primary
     families: dict[Name, list[str]] = Field(

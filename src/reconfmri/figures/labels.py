@@ -10,6 +10,9 @@ ESTIMANDS = {
     "difference_adjusted": "Difference, adjusted for baseline",
     "difference_unadjusted": "Difference, unadjusted",
     "difference_of_change": "Difference of change from baseline",
+    "difference_average": "Average difference over later visits, adjusted",
+    "change_active": "Change from baseline, active arm",
+    "change_control": "Change from baseline, control arm",
 }
 METHODS = {
     "bayes": "Bayesian",
@@ -17,6 +20,7 @@ METHODS = {
     "ancova": "ANCOVA",
     "ancova_hc2": "ANCOVA, robust",
     "welch": "Welch t",
+    "paired_t": "paired t",
     "randomisation": "randomisation test",
 }
 

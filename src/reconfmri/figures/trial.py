@@ -216,10 +216,12 @@ def forest(
     if group is None:
         raise ValueError("a forest of arm differences needs a study with a group section")
     here = estimates[(estimates["session"] == session) & estimates["method"].isin(list(METHOD_MARKS))]
+    here = here[here["estimand"].str.startswith("difference")]
     outcomes = [name for name in group.outcomes if (here["outcome"] == name).any()]
     figure = new_figure(11.0, 0.5 * len(outcomes) + 1.25)
-    panels = figure.subplots(1, len(group.estimands), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, estimand in zip(panels, group.estimands, strict=True):
+    asked = [name for name in group.estimands if (here["estimand"] == name).any()]
+    panels = figure.subplots(1, len(asked), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, estimand in zip(panels, asked, strict=True):
         _forest_panel(axes, here[here["estimand"] == estimand], study, outcomes)
         if truth:
             _truth_ticks(axes, truth, study, outcomes, estimand)

@@ -18,16 +18,19 @@ DESCRIPTIONS = {
     "domain": "Where the outcome comes from: activation, connectivity, skin_conductance, clinical, quality",
     "outcome": "Outcome, <what>.<contrast or condition>",
     "estimand": "difference_adjusted: active minus control at the session, adjusted for baseline; "
-    "difference_unadjusted: the same without the baseline; difference_of_change: of later minus baseline",
-    "session": "BIDS session label of the visit that is asked about, without ses-",
+    "difference_unadjusted: the same without the baseline; difference_of_change: of later minus baseline; "
+    "difference_average: adjusted, the mean over later visits; change_active, change_control: later minus "
+    "baseline within an arm",
+    "session": "BIDS session label of the visit that is asked about, without ses-; `average`: the mean over later "
+    "visits",
     "analysis_set": "all_randomised: every randomised person with at least one measurement of the outcome",
     "method": "bayes: Bayesian repeated measures; reml: the same mean model by restricted maximum likelihood "
     "with Kenward-Roger; ancova: least squares given baseline; ancova_hc2: the same, allowing unequal "
     "variances (Bell and McCaffrey's degrees of freedom); welch: two-sample t with unequal variances (of "
-    "change scores for difference_of_change); randomisation: studentised one-step estimate under other draws "
-    "of the allocation",
+    "change scores for difference_of_change); paired_t: t of the changes in one arm; randomisation: "
+    "studentised one-step estimate under other draws of the allocation",
     "unit": "Unit of estimate, sd, lower and upper",
-    "estimate": "Active minus control; bayes: posterior mean",
+    "estimate": "Active minus control, or a change within an arm; bayes: posterior mean",
     "sd": "Standard error; bayes: posterior standard deviation",
     "df": "Degrees of freedom of the t interval; missing for bayes",
     "lower": "Lower end of the interval; bayes: highest density; randomisation: what it does not reject",
@@ -49,6 +52,8 @@ COLUMNS = tuple(DESCRIPTIONS)
 NUMBERS = ("estimate", "sd", "df", "lower", "upper", "probability", "p", "p_adjusted", "r_hat", "ess")
 ANALYSIS_SET = "all_randomised"
 BASELINE = 0
+AVERAGE = "average"
+WITHIN = ("change_active", "change_control")
 
 
 class NotEstimableError(ValueError):
@@ -76,39 +81,58 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Question:
-    """One estimand at one visit."""
+    """One estimand at one visit, or over all of `averaged`, of which `visit` is then the last."""
 
     estimand: Estimand
     visit: int
     session: str
+    averaged: tuple[int, ...] = ()
 
     @property
     def common_baseline(self) -> bool:
         """Whether both arms share one baseline mean, as they were randomised after it."""
-        return self.estimand == "difference_adjusted"
+        return self.estimand in ("difference_adjusted", "difference_average")
+
+    @property
+    def within_an_arm(self) -> bool:
+        """Whether the question is about one arm alone."""
+        return self.estimand in WITHIN
 
     @property
     def visits(self) -> tuple[int, ...]:
         """The visits whose values the answer rests on."""
-        return (self.visit,) if self.estimand == "difference_unadjusted" else (BASELINE, self.visit)
+        if self.estimand == "difference_unadjusted":
+            return (self.visit,)
+        return (BASELINE, *(self.averaged or (self.visit,)))
 
     def weights(self, n_visits: int) -> Array:
         """(2, n_visits): weights of the means of the control (row 0) and the active arm (row 1)."""
         over_visits = np.zeros(n_visits)
-        over_visits[self.visit] = 1.0
-        if self.estimand == "difference_of_change":
+        over_visits[list(self.averaged or (self.visit,))] = 1.0 / max(len(self.averaged), 1)
+        if self.estimand == "difference_of_change" or self.within_an_arm:
             over_visits[BASELINE] -= 1.0
+        if self.within_an_arm:
+            nothing = np.zeros(n_visits)
+            active = self.estimand == "change_active"
+            return np.stack([nothing, over_visits] if active else [over_visits, nothing])
         return np.stack([-over_visits, over_visits])
 
 
 def ask(estimands: Sequence[Estimand], sessions: Sequence[str]) -> list[Question]:
-    """Return the questions of a study: every estimand at every session after the baseline.
+    """Return the questions of a study: every estimand at every session after the baseline, or averaged.
 
     With a single session there is no baseline: every estimand is asked at that session, and all but
     `difference_unadjusted` are answered with the reason why they cannot be.
     """
     later = list(enumerate(sessions))[1:] or [(0, sessions[0])]
-    return [Question(name, visit, session) for name in estimands for visit, session in later]
+    questions = []
+    for name in estimands:
+        if name == "difference_average":
+            averaged = tuple(visit for visit, _ in later)
+            questions.append(Question(name, averaged[-1], AVERAGE, averaged))
+        else:
+            questions += [Question(name, visit, session) for visit, session in later]
+    return questions
 
 
 def refuse_without_baseline(question: Question) -> None:

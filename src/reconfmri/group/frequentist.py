@@ -166,6 +166,19 @@ def welch(active: Array, control: Array) -> Contrast:
     return Contrast(float(active.mean() - control.mean()), se, df)
 
 
+def mean_of(changes: Array) -> Contrast:
+    """Return the mean of changes with its t interval: the paired t test."""
+    se = _positive(float(changes.std(ddof=1) / changes.size**0.5), changes)
+    return Contrast(float(changes.mean()), se, changes.size - 1)
+
+
+def methods_of(question: Question) -> list[str]:
+    """Return the methods of least squares that answer a question."""
+    if question.common_baseline:
+        return ["ancova", "ancova_hc2"]
+    return ["paired_t"] if question.within_an_arm else ["welch"]
+
+
 def _least_squares_rows(outcome: Outcome, question: Question, group: Group) -> list[dict[str, object]]:
     """One row, and for the adjusted difference another that allows unequal variances."""
     people = outcome.seen[:, question.visits].all(axis=1)
@@ -173,9 +186,8 @@ def _least_squares_rows(outcome: Outcome, question: Question, group: Group) -> l
         "n_active": int((people & outcome.active).sum()),
         "n_control": int((people & ~outcome.active).sum()),
     }
-    adjusted = question.estimand == "difference_adjusted"
     rows = []
-    for method in ["ancova", "ancova_hc2"] if adjusted else ["welch"]:
+    for method in methods_of(question):
         row = _start_of_row(outcome, question, group, method) | counts
         try:
             found = answer_question(outcome, question, robust=method == "ancova_hc2")
@@ -226,11 +238,14 @@ def answer_question(outcome: Outcome, question: Question, *, robust: bool = Fals
         raise NotEstimableError(
             f"two people per arm with both visits are needed, there are {n_active} and {n_control}"
         )
-    values, baseline = outcome.values[people, question.visit], outcome.values[people, BASELINE]
+    later = list(question.averaged or (question.visit,))
+    values, baseline = outcome.values[people][:, later].mean(axis=1), outcome.values[people, BASELINE]
     active = outcome.active[people]
-    if question.estimand == "difference_adjusted":
+    if question.common_baseline:
         given = values, baseline, active.astype(np.float64)
         return robust_ancova(*given) if robust else ancova(*given)[0]
+    if question.within_an_arm:
+        return mean_of((values - baseline)[active == (question.estimand == "change_active")])
     if question.estimand == "difference_of_change":
         values = values - baseline
     return welch(values[active], values[~active])

@@ -121,6 +121,8 @@ class Test:
             "n_control": n_control,
         }
         try:
+            if question.within_an_arm:
+                raise NotEstimableError("a change within one arm has nothing to do with the allocation")
             refuse_without_baseline(question)
             refuse_unanswerable(outcome, question.visits)
             found = self._numbers(question)

@@ -70,6 +70,8 @@ def planted_difference(
     truth: Mapping[str, Any] | None, outcome: str, session: str, estimand: str, *, baseline: str | None
 ) -> float | None:
     """Return the planted difference (active minus control) for an estimand; None where none is known."""
+    if estimand not in ADJECTIVES:
+        return None
     entry = (truth or {}).get("outcomes", {}).get(outcome)
     difference = entry.get("difference", {}) if entry else {}
     if session not in difference:
