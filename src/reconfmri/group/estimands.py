@@ -21,8 +21,8 @@ DESCRIPTIONS = {
     "difference_unadjusted: the same without the baseline; difference_of_change: of later minus baseline; "
     "difference_average: adjusted, the mean over later visits; change_active, change_control: later minus "
     "baseline within an arm",
-    "session": "BIDS session label of the visit that is asked about, without ses-; `average`: the mean over later "
-    "visits",
+    "session": "BIDS session label of the visit that is asked about, without ses-; `average`: the mean over "
+    "later visits",
     "analysis_set": "all_randomised: every randomised person with at least one measurement of the outcome",
     "method": "bayes: Bayesian repeated measures; reml: the same mean model by restricted maximum likelihood "
     "with Kenward-Roger; ancova: least squares given baseline; ancova_hc2: the same, allowing unequal "
