@@ -2,11 +2,13 @@
 
 
 rule fit_frequentist_models:
+    # REML and least squares, and how reliable each outcome is within an arm.
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
     output:
         estimates="results/group/frequentist_estimates.tsv",
+        reliability="results/group/reliability.tsv",
     log:
         "logs/fit_frequentist_models/study.log",
     conda:
@@ -17,7 +19,7 @@ rule fit_frequentist_models:
     params:
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
-        code=code_of("group.frequentist"),
+        code=[code_of("group.frequentist"), code_of("group.reliability")],
     script:
         "../scripts/fit_frequentist_models.py"
 

@@ -25,7 +25,7 @@ def arms(inputs: ReportInputs) -> Block:
     study, estimates = inputs.study, inputs.estimates
     empty: Block = {
         "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
-        "diagnostics": None, "firmness": None, "truth_rows": [], "recovery": None,
+        "diagnostics": None, "firmness": None, "reliability_rows": [], "truth_rows": [], "recovery": None,
         "recovery_coefficients": "",
     }  # fmt: skip
     if study.group is None or estimates is None:
@@ -38,6 +38,7 @@ def arms(inputs: ReportInputs) -> Block:
         "estimand_titles": [estimand_label(name) for name in study.group.estimands],
         "diagnostics": _plain_table(inputs.diagnostics),
         "firmness": _firmness(inputs),
+        "reliability_rows": results.reliability_rows(inputs),
         **_truth(inputs),
     }
 

@@ -26,6 +26,10 @@ ESTIMATE_NUMBERS = (
     "n_active", "n_control", "r_hat", "ess",
 )  # fmt: skip
 SENSITIVITY_NUMBERS = ("estimate", "sd", "lower", "upper", "level", "probability", "p")
+RELIABILITY_NUMBERS = (
+    "n", "icc_2_1", "icc_2_1_lower", "icc_2_1_upper", "icc_3_1", "icc_3_1_lower", "icc_3_1_upper",
+    "sem", "sdc",
+)  # fmt: skip
 RUN_KEYS = ("participant_id", "session_id", "task", "run")
 
 
@@ -58,6 +62,7 @@ class ReportFiles:
     allocation: Path | None = None
     estimates: Path | None = None
     diagnostics: Path | None = None
+    reliability: Path | None = None
     sensitivity: Path | None = None
     truth: Path | None = None
 
@@ -87,6 +92,7 @@ class ReportInputs:
     allocation: pd.DataFrame | None = None
     estimates: pd.DataFrame | None = None
     diagnostics: pd.DataFrame | None = None
+    reliability: pd.DataFrame | None = None
     sensitivity: pd.DataFrame | None = None
     truth: Mapping[str, Any] | None = None
     regions: SpatialImage | None = None
@@ -120,6 +126,7 @@ def gather(files: ReportFiles) -> ReportInputs:
         allocation=_allocation(files.allocation) if files.allocation else None,
         estimates=read_table(files.estimates, numeric=ESTIMATE_NUMBERS) if files.estimates else None,
         diagnostics=read_table(files.diagnostics) if files.diagnostics else None,
+        reliability=read_table(files.reliability, numeric=RELIABILITY_NUMBERS) if files.reliability else None,
         sensitivity=read_table(files.sensitivity, numeric=SENSITIVITY_NUMBERS) if files.sensitivity else None,
         truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
         regions=_open(files.regions),

@@ -149,6 +149,32 @@ def truth_by_estimand(inputs: ReportInputs, session: str) -> dict[str, dict[str,
     return planted
 
 
+def reliability_rows(inputs: ReportInputs) -> list[Row]:
+    """Return one row per outcome and arm: both ICCs, error of measurement, or why there are none."""
+    if inputs.reliability is None:
+        return []
+    rows = []
+    for row in inputs.reliability.to_dict("records"):
+        unit, ok = str(row["unit"]), str(row["status"]).startswith("ok")
+        shown = {
+            name: f"{row[name]:.2f} [{row[f'{name}_lower']:.2f}, {row[f'{name}_upper']:.2f}]"
+            for name in ("icc_2_1", "icc_3_1")
+        }
+        rows.append(
+            {
+                "name": outcome_label(row["outcome"]),
+                "arm": row["arm"],
+                "n": f"{row['n']:.0f}",
+                "unit": unit,
+                "sem": number(row["sem"], unit),
+                "sdc": number(row["sdc"], unit),
+                "status": "" if ok else row["status"],
+                **{name: text.replace("-", "−") for name, text in shown.items()},
+            }
+        )
+    return rows
+
+
 def region_rows(inputs: ReportInputs) -> list[Row]:
     """Return one row per region: labels, threshold, size, and median coverage over scans."""
     rows = []

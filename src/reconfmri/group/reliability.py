@@ -1,0 +1,231 @@
+"""Reliability of every outcome within each arm, to stand beside every effect.
+
+The pooled sample would count the treatment effect as a difference between people or between visits. Within
+an arm the mean change over visits lowers ICC(2,1) and leaves ICC(3,1) alone; people who respond unlike one
+another lower both, so that the control arm is nearer to the reliability of the measure itself. Two-way
+analysis of variance, people by visits, of the people who have every visit that counts. Shrout & Fleiss, 1979,
+Psychol Bull 86; McGraw & Wong, 1996, Psychol Methods 1; standard error of measurement: Weir, 2005, J Strength
+Cond Res 19.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import fdtri, ndtri
+
+from reconfmri.config import Group
+from reconfmri.group.estimands import Array, NotEstimableError
+from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
+
+FEWEST = 5  # people, at a visit and with all visits
+DESCRIPTIONS = {
+    "domain": "Where the outcome comes from: activation, connectivity, skin_conductance, clinical, quality",
+    "outcome": "Outcome, <what>.<contrast or condition>",
+    "arm": "Arm whose people these are; the arms are never pooled",
+    "unit": "Unit of sem and sdc",
+    "sessions": "BIDS session labels of the visits used, without ses-: of those that five people have, the "
+    "first and as many of the best attended as make (n - 1)(n_visits - 1) largest, with n of five or more",
+    "n": "People with a value at every one of these visits; the others are left out",
+    "n_visits": "Visits used",
+    "icc_2_1": "ICC(2,1), absolute agreement of single visits: a mean change over visits counts as error",
+    "icc_2_1_lower": "Lower end of the F interval of icc_2_1, with Satterthwaite's degrees of freedom",
+    "icc_2_1_upper": "Upper end of the interval, in the same way",
+    "icc_3_1": "ICC(3,1), consistency of single visits: a mean change over visits is set aside",
+    "icc_3_1_lower": "Lower end of the F interval of icc_3_1",
+    "icc_3_1_upper": "Upper end of the interval, in the same way",
+    "sem": "Standard error of measurement: root of the residual mean square, a mean change set aside",
+    "sdc": "Smallest detectable change of one person: normal quantile of the level x root 2 x sem",
+    "level": "Level of the intervals and of sdc",
+    "status": "ok; or `not reported: <reason>` and then the numbers are missing",
+}
+COLUMNS = tuple(DESCRIPTIONS)
+NUMBERS = COLUMNS[COLUMNS.index("icc_2_1") : COLUMNS.index("level")]
+
+
+class MeanSquares(NamedTuple):
+    """Two-way analysis of variance, people by visits, one value per cell; squares of the outcome's unit."""
+
+    people: float
+    visits: float
+    residual: float
+    n_people: int
+    n_visits: int
+
+    @property
+    def df_people(self) -> int:
+        """Degrees of freedom between people."""
+        return self.n_people - 1
+
+    @property
+    def df_residual(self) -> int:
+        """Degrees of freedom of the residual."""
+        return (self.n_people - 1) * (self.n_visits - 1)
+
+
+class Icc(NamedTuple):
+    """An intraclass correlation with its interval."""
+
+    estimate: float
+    lower: float
+    upper: float
+
+
+def estimate(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
+) -> pd.DataFrame:
+    """Return one row per outcome and arm, active first; columns: `DESCRIPTIONS`.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    labels = list(sessions) or [NO_SESSION]
+    rows = [
+        _row(outcome, arm, group, labels)
+        for outcome in lay_out(measures, allocation, group, sessions)
+        for arm in (group.arms.active, group.arms.control)
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.astype(dict.fromkeys([*NUMBERS, "level"], "float64") | {"n": "int64", "n_visits": "int64"})
+
+
+def choose_visits(seen: NDArray[np.bool_]) -> list[int]:
+    """Return the visits whose complete cases are used, in order; fewer than two where there are no more.
+
+    `seen` is (n_people, n_visits) of one arm. Visits that fewer than five people have do not count. The first
+    of the others, the baseline, stays; the rest are dropped one by one, the least attended first (of equals
+    the later). Of the sets on this way the one is used whose complete cases leave most residual degrees of
+    freedom, (people - 1)(visits - 1), with five people or more. Only attendance decides, never a value.
+    """
+    attendance = seen.sum(axis=0)
+    counted = [visit for visit, people in enumerate(attendance) if people >= FEWEST]
+    if len(counted) < 2:
+        return counted
+    best_first = counted[:1] + sorted(counted[1:], key=lambda visit: -attendance[visit])
+    choices = [sorted(best_first[:size]) for size in range(len(counted), 1, -1)]
+
+    def worth(visits: list[int]) -> tuple[bool, int]:
+        people = _count_complete(seen, visits)
+        return people >= FEWEST, (people - 1) * (len(visits) - 1)
+
+    return max(choices, key=worth)
+
+
+def mean_squares(values: Array) -> MeanSquares:
+    """Return the mean squares of (n_people, n_visits) values without gaps.
+
+    Raises
+    ------
+    NotEstimableError
+        Nothing but rounding errors varies between people, or beyond what the visits share.
+    """
+    n_people, n_visits = values.shape
+    centred = values - values.mean()  # a large mean would cost digits
+    person = centred.mean(axis=1, keepdims=True)
+    visit = centred.mean(axis=0, keepdims=True)
+    residual = centred - person - visit
+    squares = MeanSquares(
+        people=n_visits * float((person**2).sum()) / (n_people - 1),
+        visits=n_people * float((visit**2).sum()) / (n_visits - 1),
+        residual=float((residual**2).sum()) / ((n_people - 1) * (n_visits - 1)),
+        n_people=n_people,
+        n_visits=n_visits,
+    )
+    rounding = (1e-10 * float(np.abs(values).max())) ** 2
+    if squares.people <= rounding:
+        raise NotEstimableError("the means of the people do not vary")
+    if squares.residual <= rounding:
+        raise NotEstimableError("nothing varies within people beyond what the visits share")
+    return squares
+
+
+def agreement(squares: MeanSquares, level: float) -> Icc:
+    """Return ICC(2,1), McGraw & Wong's ICC(A,1), which may be negative, with its approximate interval.
+
+    The degrees of freedom of the interval need a plug-in ICC. A negative estimate, impossible in this model,
+    enters them as zero; else they would fall towards none. With few visits a negative ICC or lower end may
+    pass -1. Where the visits vary several times more than the residual, the interval covers too rarely (in
+    simulations .80 to .89 instead of .95).
+    Shrout & Fleiss, 1979; McGraw & Wong, 1996.
+    """
+    n, k = squares.n_people, squares.n_visits
+    people, visits, residual = squares[:3]
+    error = k * visits + (k * n - k - n) * residual
+    found = n * (people - residual) / (error + n * people)
+    plugged = max(found, 0.0)
+    parts = np.array([k * plugged * visits, (n * (1 - plugged) + k * plugged * (n - 1)) * residual])
+    df = float(parts.sum() ** 2 / (parts**2 / [k - 1, squares.df_residual]).sum())
+    tail = (1 + level) / 2
+    below, above = float(fdtri(squares.df_people, df, tail)), float(fdtri(df, squares.df_people, tail))
+    return Icc(
+        found,
+        n * (people - below * residual) / (below * error + n * people),
+        n * (above * people - residual) / (error + n * above * people),
+    )
+
+
+def consistency(squares: MeanSquares, level: float) -> Icc:
+    """Return ICC(3,1), McGraw & Wong's ICC(C,1), which may be negative, with its exact interval.
+
+    Shrout & Fleiss, 1979; McGraw & Wong, 1996.
+    """
+    tail, df = (1 + level) / 2, (squares.df_people, squares.df_residual)
+    ratio = squares.people / squares.residual
+    ratios = np.array([ratio, ratio / fdtri(*df, tail), ratio * fdtri(*df[::-1], tail)])
+    return Icc(*((ratios - 1) / (ratios + squares.n_visits - 1)).tolist())
+
+
+def _row(outcome: Outcome, arm: str, group: Group, sessions: Sequence[str]) -> dict[str, object]:
+    people = outcome.active if arm == group.arms.active else ~outcome.active
+    values = outcome.values[people]
+    visits = choose_visits(outcome.seen[people])
+    row: dict[str, object] = {
+        "domain": outcome.domain,
+        "outcome": outcome.name,
+        "arm": arm,
+        "unit": outcome.unit,
+        "sessions": ", ".join(sessions[visit] for visit in visits) or None,
+        "n": _count_complete(outcome.seen[people], visits),
+        "n_visits": len(visits),
+        "level": group.level,
+    }
+    try:
+        squares = mean_squares(_complete_cases(values, visits, outcome.fault))
+    except NotEstimableError as reason:
+        return row | {"status": f"not reported: {reason}"}
+    return row | _numbers(squares, group.level) | {"status": "ok"}
+
+
+def _complete_cases(values: Array, visits: Sequence[int], fault: str) -> Array:
+    """The rows of `values` without gaps at `visits`, where they are enough."""
+    if fault:
+        raise NotEstimableError(fault)
+    if len(visits) < 2:
+        found = "there is one" if visits else "there are none"
+        raise NotEstimableError(f"two visits with {FEWEST} people each are needed, {found}")
+    chosen = values[:, visits]
+    complete = chosen[~np.isnan(chosen).any(axis=1)]
+    if len(complete) < FEWEST:
+        raise NotEstimableError(
+            f"{FEWEST} people with the same {len(visits)} visits are needed, there are {len(complete)}"
+        )
+    return complete
+
+
+def _count_complete(seen: NDArray[np.bool_], visits: Sequence[int]) -> int:
+    """People who have every one of `visits`; nobody, where there are none."""
+    return int(seen[:, visits].all(axis=1).sum()) if visits else 0
+
+
+def _numbers(squares: MeanSquares, level: float) -> dict[str, object]:
+    numbers: dict[str, object] = {}
+    for name, icc in (("icc_2_1", agreement(squares, level)), ("icc_3_1", consistency(squares, level))):
+        numbers |= {name: icc.estimate, f"{name}_lower": icc.lower, f"{name}_upper": icc.upper}
+    sem = squares.residual**0.5
+    return numbers | {"sem": sem, "sdc": float(ndtri((1 + level) / 2)) * 2**0.5 * sem}
