@@ -280,6 +280,10 @@ class Group(Section):
         default_factory=dict,
         description="Name -> outcomes corrected together; the primary stands alone",
     )
+    controls: list[str] = Field(
+        default_factory=list,
+        description="Those of `outcomes` in which no difference is expected, such as a control region",
+    )
     correction: Literal["holm", "benjamini_hochberg"] = Field(
         "holm", description="Of p values within a family; the randomisation test brings its own (max-T)"
     )
@@ -304,6 +308,7 @@ class Group(Section):
     @model_validator(mode="after")
     def _outcomes_declared(self) -> Group:
         _known([self.primary.outcome], self.outcomes, "group.primary.outcome")
+        _known(self.controls, self.outcomes, "group.controls")
         for name, family in self.families.items():
             _known(family, self.outcomes, f"group.families.{name}")
         return self

@@ -2,13 +2,14 @@
 
 
 rule fit_frequentist_models:
-    # REML and least squares, and how reliable each outcome is within an arm.
+    # REML and least squares; negative controls; how reliable each outcome is within an arm.
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
     output:
         estimates="results/group/frequentist_estimates.tsv",
         reliability="results/group/reliability.tsv",
+        controls="results/group/controls.tsv",
     log:
         "logs/fit_frequentist_models/study.log",
     conda:
@@ -19,7 +20,7 @@ rule fit_frequentist_models:
     params:
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
-        code=[code_of("group.frequentist"), code_of("group.reliability")],
+        code=[code_of("group.controls"), code_of("group.reliability")],
     script:
         "../scripts/fit_frequentist_models.py"
 
@@ -31,6 +32,7 @@ rule test_by_randomisation:
         allocation=study.group.allocation if study.group else [],
     output:
         estimates="results/group/randomisation_estimates.tsv",
+        draws="results/group/randomisation_draws.tsv",
     log:
         "logs/test_by_randomisation/study.log",
     conda:

@@ -9,11 +9,10 @@ from reconfmri.provenance import log_to
 from reconfmri.tables import write_table
 
 with log_to(snakemake.log[0]):
-    estimates = randomisation.estimate(
-        read_measures(snakemake.input.measures),
-        read_allocation(snakemake.input.allocation),
-        Group.from_params(snakemake.params.settings),
-        snakemake.params.sessions,
-        seed=snakemake.params.seed,
-    )
+    tables = read_measures(snakemake.input.measures), read_allocation(snakemake.input.allocation)
+    asked = Group.from_params(snakemake.params.settings), snakemake.params.sessions
+    seed = snakemake.params.seed
+    estimates = randomisation.estimate(*tables, *asked, seed=seed)
     write_table(snakemake.output.estimates, estimates, DESCRIPTIONS)
+    draws = randomisation.headline_statistics(*tables, *asked, seed=seed)
+    write_table(snakemake.output.draws, draws, randomisation.DRAWS)

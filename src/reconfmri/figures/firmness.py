@@ -1,4 +1,4 @@
-"""How firm the primary answer is: the same question under other choices, one row each."""
+"""How firm the answers are: the primary question under other choices, and negative controls."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reconfmri.figures.labels import method_label, number
-from reconfmri.figures.style import INK, METHOD_MARKS, MUTED, drawn, new_figure, tidy
+from reconfmri.figures.labels import method_label, number, outcome_label
+from reconfmri.figures.style import ACTIVE, CONTROL, INK, METHOD_MARKS, MUTED, TRUTH, drawn, new_figure, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,3 +65,47 @@ def _numbers(axes: Axes, place: int, row: dict[Any, Any]) -> None:
         color=INK,
         weight=bold,
     )
+
+
+CHECKS = {
+    "baseline": ("before treatment", ACTIVE),
+    "control": ("control outcome", TRUTH),
+    "quality": ("quality of the scans", CONTROL),
+}
+CRITICAL = 1.96
+
+
+@drawn
+def negative_controls(table: pd.DataFrame, draws: pd.DataFrame | None) -> Figure:
+    """Return the normal score of every control's p value, and the primary statistic among other draws."""
+    from scipy.special import ndtri
+
+    scores = -ndtri(table["p"].to_numpy(float) / 2) * np.sign(table["estimate"].to_numpy(float))
+    names = list(dict.fromkeys(zip(table["check"], table["outcome"], strict=True)))
+    figure = new_figure(11.0, 0.24 * len(names) + 1.3)
+    with_draws = draws is not None and len(draws) > 0
+    left, *right = figure.subplots(
+        1, 2 if with_draws else 1, width_ratios=[2, 1][: 1 + with_draws], squeeze=False
+    )[0]
+    tidy(left)
+    left.axvspan(-CRITICAL, CRITICAL, color="#eef1f4", linewidth=0)
+    left.axvline(0, color=MUTED, linewidth=0.8)
+    place = [names.index(key) for key in zip(table["check"], table["outcome"], strict=True)]
+    for check, (label, colour) in CHECKS.items():
+        mine = (table["check"] == check).to_numpy()
+        if mine.any():
+            left.plot(scores[mine], np.array(place)[mine], "o", markersize=4, color=colour, label=label)
+    left.set_yticks(range(len(names)), [outcome_label(name) for _, name in names])
+    left.set_ylim(len(names) - 0.4, -0.6)
+    reach = max(3.0, float(np.abs(scores[np.isfinite(scores)]).max(initial=0)) * 1.1)
+    left.set_xlim(-reach, reach)
+    left.set_xlabel("normal score of the p value (a dot per session)", fontsize=8.5, color=MUTED)
+    figure.legend(loc="outside upper left", ncols=3, fontsize=8, frameon=False)
+    for axes in right:
+        tidy(axes)
+        statistics = draws["statistic"].to_numpy(float) if draws is not None else np.empty(0)
+        axes.hist(statistics[1:], bins=60, color="#c3ccd5")
+        axes.axvline(statistics[0], color=INK, linewidth=1.6)
+        axes.set_yticks([])
+        axes.set_xlabel("primary statistic under other draws", fontsize=8.5, color=MUTED)
+    return figure

@@ -31,6 +31,10 @@ from reconfmri.group.reml import Data, Structure, fit_reml, precisions
 from reconfmri.group.repeated import covariances_for, mean_model
 
 METHOD = "randomisation"
+DRAWS = {
+    "draw": "0 is the allocation as it is",
+    "statistic": "Studentised one-step estimate of the primary question",
+}
 HALVINGS, FARTHEST = 40, 12.0  # of the search for an interval's end, in standard errors
 TIE = 1e-9
 
@@ -85,6 +89,29 @@ def estimate(
         for place, statistics in members:
             rows[place]["p_adjusted"] = _share(highest, abs(statistics[0]))
     return as_table(rows)
+
+
+def headline_statistics(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str], *, seed: int
+) -> pd.DataFrame:
+    """Return the statistic of the primary question under every draw, the observed one first; none, no rows.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    statistics = None
+    if group.permutations:
+        primary = group.primary
+        only = group.model_copy(update={"outcomes": [primary.outcome]})
+        (outcome,) = lay_out(measures, allocation, only, sessions)
+        asked = ask([primary.estimand], list(sessions) or [NO_SESSION])
+        question = next(item for item in asked if item.session in (primary.session, NO_SESSION))
+        sides = draw_sides(outcome.active, outcome.strata, n_draws=group.permutations, seed=seed)
+        _, statistics = Test(outcome, group, sides).answer(question)
+    found = np.empty(0) if statistics is None else statistics
+    return pd.DataFrame({"draw": np.arange(len(found)), "statistic": found}, columns=list(DRAWS))
 
 
 def draw_sides(active: NDArray[np.bool_], strata: Sequence[str], *, n_draws: int, seed: int) -> Array:

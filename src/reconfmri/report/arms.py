@@ -25,8 +25,8 @@ def arms(inputs: ReportInputs) -> Block:
     study, estimates = inputs.study, inputs.estimates
     empty: Block = {
         "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
-        "diagnostics": None, "firmness": None, "reliability_rows": [], "truth_rows": [], "recovery": None,
-        "recovery_coefficients": "",
+        "diagnostics": None, "firmness": None, "controls": None, "reliability_rows": [], "truth_rows": [],
+        "recovery": None, "recovery_coefficients": "",
     }  # fmt: skip
     if study.group is None or estimates is None:
         return empty
@@ -38,6 +38,7 @@ def arms(inputs: ReportInputs) -> Block:
         "estimand_titles": [estimand_label(name) for name in study.group.estimands],
         "diagnostics": _plain_table(inputs.diagnostics),
         "firmness": _firmness(inputs),
+        "controls": _controls(inputs),
         "reliability_rows": results.reliability_rows(inputs),
         **_truth(inputs),
     }
@@ -74,6 +75,22 @@ def _firmness(inputs: ReportInputs) -> Block | None:
     )
     alt = "The primary answer under other choices"
     return picture(firmness.alternatives(table), alt=alt, caption=caption)
+
+
+def _controls(inputs: ReportInputs) -> Block | None:
+    table, draws = inputs.controls, inputs.draws
+    if table is None or not table["p"].notna().any():
+        return None
+    known = table[table["p"].notna()]
+    low = int((known["p"] < 0.05).sum())
+    caption = (
+        f"Left: {len(known)} questions that ought to find no difference between the arms, as normal scores "
+        f"of their p values; {low} of them lie beyond 1.96, {0.05 * len(known):.1f} would by chance if they "
+        "were independent, which they are not. Right: the statistic of the primary question (line) among "
+        "those of other draws of the same allocation."
+    )
+    figure = firmness.negative_controls(known, draws)
+    return picture(figure, alt="Negative controls", caption=caption, size="large")
 
 
 def _forests(inputs: ReportInputs, estimates: pd.DataFrame) -> list[Block]:

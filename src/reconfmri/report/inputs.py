@@ -63,6 +63,8 @@ class ReportFiles:
     estimates: Path | None = None
     diagnostics: Path | None = None
     reliability: Path | None = None
+    controls: Path | None = None
+    draws: Path | None = None
     sensitivity: Path | None = None
     truth: Path | None = None
 
@@ -93,6 +95,8 @@ class ReportInputs:
     estimates: pd.DataFrame | None = None
     diagnostics: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
+    controls: pd.DataFrame | None = None
+    draws: pd.DataFrame | None = None
     sensitivity: pd.DataFrame | None = None
     truth: Mapping[str, Any] | None = None
     regions: SpatialImage | None = None
@@ -127,6 +131,10 @@ def gather(files: ReportFiles) -> ReportInputs:
         estimates=read_table(files.estimates, numeric=ESTIMATE_NUMBERS) if files.estimates else None,
         diagnostics=read_table(files.diagnostics) if files.diagnostics else None,
         reliability=read_table(files.reliability, numeric=RELIABILITY_NUMBERS) if files.reliability else None,
+        controls=read_table(files.controls, numeric=("estimate", "sd", "df", "p"))
+        if files.controls
+        else None,
+        draws=read_table(files.draws, numeric=("statistic",)) if files.draws else None,
         sensitivity=read_table(files.sensitivity, numeric=SENSITIVITY_NUMBERS) if files.sensitivity else None,
         truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
         regions=_open(files.regions),
