@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from reconfmri.config import DEFAULT_SCALES, Group
 from reconfmri.group import frequentist, sensitivity
+from reconfmri.group.estimands import ask
+from reconfmri.group.grid import lay_out
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
 
 UNIT = "percent signal change"
@@ -58,6 +62,24 @@ def test_a_tighter_prior_shrinks_and_a_flat_one_does_not(found):
 def test_every_covariance_but_the_declared_one_is_tried(found):
     tried = found[found["kind"] == "covariance"].index.get_level_values("analysis")
     assert list(tried) == ["toeplitz", "random intercept"]
+
+
+def test_known_errors_change_little_when_all_alike_and_more_where_they_differ(tables, group):
+    measures, allocation = tables
+    (outcome,) = lay_out(measures.assign(se=0.05), allocation, group, SESSIONS)
+    asked = ask(["difference_adjusted"], SESSIONS)[0]
+    plain, _ = frequentist.answer_by_reml(outcome, asked, group)
+    alike, _ = frequentist.answer_by_reml(outcome, asked, group, add_se=True)
+    assert (alike.estimate, alike.se) == pytest.approx((plain.estimate, plain.se), rel=1e-4)
+    # The odd value says of itself that it is worth little: the answer goes where it is without that person.
+    odd = (measures["participant_id"] == "sub-01") & (measures["session_id"] == "2")
+    (outcome,) = lay_out(measures.assign(se=np.where(odd, 5.0, 0.05)), allocation, group, SESSIONS)
+    weighted, _ = frequentist.answer_by_reml(outcome, asked, group, add_se=True)
+    kept = outcome.values.copy()
+    kept[0, 1] = np.nan
+    without, _ = frequentist.answer_by_reml(replace(outcome, values=kept), asked, group)
+    assert weighted.estimate == pytest.approx(without.estimate, abs=0.02)
+    assert abs(weighted.estimate - plain.estimate) > 0.05
 
 
 def test_the_person_who_pulls_is_named(found):

@@ -1,5 +1,6 @@
 """The Bayesian model of the group room for thousands of trials at once: an independent, exact sampler.
 
+Arm differences and their changes between visits have the prior Normal(0, 2.5): differences correlate by .5.
 Missing visits and means are drawn from their conditionals; the covariance is proposed from an inverse Wishart
 and accepted by Metropolis-Hastings against the priors half-t(4, 0, 2.5) on SDs and LKJ(1) on correlations.
 It shares no code with `reconfmri.group.bayes`; `tests/test_group_bayes.py` compares the two.
@@ -87,7 +88,10 @@ def draw_means(
     design = np.column_stack([np.ones_like(side), side])
     cross = design.T @ design
     full = np.einsum("ab,tij->taibj", cross, precision).reshape(-1, 2 * n_visits, 2 * n_visits)
-    full[:, range(2 * n_visits), range(2 * n_visits)] += np.repeat([MEAN_SD**-2, EFFECT_SD**-2], n_visits)
+    compared = np.arange(n_visits + common_baseline, 2 * n_visits)
+    correlated = EFFECT_SD**2 * (np.eye(len(compared)) + 1) / 2
+    full[:, compared[:, None], compared] += np.linalg.inv(correlated)
+    full[:, range(n_visits), range(n_visits)] += MEAN_SD**-2
     score = np.einsum("pa,tpi,tij->taj", design, filled, precision, optimize=True).reshape(-1, 2 * n_visits)
     keep = np.array([i for i in range(2 * n_visits) if not (common_baseline and i == n_visits)])
     full, score = full[:, keep[:, None], keep], score[:, keep]

@@ -1,4 +1,4 @@
-"""The command line: reconfmri init | index | check | simulate | run | group | status."""
+"""The command line: reconfmri init | index | check | simulate | run | group | plan | status."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # also under LC_ALL=C
     options = build_parser().parse_args(arguments)
-    from reconfmri.cli import commands
+    from reconfmri.cli import commands, plan
 
     try:
+        if options.command == "plan":
+            return plan.write_plan(options)
         return int(getattr(commands, options.command)(options))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
@@ -41,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"reconfmri {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_init, _index, _check, _simulate, _run, _group, _status):
+    for add in (_init, _index, _check, _simulate, _run, _group, _plan, _status):
         add(commands)
     return parser
 
@@ -118,6 +120,52 @@ def _group(commands: Commands) -> None:
     new.add_argument(
         "--seed", type=int, metavar="S", help="seed of the sampler (default: of the study file, else 1)"
     )
+
+
+def _plan(commands: Commands) -> None:
+    new = commands.add_parser("plan", help="people per arm for a question: interval, power, assurance")
+    new.add_argument("out", type=Path, metavar="OUT", help="folder of plan.tsv, plan.png and assumptions.tsv")
+    new.add_argument("--config", type=Path, metavar="FILE", help="study file: visits, primary question, unit")
+    new.add_argument(
+        "--measures",
+        type=Path,
+        metavar="FILE",
+        help="measures that tell spread and missing visits, without arms",
+    )
+    new.add_argument(
+        "--estimates", type=Path, metavar="FILE", help="estimates.tsv: what halves its intervals"
+    )
+    size = new.add_mutually_exclusive_group(required=True)
+    size.add_argument(
+        "--difference", type=float, metavar="D", help="smallest difference of interest, outcome's unit"
+    )
+    size.add_argument("--difference-in-sd", type=float, metavar="D", help="the same in SDs between people")
+    new.add_argument(
+        "--prior",
+        type=float,
+        nargs=2,
+        metavar=("MEAN", "SD"),
+        help="what is believed about the true difference, in the unit of D (default: D and half of it)",
+    )
+    new.add_argument("--sd", type=float, metavar="SD", help="SD between people (default: scale of the study)")
+    new.add_argument(
+        "--correlations",
+        type=float,
+        nargs=2,
+        metavar=("BASELINE", "LATER"),
+        help="of baseline with later visits, and among later visits (default: 0.36 0.70)",
+    )
+    new.add_argument(
+        "--missing",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="share of people missing at each later visit (default: 0.07 0.20 0.33)",
+    )
+    new.add_argument("--n-per-arm", type=int, nargs=2, default=(8, 60), metavar=("LOW", "HIGH"))
+    new.add_argument("--outcome", metavar="NAME", help="outcome (default: the primary one of the study file)")
+    new.add_argument("--session", metavar="SESSION", help="visit of the headline (default: the primary one)")
+    new.add_argument("--baseline", metavar="SESSION", help="first visit (default: the first label in order)")
 
 
 def _status(commands: Commands) -> None:

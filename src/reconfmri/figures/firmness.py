@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reconfmri.figures.labels import method_label, number, outcome_label
-from reconfmri.figures.style import ACTIVE, CONTROL, INK, METHOD_MARKS, MUTED, TRUTH, drawn, new_figure, tidy
+from reconfmri.figures.style import (
+    ACTIVE,
+    CONTROL,
+    INK,
+    METHOD_MARKS,
+    MUTED,
+    OUT,
+    TRUTH,
+    drawn,
+    new_figure,
+    tidy,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +81,7 @@ def _numbers(axes: Axes, place: int, row: dict[Any, Any]) -> None:
 CHECKS = {
     "baseline": ("before treatment", ACTIVE),
     "control": ("control outcome", TRUTH),
+    "precision": ("standard error of the primary outcome", OUT),
     "quality": ("quality of the scans", CONTROL),
 }
 CRITICAL = 1.96

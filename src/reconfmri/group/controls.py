@@ -8,7 +8,9 @@ the headline may share it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from reconfmri.config import Group
@@ -18,7 +20,7 @@ from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
 
 DESCRIPTIONS = {
     "check": "baseline: the arms before treatment; control: an outcome declared to stay alike; quality: "
-    "motion, tSNR and coverage of the scans",
+    "motion, tSNR and coverage of the scans; precision: the logarithm of the primary outcome's error",
     "outcome": "Outcome, <what>.<contrast or condition>",
     "session": "BIDS session label, without ses-",
     "unit": "Unit of estimate and sd",
@@ -48,6 +50,9 @@ def estimate(
         if outcome.name in group.controls:
             questions = ask(["difference_adjusted"], labels)
             rows += [_row("control", outcome, question, group) for question in questions]
+        if outcome.name == group.primary.outcome and outcome.ses is not None:
+            logs = replace(outcome, values=np.log(outcome.ses), unit=f"ln {outcome.unit}")
+            rows += [_row("precision", logs, _at(visit, labels), group) for visit in range(len(labels))]
     for outcome in _quality(measures, allocation, group, sessions):
         rows += [_row("quality", outcome, _at(visit, labels), group) for visit in range(len(labels))]
     return pd.DataFrame(rows, columns=list(DESCRIPTIONS))

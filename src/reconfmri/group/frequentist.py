@@ -58,8 +58,8 @@ class Mixed(NamedTuple):
     fault: str = ""
 
 
-def fit_mixed(outcome: Outcome, common_baseline: bool, group: Group) -> Mixed:
-    """Return the repeated-measures model of one outcome by REML."""
+def fit_mixed(outcome: Outcome, common_baseline: bool, group: Group, *, add_se: bool = False) -> Mixed:
+    """Return the repeated-measures model of one outcome by REML; `add_se`: its values have known errors."""
     model = mean_model(outcome, common_baseline)
     values = outcome.values[:, model.visits]
     someone = ~np.isnan(values).all(axis=1)
@@ -67,7 +67,8 @@ def fit_mixed(outcome: Outcome, common_baseline: bool, group: Group) -> Mixed:
     for covariance in covariances_for(outcome, group):
         try:
             design = model.design(outcome.active)[someone]
-            fit = fit_reml(values[someone], design, cast(Structure, covariance))
+            ses = outcome.ses[:, model.visits][someone] if add_se and outcome.ses is not None else None
+            fit = fit_reml(values[someone], design, cast(Structure, covariance), known_se=ses)
             return Mixed(model, covariance, fit)
         except NotEstimableError as reason:
             fault = fault or str(reason)
@@ -87,7 +88,12 @@ def _mixed_row(
 
 
 def answer_by_reml(
-    outcome: Outcome, question: Question, group: Group, fits: dict[bool, Mixed] | None = None
+    outcome: Outcome,
+    question: Question,
+    group: Group,
+    fits: dict[bool, Mixed] | None = None,
+    *,
+    add_se: bool = False,
 ) -> tuple[Contrast, str]:
     """Return the answer of REML and its status; `fits` keeps the models that questions share.
 
@@ -100,7 +106,7 @@ def answer_by_reml(
     refuse_unanswerable(outcome, question.visits)
     fits = {} if fits is None else fits
     if question.common_baseline not in fits:
-        fits[question.common_baseline] = fit_mixed(outcome, question.common_baseline, group)
+        fits[question.common_baseline] = fit_mixed(outcome, question.common_baseline, group, add_se=add_se)
     mixed = fits[question.common_baseline]
     if mixed.fit is None:
         raise NotEstimableError(mixed.fault)

@@ -29,6 +29,7 @@ class Outcome:
     fault: str = ""
     people: tuple[str, ...] = ()
     strata: tuple[str, ...] = ()
+    ses: Array | None = None  # (n_people, n_visits), standard errors of the values; None where one is missing
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -180,13 +181,18 @@ def _outcome(
         pd.Index(sessions).get_indexer(pd.Index(rows["session_id"])),
     ]
     values[where[0], where[1]] = rows["value"].astype("float64")
+    ses = np.full(values.shape, np.nan)
+    if "se" in rows:
+        ses[where[0], where[1]] = rows["se"].astype("float64")
+    known = bool((ses[~np.isnan(values)] > 0).all()) and not np.isnan(values).all()
     fault = ""
     if np.isinf(values).any():
         person, visit = np.argwhere(np.isinf(values))[0]
         fault = f"the value of {people[person]} at session {sessions[visit]} is not finite"
     elif np.isnan(values).all():
         fault = "there is no measurement"
-    return Outcome(name, domain, unit, group.scales.get(unit, 1.0), values, active, fault)
+    scale = group.scales.get(unit, 1.0)
+    return Outcome(name, domain, unit, scale, values, active, fault, ses=ses if known else None)
 
 
 def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:

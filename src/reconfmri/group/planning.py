@@ -1,14 +1,14 @@
-"""How many people a question needs: expected interval, power and assurance of the REML analysis, by n per arm.
+"""How many people a question needs: expected interval, power and assurance of REML, by n per arm.
 
-Nothing is simulated. For n people per arm and people who leave for good (monotone dropout), the information of
-the mean model of `repeated` is the sum over patterns of seen visits of share x n x the information of one
-person, and so are Kenward and Roger's P and Q (their letters, `reml`). At the true covariance this gives the
-variance w' phi w of an estimate if the covariance were known, and to it two terms of second order are added:
-- lambda, what estimating the covariance costs. Kenward and Roger report phi + 2 lambda evaluated at an estimate
-  whose phi is lambda too small on average (Biometrics 1997;53:983, section 2), so the truth is phi + lambda;
+Nothing is simulated. People leave for good (monotone dropout), so the information of the mean model of
+`repeated` is the sum over last visits of share x n x the information of one person, and so are Kenward and
+Roger's P and Q (their letters, as in `reml`). At the true covariance this gives the variance w' phi w that an
+estimate would have if the covariance were known. Two terms of second order are added:
+- lambda, what estimating the covariance costs. Kenward and Roger report phi + 2 lambda at an estimate whose
+  phi is lambda too small on average (Biometrics 1997;53:983, section 2): the truth is phi + lambda;
 - what it costs that the number seen at a visit is itself chance: phi is convex in the multinomial counts.
 The degrees of freedom are Satterthwaite's with the expected information of the covariance parameters.
-Measured in docstrings below and in tests/test_planning.py.
+How near this comes to simulated trials is written at `expect` and held by tests/test_planning.py.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from reconfmri.group.repeated import FEW_PER_ARM, MeanModel
 
 FEWEST = 5  # expected per arm at a visit; below it REML often fails and the expansion is not checked
 MOST = 20_000  # people per arm; nobody plans more
+FAR = 6.0  # standard errors from zero: the other tail is below 1e-9, and scipy's series may not converge
 REFERENCE_CORRELATIONS = (0.36, 0.70)  # baseline with later visits, later visits among each other
 REFERENCE_MISSING = (0.07, 0.20, 0.33)
 
@@ -46,12 +47,11 @@ DESCRIPTIONS = {
     "unstructured covariance over visits",
     "power": "Chance of an interval that excludes zero if the true difference is `difference` (two-sided, "
     "noncentral t)",
-    "assurance": "Power averaged over the prior of the true difference (assumptions.tsv), in either direction",
+    "assurance": "Power averaged over the prior of the true difference (assumptions.tsv), either way",
     "df": "Expected degrees of freedom of the interval",
     "level": "Level of the interval",
     "status": "ok; `ok, few per arm`: fewer than 8 per arm are expected at some visit, where the setting "
-    "`covariance: auto` may take a random intercept instead; or `not reported: <reason>` and then the numbers "
-    "are missing",
+    "`covariance: auto` may take a random intercept; or `not reported: <reason>`, the numbers are missing",
 }
 HALVING = {
     "outcome": DESCRIPTIONS["outcome"],
@@ -61,8 +61,8 @@ HALVING = {
     "n_active": "People of the active arm with a value at the session, in the finished trial",
     "n_control": "People of the control arm with a value at the session, in the finished trial",
     "half_width_found": "Half-width of the interval of method reml in estimates.tsv",
-    "n_per_arm": "People to randomise to each arm for an expected interval of half that width, if the SD between "
-    "people stays that of the finished trial and correlations and missing visits are those of assumptions.tsv",
+    "n_per_arm": "People to randomise to each arm for an expected interval of half that width, if the SD "
+    "between people stays as it was and correlations and missing visits are those of assumptions.tsv",
     "n_seen": "People per arm of these who are expected at the session",
     "times": "n_per_arm over the number randomised per arm that the finished trial stands for",
     "status": "ok, or `not reported: <reason>`",
@@ -89,14 +89,14 @@ class Scenario:
             )
         if not np.isfinite(self.covariance).all() or np.linalg.eigvalsh(self.covariance)[0] <= 0:
             raise ValueError(
-                f"the covariance over visits is not positive definite: {np.round(self.covariance, 4).tolist()}. "
-                "Mend: a correlation with baseline cannot be much higher than those of later visits"
+                f"no data have the covariance over visits {np.round(self.covariance, 4).tolist()}. Mend: "
+                "give correlations between -1 and 1; with baseline not much higher than among later visits"
             )
         shares = np.array([0.0, *self.missing])
         if not (np.isfinite(shares).all() and (np.diff(shares) >= 0).all() and shares[-1] < 1):
             raise ValueError(
-                f"shares of missing people must be from 0 to below 1 and never fall, as who has left stays away, "
-                f"got {list(self.missing)}. Mend: give the share missing at each visit, e.g. 0.07 0.20 0.33"
+                f"the shares missing at the visits, {list(self.missing)}, must be from 0 to below 1 and "
+                "never fall: who has left stays away. Mend: e.g. 0.07 0.20 0.33 for three later visits"
             )
 
     @property
@@ -104,6 +104,11 @@ class Scenario:
         """(v + 1,): share of people whose last visit is each one, and of those who are never seen."""
         seen = 1 - np.array(self.missing)
         return np.append(-np.diff(seen, append=0.0), 1 - seen[0])
+
+    @property
+    def fewest(self) -> int:
+        """People per arm from which the analysis can be planned at all."""
+        return math.ceil(FEWEST / (1 - self.missing[-1]) - 1e-9)
 
     def seen(self, n_per_arm: float, visit: int) -> float:
         """Return how many per arm are expected at a visit."""
@@ -122,13 +127,13 @@ class Aim:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.difference) and self.difference):
             raise ValueError(
-                f"the difference of interest must not be {self.difference:g}. Mend: give the smallest difference "
-                "that would matter to a patient"
+                f"the difference of interest is {self.difference:g}. Mend: give the smallest one that would "
+                "matter to a patient"
             )
         if not (math.isfinite(self.prior_mean) and math.isfinite(self.prior_sd) and self.prior_sd >= 0):
             raise ValueError(
-                f"the prior of the true difference needs a mean and an SD from 0, got {self.prior_mean:g} and "
-                f"{self.prior_sd:g}. Mend: e.g. the difference of interest and half of it"
+                f"the prior has mean {self.prior_mean:g} and SD {self.prior_sd:g}, but an SD cannot be "
+                "negative. Mend: e.g. the difference of interest and half of it"
             )
 
 
@@ -140,7 +145,7 @@ class Precision:
     df: float
 
     def half_width(self, level: float) -> float:
-        """Return the mean half-width of the interval; the estimated SE is a chi with df degrees of freedom."""
+        """Return the mean half-width of the interval; an estimated SE is a chi over its root df."""
         chi = math.sqrt(2 / self.df) * math.exp(gammaln((self.df + 1) / 2) - gammaln(self.df / 2))
         return self._critical(level) * self.se * chi
 
@@ -162,11 +167,12 @@ class Precision:
     def _exceeds(self, bound: float, shift: float) -> float:
         """Return P(|t| > bound) of the noncentral t."""
         shift = abs(shift)
-        return float(np.clip(nct.sf(bound, self.df, shift) + nct.cdf(-bound, self.df, shift), 0, 1))
+        other_side = nct.cdf(-bound, self.df, shift) if shift < FAR else 0.0
+        return float(np.clip(nct.sf(bound, self.df, shift) + other_side, 0, 1))
 
 
 def exchangeable(n_visits: int, *, sd: float, baseline: float, later: float) -> Array:
-    """Return the covariance (v, v) of one SD and two correlations: baseline with later, among later visits."""
+    """Return the covariance (v, v) of one SD and the correlations of baseline and among later visits."""
     matrix = np.full((n_visits, n_visits), later)
     matrix[BASELINE, :] = matrix[:, BASELINE] = baseline
     np.fill_diagonal(matrix, 1.0)
@@ -185,9 +191,9 @@ def scenario_without_arms(values: Array) -> Scenario:
     NotEstimableError
         The values do not determine the covariance.
     """
-    n_visits = values.shape[1]
-    design = np.broadcast_to(np.eye(n_visits), (len(values), n_visits, n_visits))
-    covariance = fit_reml(values, np.array(design), "unstructured").covariance
+    measured = values[~np.isnan(values).all(axis=1)]
+    design = np.stack([np.eye(values.shape[1])] * len(measured))
+    covariance = fit_reml(measured, design, "unstructured").covariance
     shares = np.maximum.accumulate(np.isnan(values).mean(axis=0))
     return Scenario(covariance, tuple(float(share) for share in shares))
 
@@ -196,7 +202,7 @@ def expect(scenario: Scenario, question: Question, n_per_arm: float) -> Precisio
     """Return what to expect of REML with n people per arm, in the outcome's unit.
 
     Against 3,900 simulated trials of 14 and of 30 per arm (reference covariance, 7/20/33 % missing, nine
-    questions): half-widths within 0.6 %, power within 1.4 points (a Monte Carlo SE is up to 0.8), df within .4.
+    questions): half-width within 0.6 %, power within 1.4 points (its Monte Carlo SE is up to 0.8), df 0.4.
 
     Raises
     ------
@@ -205,9 +211,9 @@ def expect(scenario: Scenario, question: Question, n_per_arm: float) -> Precisio
     """
     refuse_without_baseline(question)
     n_visits = len(scenario.missing)
-    fewest = scenario.seen(n_per_arm, n_visits - 1)
-    if fewest < FEWEST:
-        raise NotEstimableError(f"{fewest:.1f} per arm are expected at the last visit, {FEWEST} are needed")
+    if n_per_arm < scenario.fewest:
+        last = scenario.seen(n_per_arm, n_visits - 1)
+        raise NotEstimableError(f"{last:.1f} per arm are expected at the last visit, {FEWEST} are needed")
     visits = tuple(range(n_visits))
     model = MeanModel(visits, visits[1:] if question.common_baseline else visits)
     design, precision = model.design(np.array([True, False])), _precisions(scenario)
@@ -232,8 +238,8 @@ def _precisions(scenario: Scenario) -> Array:
 def expected_moments(design: Array, precision: Array, people: Array) -> Moments:
     """Return the moments of REML that do not depend on values, at the true unstructured covariance.
 
-    `design` (a, v, p) of one person per arm, `precision` (k, v, v) of each pattern of seen visits, `people` (k,)
-    per arm. Coefficients and score are zero, the likelihood is not there.
+    `design` (a, v, p) of one person per arm, `precision` (k, v, v) of each pattern of seen visits, `people`
+    (k,) per arm. Coefficients and score are zero, the likelihood is not there.
     """
     n_visits = design.shape[1]
     slopes = np.stack([unstructured(unit, n_visits) for unit in np.eye(n_visits * (n_visits + 1) // 2)])
@@ -315,7 +321,7 @@ def n_for_half_width(scenario: Scenario, question: Question, level: float, half_
 
 def _fewest(scenario: Scenario, reached: Callable[[int], bool]) -> int | None:
     """Return the smallest n per arm that is reached, by bisection: more people never hurt."""
-    low, high = math.ceil(FEWEST / (1 - scenario.missing[-1])) - 1, MOST
+    low, high = scenario.fewest - 1, MOST
     if not reached(high):
         return None
     while high - low > 1:

@@ -33,12 +33,7 @@ class Data:
     values: Array
     design: Array
     seen: NDArray[np.bool_]
-
-    @cached_property
-    def patterns(self) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """People and visits of each pattern of seen visits."""
-        found, of_person = np.unique(self.seen, axis=0, return_inverse=True)
-        return [(np.flatnonzero(of_person == i), np.flatnonzero(row)) for i, row in enumerate(found)]
+    known: Array | float = 0.0  # (n, v), variances of the values that are known already
 
 
 @dataclass(frozen=True)
@@ -107,8 +102,11 @@ class RemlFit:
         return self.scale * math.sqrt(float(weights @ self.moments.phi @ weights))
 
 
-def fit_reml(values: Array, design: Array, structure: Structure) -> RemlFit:
+def fit_reml(values: Array, design: Array, structure: Structure, *, known_se: Array | None = None) -> RemlFit:
     """Return the fit of `values` (n, v), NaN where missing, by `design` (n, v, p).
+
+    `known_se` (n, v) are standard errors that every value has of its own; the covariance over visits is then
+    that of the values without them.
 
     Raises
     ------
@@ -119,7 +117,8 @@ def fit_reml(values: Array, design: Array, structure: Structure) -> RemlFit:
     scale = float(np.std(values[seen])) if seen.any() else 0.0
     if not scale > 0:
         raise NotEstimableError("the values do not vary")
-    data = Data(np.where(seen, values, 0.0) / scale, np.where(seen[:, :, None], design, 0.0), seen)
+    known = 0.0 if known_se is None else np.where(seen, known_se, 0.0) ** 2 / scale**2
+    data = Data(np.where(seen, values, 0.0) / scale, np.where(seen[:, :, None], design, 0.0), seen, known)
     flat = data.design.reshape(-1, design.shape[2])
     if np.linalg.matrix_rank(flat) < design.shape[2] or seen.sum() <= design.shape[2]:
         raise NotEstimableError("the data do not determine every coefficient of the model")
@@ -207,15 +206,12 @@ def precisions(data: Data, covariance: Array) -> tuple[Array, float]:
     LinAlgError
         The covariance is not positive definite.
     """
-    n_people, n_visits = data.seen.shape
-    precision = np.zeros((n_people, n_visits, n_visits))
-    log_determinant = 0.0
-    for people, visits in data.patterns:
-        block = np.ix_(visits, visits)
-        root = np.linalg.cholesky(covariance[block])
-        log_determinant += 2 * len(people) * float(np.log(np.diag(root)).sum())
-        precision[np.ix_(people, visits, visits)] = np.linalg.inv(covariance[block])
-    return precision, log_determinant
+    both = data.seen[:, :, None] & data.seen[:, None, :]
+    diagonal = np.where(data.seen, data.known, 1.0)[:, :, None] * np.eye(covariance.shape[0])
+    whole = np.where(both, covariance, 0.0) + diagonal
+    roots = np.linalg.cholesky(whole)
+    log_determinant = 2 * float(np.log(np.einsum("nvv->nv", roots)).sum())
+    return np.where(both, np.linalg.inv(whole), 0.0), log_determinant
 
 
 def _moments(data: Data, covariance: Array, slopes: Array) -> Moments | None:

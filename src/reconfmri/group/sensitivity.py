@@ -17,7 +17,7 @@ from reconfmri.group.repeated import covariance_for
 
 DESCRIPTIONS = {
     "analysis": "What differs from the declared analysis; `declared` is that analysis itself",
-    "kind": "declared, prior, covariance or influence (without one participant)",
+    "kind": "declared, prior, covariance, errors (first-level) or influence (without one participant)",
     "method": "bayes or reml, as in the estimates",
     "unit": "Unit of estimate, sd, lower and upper",
     "estimate": "Active minus control for the primary question",
@@ -62,6 +62,7 @@ def estimate(
     rows = [
         *_by_prior(outcome, question, group, bayes.Sampler(seed, cores)),
         *_by_covariance(outcome, question, group),
+        *_with_known_errors(outcome, question, group),
         *_by_person(outcome, question, group),
     ]
     start = {"unit": outcome.unit, "level": group.level}
@@ -94,19 +95,28 @@ def _by_covariance(outcome: Outcome, question: Question, group: Group) -> Iterat
             yield row | _reml(outcome, question, changed)
 
 
+def _with_known_errors(outcome: Outcome, question: Question, group: Group) -> Iterator[Row]:
+    """The standard errors that the values bring, added to the covariance over visits."""
+    row: Row = {"analysis": "first-level errors added", "kind": "errors", "method": "reml"}
+    if outcome.ses is None:
+        yield row | {"status": "not reported: not every value has a standard error"}
+    else:
+        yield row | _reml(outcome, question, group, add_se=True)
+
+
 def _by_person(outcome: Outcome, question: Question, group: Group) -> Iterator[Row]:
     for place, person in enumerate(outcome.people):
         if not outcome.seen[place].any():
             continue
         values = np.delete(outcome.values, place, axis=0)
-        rest = replace(outcome, values=values, active=np.delete(outcome.active, place))
+        rest = replace(outcome, values=values, active=np.delete(outcome.active, place), ses=None)
         row: Row = {"analysis": f"without {person}", "kind": "influence", "method": "reml"}
         yield row | _reml(rest, question, group)
 
 
-def _reml(outcome: Outcome, question: Question, group: Group) -> Row:
+def _reml(outcome: Outcome, question: Question, group: Group, *, add_se: bool = False) -> Row:
     try:
-        found, status = frequentist.answer_by_reml(outcome, question, group)
+        found, status = frequentist.answer_by_reml(outcome, question, group, add_se=add_se)
     except NotEstimableError as reason:
         return {"status": f"not reported: {reason}"}
     lower, upper = found.interval(group.level)

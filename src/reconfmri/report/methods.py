@@ -267,8 +267,8 @@ def _bayesian(study: Study, group: Group) -> str:
     prior = (
         "Priors on arm differences and visit means were flat"
         if priors.flat
-        else f"Priors were Normal(0, {priors.effect:g} s) on arm differences and Normal(centre, "
-        f"{priors.mean:g} s) on visit means, centred on the mean of all values"
+        else f"Priors were Normal(0, {priors.effect:g} s) on arm differences and on their changes between "
+        f"visits, Normal(centre, {priors.mean:g} s) on visit means, centred on the mean of all values"
     )
     return (
         f"Each outcome met {MEAN_MODEL}, with {COVARIANCE[group.covariance]}. Missing visits are integrated "
