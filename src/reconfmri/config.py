@@ -231,7 +231,7 @@ class Primary(Section):
 class Priors(Section):
     """Prior widths in multiples of the unit's scale s (group.scales)."""
 
-    effect: float = Field(2.5, gt=0, description="SD of arm differences and of their changes over visits, in s")
+    effect: float = Field(2.5, gt=0, description="SD of arm differences and their changes over visits, in s")
     mean: float = Field(5.0, gt=0, description="SD of visit means around their centre, in s")
     sd: float = Field(2.5, gt=0, description="Scale of the half-t(4) prior of the SD per visit, in s")
     flat: bool = Field(False, description="Flat priors on effects and means (sensitivity, references)")
