@@ -228,6 +228,18 @@ class Primary(Section):
     estimand: PrimaryEstimand = Field("difference_adjusted", description="Estimand of the primary question")
 
 
+class Attributes(Section):
+    """The attributes of the primary estimand in the trial's own words (ICH E9(R1)); the report shows them."""
+
+    population: str = Field("All randomised participants", description="Whom the answer is about")
+    treatment: str = Field(min_length=1, description="The treatments compared, as they are taken")
+    variable: str = Field(min_length=1, description="What is measured, in which unit, when")
+    intercurrent_events: dict[str, str] = Field(
+        min_length=1, description="Event after the start of treatment -> strategy, such as treatment policy"
+    )
+    summary: str = Field(min_length=1, description="How the arms are compared at the level of the population")
+
+
 class Priors(Section):
     """Prior widths in multiples of the unit's scale s (group.scales)."""
 
@@ -276,6 +288,7 @@ class Group(Section):
         "baseline, the mean over later visits; change_active, change_control: later minus baseline in an arm",
     )
     primary: Primary
+    attributes: Attributes | None = Field(None, description="Attributes of the primary estimand, in words")
     families: dict[Name, list[str]] = Field(
         default_factory=dict,
         description="Name -> outcomes corrected together; the primary stands alone",

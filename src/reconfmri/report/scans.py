@@ -41,11 +41,26 @@ def people(inputs: ReportInputs) -> Block:
     return {
         "timeline": course,
         "design_facts": _design_facts(inputs, randomised),
+        "attributes": _attributes(inputs),
         "flow": _flow_tables(inputs),
         "absent": [(session_name(study, session), ", ".join(names)) for session, names in absent],
         "absent_count": sum(len(names) for _, names in absent),
         "exclusions": [_exclusion_row(row) for row in inputs.exclusions],
     }
+
+
+def _attributes(inputs: ReportInputs) -> list[tuple[str, str]]:
+    """The attributes of the primary estimand, as the study file words them."""
+    declared = inputs.study.group.attributes if inputs.study.group else None
+    if declared is None:
+        return []
+    return [
+        ("Population", declared.population),
+        ("Treatment", declared.treatment),
+        ("Variable", declared.variable),
+        *((f"If: {event}", strategy) for event, strategy in declared.intercurrent_events.items()),
+        ("Summary", declared.summary),
+    ]
 
 
 def _design_facts(inputs: ReportInputs, randomised: dict[str, int]) -> list[tuple[str, str]]:
