@@ -16,6 +16,7 @@ from planned_study import ROOT, plan_study, snakemake
 GROUP_RULES = {
     "fit_frequentist_models",
     "test_by_randomisation",
+    "examine_missing_visits",
     "fit_bayesian_models",
     "collect_estimates",
     "build_report",

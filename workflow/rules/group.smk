@@ -49,6 +49,33 @@ rule test_by_randomisation:
         "../scripts/test_by_randomisation.py"
 
 
+rule examine_missing_visits:
+    # Patterns, completers, and how far the unseen would have to differ for the primary answer to tip.
+    input:
+        measures=rules.stack_measures.output.measures,
+        allocation=study.group.allocation if study.group else [],
+    output:
+        seen="results/group/visits_seen.tsv",
+        patterns="results/group/missing_patterns.tsv",
+        completers="results/group/completers.tsv",
+        reference="results/group/jump_to_reference.tsv",
+        grid="results/group/tipping_grid.tsv",
+        tipping="results/group/tipping.tsv",
+    log:
+        "logs/examine_missing_visits/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        settings=settings_of(study.group),
+        sessions=[session.id for session in study.sessions],
+        code=code_of("group.missing"),
+    script:
+        "../scripts/examine_missing_visits.py"
+
+
 rule fit_bayesian_models:
     # Every outcome by the model compiled once, and the primary question under other choices.
     input:

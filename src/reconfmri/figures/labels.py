@@ -22,6 +22,8 @@ METHODS = {
     "welch": "Welch t",
     "paired_t": "paired t",
     "randomisation": "randomisation test",
+    "conditional_mean": "missing at random",
+    "jump_to_reference": "jump to reference",
 }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reconfmri.figures import firmness, trial
+from reconfmri.figures import missing as missing_figures
 from reconfmri.figures.labels import (
     estimand_label,
     session_name,
@@ -25,7 +26,8 @@ def arms(inputs: ReportInputs) -> Block:
     study, estimates = inputs.study, inputs.estimates
     empty: Block = {
         "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
-        "diagnostics": None, "firmness": None, "controls": None, "reliability_rows": [], "truth_rows": [],
+        "diagnostics": None, "firmness": None, "controls": None, "tipping": None,
+        "tipping_words": [], "seen_rows": [], "reliability_rows": [], "truth_rows": [],
         "recovery": None, "recovery_coefficients": "",
     }  # fmt: skip
     if study.group is None or estimates is None:
@@ -39,6 +41,7 @@ def arms(inputs: ReportInputs) -> Block:
         "diagnostics": _plain_table(inputs.diagnostics),
         "firmness": _firmness(inputs),
         "controls": _controls(inputs),
+        **_missing_visits(inputs),
         "reliability_rows": results.reliability_rows(inputs),
         **_truth(inputs),
     }
@@ -75,6 +78,31 @@ def _firmness(inputs: ReportInputs) -> Block | None:
     )
     alt = "The primary answer under other choices"
     return picture(firmness.alternatives(table), alt=alt, caption=caption)
+
+
+def _missing_visits(inputs: ReportInputs) -> Block:
+    """Who was seen at the visits of the primary outcome, and the map of what the unseen could change."""
+    group, grid, points = inputs.study.group, inputs.tipping_grid, inputs.tipping
+    if group is None or inputs.seen is None or grid is None or points is None:
+        return {}
+    mine = inputs.seen[inputs.seen["outcome"] == group.primary.outcome]
+    rows = [
+        (session_name(inputs.study, row["session"]), row["arm"], f"{row['n_seen']} of {row['n_randomised']}")
+        for row in mine.to_dict("records")
+    ]
+    drawn = grid["estimate"].notna().any()
+    caption = (
+        "The primary answer when the unseen people of each arm differ from what their other visits predict. "
+        "Here unseen values are filled in with their conditional means and standard errors come from leaving "
+        "out one person at a time, so that the p value at the dot is close to that of REML but not the same."
+    )
+    figure = missing_figures.tipping_map(grid, points, inputs.study) if drawn else None
+    shown = picture(figure, alt="Tipping points", caption=caption, size="narrow") if figure else None
+    return {
+        "tipping": shown,
+        "tipping_words": missing_figures.sentences(grid, points, inputs.study),
+        "seen_rows": rows,
+    }
 
 
 def _controls(inputs: ReportInputs) -> Block | None:

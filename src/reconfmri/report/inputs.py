@@ -30,6 +30,11 @@ RELIABILITY_NUMBERS = (
     "n", "icc_2_1", "icc_2_1_lower", "icc_2_1_upper", "icc_3_1", "icc_3_1_lower", "icc_3_1_upper",
     "sem", "sdc",
 )  # fmt: skip
+GRID_NUMBERS = (
+    "delta_active", "delta_control", "estimate", "sd", "df", "lower", "upper", "level", "p",
+    "unseen_active", "unseen_control",
+)  # fmt: skip
+TIPPING_NUMBERS = ("n_unseen", "p", "level", "reach", "delta")
 RUN_KEYS = ("participant_id", "session_id", "task", "run")
 
 
@@ -63,6 +68,9 @@ class ReportFiles:
     estimates: Path | None = None
     diagnostics: Path | None = None
     reliability: Path | None = None
+    seen: Path | None = None
+    tipping_grid: Path | None = None
+    tipping: Path | None = None
     controls: Path | None = None
     draws: Path | None = None
     sensitivity: Path | None = None
@@ -95,6 +103,9 @@ class ReportInputs:
     estimates: pd.DataFrame | None = None
     diagnostics: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
+    seen: pd.DataFrame | None = None
+    tipping_grid: pd.DataFrame | None = None
+    tipping: pd.DataFrame | None = None
     controls: pd.DataFrame | None = None
     draws: pd.DataFrame | None = None
     sensitivity: pd.DataFrame | None = None
@@ -131,6 +142,9 @@ def gather(files: ReportFiles) -> ReportInputs:
         estimates=read_table(files.estimates, numeric=ESTIMATE_NUMBERS) if files.estimates else None,
         diagnostics=read_table(files.diagnostics) if files.diagnostics else None,
         reliability=read_table(files.reliability, numeric=RELIABILITY_NUMBERS) if files.reliability else None,
+        seen=read_table(files.seen) if files.seen else None,
+        tipping_grid=read_table(files.tipping_grid, numeric=GRID_NUMBERS) if files.tipping_grid else None,
+        tipping=read_table(files.tipping, numeric=TIPPING_NUMBERS) if files.tipping else None,
         controls=read_table(files.controls, numeric=("estimate", "sd", "df", "p"))
         if files.controls
         else None,

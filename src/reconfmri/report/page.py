@@ -61,6 +61,7 @@ def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:
         ("course", "Outcomes over sessions", shown["trajectories"] is not None),
         ("differences", "Differences between arms", bool(shown["forests"])),
         ("firmness", "How firm the primary answer is", bool(shown["firmness"])),
+        ("missing", "Missing visits", bool(shown["seen_rows"])),
         ("controls", "Negative controls", bool(shown["controls"])),
         ("reliability", "Reliability within arms", bool(shown["reliability_rows"])),
         ("coupling", "Coupling between regions", bool(shown["edges"])),
@@ -81,6 +82,7 @@ INTRODUCTIONS = {
     "the "
     "difference of change can disagree: read them side by side.",
     "firmness": "None of these was chosen by its result; the declared analysis is in bold.",
+    "missing": "The models take what was missed to depend on what was seen. How far could that be wrong?",
     "controls": "Differences before treatment, in control outcomes, and in the quality of the scans.",
     "reliability": "How well one visit stands for a person. ICC(2,1): agreement, a mean change over visits "
     "counts as error; ICC(3,1): consistency. People who respond to treatment unlike one another lower both, "

@@ -1,0 +1,610 @@
+"""Missing visits: who was not seen, and what the answers would be had the unseen fared otherwise.
+
+The model of the headline takes unseen values to be what the person's other visits predict (missing at
+random). Here an unseen value is that conditional mean plus a shift, the question is asked of the completed
+data, and the standard error is that of a jackknife over people with the model fitted anew each time (Wolbers
+et al., Pharmaceutical Statistics 2022;21:1246). The shift is a constant per arm (delta adjustment; Cro et
+al., Statistics in Medicine 2020;39:2815) or the way to the mean of the control arm (jump to reference;
+Carpenter et al., Journal of Biopharmaceutical Statistics 2013;23:1352). A visit without a measurement is
+unseen whatever the cause, excluded scans included, and everybody who was randomised counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import compress
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from reconfmri.config import Group, Primary
+from reconfmri.group import estimands
+from reconfmri.group.estimands import (
+    BASELINE,
+    Array,
+    Contrast,
+    NotEstimableError,
+    Question,
+    as_table,
+    ask,
+    refuse_without_baseline,
+)
+from reconfmri.group.frequentist import Mixed, answer_by_reml, answer_question, fit_mixed
+from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, read_arms, refuse_unanswerable
+from reconfmri.group.reml import Data, RemlFit, Structure, fit_reml, precisions
+from reconfmri.group.repeated import MeanModel, covariances_for, mean_model, status_of
+
+COMPLETERS = "completers"
+AT_RANDOM, REFERENCE = "conditional_mean", "jump_to_reference"
+DELTAS = tuple(np.linspace(-2.0, 2.0, 9).tolist())  # multiples of the unit's scale
+
+PATTERN_DESCRIPTIONS = {
+    "outcome": estimands.DESCRIPTIONS["outcome"],
+    "arm": "Arm as randomised",
+    "pattern": "One digit per session in the order of the study: 1 with, 0 without a measurement (not "
+    "attended, lost, or excluded for its quality)",
+    "n_people": "Randomised people of the arm with this pattern; patterns that nobody has are not listed",
+}
+SEEN_DESCRIPTIONS = {
+    "outcome": estimands.DESCRIPTIONS["outcome"],
+    "arm": "Arm as randomised",
+    "session": "BIDS session label, without ses-",
+    "n_seen": "People of the arm with a measurement of the outcome at the session",
+    "n_randomised": "People who were randomised to the arm",
+}
+COMPLETER_DESCRIPTIONS = estimands.DESCRIPTIONS | {
+    "analysis_set": "completers: people with a measurement of the outcome at every session",
+    "method": "reml: repeated measures by restricted maximum likelihood with Kenward-Roger; ancova: least "
+    "squares given baseline, where the question is adjusted for baseline, as the arms of those who stayed "
+    "need not share one baseline mean",
+    "n_active": "Completers of the active arm",
+    "n_control": "Completers of the control arm",
+}
+REFERENCE_DESCRIPTIONS = estimands.DESCRIPTIONS | {
+    "analysis_set": "all_randomised: everybody who was randomised, unseen values filled in",
+    "method": "conditional_mean: unseen values are what the person's other visits predict (missing at "
+    "random); jump_to_reference: the same for the control arm, unseen values of the active arm have the mean "
+    "of the control arm",
+    "sd": "Standard error by jackknife over people, the model fitted anew without each",
+    "df": "Degrees of freedom of the t interval: those of the REML answer to the question, at most those of "
+    "least squares with everybody seen",
+    "n_active": "People of the active arm with a value at the session",
+    "n_control": "People of the control arm with a value at the session",
+}
+_ASKED = {name: estimands.DESCRIPTIONS[name] for name in ("outcome", "estimand", "session")}
+GRID_DESCRIPTIONS = _ASKED | {
+    "unit": "Unit of the deltas, estimate, sd, lower and upper",
+    "delta_active": "Added to what is predicted for unseen people of the active arm",
+    "delta_control": "Added to what is predicted for unseen people of the control arm",
+    "estimate": "Active minus control from the completed data; both deltas 0: missing at random",
+    "sd": REFERENCE_DESCRIPTIONS["sd"],
+    "df": REFERENCE_DESCRIPTIONS["df"],
+    "lower": "Lower end of the interval",
+    "upper": "Upper end of the interval",
+    "level": estimands.DESCRIPTIONS["level"],
+    "p": "Two-sided p value",
+    "unseen_active": "People randomised to the active arm without a value at the session",
+    "unseen_control": "People randomised to the control arm without a value at the session",
+    "status": estimands.DESCRIPTIONS["status"],
+}
+TIPPING_DESCRIPTIONS = _ASKED | {
+    "unit": "Unit of reach and delta",
+    "arm": "Arm whose unseen people are shifted; those of the other arm are as predicted",
+    "n_unseen": "People randomised to the arm without a value at the session",
+    "p": "Two-sided p value where nobody is shifted (missing at random)",
+    "level": estimands.DESCRIPTIONS["level"],
+    "reach": "Largest shift looked at, up or down",
+    "delta": "Smallest shift, up or down, that brings zero into the interval where it is outside at random, "
+    "or takes it out where it is inside; missing where no shift within reach does",
+    "status": "ok; or `none: <reason>` where no shift tips the verdict; or `not reported: <reason>`",
+}
+
+
+def patterns(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
+) -> pd.DataFrame:
+    """Return the number of people per outcome, arm and pattern of seen visits: `PATTERN_DESCRIPTIONS`.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    rows = []
+    for outcome in lay_out_everybody(measures, allocation, group, sessions):
+        for arm, people in _arms(outcome, group).items():
+            found, counts = np.unique(outcome.seen[people], axis=0, return_counts=True)
+            for pattern, n_people in zip(found[::-1], counts[::-1], strict=True):
+                digits = " ".join("1" if seen else "0" for seen in pattern)
+                rows.append((outcome.name, arm, digits, int(n_people)))
+    return pd.DataFrame(rows, columns=list(PATTERN_DESCRIPTIONS))
+
+
+def visits_seen(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
+) -> pd.DataFrame:
+    """Return the people seen and randomised per outcome, arm and session: `SEEN_DESCRIPTIONS`.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    rows = [
+        (outcome.name, arm, session, int(outcome.seen[people, visit].sum()), int(people.sum()))
+        for outcome in lay_out_everybody(measures, allocation, group, sessions)
+        for arm, people in _arms(outcome, group).items()
+        for visit, session in enumerate(list(sessions) or [NO_SESSION])
+    ]
+    return pd.DataFrame(rows, columns=list(SEEN_DESCRIPTIONS))
+
+
+def completers(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
+) -> pd.DataFrame:
+    """Return the answers among people with every visit, one row per question: `COMPLETER_DESCRIPTIONS`.
+
+    REML with a baseline mean per arm. That both arms share one baseline mean holds for all who were
+    randomised, not for those who stayed: questions adjusted for baseline are answered by analysis of
+    covariance instead.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    rows = []
+    for outcome in lay_out(measures, allocation, group, sessions):
+        stayed = _subset(outcome, np.asarray(outcome.seen.all(axis=1)))
+        fits = {False: _fit_completers(stayed, group)}
+        for question in ask(group.estimands, list(sessions) or [NO_SESSION]):
+            if question.common_baseline:
+                row = _row(stayed, question, group, "ancova", partial(_by_ancova, stayed, question))
+            else:
+                by_reml = partial(answer_by_reml, stayed, question, group, fits)
+                row = _row(stayed, question, group, "reml", by_reml)
+            rows.append(row)
+    return as_table(rows).assign(analysis_set=COMPLETERS)
+
+
+def reference_based(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
+) -> pd.DataFrame:
+    """Return the answers from completed data, two rows per question: `REFERENCE_DESCRIPTIONS`.
+
+    One takes unseen values to be missing at random. In the other, whoever of the active arm was not seen at
+    the visit has there the mean of the control arm plus what the person's distance from the own arm's mean
+    at seen visits predicts; a visit missed before another one jumps too. The standard error says how much
+    the estimate varies over trials; it is smaller than at random, as the effect in the unseen is taken as
+    none and not estimated.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    rows = []
+    for outcome in lay_out_everybody(measures, allocation, group, sessions):
+        completion = Completion(outcome, group)
+        for question in ask(group.estimands, list(sessions) or [NO_SESSION]):
+            for method in (AT_RANDOM, REFERENCE):
+                answer = partial(completion.answer, question, jump=method == REFERENCE)
+                rows.append(_row(outcome, question, group, method, answer))
+    return as_table(rows)
+
+
+def tipping(
+    measures: pd.DataFrame,
+    allocation: pd.DataFrame,
+    group: Group,
+    sessions: Sequence[str],
+    *,
+    asked: Primary | None = None,
+    deltas: Sequence[float] = DELTAS,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the answer over a grid of shifts, and the shift of each arm at which the verdict tips.
+
+    Columns: `GRID_DESCRIPTIONS`, `TIPPING_DESCRIPTIONS`. `asked` is the primary unless given; `deltas` are
+    multiples of the scale of the outcome's unit. The tipping shifts are solved for, not read off the grid.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another, or `asked` names what the study lacks.
+    """
+    asked = asked or group.primary
+    question = _question(asked, list(sessions) or [NO_SESSION])
+    outcomes = {item.name: item for item in lay_out_everybody(measures, allocation, group, sessions)}
+    if asked.outcome not in outcomes:
+        raise ValueError(f"group.outcomes has no {asked.outcome!r} to ask about; it has {group.outcomes}")
+    outcome = outcomes[asked.outcome]
+    shifts = outcome.scale * np.asarray(deltas, dtype=np.float64)
+    unseen = _unseen(outcome, question.visit)
+    try:
+        completed = Completion(outcome, group).complete(question)
+        reach = float(np.abs(shifts).max(initial=0.0))
+        grid = _grid_rows(completed, shifts, group.level)
+        tips = _tipping_rows(outcome, completed, unseen, reach, group)
+    except NotEstimableError as reason:
+        grid = [{"status": f"not reported: {reason}"}]
+        tips = [{"arm": arm} | grid[0] for arm in _arms(outcome, group)]
+    start = _asked(outcome, question) | {"level": group.level}
+    grid = [start | {"unseen_active": unseen[0], "unseen_control": unseen[1]} | row for row in grid]
+    tips = [start | {"n_unseen": n} | row for n, row in zip(unseen, tips, strict=True)]
+    return (
+        pd.DataFrame(grid, columns=list(GRID_DESCRIPTIONS)),
+        pd.DataFrame(tips, columns=list(TIPPING_DESCRIPTIONS)),
+    )
+
+
+# Completed data
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model of one outcome: means of control and active arm (2, v) and covariance (v, v) over `visits`."""
+
+    visits: tuple[int, ...]
+    means: Array
+    covariance: Array
+
+
+@dataclass(frozen=True)
+class Refits:
+    """The fit to everybody, and in the order of people the fits without each of them."""
+
+    model: MeanModel
+    reml: RemlFit
+    covariance: str
+    whole: Fit
+    without: tuple[Fit, ...]
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The answer to a question from completed data, as a linear function of the shifts.
+
+    `parts` (4,) are the answer at random, what one unit of shift in the unseen of the active and of the
+    control arm adds to it, and what jumping to reference adds; `spread` (4, 4) is their covariance.
+    """
+
+    parts: Array
+    spread: Array
+    df: float
+    covariance: str
+
+    def at(self, *, active: float = 0.0, control: float = 0.0, jump: bool = False) -> Contrast:
+        """Return the answer where the unseen of the arms are shifted, in the unit of the outcome.
+
+        Raises
+        ------
+        NotEstimableError
+            The answer is the same without any of the people, so that it has no standard error.
+        """
+        weights = np.array([1.0, active, control, float(jump)])
+        variance = float(weights @ self.spread @ weights)
+        if not variance > 0:
+            raise NotEstimableError("no standard error can be formed")
+        return Contrast(float(weights @ self.parts), variance**0.5, self.df)
+
+    def tips(self, arm: int, level: float) -> Array:
+        """Return the shifts of an arm (0 active, 1 control) at which an end of the interval is zero.
+
+        Where estimate^2 = t^2 variance, which is quadratic in the shift.
+        """
+        t = float(stdtrit(self.df, (1 + level) / 2))
+        pair = [0, 1 + arm]
+        gap = np.outer(self.parts[pair], self.parts[pair]) - t**2 * self.spread[np.ix_(pair, pair)]
+        roots = np.roots([gap[1, 1], 2 * gap[0, 1], gap[0, 0]])
+        return np.asarray(roots[np.isreal(roots)].real)
+
+
+class Completion:
+    """The completed data of one outcome; models are fitted once for the questions that share them."""
+
+    def __init__(self, outcome: Outcome, group: Group):
+        self.outcome, self.group = outcome, group
+        self.refits: dict[bool, Refits | str] = {}
+
+    def answer(self, question: Question, *, jump: bool) -> tuple[Contrast, str]:
+        """Return the answer, at random or with a jump to reference, and its status.
+
+        Raises
+        ------
+        NotEstimableError
+            These data cannot answer it; the text says why.
+        """
+        completed = self.complete(question)
+        return completed.at(jump=jump), status_of(completed.covariance)
+
+    def complete(self, question: Question) -> Completed:
+        """Return the answer to a question for any shift.
+
+        Raises
+        ------
+        NotEstimableError
+            These data cannot answer it; the text says why.
+        """
+        refuse_without_baseline(question)
+        refuse_unanswerable(self.outcome, question.visits)
+        refits = self._fit(question.common_baseline)
+        weights = refits.model.weights(question, self.outcome.values.shape[1])
+        parts = answer_parts(self.outcome, question, refits.whole)
+        others = [
+            answer_parts(_without(self.outcome, person), question, fit)
+            for person, fit in enumerate(refits.without)
+        ]
+        spread = jackknife(np.stack(others), self.outcome.active)
+        df = min(refits.reml.infer(weights).df, _most_df(question, self.outcome.active))
+        return Completed(parts, spread, df, refits.covariance)
+
+    def _fit(self, common_baseline: bool) -> Refits:
+        if common_baseline not in self.refits:
+            try:
+                self.refits[common_baseline] = refit(self.outcome, common_baseline, self.group)
+            except NotEstimableError as reason:
+                self.refits[common_baseline] = str(reason)
+        found = self.refits[common_baseline]
+        if isinstance(found, str):
+            raise NotEstimableError(found)
+        return found
+
+
+def refit(outcome: Outcome, common_baseline: bool, group: Group) -> Refits:
+    """Return the REML fits to everybody and without each person, all with one structure of covariance.
+
+    Raises
+    ------
+    NotEstimableError
+        One of the fits fails under every covariance that the study allows.
+    """
+    fault = ""
+    for covariance in covariances_for(outcome, group):
+        try:
+            model = mean_model(outcome, common_baseline)
+            reml = _fit_reml(outcome, model, covariance)
+            whole = _as_fit(model, reml)
+            without = [
+                _fit_without(outcome, person, common_baseline, covariance) if seen.any() else whole
+                for person, seen in enumerate(outcome.seen[:, list(model.visits)])
+            ]
+            return Refits(model, reml, covariance, whole, tuple(without))
+        except NotEstimableError as reason:
+            fault = fault or str(reason)
+    raise NotEstimableError(fault)
+
+
+def fit_means(outcome: Outcome, common_baseline: bool, covariance: str) -> Fit:
+    """Return the arms' means and the covariance over visits by REML.
+
+    Raises
+    ------
+    NotEstimableError
+        The data do not determine the model.
+    """
+    model = mean_model(outcome, common_baseline)
+    return _as_fit(model, _fit_reml(outcome, model, covariance))
+
+
+def conditional_means(values: Array, means: Array, covariance: Array) -> Array:
+    """Return `values` (n, v) with gaps filled: means (n, v) given the seen visits of the person."""
+    seen = ~np.isnan(values)
+    residuals = np.where(seen, values - means, 0.0)
+    precision, _ = precisions(Data(residuals, residuals[:, :, None], seen), covariance)
+    predicted = means + np.einsum("vu,nuw,nw->nv", covariance, precision, residuals)
+    return np.where(seen, values, predicted)
+
+
+def answer_parts(outcome: Outcome, question: Question, fit: Fit) -> Array:
+    """Return the `parts` (4,) of `Completed`: the complete-data answer at random, and what shifts add.
+
+    Complete data are answered by least squares given baseline, or by means of the arms. At random that is
+    the answer of REML; adjusted for baseline only where the covariance leaves the slope on baseline free
+    (unstructured) and every baseline was seen, and close to it elsewhere.
+    """
+    values, active = outcome.values[:, fit.visits], outcome.active
+    completed = conditional_means(values, fit.means[active.astype(np.intp)], fit.covariance)
+    later = [fit.visits.index(visit) for visit in question.averaged or (question.visit,)]
+    answers, unseen = completed[:, later].mean(axis=1), np.isnan(values[:, later])
+    baseline = completed[:, fit.visits.index(BASELINE)] if BASELINE in question.visits else None
+    weights = _weights_of_people(question, active, baseline)
+    if baseline is not None and not question.common_baseline and question.visit != BASELINE:
+        answers = answers - baseline
+    jumps = unseen @ (fit.means[0, later] - fit.means[1, later]) / len(later)
+    share = unseen.mean(axis=1)
+    shifts = [share * active, share * ~active, jumps * active]
+    return np.array([weights @ column for column in (answers, *shifts)])
+
+
+def jackknife(estimates: Array, active: NDArray[np.bool_]) -> Array:
+    """Return the covariance (k, k) of estimates (n, k), each without one person, with arms of fixed size.
+
+    The sum over arms of (n - 1) / n times squares about the arm's mean (Shao & Tu, The Jackknife and
+    Bootstrap, 1995): for a difference of two means it is Welch's variance.
+    """
+    spread = np.zeros((estimates.shape[1], estimates.shape[1]))
+    for arm in (active, ~active):
+        away = estimates[arm] - estimates[arm].mean(axis=0)
+        spread += (len(away) - 1) / len(away) * away.T @ away
+    return spread
+
+
+def lay_out_everybody(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
+) -> list[Outcome]:
+    """Return every outcome for all who were randomised; those without any measurement come last.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    outcomes = lay_out(measures, allocation, group, sessions)
+    arms = read_arms(allocation, group)
+    absent = sorted(set(arms) - set(measures["participant_id"]))
+    active = np.array([arms[person] == group.arms.active for person in absent], dtype=bool)
+    return [
+        replace(
+            outcome,
+            values=np.vstack([outcome.values, np.full((len(absent), outcome.values.shape[1]), np.nan)]),
+            active=np.concatenate([outcome.active, active]),
+            people=(*outcome.people, *absent),
+            strata=(),
+        )
+        for outcome in outcomes
+    ]
+
+
+def _weights_of_people(question: Question, active: NDArray[np.bool_], baseline: Array | None) -> Array:
+    """The answer as a weighted sum over people (n,) of their values or changes."""
+    if question.common_baseline and baseline is not None:
+        design = np.column_stack([np.ones(len(active)), active, baseline - baseline.mean()])
+        return np.asarray(np.linalg.pinv(design)[1])
+    means = {"active": active / active.sum(), "control": ~active / (~active).sum()}
+    if question.within_an_arm:
+        return np.asarray(means[question.estimand.removeprefix("change_")])
+    return np.asarray(means["active"] - means["control"])
+
+
+def _most_df(question: Question, active: NDArray[np.bool_]) -> int:
+    """Degrees of freedom with everybody seen; an assumed covariance must not lend the jackknife more."""
+    if question.within_an_arm:
+        return int((active == (question.estimand == "change_active")).sum()) - 1
+    return len(active) - 2 - question.common_baseline
+
+
+def _fit_reml(outcome: Outcome, model: MeanModel, covariance: str) -> RemlFit:
+    values = outcome.values[:, model.visits]
+    someone = ~np.isnan(values).all(axis=1)
+    design = model.design(outcome.active)[someone]
+    return fit_reml(values[someone], design, cast(Structure, covariance))
+
+
+def _as_fit(model: MeanModel, reml: RemlFit) -> Fit:
+    means = model.design(np.array([False, True])) @ reml.beta
+    return Fit(model.visits, means, reml.covariance)
+
+
+def _fit_without(outcome: Outcome, person: int, common_baseline: bool, covariance: str) -> Fit:
+    try:
+        return fit_means(_without(outcome, person), common_baseline, covariance)
+    except NotEstimableError as reason:
+        raise NotEstimableError(f"without {outcome.people[person]}: {reason}") from None
+
+
+def _fit_completers(stayed: Outcome, group: Group) -> Mixed:
+    """Without gaps an unstructured covariance is safe in small arms too: differences have their plain t."""
+    if group.covariance == "auto":
+        mixed = fit_mixed(stayed, False, group.model_copy(update={"covariance": "unstructured"}))
+        if mixed.fit is not None:
+            return mixed
+    return fit_mixed(stayed, False, group)
+
+
+def _by_ancova(outcome: Outcome, question: Question) -> tuple[Contrast, str]:
+    return answer_question(outcome, question), "ok"
+
+
+def _subset(outcome: Outcome, people: NDArray[np.bool_]) -> Outcome:
+    return replace(
+        outcome,
+        values=outcome.values[people],
+        active=outcome.active[people],
+        people=tuple(compress(outcome.people, people)),
+        strata=tuple(compress(outcome.strata, people)),
+    )
+
+
+def _without(outcome: Outcome, person: int) -> Outcome:
+    return _subset(outcome, np.arange(len(outcome.active)) != person)
+
+
+# Rows
+
+
+def _arms(outcome: Outcome, group: Group) -> dict[str, NDArray[np.bool_]]:
+    return {group.arms.active: outcome.active, group.arms.control: ~outcome.active}
+
+
+def _unseen(outcome: Outcome, visit: int) -> tuple[int, int]:
+    """People without a value at the visit: active arm, control arm."""
+    unseen = ~outcome.seen[:, visit]
+    return int((unseen & outcome.active).sum()), int((unseen & ~outcome.active).sum())
+
+
+def _question(asked: Primary, sessions: list[str]) -> Question:
+    questions = ask([asked.estimand], sessions)
+    for question in questions:
+        if question.session in (asked.session, NO_SESSION):
+            return question
+    known = [question.session for question in questions]
+    raise ValueError(f"Session {asked.session!r} is not one that can be asked about; these are: {known}")
+
+
+def _row(
+    outcome: Outcome,
+    question: Question,
+    group: Group,
+    method: str,
+    answer: Callable[[], tuple[Contrast, str]],
+) -> dict[str, object]:
+    n_active, n_control = outcome.counts(question.visit)
+    row = _asked(outcome, question) | {
+        "domain": outcome.domain,
+        "method": method,
+        "level": group.level,
+        "n_active": n_active,
+        "n_control": n_control,
+    }
+    try:
+        found, status = answer()
+    except NotEstimableError as reason:
+        return row | {"status": f"not reported: {reason}"}
+    return row | _numbers(found, group.level) | {"status": status}
+
+
+def _asked(outcome: Outcome, question: Question) -> dict[str, object]:
+    return {
+        "outcome": outcome.name,
+        "estimand": question.estimand,
+        "session": question.session,
+        "unit": outcome.unit,
+    }
+
+
+def _numbers(found: Contrast, level: float) -> dict[str, object]:
+    lower, upper = found.interval(level)
+    values = (found.estimate, found.se, found.df, lower, upper, found.p)
+    return dict(zip(("estimate", "sd", "df", "lower", "upper", "p"), values, strict=True))
+
+
+def _grid_rows(completed: Completed, shifts: Array, level: float) -> list[dict[str, object]]:
+    status = {"status": status_of(completed.covariance)}
+    return [
+        {"delta_active": active, "delta_control": control}
+        | _numbers(completed.at(active=active, control=control), level)
+        | status
+        for active in shifts.tolist()
+        for control in shifts.tolist()
+    ]
+
+
+def _tipping_rows(
+    outcome: Outcome, completed: Completed, unseen: tuple[int, int], reach: float, group: Group
+) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for place, arm in enumerate(_arms(outcome, group)):
+        row = {"arm": arm, "p": completed.at().p, "reach": reach}
+        tips = completed.tips(place, group.level) if unseen[place] else np.array([])
+        tips = tips[np.abs(tips) <= reach]
+        if tips.size:
+            rows.append(row | {"delta": float(tips[np.abs(tips).argmin()]), "status": "ok"})
+            continue
+        reason = f"no shift up to {reach:g} {outcome.unit} does" if unseen[place] else "everybody was seen"
+        rows.append(row | {"delta": np.nan, "status": f"none: {reason}"})
+    return rows

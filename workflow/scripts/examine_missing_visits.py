@@ -1,0 +1,20 @@
+"""Who was not seen, and what the answers would be had the unseen fared otherwise."""
+
+from reconfmri.bids import read_allocation
+from reconfmri.config import Group
+from reconfmri.group import missing
+from reconfmri.measures import read_measures
+from reconfmri.provenance import log_to
+from reconfmri.tables import write_table
+
+with log_to(snakemake.log[0]):
+    tables = read_measures(snakemake.input.measures), read_allocation(snakemake.input.allocation)
+    asked = Group.from_params(snakemake.params.settings), snakemake.params.sessions
+    out = snakemake.output
+    write_table(out.seen, missing.visits_seen(*tables, *asked), missing.SEEN_DESCRIPTIONS)
+    write_table(out.patterns, missing.patterns(*tables, *asked), missing.PATTERN_DESCRIPTIONS)
+    write_table(out.completers, missing.completers(*tables, *asked), missing.COMPLETER_DESCRIPTIONS)
+    write_table(out.reference, missing.reference_based(*tables, *asked), missing.REFERENCE_DESCRIPTIONS)
+    grid, points = missing.tipping(*tables, *asked)
+    write_table(out.grid, grid, missing.GRID_DESCRIPTIONS)
+    write_table(out.tipping, points, missing.TIPPING_DESCRIPTIONS)
