@@ -173,7 +173,7 @@ class Precision:
 
 def exchangeable(n_visits: int, *, sd: float, baseline: float, later: float) -> Array:
     """Return the covariance (v, v) of one SD and the correlations of baseline and among later visits."""
-    matrix = np.full((n_visits, n_visits), later)
+    matrix = np.full((n_visits, n_visits), float(later))
     matrix[BASELINE, :] = matrix[:, BASELINE] = baseline
     np.fill_diagonal(matrix, 1.0)
     return np.asarray(sd**2 * matrix)
