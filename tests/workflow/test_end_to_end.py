@@ -154,7 +154,8 @@ def test_no_arm_reaches_a_participant_level_file(study):
         "config/",
         "allocation",
     )
-    group += (".snakemake", "bids/", "logs/build_report", "logs/fit_", "logs/collect_", "logs/test_by_", "logs/examine_")
+    group += (".snakemake", "bids/", "logs/build_report", "logs/fit_", "logs/collect_")
+    group += ("logs/test_by_", "logs/examine_")
     for path in study.rglob("*"):
         place = path.relative_to(study).as_posix()
         if not path.is_file() or place.startswith(group):

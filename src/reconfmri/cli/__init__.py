@@ -22,11 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # also under LC_ALL=C
     options = build_parser().parse_args(arguments)
-    from reconfmri.cli import commands, plan
+    from reconfmri.cli import commands
 
     try:
-        if options.command == "plan":
-            return plan.write_plan(options)
         return int(getattr(commands, options.command)(options))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

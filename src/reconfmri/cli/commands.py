@@ -92,6 +92,13 @@ def group(options: Namespace) -> int:
     return answer_table(options)
 
 
+def plan(options: Namespace) -> int:
+    """Write how many people per arm a question needs."""
+    from reconfmri.cli.plan import write_plan
+
+    return write_plan(options)
+
+
 def status(options: Namespace) -> int:
     """Show what is done, running, failed and excluded."""
     from reconfmri.cli.status import show_status
