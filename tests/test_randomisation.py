@@ -97,6 +97,24 @@ def test_max_t_lies_between_the_p_value_and_bonferroni():
     assert (found["p_adjusted"] <= 3 * found["p"] + 0.02).all()
 
 
+def test_draws_that_empty_an_arm_at_a_visit_count_against_the_finding():
+    """Four of eight were seen at the last visit: one draw in 35 puts all of them into one arm."""
+    random = np.random.default_rng(8)
+    active = np.arange(8) < 4
+    values = random.normal(size=(8, 2))
+    values[[0, 1, 4, 5], 1] = np.nan
+    outcome = Outcome("x", "activation", UNIT, 1.0, values, active)
+    sides = randomisation.draw_sides(active, ["n/a"] * 8, n_draws=4000, seed=1)
+    test = randomisation.Test(outcome, group_of(covariance="random_intercept"), sides)
+    (question,) = randomisation.ask(["difference_unadjusted"], ["1", "2"])
+    row, statistics = test.answer(question)
+    assert row["status"] == "ok"
+    emptied = np.abs(sides[:, [2, 3, 6, 7]].sum(axis=1)) == 2
+    assert 0.01 < emptied.mean() < 0.06
+    np.testing.assert_array_equal(np.isinf(statistics), emptied)
+    assert row["p"] >= emptied.mean()
+
+
 def test_no_draws_no_rows():
     assert estimate(permutations=0).empty
 

@@ -219,6 +219,22 @@ def test_symmetries(four_visits, structure):
         assert other.df == pytest.approx(plain.df, rel=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("people", [4, 5, 6, 8])
+def test_too_few_people_for_a_covariance_get_a_fit_or_a_reason(people, seed):
+    """With fewer degrees of freedom within the arms than visits the likelihood has no top."""
+    values = np.random.default_rng(seed).normal(size=(people, 4))
+    values[0, 3] = np.nan
+    active = np.arange(people) < people // 2
+    try:
+        fit = fit_reml(values, design_of(active, 4), "unstructured")
+    except NotEstimableError:
+        return
+    assert people > 5
+    assert np.linalg.cond(fit.covariance) < 1e10
+    assert np.isfinite(fit.infer(np.eye(8)[5]).se)
+
+
 @pytest.mark.parametrize("fault", ["constant", "nobody of an arm", "one person", "nobody at a visit"])
 def test_what_cannot_be_fitted_is_refused(four_visits, fault):
     values, active = four_visits[0].copy(), four_visits[1]

@@ -20,7 +20,7 @@ import pandas as pd
 from tests.validate import gibbs
 
 from reconfmri.config import Estimand, Group
-from reconfmri.group import frequentist
+from reconfmri.group import frequentist, randomisation
 from reconfmri.group.estimands import NotEstimableError, Question
 from reconfmri.group.grid import Outcome
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_values
@@ -30,6 +30,7 @@ PLANTED = np.array([0.0, -0.8, -0.7, -0.5])
 LEVEL = 0.95
 # (coverage per cell, mean coverage of an engine); the wide form catches bugs only
 FULL_BOUNDS = ((0.925, 0.975), (0.94, 0.96))
+SIZE_BOUNDS, SIZE_FACTOR = (0.04, 0.06), 2.5  # of the randomisation test, at 2.5 times the trials
 SMALL_BOUNDS = ((0.89, 0.995), (0.92, 0.98))
 MAX_WITHHELD = 0.02
 UNIT = "percent signal change"
@@ -194,6 +195,20 @@ def compare_with_full_sampler(
     return pd.DataFrame(rows, columns=columns)
 
 
+def randomisation_size(covariance: str, *, trials: int, draws: int, seed: int) -> list[float]:
+    """Return how often the randomisation test rejects at 5 % without an effect, per later visit."""
+    truth = Truth(COVARIANCES[covariance])
+    people = truth.active.size
+    sides = randomisation.draw_sides(truth.active, ["n/a"] * people, n_draws=draws, seed=seed)
+    group = settings("unstructured")
+    questions = [Question("difference_adjusted", visit, str(visit + 1)) for visit in (1, 2, 3)]
+    rejected = np.zeros(3)
+    for grid in simulate_values(truth, trials=trials, seed=seed + 1):
+        test = randomisation.Test(as_outcome(grid, truth), group, sides)
+        rejected += [float(test.answer(question)[0].get("p", 1.0)) <= 1 - LEVEL for question in questions]
+    return (rejected / trials).tolist()
+
+
 def as_outcome(grid: np.ndarray, truth: Truth) -> Outcome:
     """Return one simulated trial as the group room lays it out, in units of the scale."""
     return Outcome("x", "activation", UNIT, 1.0, grid, truth.active)
@@ -291,6 +306,13 @@ def main() -> int:
             for name in scenarios()
         ]
         parts = [job.result() for job in jobs]
+        waiting = {
+            name: pool.submit(
+                randomisation_size, name, trials=int(SIZE_FACTOR * given.trials), draws=1000, seed=given.seed
+            )
+            for name in COVARIANCES
+        }
+        sizes = {name: job.result() for name, job in waiting.items()}
     cells = pd.concat([part[0] for part in parts], ignore_index=True)
     full = pd.concat([part[1] for part in parts], ignore_index=True)
     print(as_markdown(cells))
@@ -304,7 +326,16 @@ def main() -> int:
         cells.to_csv(given.table, sep="\t", index=False, float_format="%.5f")
     if given.figure:
         draw(cells, given.figure)
+    for name, shares in sizes.items():
+        found = " ".join(f"{100 * share:.1f}" for share in shares)
+        print(f"randomisation test, {name}, no effect: rejects {found} % at visits 1 2 3")
     missed = verdicts(cells, full, wide=given.trials < 2000)
+    if given.trials >= 2000:
+        missed += [
+            f"randomisation test, {name}: rejects {shares} outside {SIZE_BOUNDS}"
+            for name, shares in sizes.items()
+            if not (min(shares) >= SIZE_BOUNDS[0] and max(shares) <= SIZE_BOUNDS[1])
+        ]
     print(f"{given.trials} trials x {len(scenarios())} scenarios in {time.monotonic() - started:.0f} s")
     print("\n".join(missed) or "every bound holds")
     return int(bool(missed))

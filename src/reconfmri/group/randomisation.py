@@ -36,7 +36,7 @@ DRAWS = {
     "statistic": "Studentised one-step estimate of the primary question",
 }
 HALVINGS, FARTHEST = 40, 12.0  # of the search for an interval's end, in standard errors
-TIE = 1e-9
+TIE, SINGULAR = 1e-9, 1e-8
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,14 @@ class Null:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One-step arm differences (draws, c) of the visits compared and their covariance (draws, c, c)."""
+    """One-step arm differences (draws, c) of the visits compared and their covariance (draws, c, c).
+
+    A draw that leaves an arm without anybody at a visit is not `usable`; it counts as high as can be.
+    """
 
     differences: Array
     covariance: Array
+    usable: NDArray[np.bool_]
     sides: Array
     overlap: Array  # (draws, v, v), sum of side times precision
 
@@ -170,7 +174,7 @@ class Test:
         drawn = self.drawn[question.common_baseline]
         weights = model.weights(question, self.outcome.values.shape[1])[len(model.visits) :]
         ses = np.sqrt(np.einsum("p,bpq,q->b", weights, drawn.covariance, weights))
-        statistics = (drawn.differences @ weights) / ses
+        statistics = np.where(drawn.usable, (drawn.differences @ weights) / ses, np.inf)
         ends = _invert(self.null, drawn, compared, weights, ses, level=self.group.level)
         return float(drawn.differences[0] @ weights), *ends, statistics
 
@@ -208,9 +212,14 @@ def _draw(null: Null, sides: Array, compared: list[int]) -> Drawn:
     overlap = (sides @ null.precision.reshape(n_people, -1)).reshape(-1, n_visits, n_visits)
     # Sides are +-1/2, so the sum of side^2 times precision does not depend on the draw.
     information = 0.25 * null.total - overlap @ np.linalg.inv(null.total) @ overlap
-    covariance = np.asarray(np.linalg.inv(information[:, compared][:, :, compared]), dtype=np.float64)
+    information = information[:, compared][:, :, compared]
+    spread = np.linalg.eigvalsh(information)
+    usable = spread[:, 0] > SINGULAR * spread[:, -1]
+    information[~usable] = np.eye(len(compared))
+    covariance = np.asarray(np.linalg.inv(information), dtype=np.float64)
     score = sides @ np.einsum("nvw,nw->nv", null.precision, null.residuals)
-    return Drawn(np.einsum("bpq,bq->bp", covariance, score[:, compared]), covariance, sides, overlap)
+    differences = np.einsum("bpq,bq->bp", covariance, score[:, compared])
+    return Drawn(differences, covariance, usable, sides, overlap)
 
 
 def _invert(
@@ -238,7 +247,7 @@ def _invert(
     )
 
     def p(difference: float) -> float:
-        statistics = np.abs(fixed + slope * difference)
+        statistics = np.where(drawn.usable, np.abs(fixed + slope * difference), np.inf)
         return _share(statistics, statistics[0])
 
     ends = []

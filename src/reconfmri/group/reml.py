@@ -23,7 +23,7 @@ from reconfmri.group.estimands import Array, Contrast, NotEstimableError
 Structure = Literal["unstructured", "toeplitz", "random_intercept"]
 STEPS, HALVINGS = 1000, 30
 TOLERANCE = 1e-10  # what one more step would add to the restricted log likelihood
-MAX_CONDITION = 1e12
+MAX_CONDITION = 1e10
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,14 @@ def fit_reml(values: Array, design: Array, structure: Structure, *, known_se: Ar
     moments = _at(data, structure, theta)
     reason = f"REML with {structure.replace('_', ' ')} covariance did not converge"
     for _ in range(STEPS):
-        if moments is None or np.linalg.cond(moments.information) > MAX_CONDITION:
+        if moments is None or not _determined(moments.information):
             break
         step = np.linalg.solve(moments.information, moments.score)
         if abs(float(step @ moments.score)) < TOLERANCE:
-            covariance = COVARIANCES[structure](theta, n_visits) * scale**2
-            return RemlFit(moments, covariance, scale)
+            covariance = COVARIANCES[structure](theta, n_visits)
+            if np.linalg.cond(covariance) > MAX_CONDITION:
+                break
+            return RemlFit(moments, covariance * scale**2, scale)
         for halving in range(HALVINGS):
             there = _at(data, structure, theta + step * 0.5**halving)
             if there is not None and there.log_likelihood >= moments.log_likelihood - TOLERANCE:
@@ -141,6 +143,10 @@ def fit_reml(values: Array, design: Array, structure: Structure, *, known_se: Ar
         else:
             break
     raise NotEstimableError(reason)
+
+
+def _determined(information: Array) -> bool:
+    return bool(np.isfinite(information).all() and np.linalg.cond(information) < MAX_CONDITION)
 
 
 def _at(data: Data, structure: Structure, theta: Array) -> Moments | None:
@@ -219,11 +225,10 @@ def _moments(data: Data, covariance: Array, slopes: Array) -> Moments | None:
     n_coefficients = data.design.shape[2]
     try:
         precision, log_determinant = precisions(data, covariance)
+        kx = precision @ data.design
+        phi = np.linalg.inv(np.einsum("nvp,nvq->pq", data.design, kx))
     except np.linalg.LinAlgError:
         return None
-    kx = precision @ data.design
-    information = np.einsum("nvp,nvq->pq", data.design, kx)
-    phi = np.linalg.inv(information)
     beta = phi @ np.einsum("nvp,nv->p", kx, data.values)
     residuals = np.where(data.seen, data.values - data.design @ beta, 0.0)
     kr = np.einsum("nvw,nw->nv", precision, residuals)
