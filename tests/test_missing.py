@@ -549,3 +549,15 @@ def test_what_cannot_tip_or_be_reported_is_said_in_words(study):
     none = missing.tipping(measures.assign(value=1.5), allocation, make_group(), SESSIONS)
     assert "do not vary" in " ".join(figures.sentences(*none, study))
     assert style.to_svg(figures.tipping_map(*none, study)).startswith("<svg")
+
+
+def test_a_visit_that_one_person_holds_up_gets_a_reason():
+    """Two of an arm at the last visit: without one of them it cannot be compared."""
+    measures, allocation = make_tables(replace(COMPLETE, n_active=6, n_control=6), seed=2)
+    few = measures["participant_id"].isin(["sub-09", "sub-10", "sub-11", "sub-12"])
+    measures = measures[~(few & (measures["session_id"] == "4"))]
+    group = make_group(covariance="auto")
+    found = missing.reference_based(measures, allocation, group, SESSIONS)
+    last = found[found["session"] == "4"]
+    assert last["status"].str.contains("too few to compare").all()
+    assert found.loc[found["session"] == "2", "status"].str.startswith("ok").all()

@@ -409,6 +409,8 @@ def answer_parts(outcome: Outcome, question: Question, fit: Fit) -> Array:
     """
     values, active = outcome.values[:, fit.visits], outcome.active
     completed = conditional_means(values, fit.means[active.astype(np.intp)], fit.covariance)
+    if not set(question.visits) <= set(fit.visits):
+        raise NotEstimableError("without one of its people a visit of the question has too few to compare")
     later = [fit.visits.index(visit) for visit in question.averaged or (question.visit,)]
     answers, unseen = completed[:, later].mean(axis=1), np.isnan(values[:, later])
     baseline = completed[:, fit.visits.index(BASELINE)] if BASELINE in question.visits else None
