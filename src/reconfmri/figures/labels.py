@@ -6,6 +6,13 @@ from reconfmri.config import Study
 
 PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance"}
 SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
+QUALITY = {
+    "fd.mean": "Mean framewise displacement",
+    "fd.outlier_share": "Share of volumes that moved",
+    "dvars.mean": "Mean standardised DVARS",
+    "tsnr.median": "Median temporal SNR",
+    "coverage.lowest": "Lowest coverage of a region",
+}
 ESTIMANDS = {
     "difference_adjusted": "Difference, adjusted for baseline",
     "difference_unadjusted": "Difference, unadjusted",
@@ -32,8 +39,8 @@ def outcome_label(name: str) -> str:
     what, _, condition = name.partition(".")
     if condition == "total" and what not in PROPER:
         return f"{SCALES.get(what, what.upper())} total"
-    if name in ("fd.mean", "tsnr.median"):
-        return {"fd.mean": "Mean framewise displacement", "tsnr.median": "Median temporal SNR"}[name]
+    if name in QUALITY:
+        return QUALITY[name]
     spoken = " – ".join(PROPER.get(part, part.replace("_", " ")) for part in what.split("-"))
     spoken = (
         spoken
@@ -67,6 +74,8 @@ def number(value: float, unit: str = "") -> str:
     """Return a value with the digits its unit deserves and a true minus sign; `–` when missing."""
     if value is None or value != value:
         return "–"
+    if value in (float("inf"), float("-inf")):
+        return "∞" if value > 0 else "−∞"
     digits = 1 if "points" in unit or unit == "tSNR" else 2
     text = f"{value:.{digits}f}"
     if float(text) == 0:

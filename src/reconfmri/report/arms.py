@@ -10,6 +10,7 @@ from reconfmri.figures import firmness, trial
 from reconfmri.figures import missing as missing_figures
 from reconfmri.figures.labels import (
     estimand_label,
+    number,
     session_name,
 )
 from reconfmri.report import results
@@ -27,8 +28,8 @@ def arms(inputs: ReportInputs) -> Block:
     empty: Block = {
         "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
         "diagnostics": None, "firmness": None, "controls": None, "tipping": None,
-        "tipping_words": [], "seen_rows": [], "reliability_rows": [], "truth_rows": [],
-        "recovery": None, "recovery_coefficients": "",
+        "tipping_words": [], "seen_rows": [], "reliability_rows": [], "reliability_note": "",
+        "truth_rows": [], "recovery": None, "recovery_coefficients": "",
     }  # fmt: skip
     if study.group is None or estimates is None:
         return empty
@@ -43,6 +44,7 @@ def arms(inputs: ReportInputs) -> Block:
         "controls": _controls(inputs),
         **_missing_visits(inputs),
         "reliability_rows": results.reliability_rows(inputs),
+        "reliability_note": results.reliability_note(inputs),
         **_truth(inputs),
     }
 
@@ -73,8 +75,8 @@ def _firmness(inputs: ReportInputs) -> Block | None:
     caption = (
         "The primary question under other priors and other covariances over visits, and without each of "
         f"the {len(people)} participants in turn (shown: those who move the answer most). Without one of "
-        f"them the REML estimate lies between {people['estimate'].min():.3g} and "
-        f"{people['estimate'].max():.3g}."
+        f"them the REML estimate lies between {number(people['estimate'].min())} and "
+        f"{number(people['estimate'].max())}."
     )
     alt = "The primary answer under other choices"
     return picture(firmness.alternatives(table), alt=alt, caption=caption)
@@ -90,14 +92,15 @@ def _missing_visits(inputs: ReportInputs) -> Block:
         (session_name(inputs.study, row["session"]), row["arm"], f"{row['n_seen']} of {row['n_randomised']}")
         for row in mine.to_dict("records")
     ]
-    drawn = grid["estimate"].notna().any()
+    unseen = grid[["unseen_active", "unseen_control"]].to_numpy(float).sum()
+    drawn = grid["estimate"].notna().any() and unseen > 0
     caption = (
         "The primary answer when the unseen people of each arm differ from what their other visits predict. "
         "Here unseen values are filled in with their conditional means and standard errors come from leaving "
         "out one person at a time, so that the p value at the dot is close to that of REML but not the same."
     )
     figure = missing_figures.tipping_map(grid, points, inputs.study) if drawn else None
-    shown = picture(figure, alt="Tipping points", caption=caption, size="narrow") if figure else None
+    shown = picture(figure, alt="Tipping points", caption=caption) if figure else None
     return {
         "tipping": shown,
         "tipping_words": missing_figures.sentences(grid, points, inputs.study),

@@ -63,7 +63,11 @@ def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:
         ("firmness", "How firm the primary answer is", bool(shown["firmness"])),
         ("missing", "Missing visits", bool(shown["seen_rows"])),
         ("controls", "Negative controls", bool(shown["controls"])),
-        ("reliability", "Reliability within arms", bool(shown["reliability_rows"])),
+        (
+            "reliability",
+            "Reliability within arms",
+            bool(shown["reliability_rows"] or shown["reliability_note"]),
+        ),
         ("coupling", "Coupling between regions", bool(shown["edges"])),
         ("estimates", "All estimates", bool(shown["estimate_groups"])),
         ("truth", "Truth beside estimate", bool(shown["truth_rows"])),

@@ -86,7 +86,8 @@ def _line(row: Row) -> Row:
     if method == "bayes":
         detail = f"SD {number(row['sd'], unit)}, P({sign_of(row)} 0) {probability_text(row['probability'])}"
         return {"numbers": numbers, "detail": detail}
-    detail = f"{method_label(method)}: SE {number(row['sd'], unit)}, p {p_text(row['p'])}"
+    error = f"SE {number(row['sd'], unit)}, " if row["sd"] == row["sd"] else ""
+    detail = f"{method_label(method)}: {error}p {p_text(row['p'])}"
     if row["p_adjusted"] == row["p_adjusted"] and row["family"] != "primary":
         detail += f", adjusted {p_text(row['p_adjusted'])}"
         detail += f" ({row['family']})" if isinstance(row["family"], str) else ""
@@ -149,13 +150,23 @@ def truth_by_estimand(inputs: ReportInputs, session: str) -> dict[str, dict[str,
     return planted
 
 
+def reliability_note(inputs: ReportInputs) -> str:
+    """Return for how many outcomes and arms no reliability is reported, and why."""
+    if inputs.reliability is None:
+        return ""
+    silent = inputs.reliability[~inputs.reliability["status"].str.startswith("ok")]
+    reasons = "; ".join(dict.fromkeys(silent["status"]))
+    return f"{len(silent)} of {len(inputs.reliability)} outcomes in an arm {reasons}." if len(silent) else ""
+
+
 def reliability_rows(inputs: ReportInputs) -> list[Row]:
-    """Return one row per outcome and arm: both ICCs, error of measurement, or why there are none."""
+    """Return one row per outcome and arm that has one: both ICCs, error of measurement."""
     if inputs.reliability is None:
         return []
     rows = []
-    for row in inputs.reliability.to_dict("records"):
-        unit, ok = str(row["unit"]), str(row["status"]).startswith("ok")
+    known = inputs.reliability["status"].str.startswith("ok")
+    for row in inputs.reliability[known].to_dict("records"):
+        unit = str(row["unit"])
         shown = {
             name: f"{row[name]:.2f} [{row[f'{name}_lower']:.2f}, {row[f'{name}_upper']:.2f}]"
             for name in ("icc_2_1", "icc_3_1")
@@ -168,7 +179,6 @@ def reliability_rows(inputs: ReportInputs) -> list[Row]:
                 "unit": unit,
                 "sem": number(row["sem"], unit),
                 "sdc": number(row["sdc"], unit),
-                "status": "" if ok else row["status"],
                 **{name: text.replace("-", "−") for name, text in shown.items()},
             }
         )
