@@ -18,8 +18,13 @@ def real_data() -> Path:
     return Path(folder)
 
 
+LONGEST_FIRST = ("test_end_to_end", "test_group_bayes", "test_real_scan", "test_recovery", "test_preprocess")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Keep tests that share a module's fixture on one worker, so that it is made once."""
+    """Start the longest first; keep tests that share a module's fixture on one worker: it is made once."""
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.module.__name__.split(".")[-1], len(order)))
     for item in items:
         made = [part[-1].scope for part in item._fixtureinfo.name2fixturedefs.values()]
         if "module" in made:

@@ -115,7 +115,9 @@ def test_a_visit_that_cannot_be_compared_gets_no_number_and_spares_the_others(sm
 
 
 def test_both_engines_agree(small_answer):
-    estimates = small_answer[0].query("outcome != 'odd.x' and estimand == 'difference_unadjusted'")
+    estimates = small_answer[0].query(
+        "outcome != 'odd.x' and estimand == 'difference_unadjusted' and method in ['bayes', 'welch']"
+    )
     paired = estimates.assign(engine=estimates["method"].eq("bayes")).pivot(
         index=["outcome", "session"], columns="engine", values=["estimate", "sd"]
     )

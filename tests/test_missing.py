@@ -279,7 +279,7 @@ def test_the_interval_at_random_covers():
     )
     questions = [Question("difference_adjusted", 1, "2"), ADJUSTED]
     covered = np.zeros(2)
-    for outcome in make_outcomes(truth, trials=200, seed=21):
+    for outcome in make_outcomes(truth, trials=100, seed=21):
         completion = missing.Completion(outcome, make_group())
         for place, question in enumerate(questions):
             lower, upper = completion.complete(question).at().interval(0.95)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 from tests.validate.validate import judge_scenario, scenarios, verdicts
 
+# Of the 324 cells of all scenarios one or two leave 89 to 99.5 % by chance with 200 trials; a bug moves many.
+BY_CHANCE = 1
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", scenarios())
 def test_intervals_of_the_group_engines_cover(name):
     full = 1 if name == "reference, planted" else 0
-    cells, beside = judge_scenario(name, trials=200, draws=800, full=full, seed=1)
-    assert verdicts(cells, beside, wide=True) == []
+    cells, beside = judge_scenario(name, trials=200, draws=600, full=full, seed=1)
+    missed = verdicts(cells, beside, wide=True)
+    assert len(missed) <= BY_CHANCE, missed
+    assert cells["coverage"].min() > 0.75
     assert len(beside) == 9 * full
-    # The batched sampler and the workflow's own model are two codes for one posterior.
-    assert not full or beside[["estimate", "lower", "upper"]].abs().to_numpy().max() < 0.35
+    if full:  # the batched sampler and the workflow's own model are two codes for one posterior
+        assert beside["estimate"].abs().max() < 0.25
+        assert beside[["lower", "upper"]].abs().to_numpy().max() < 0.6

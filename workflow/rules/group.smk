@@ -20,7 +20,7 @@ rule fit_frequentist_models:
     params:
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
-        code=[code_of("group.controls"), code_of("group.reliability")],
+        code=code_of("group.controls") + code_of("group.reliability"),
     script:
         "../scripts/fit_frequentist_models.py"
 
