@@ -273,7 +273,7 @@ def test_the_standard_error_is_near_kenward_and_rogers():
 
 @pytest.mark.slow
 def test_the_interval_at_random_covers():
-    """200 trials of 14 and 13 and two visits with 15 and 30 % missing: 91 to 98 % is 2.6 Monte Carlo SE."""
+    """100 trials of 14 and 13, two visits, 15 and 30 % missing: 88 to 100 % is 3 Monte Carlo errors."""
     truth = Truth(
         TRUTH.covariance[:3, :3], DIFFERENCE[:3], np.zeros(3), np.array([0.0, 0.15, 0.3]), spread_active=1.2
     )
@@ -284,7 +284,7 @@ def test_the_interval_at_random_covers():
         for place, question in enumerate(questions):
             lower, upper = completion.complete(question).at().interval(0.95)
             covered[place] += lower < DIFFERENCE[question.visit] < upper
-    assert ((covered >= 0.91 * 200) & (covered <= 0.98 * 200)).all(), covered / 200
+    assert (covered >= 88).all(), covered
 
 
 # Shifts
