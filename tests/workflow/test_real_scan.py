@@ -52,7 +52,7 @@ def test_faces_are_seen_in_the_right_fusiform_gyrus(study):
     """Published peaks: x 38 to 46, y -60 to -42, z -26 to -14 mm.
 
     This person's peak is on the lateral bank of the right fusiform gyrus, a few millimetres above that box,
-    whatever the confounds; a second one is inside.
+    with any set of motion regressors; a second one is inside.
     """
     image = z_map(study, "FaceScramble")
     z = np.nan_to_num(image.get_fdata())
