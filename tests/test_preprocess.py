@@ -89,7 +89,7 @@ def person():
 
 @pytest.fixture(scope="module")
 def prepared(person):
-    return anatomy.prepare(person.t1w, finest_mm=3.0)
+    return anatomy.prepare(anatomy.conform(person.t1w), finest_mm=3.0)
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def test_an_image_without_a_brain_is_not_accepted():
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = -100
     with pytest.raises(DataFault, match=r"E-DATA-B22.*look at the T1w"):
-        anatomy.prepare(Volume(noise.astype(np.float32), affine), finest_mm=4.0)
+        anatomy.prepare(anatomy.conform(Volume(noise.astype(np.float32), affine)), finest_mm=4.0)
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -247,7 +247,7 @@ def test_a_head_that_its_header_turns_over_is_not_accepted(person, axis):
     mirror[axis, axis] = -1
     small = registration.downsample(person.t1w, 4.0)
     with pytest.raises(DataFault, match=r"E-DATA-B22.*correlation"):
-        anatomy.prepare(Volume(small.data, mirror @ small.affine), finest_mm=4.0)
+        anatomy.prepare(anatomy.conform(Volume(small.data, mirror @ small.affine)), finest_mm=4.0)
 
 
 def test_a_header_that_is_centimetres_off_does_no_harm(person, prepared):
@@ -255,24 +255,30 @@ def test_a_header_that_is_centimetres_off_does_no_harm(person, prepared):
     head = Volume(person.t1w.data, off @ person.t1w.affine)
     template = anatomy.template_at(4.0)
     small = registration.downsample(head, 4.0)
-    found, _ = anatomy._warp(template, small, threads=1)
+    found, _ = anatomy._warp(template, small, pose=None, threads=1)
     points = registration.grid_points(template.brain.data.shape, template.brain.affine)[template.mask][::20]
     expected = registration.transform_points(off, registration.sample_map(prepared.to_t1w, points))
     assert np.linalg.norm(registration.sample_map(found, points) - expected, axis=1).mean() < 1.5
+
+
+def anatomy_files(folder):
+    return embedded.AnatomyFiles(*(folder / f"{name}.nii.gz" for name in PREPARED), folder / "facts.json")
 
 
 @pytest.fixture(scope="module")
 def processed(run, prepared, tmp_path_factory):
     """The run through both steps of the engine, from files to files."""
     folder = tmp_path_factory.mktemp("engine $ü")
-    given = embedded.AnatomyFiles(*(folder / f"{name}.nii.gz" for name in PREPARED))
+    given = anatomy_files(folder)
     for name in PREPARED:
         volume = getattr(prepared, name)
         embedded.intake.write_volume(getattr(given, name), volume)
+    source = {"source": "raw_T1w.nii.gz", "from_anatomy": np.eye(4).ravel().tolist()}
+    given.facts.write_text(json.dumps({"t1w_images": [source]}))
     bold = folder / "bold.nii.gz"
     nibabel.save(image(np.stack(run.volumes, axis=-1), run.affine), bold)
     between = embedded.AlignmentFiles(folder / "boldref.nii.gz", folder / "brain.nii.gz", folder / "xfm.json")
-    embedded.align_run(bold, given, outputs=between)
+    embedded.align_run(bold, folder / "raw_T1w.nii.gz", given, outputs=between)
     names = ("out.nii.gz", "out_mask.nii.gz", "out_dseg.nii.gz", "out_confounds.tsv", "out.json")
     outputs = embedded.PreprocessedFiles(*(folder / name for name in names))
     settings = Preprocessing(resolution=3.0, registration="fast")
@@ -331,7 +337,7 @@ def test_confounds_show_the_planted_jump(processed):
 
 def test_the_same_files_come_out_again(processed, run):
     result, between, folder = processed
-    given = embedded.AnatomyFiles(*(folder / f"{name}.nii.gz" for name in PREPARED))
+    given = anatomy_files(folder)
     again = embedded.PreprocessedFiles(
         *(folder / f"again{n}" for n in (".nii.gz", "_m.nii.gz", "_d.nii.gz", ".tsv", ".json"))
     )

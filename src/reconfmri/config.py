@@ -68,6 +68,11 @@ class Preprocessing(Section):
         "full",
         description="Finest level of the T1w-to-template warp: `full` 1.5 mm, `fast` 3 mm (demos, tests)",
     )
+    anatomy: Literal["unbiased", "baseline", "sessionwise"] = Field(
+        "unbiased",
+        description="Which T1w stands for a person: `unbiased` one template halfway between the T1w of all "
+        "sessions, `baseline` the first one alone, `sessionwise` each session's own",
+    )
     acompcor: int = Field(6, ge=0, le=20, description="aCompCor components kept in the confounds table")
 
 

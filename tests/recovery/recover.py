@@ -75,22 +75,22 @@ def _region_masks(study_json: str) -> nib.Nifti1Image:
 
 def _measure_person(person: str, out: Path, study: Study) -> pd.DataFrame:
     """Return the rows of every scan of a participant, by direct calls of the library."""
-    names = ("t1w", "mask", "dseg", "map")
-    anatomy = AnatomyFiles(*(out / f"{person}_{name}.nii.gz" for name in names))
+    names = ("t1w.nii.gz", "mask.nii.gz", "dseg.nii.gz", "map.nii.gz", "facts.json")
+    anatomy = AnatomyFiles(*(out / f"{person}_{name}" for name in names))
     t1w = out / "bids" / person / "ses-1" / "anat" / f"{person}_ses-1_T1w.nii.gz"
-    embedded.prepare_anatomy(t1w, outputs=anatomy, settings=study.preprocessing)
+    embedded.prepare_anatomy([t1w], outputs=anatomy, settings=study.preprocessing)
     bolds = sorted((out / "bids" / person).glob("ses-*/func/*_bold.nii.gz"))
-    return pd.concat([_measure_scan(bold, anatomy, out, study) for bold in bolds])
+    return pd.concat([_measure_scan(bold, t1w, anatomy, out, study) for bold in bolds])
 
 
-def _measure_scan(bold: Path, anatomy: AnatomyFiles, out: Path, study: Study) -> pd.DataFrame:
+def _measure_scan(bold: Path, t1w: Path, anatomy: AnatomyFiles, out: Path, study: Study) -> pd.DataFrame:
     stem = str(out / bold.name.removesuffix("_bold.nii.gz"))
     person, session = bold.name.split("_")[0], bold.parent.parent.name.removeprefix("ses-")
     tr = float(json.loads(Path(str(bold).replace(".nii.gz", ".json")).read_text())["RepetitionTime"])
     alignment = AlignmentFiles(*(Path(stem + end) for end in ("_ref.nii.gz", "_native.nii.gz", "_al.json")))
     ends = ("_pre.nii.gz", "_mask.nii.gz", "_dseg.nii.gz", "_conf.tsv", "_meta.json")
     files = PreprocessedFiles(*(Path(stem + end) for end in ends))
-    embedded.align_run(bold, anatomy, outputs=alignment)
+    embedded.align_run(bold, t1w, anatomy, outputs=alignment)
     run = embedded.resample_run(bold, tr, anatomy, alignment, outputs=files, settings=study.preprocessing)
     signals, _, _ = rois.extract_region_signals(
         run.bold,

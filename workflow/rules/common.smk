@@ -27,8 +27,9 @@ except (ValueError, FileNotFoundError) as error:
         f"{error}\nA study folder is made by `reconfmri init`, its run table by `reconfmri index`."
     )
 
-# Anatomy comes from a person's first T1w, whichever scans are asked for.
-t1w_of = {scan.participant_id[4:]: scan.t1w for scan in reversed(list(scans.itertuples()))}
+# A person's T1w images in the order of the visits, whichever scans are asked for.
+visits = {session.id: number for number, session in enumerate(study.sessions)}
+in_order = scans.sort_values("session_id", key=lambda ids: ids.map(visits), kind="stable")
 
 for column, key in (
     ("participant_id", "only_participants"),
@@ -57,7 +58,23 @@ run_entities = {
     "run": "{run}" if has_runs else None,
 }
 run_file = partial(bids_path, DERIVATIVES, datatype="func", **run_entities)
-anatomy_file = partial(bids_path, DERIVATIVES, datatype="anat", sub="{sub}")
+sessionwise = has_sessions and study.preprocessing.anatomy == "sessionwise"
+anatomy_file = partial(
+    bids_path, DERIVATIVES, datatype="anat", sub="{sub}", ses="{ses}" if sessionwise else None
+)
+anatomy_name = "sub-{sub}_ses-{ses}" if sessionwise else "sub-{sub}"
+
+
+def t1w_images(wildcards):
+    """Input function: the raw T1w images that a person's anatomy is made from."""
+    own = in_order[in_order["participant_id"] == f"sub-{wildcards.sub}"]
+    if sessionwise:
+        own = own[own["session_id"] == wildcards.ses]
+    images = list(dict.fromkeys(own["t1w"]))
+    return [
+        str(bids_root / image)
+        for image in (images[:1] if study.preprocessing.anatomy == "baseline" else images)
+    ]
 
 
 def log_of(rule_name):

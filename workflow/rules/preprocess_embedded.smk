@@ -2,9 +2,9 @@
 
 
 rule prepare_anatomy:
-    # Bias field, brain mask, tissue and the map from template to T1w, from a person's first T1w.
+    # One T1w per person from those of all sessions; bias field, brain mask, tissue, map from template to T1w.
     input:
-        t1w=lambda wildcards: str(bids_root / t1w_of[wildcards.sub]),
+        t1w=t1w_images,
     output:
         t1w=anatomy_file(desc="preproc", suffix="T1w", ext=".nii.gz"),
         mask=anatomy_file(desc="brain", suffix="mask", ext=".nii.gz"),
@@ -13,7 +13,7 @@ rule prepare_anatomy:
         facts=anatomy_file(desc="preproc", suffix="T1w", ext=".json"),
         exclusions=anatomy_file(suffix="exclusions", ext=".tsv"),
     log:
-        "logs/prepare_anatomy/sub-{sub}.log",
+        f"logs/prepare_anatomy/{anatomy_name}.log",
     conda:
         ENVIRONMENT
     resources:
@@ -34,6 +34,7 @@ rule align_run:
         mask=rules.prepare_anatomy.output.mask,
         dseg=rules.prepare_anatomy.output.dseg,
         to_t1w=rules.prepare_anatomy.output.to_t1w,
+        facts=rules.prepare_anatomy.output.facts,
         exclusions=rules.prepare_anatomy.output.exclusions,
     output:
         boldref=run_file(suffix="boldref", ext=".nii.gz"),
@@ -48,6 +49,7 @@ rule align_run:
         mem_mb=3000,
         runtime=60,
     params:
+        t1w=lambda wildcards: scan_of(wildcards).t1w,
         code=code_of("preprocess.embedded"),
     script:
         "../scripts/align_run.py"
@@ -61,6 +63,7 @@ rule resample_run:
         anatomy_mask=rules.prepare_anatomy.output.mask,
         dseg=rules.prepare_anatomy.output.dseg,
         to_t1w=rules.prepare_anatomy.output.to_t1w,
+        facts=rules.prepare_anatomy.output.facts,
         boldref=rules.align_run.output.boldref,
         mask=rules.align_run.output.mask,
         alignment=rules.align_run.output.alignment,

@@ -10,7 +10,8 @@ def work(snakemake, _decisions):
     given, out = snakemake.input, snakemake.output
     align_run(
         Path(given.bold),
-        AnatomyFiles(*map(Path, (given.t1w, given.mask, given.dseg, given.to_t1w))),
+        Path(snakemake.params.t1w),
+        AnatomyFiles(*map(Path, (given.t1w, given.mask, given.dseg, given.to_t1w, given.facts))),
         outputs=AlignmentFiles(*map(Path, (out.boldref, out.mask, out.alignment))),
         threads=snakemake.threads,
     )

@@ -12,7 +12,7 @@ def work(snakemake, _decisions):
     resample_run(
         Path(given.bold),
         snakemake.params.tr,
-        AnatomyFiles(*map(Path, (given.t1w, given.anatomy_mask, given.dseg, given.to_t1w))),
+        AnatomyFiles(*map(Path, (given.t1w, given.anatomy_mask, given.dseg, given.to_t1w, given.facts))),
         AlignmentFiles(*map(Path, (given.boldref, given.mask, given.alignment))),
         outputs=PreprocessedFiles(*map(Path, (out.bold, out.mask, out.dseg, out.confounds, out.metadata))),
         settings=Preprocessing.from_params(snakemake.params.settings),

@@ -128,10 +128,14 @@ def stages_of(study: Study, scan: Mapping[Hashable, Any], *, with_runs: bool) ->
     def producer(name: str, rule: str, desc: str) -> Stage:
         return step(name, rule, desc, file(desc=desc, suffix="measures"))
 
-    t1w = bids_path(DERIVATIVES, sub=sub, datatype="anat", desc="preproc", suffix="T1w", ext=".nii.gz")
-    out = bids_path(DERIVATIVES, sub=sub, datatype="anat", suffix="exclusions", ext=".tsv")
+    person: dict[str, Any] = {"sub": sub, "datatype": "anat"}
+    if study.preprocessing.anatomy == "sessionwise":
+        person["ses"] = entities["ses"]
+    t1w = bids_path(DERIVATIVES, desc="preproc", suffix="T1w", ext=".nii.gz", **person)
+    out = bids_path(DERIVATIVES, suffix="exclusions", ext=".tsv", **person)
+    log = Path(bids_path("", suffix="log", ext="", **person)).name.removesuffix("_log")
     stages = [
-        Stage("anatomy", "prepare_anatomy", t1w, out, f"logs/prepare_anatomy/sub-{sub}.log"),
+        Stage("anatomy", "prepare_anatomy", t1w, out, f"logs/prepare_anatomy/{log}.log"),
         step("alignment", "align_run", "align", file(desc="alignment", suffix="xfm", ext=".json")),
         step("resampling", "resample_run", "resample", file(desc="confounds", suffix="timeseries")),
         step("signals", "extract_region_signals", "signals", file(seg="study", suffix="timeseries")),

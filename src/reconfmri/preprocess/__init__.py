@@ -11,13 +11,15 @@ from typing import Any
 class AnatomyFiles:
     """One person's anatomy: T1w, brain mask, tissue (1 grey, 2 white, 3 fluid), and where the template lies.
 
-    `to_t1w` is a point map: for each voxel of a template grid its point in the T1w image, RAS mm.
+    `to_t1w` is a point map: for each voxel of a template grid its point in the T1w image, RAS mm. `facts`
+    (JSON) holds sizes and costs, and which images the T1w was made from.
     """
 
     t1w: Path
     mask: Path
     dseg: Path
     to_t1w: Path
+    facts: Path
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,18 @@ class Template:
     around: Array
 
 
-def prepare(raw: Volume, *, finest_mm: float, threads: int = 1) -> Anatomy:
+def conform(raw: Volume) -> Volume:
+    """Return a T1w at 1 mm or coarser without its bias field."""
+    head = registration.downsample(raw, CONFORMED_MM)
+    coarse = registration.downsample(head, BIAS_MM)
+    return corrected(head, bias_field(coarse, coarse.data > _otsu(coarse)))
+
+
+def prepare(head: Volume, *, finest_mm: float, pose: Array | None = None, threads: int = 1) -> Anatomy:
     """Return bias-corrected T1w, brain mask, tissue (1 grey, 2 white, 3 fluid) and the map from the template.
 
-    `finest_mm` is the voxel size of the last level of the warp.
+    `head` comes from `conform`, `finest_mm` is the voxel size of the last level of the warp; `pose` (4, 4) is
+    where the template lies in the head, when it is known.
 
     Raises
     ------
@@ -55,15 +63,9 @@ def prepare(raw: Volume, *, finest_mm: float, threads: int = 1) -> Anatomy:
         The head could not be matched with the template (E-DATA-B22), or its brain has an impossible size
         (E-DATA-B23).
     """
-    head = registration.downsample(raw, CONFORMED_MM)
     template = template_at(finest_mm)
-    coarse = registration.downsample(registration.downsample(head, finest_mm), BIAS_MM)
-    bias = bias_field(coarse, coarse.data > _otsu(coarse))
-    to_t1w, facts = _warp(
-        template, corrected(registration.downsample(head, finest_mm), bias), threads=threads
-    )
+    to_t1w, facts = _warp(template, registration.downsample(head, finest_mm), pose=pose, threads=threads)
     head, inside, priors = _carried_to(head, to_t1w, template)
-    head = corrected(head, bias)
     brain = registration.downsample(Volume(inside.astype(np.float32), head.affine), BIAS_MM)
     head = corrected(head, bias_field(registration.downsample(head, BIAS_MM), brain.data > 0.5))
     classes = segment_tissue(head, inside, priors)
@@ -129,18 +131,26 @@ def _otsu(head: Volume) -> float:
     return float(middle[np.argmax(below * above * (mean_below - mean_above) ** 2)])
 
 
-def _warp(template: Template, head: Volume, *, threads: int) -> tuple[Volume, dict[str, float]]:
-    """Return the point map from the template to the head, and how well they match."""
-    near = template_at(AFFINE_MM)
-    far = template_at(SEARCH_MM)
+def rigid_from_template(head: Volume) -> Array:
+    """Return the rigid (4, 4) matrix, RAS mm, from the template brain to a head of any position."""
+    near, far = template_at(AFFINE_MM), template_at(SEARCH_MM)
     coarse = registration.downsample(head, AFFINE_MM)
     search = registration.downsample(coarse, SEARCH_MM)
     start = registration.search_rigid(
         far.brain, search, mask=far.around, starts=_guesses(search), spread=(12.0, 15.0)
     )
-    rigid = registration.greedy_affine(
+    return registration.greedy_affine(
         near.brain, coarse, mask=near.around, start=start, options="-dof 6 -m NMI -n 40x20"
     )
+
+
+def _warp(
+    template: Template, head: Volume, *, pose: Array | None, threads: int
+) -> tuple[Volume, dict[str, float]]:
+    """Return the point map from the template to the head, and how well they match."""
+    near = template_at(AFFINE_MM)
+    coarse = registration.downsample(head, AFFINE_MM)
+    rigid = rigid_from_template(head) if pose is None else pose
     affine = registration.greedy_affine(
         near.brain,
         coarse,

@@ -48,10 +48,13 @@ def signal_mask(reference: Volume) -> Array:
     return np.asarray(ndimage.binary_fill_holes(ndimage.binary_dilation(labels == sizes.argmax())))
 
 
-def align_to_t1w(reference: Volume, t1w: Volume, dseg: Volume) -> tuple[Array, dict[str, float]]:
+def align_to_t1w(
+    reference: Volume, t1w: Volume, dseg: Volume, *, start: Array | None = None
+) -> tuple[Array, dict[str, float]]:
     """Return the rigid (4, 4) matrix, RAS mm, from the EPI reference to the T1w, and how good it is.
 
-    Mutual information finds the head, the edge of white matter sets it.
+    Mutual information finds the head, the edge of white matter sets it. `start` (4, 4) is a guess of the way
+    from the T1w to the EPI; without it the headers are believed.
     Greve & Fischl, NeuroImage 2009;48:63.
 
     Raises
@@ -64,7 +67,7 @@ def align_to_t1w(reference: Volume, t1w: Volume, dseg: Volume) -> tuple[Array, d
     coarse_brain = registration.downsample(Volume(brain.astype(np.float32), dseg.affine), REFINE_MM)
     inside = registration.dilated(coarse_brain.data > 0.5, 4.0, coarse_brain.affine)
     scaled = Volume(np.clip(reference.data, 0, np.percentile(reference.data, 99.8)), reference.affine)
-    to_epi = _by_information(coarse_t1w, inside, scaled)
+    to_epi = _by_information(coarse_t1w, inside, scaled, np.eye(4) if start is None else start)
     boundary = white_surface(dseg)
     smooth = ndimage.spline_filter(ndimage.gaussian_filter(scaled.data.astype(np.float32), 0.4), order=3)
     to_epi, cost = _by_boundary(boundary, Volume(smooth, scaled.affine), to_epi)
@@ -113,7 +116,7 @@ def native_brain(reference: Volume, mask: Volume, to_t1w: Array) -> Array:
     return np.asarray(inside & ndimage.binary_closing(seen, iterations=1, border_value=1))
 
 
-def _by_information(t1w: Volume, inside: Array, reference: Volume) -> Array:
+def _by_information(t1w: Volume, inside: Array, reference: Volume, guess: Array) -> Array:
     """Return the (4, 4) matrix from T1w to EPI of the highest mutual information at 4 mm."""
     far = registration.downsample(t1w, SEARCH_MM)
     far_mask = registration.sample(
@@ -122,14 +125,14 @@ def _by_information(t1w: Volume, inside: Array, reference: Volume) -> Array:
         order=1,
     )
     search = registration.downsample(reference, SEARCH_MM)
-    centres = np.eye(4)
+    centred = guess.copy()
     brain = registration.grid_points(t1w.data.shape, t1w.affine)[inside].mean(axis=0)
     seen = registration.grid_points(reference.data.shape, reference.affine)[signal_mask(reference)].mean(
         axis=0
     )
-    centres[:3, 3] = seen - brain
+    centred[:3, 3] += seen - registration.transform_points(guess, brain)
     start = registration.search_rigid(
-        far, search, mask=far_mask > 0.5, starts=[np.eye(4), centres], spread=(7.0, 9.0), n_candidates=250
+        far, search, mask=far_mask > 0.5, starts=[guess, centred], spread=(7.0, 9.0), n_candidates=250
     )
     return registration.search_rigid(
         t1w, reference, mask=inside, starts=[start], spread=(0.0, 0.0), n_candidates=1, n_refined=1

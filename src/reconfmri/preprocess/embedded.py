@@ -23,6 +23,7 @@ from reconfmri.preprocess import (
     coregistration,
     head_motion,
     intake,
+    longitudinal,
     resampling,
 )
 from reconfmri.preprocess import anatomy as anatomical
@@ -43,31 +44,38 @@ N_REFERENCE = 16
 
 
 def prepare_anatomy(
-    t1w: Path, *, outputs: AnatomyFiles, settings: Preprocessing, threads: int = 1
-) -> dict[str, float]:
-    """Write a person's anatomy; return brain and tissue volumes (ml) and the correlation with the template.
+    t1w_images: list[Path], *, outputs: AnatomyFiles, settings: Preprocessing, threads: int = 1
+) -> list[DataFault]:
+    """Write a person's anatomy from one T1w or the template of several; return remarks on images left out.
 
     Raises
     ------
     DataFault
-        The image is damaged or is no T1-weighted head that matches the template.
+        Every image is damaged, the only two show different heads (E-DATA-B24), or what is left is no
+        T1-weighted head that matches the template.
     """
-    raw = intake.read_anatomy(t1w)
+    head = longitudinal.read_head(t1w_images)
     try:
-        found = anatomical.prepare(raw, finest_mm=FINEST_MM[settings.registration], threads=threads)
+        found = anatomical.prepare(
+            head.t1w, finest_mm=FINEST_MM[settings.registration], pose=head.pose, threads=threads
+        )
     except DataFault as fault:
-        raise _of_file(fault, t1w) from fault
+        raise _of_file(fault, t1w_images[0]) from fault
+    facts = {"t1w_images": head.sources, **found.facts}
+    outputs.facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     intake.write_volume(outputs.t1w, found.t1w)
     intake.write_volume(outputs.mask, found.mask)
     intake.write_volume(outputs.dseg, found.dseg)
     intake.write_volume(outputs.to_t1w, found.to_t1w, template=True)
-    return found.facts
+    return head.remarks
 
 
 def align_run(
-    bold: Path, anatomy: AnatomyFiles, *, outputs: AlignmentFiles, threads: int = 1
+    bold: Path, t1w: Path, anatomy: AnatomyFiles, *, outputs: AlignmentFiles, threads: int = 1
 ) -> dict[str, Any]:
     """Write a run's reference, native brain mask and transforms; return the facts of the alignment.
+
+    `t1w` is the raw T1w of the run's session, or the one that stands for it: the run is looked for near it.
 
     Raises
     ------
@@ -78,7 +86,8 @@ def align_run(
     try:
         reference, transforms, n_non_steady = _head_motion(run, threads=threads)
         dseg = registration.read_volume(anatomy.dseg)
-        to_t1w, facts = coregistration.align_to_t1w(reference, registration.read_volume(anatomy.t1w), dseg)
+        head, start = registration.read_volume(anatomy.t1w), _place_of(t1w, anatomy)
+        to_t1w, facts = coregistration.align_to_t1w(reference, head, dseg, start=start)
         brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
         mask = coregistration.native_brain(reference, brain, to_t1w)
     except DataFault as fault:
@@ -147,6 +156,13 @@ def resample_run(
     metadata = _metadata(bold, tr, anatomy, alignment, known, settings)
     outputs.metadata.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     return PreprocessedRun(outputs.bold, outputs.mask, outputs.confounds, outputs.dseg, metadata)
+
+
+def _place_of(t1w: Path, anatomy: AnatomyFiles) -> Array:
+    """Return the (4, 4) matrix from the anatomy to a raw T1w, RAS mm; identity for one that was left out."""
+    known = json.loads(anatomy.facts.read_text(encoding="utf-8"))["t1w_images"]
+    place = next((image["from_anatomy"] for image in known if image["source"] == t1w.name), np.eye(4).ravel())
+    return np.array(place).reshape(4, 4)
 
 
 def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, int]:
@@ -226,6 +242,9 @@ def _metadata(
         "Resolution": f"{settings.resolution:g} mm isotropic",
         "Sources": [bold.name],
         "Interpolation": "one cubic B-spline through all transforms",
+        "AnatomicalReference": [
+            image["source"] for image in json.loads(anatomy.facts.read_text(encoding="utf-8"))["t1w_images"]
+        ],
         "Transforms": {
             "head_motion": alignment.alignment.name,
             "boldref_to_t1w": alignment.alignment.name,
