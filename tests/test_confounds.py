@@ -6,19 +6,25 @@ import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
-from reconfmri import confounds
+from reconfmri import confounds, series
 from reconfmri.exclusions import DataFault
+from reconfmri.series import VoxelSeries
 from reconfmri.tables import read_table
 
-T, V = 90, 400
+T, V = 90, 600
 
 
 @pytest.fixture(scope="module")
-def tissue():
+def signals():
     rng = np.random.default_rng(7)
     drift = np.cumsum(rng.normal(size=(3, T)), axis=1)
     signals = 1000 + rng.normal(size=(V, T)) * 8 + rng.normal(size=(V, 3)) @ drift
-    return confounds.TissueSignals(signals.astype(np.float32), np.arange(V) < 150, np.arange(V) >= 330)
+    return signals.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tissue(signals):
+    return confounds.TissueSignals(VoxelSeries.of(signals), np.arange(V) < 150, np.arange(V) >= 330)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,9 @@ def table_and_facts(tissue):
     moves = np.stack([np.eye(4)] * T)
     moves[:, :3, :3] = Rotation.from_euler("x", np.linspace(0, 0.01, T)[:, None]).as_matrix()
     moves[50:, 2, 3] = 1.0  # one jump of 1 mm
-    return confounds.build(moves, tissue, tr=2.0, n_non_steady=2, n_components=5, centre=(0.0, 0.0, 0.0))
+    return confounds.build(
+        moves, tissue, tr=2.0, n_non_steady=2, n_components=5, n_temporal=2, centre=(0.0, 0.0, 0.0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +71,68 @@ def test_motion_parameters_are_the_shift_of_the_centre_and_the_angles():
     np.testing.assert_allclose(found[0], [0.5, -0.2, 0.1, *angles], atol=1e-12)
 
 
-def test_dvars_is_nipypes(tissue, tmp_path):
+def test_dvars_is_nipypes(signals, tissue, tmp_path):
     from nipype.algorithms.confounds import compute_dvars
 
-    series = nibabel.Nifti1Image(tissue.signals[:, None, None, :], np.eye(4))
+    series = nibabel.Nifti1Image(signals[:, None, None, :], np.eye(4))
     mask = nibabel.Nifti1Image(np.ones((V, 1, 1), dtype=np.uint8), np.eye(4))
     nibabel.save(series, tmp_path / "series.nii")
     nibabel.save(mask, tmp_path / "mask.nii")
     standard, plain, _ = compute_dvars(
         str(tmp_path / "series.nii"), str(tmp_path / "mask.nii"), remove_zerovariance=True
     )
-    found = confounds.dvars(tissue.signals)
+    found = confounds.voxel_statistics(tissue)
     # nipype stores series and autoregression in single precision.
-    np.testing.assert_allclose(found[0][1:], standard, rtol=1e-4)
-    np.testing.assert_allclose(found[1][1:], plain, rtol=1e-4)
+    np.testing.assert_allclose(found.standard_dvars[1:], standard, rtol=1e-4)
+    np.testing.assert_allclose(found.plain_dvars[1:], plain, rtol=1e-4)
+
+
+def test_acompcor_is_nipypes(signals, tissue):
+    from nipype.algorithms.confounds import compute_noise_components
+
+    noise = tissue.white | tissue.fluid
+    everywhere = nibabel.Nifti1Image(np.ones((int(noise.sum()), 1, 1), dtype=np.uint8), np.eye(4))
+    data = signals[noise][:, None, None, 2:].astype(np.float64)
+    expected, basis, known = compute_noise_components(data, [everywhere], 5, "cosine", 0, 128, 2.0)
+    found, facts, waves = confounds.noise_components(tissue.signals, noise, tr=2.0, skip=2)
+    np.testing.assert_allclose(np.abs(found[2:, :5]), np.abs(expected), atol=1e-6)
+    np.testing.assert_allclose(waves[2:], basis, atol=1e-12)
+    shares = [fact["VarianceExplained"] for fact in facts]
+    np.testing.assert_allclose(shares, known["variance_explained"][: len(shares)], rtol=1e-6)
+    np.testing.assert_allclose(facts[0]["SingularValue"], known["singular_value"][0], rtol=1e-6)
+
+
+def test_tcompcor_takes_nipypes_voxels_and_components(signals, tissue, tmp_path):
+    from nipype.algorithms.confounds import TCompCor
+
+    nibabel.save(nibabel.Nifti1Image(signals[:, None, None, :], np.eye(4)), tmp_path / "series.nii")
+    mask = np.ones((V, 1, 1), dtype=np.uint8)
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "mask.nii")
+    node = TCompCor(
+        realigned_file=str(tmp_path / "series.nii"), mask_files=str(tmp_path / "mask.nii"), num_components=3,
+        percentile_threshold=0.1, pre_filter="cosine", repetition_time=2.0, components_file="found.tsv",
+    )  # fmt: skip
+    result = node.run(cwd=str(tmp_path))
+    expected = pd.read_csv(result.outputs.components_file, sep="\t").to_numpy()
+    spread = confounds.voxel_statistics(tissue).spread
+    chosen = spread >= np.percentile(spread, 90)
+    mask_of_nipype = np.asarray(nibabel.load(result.outputs.high_variance_masks).dataobj).ravel() > 0
+    np.testing.assert_array_equal(chosen, mask_of_nipype)
+    found, _, _ = confounds.noise_components(tissue.signals, chosen, tr=2.0, skip=0)
+    np.testing.assert_allclose(np.abs(found[:, :3]), np.abs(expected), atol=1e-4)
+
+
+def test_blocks_of_any_size_give_the_same_numbers(signals, tissue, monkeypatch):
+    whole = confounds.voxel_statistics(tissue, skip=2)
+    monkeypatch.setattr(series, "BLOCK_VALUES", 37 * T)
+    monkeypatch.setattr(series, "MAPPED_VALUES", 7 * V)
+    parts = confounds.voxel_statistics(tissue, skip=2)
+    np.testing.assert_allclose(parts.standard_dvars, whole.standard_dvars, rtol=1e-7)
+    np.testing.assert_allclose(parts.spread, whole.spread, rtol=1e-9)
+    read = np.concatenate([block for _, block in tissue.signals.blocks(tissue.fluid)])
+    np.testing.assert_array_equal(read, signals[tissue.fluid])
+    with pytest.raises(ValueError, match=r"600 voxels was expected, got \(3,\)"):
+        tissue.signals.append(np.zeros(3))
 
 
 def test_components_are_orthogonal_to_the_cosines_and_absent_before_the_steady_state(table_and_facts):
@@ -96,7 +152,8 @@ def test_the_table_has_fmripreps_names_and_every_column_is_described(table_and_f
     table, facts = table_and_facts
     expected = {
         "trans_x", "rot_z_derivative1_power2", "framewise_displacement", "dvars", "std_dvars",
-        "global_signal", "white_matter", "csf", "a_comp_cor_00", "cosine00", "non_steady_state_outlier01",
+        "global_signal", "white_matter", "csf", "a_comp_cor_00", "t_comp_cor_01", "cosine00",
+        "non_steady_state_outlier01",
         "motion_outlier00",
     }  # fmt: skip
     assert expected <= set(table.columns)
@@ -124,7 +181,12 @@ def test_a_column_without_any_value_is_a_fault(table_and_facts):
 
 
 @pytest.mark.parametrize(
-    ("groups", "reason"), [(["motion7"], "Unknown group"), (["acompcor"], "preprocessing.acompcor")]
+    ("groups", "reason"),
+    [
+        (["motion7"], "Unknown group"),
+        (["acompcor"], "preprocessing.acompcor"),
+        (["tcompcor"], "preprocessing.tcompcor"),
+    ],
 )
 def test_groups_that_cannot_be_given_are_refused(groups, reason):
     with pytest.raises(ValueError, match=reason):
@@ -139,7 +201,7 @@ def test_non_steady_volumes_are_those_far_above_the_rest():
 
 
 def test_a_flat_brain_is_a_fault(tissue):
-    flat = confounds.TissueSignals(np.full_like(tissue.signals, 5), tissue.white, tissue.fluid)
+    flat = confounds.TissueSignals(VoxelSeries.of(np.full((V, T), 5.0)), tissue.white, tissue.fluid)
     with pytest.raises(DataFault, match=r"E-DATA-B04.*flat"):
         confounds.build(
             np.stack([np.eye(4)] * T), flat, tr=2.0, n_non_steady=0, n_components=5, centre=(0, 0, 0)

@@ -74,6 +74,7 @@ class Preprocessing(Section):
         "sessions, `baseline` the first one alone, `sessionwise` each session's own",
     )
     acompcor: int = Field(6, ge=0, le=20, description="aCompCor components kept in the confounds table")
+    tcompcor: int = Field(6, ge=0, le=20, description="tCompCor components kept in the confounds table")
 
 
 class Region(Section):
@@ -126,8 +127,8 @@ class FirstLevel(Section):
     noise: Literal["ar1", "ols"] = Field("ar1", description="Noise model of the fit")
     confounds: list[str] = Field(
         default_factory=lambda: ["motion6", "acompcor", "non_steady_state"],
-        description="Groups of nuisance columns: motion6, motion24, acompcor, fd, dvars, global_signal, "
-        "white_matter, csf, non_steady_state, motion_outliers",
+        description="Groups of nuisance columns: motion6, motion24, acompcor, tcompcor, fd, dvars, "
+        "global_signal, white_matter, csf, non_steady_state, motion_outliers",
     )
     contrasts: dict[str, Weights] = Field(min_length=1, description="Name -> condition weights")
     maps: list[str] = Field(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri.exclusions import DataFault
+from reconfmri.series import VoxelSeries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,9 @@ HEAD_RADIUS_MM = 50.0
 HIGH_PASS_S = 128.0
 # fMRIPrep's defaults for the spike regressors.
 FD_SPIKE_MM, DVARS_SPIKE = 0.5, 1.5
+TCOMPCOR_PERCENT = 2
+MIN_VOXELS, MOST_COMPONENTS = 10, 20
+N_BINS = 2**20  # of the histogram that gives the median of a run: exact to a millionth of its range
 # The first row of a difference has no value; a regressor of differences is zero there.
 DIFFERENCES = ("framewise_displacement", "dvars", "std_dvars")
 MISSING = "n/a"
@@ -29,11 +33,26 @@ MISSING = "n/a"
 
 @dataclass(frozen=True)
 class TissueSignals:
-    """A run's brain voxels after motion correction: signals (n_voxels, n_volumes), which lie deep in what."""
+    """A run's brain voxels after motion correction; `white`, `fluid` (n_voxels,): which lie deep in what."""
 
-    signals: Array
+    signals: VoxelSeries
     white: Array
     fluid: Array
+
+
+@dataclass(frozen=True)
+class VoxelStatistics:
+    """What one pass over a run's brain gives.
+
+    `means` (tissue -> (n_volumes,)), `varies` (n_voxels,), `spread` (n_voxels,): SD in time without a
+    quadratic trend, and standardised and plain DVARS (n_volumes,), NaN first.
+    """
+
+    means: dict[str, Array]
+    varies: Array
+    spread: Array
+    standard_dvars: Array
+    plain_dvars: Array
 
 
 def motion_parameters(transforms: Array, *, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:
@@ -69,24 +88,75 @@ def non_steady_state_volumes(global_signal: Array) -> int:
     return int(is_outlier(first))
 
 
-def dvars(signals: Array) -> tuple[Array, Array]:
-    """Return standardised DVARS and DVARS (n_volumes,), NaN first, of signals (n_voxels, n_volumes).
+def voxel_statistics(tissue: TissueSignals, *, skip: int = 0) -> VoxelStatistics:
+    """Return tissue means, DVARS and the voxels' spread over the volumes from `skip` on, in one pass.
 
     DVARS is in the unit of signals scaled to a median of 1000. The numbers are those of nipype's
-    `compute_dvars`, which fits its autoregression voxel by voxel and takes ten times as long.
+    `compute_dvars` and `TCompCor`, which hold the whole run in memory.
     Power et al., NeuroImage 2012;59:2142; Nichols 2013.
+
+    Raises
+    ------
+    DataFault
+        Fewer than ten voxels vary in time (E-DATA-B04).
     """
-    scaled = signals * (1000.0 / np.median(signals))
-    upper, lower = (np.percentile(scaled, share, axis=1, method="lower") for share in (75, 25))
+    from nipype.algorithms.confounds import regress_poly
+
+    series = tissue.signals
+    if series.highest <= series.lowest:
+        raise _flat(0)
+    masks = {
+        "global_signal": np.ones(series.n_voxels, bool),
+        "white_matter": tissue.white,
+        "csf": tissue.fluid,
+    }
+    sums = {name: np.zeros(series.n_volumes) for name in masks}
+    varies, spread = np.zeros(series.n_voxels, bool), np.zeros(series.n_voxels)
+    bins = np.linspace(series.lowest, series.highest, N_BINS + 1)
+    counts, changes, expected = np.zeros(N_BINS, np.int64), np.zeros(series.n_volumes - 1), []
+    for voxels, signals in series.blocks():
+        for name, mask in masks.items():
+            sums[name] += signals[mask[voxels]].sum(axis=0, dtype=np.float64)
+        varies[voxels] = moving = signals.std(axis=1) > 0
+        signals = signals[moving]
+        spread[voxels[moving]] = regress_poly(2, signals[:, skip:].astype(np.float64))[0].std(axis=1)
+        counts += np.histogram(signals, bins)[0]
+        expected.append(_expected_change(signals))
+        change = np.diff(signals, axis=1)
+        changes += np.einsum("vt,vt->t", change, change, dtype=np.float64)
+    means = {
+        name: sums[name] / mask.sum() if mask.any() else np.full(series.n_volumes, np.nan)
+        for name, mask in masks.items()
+    }
+    if varies.sum() < MIN_VOXELS:
+        raise _flat(int(varies.sum()))
+    usual = np.concatenate(expected)
+    plain = np.sqrt(changes / max(len(usual), 1))
+    scale = 1000.0 / _median_of(counts, bins)
+    standard, plain = (np.concatenate([[np.nan], values]) for values in (plain / usual.mean(), plain * scale))
+    return VoxelStatistics(means, varies, spread, standard, plain)
+
+
+def _expected_change(signals: Array) -> Array:
+    """Return the SD of the change that each voxel's own spread and autocorrelation let expect (Nichols)."""
+    upper, lower = (np.percentile(signals, share, axis=1, method="lower") for share in (75, 25))
     spread = (upper - lower) / 1.349
-    scaled, spread = scaled[spread > 0], spread[spread > 0]
-    centred = scaled - scaled.mean(axis=1, keepdims=True)
+    signals, spread = signals[spread > 0], spread[spread > 0]
+    centred = signals - signals.mean(axis=1, keepdims=True, dtype=np.float64)
     lag0 = np.einsum("vt,vt->v", centred, centred)
     lag1 = np.einsum("vt,vt->v", centred[:, 1:], centred[:, :-1])
-    expected = (np.sqrt(2 * (1 - lag1 / lag0)) * spread).mean()
-    change = np.diff(scaled, axis=1)
-    plain = np.sqrt(np.einsum("vt,vt->t", change, change) / len(change))
-    return np.concatenate([[np.nan], plain / expected]), np.concatenate([[np.nan], plain])
+    return np.asarray(np.sqrt(2 * (1 - lag1 / lag0)) * spread)
+
+
+def _flat(count: int) -> DataFault:
+    reason = f"flat image: only {count} voxels of the brain or its noise regions vary in time"
+    return DataFault("E-DATA-B04", reason, mend="export the series again from the scanner")
+
+
+def _median_of(counts: Array, bins: Array) -> float:
+    """Return the median of counted values, linear inside its bin."""
+    below = np.concatenate([[0], np.cumsum(counts)])
+    return float(np.interp(below[-1] / 2, below, bins))
 
 
 def build(
@@ -96,6 +166,7 @@ def build(
     tr: float,
     n_non_steady: int,
     n_components: int,
+    n_temporal: int = 0,
     centre: tuple[float, float, float],
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """Return the confounds table (one row per volume) and what is known of each column.
@@ -108,14 +179,23 @@ def build(
     import pandas as pd
 
     motion = motion_parameters(transforms, centre=centre)
-    columns = _motion_columns(motion) | _tissue_columns(tissue)
-    standard, plain = dvars(_varying(tissue.signals))
-    displacement = framewise_displacement(motion)
-    columns |= {"framewise_displacement": displacement, "dvars": plain, "std_dvars": standard}
-    components, cosines, facts = _noise_components(
-        tissue, tr=tr, skip=n_non_steady, n_components=n_components
-    )
-    columns |= components | cosines
+    seen = voxel_statistics(tissue, skip=n_non_steady)
+    standard, displacement = seen.standard_dvars, framewise_displacement(motion)
+    columns = _motion_columns(motion) | seen.means
+    columns |= {"framewise_displacement": displacement, "dvars": seen.plain_dvars, "std_dvars": standard}
+    noisiest = seen.varies & (seen.spread >= np.percentile(seen.spread[seen.varies], 100 - TCOMPCOR_PERCENT))
+    sources = {
+        "a_comp_cor": ("aCompCor", "combined", seen.varies & (tissue.white | tissue.fluid), n_components),
+        "t_comp_cor": ("tCompCor", f"the {TCOMPCOR_PERCENT} % of largest spread", noisiest, n_temporal),
+    }
+    facts: dict[str, dict[str, Any]] = {}
+    for prefix, (method, mask, voxels, wanted) in sources.items():
+        found, known, waves = noise_components(tissue.signals, voxels, tr=tr, skip=n_non_steady)
+        for number in range(min(wanted, found.shape[1])):
+            name = f"{prefix}_{number:02d}"
+            columns[name] = found[:, number]
+            facts[name] = {"Method": method, "Mask": mask, "Retained": True} | known[number]
+    columns |= {f"cosine{number:02d}": wave for number, wave in enumerate(waves.T)}
     columns |= _spikes("non_steady_state_outlier", np.arange(len(motion)) < n_non_steady)
     moved = np.nan_to_num(displacement) > FD_SPIKE_MM
     jumped = np.nan_to_num(standard) > DVARS_SPIKE
@@ -127,7 +207,7 @@ def build(
 def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     """Return the nuisance columns (float64) of the named groups, in their order.
 
-    Groups: motion6, motion24, acompcor, fd, dvars (standardised), global_signal, white_matter, csf,
+    Groups: motion6, motion24, acompcor, tcompcor, fd, dvars (standardised), global_signal, white_matter, csf,
     non_steady_state, motion_outliers. The first row of a difference, n/a, becomes 0; a value that is missing
     anywhere else is a fault of the data. Runs without outliers have no columns of the last two groups.
 
@@ -160,6 +240,7 @@ def _columns_of(group: str, present: list[str]) -> list[str]:
     }
     prefixes = {
         "acompcor": "a_comp_cor_",
+        "tcompcor": "t_comp_cor_",
         "non_steady_state": "non_steady_state_outlier",
         "motion_outliers": "motion_outlier",
     }
@@ -171,10 +252,8 @@ def _columns_of(group: str, present: list[str]) -> list[str]:
     if group not in prefixes:
         raise ValueError(f"Unknown group of confounds {group!r}; known are {[*fixed, *prefixes]}")
     found = [name for name in present if name.startswith(prefixes[group])]
-    if group == "acompcor" and not found:
-        raise ValueError(
-            "confounds group 'acompcor' was asked for; set preprocessing.acompcor to more than 0"
-        )
+    if group in ("acompcor", "tcompcor") and not found:
+        raise ValueError(f"confounds group {group!r} was asked for; set preprocessing.{group} to more than 0")
     return found
 
 
@@ -205,62 +284,49 @@ def _motion_columns(motion: Array) -> dict[str, Array]:
     return columns
 
 
-def _varying(signals: Array) -> Array:
-    moving = signals.std(axis=1) > 0
-    if moving.sum() < 10:
-        raise DataFault(
-            "E-DATA-B04",
-            f"flat image: only {int(moving.sum())} voxels of the brain vary in time",
-            mend="export the series again from the scanner",
-        )
-    varying: Array = signals[moving]
-    return varying
+def noise_components(
+    series: VoxelSeries, voxels: Array, *, tr: float, skip: int
+) -> tuple[Array, list[dict[str, float]], Array]:
+    """Return components (n_volumes, n), facts of each, and the cosines (n_volumes, k) that were filtered out.
 
+    Principal components of the standardised `voxels` (n_voxels,), from the covariance over time that is
+    gathered block by block; nipype's `compute_noise_components` decomposes the whole matrix to the same ones.
+    Behzadi et al., NeuroImage 2007;37:90.
 
-def _tissue_columns(tissue: TissueSignals) -> dict[str, Array]:
-    signals = tissue.signals
-    means = {"global_signal": signals.mean(axis=0, dtype=np.float64)}
-    for name, where in (("white_matter", tissue.white), ("csf", tissue.fluid)):
-        none = np.full(signals.shape[1], np.nan)
-        means[name] = signals[where].mean(axis=0, dtype=np.float64) if where.any() else none
-    return means
-
-
-def _noise_components(
-    tissue: TissueSignals, *, tr: float, skip: int, n_components: int
-) -> tuple[dict[str, Array], dict[str, Array], dict[str, dict[str, Any]]]:
-    """Return aCompCor, the cosines it was filtered with, and facts per component.
-
-    Behzadi et al., NeuroImage 2007;37:90; deep white matter and fluid together, as fMRIPrep's combined mask.
+    Raises
+    ------
+    DataFault
+        Fewer than ten of the voxels vary in time (E-DATA-B04).
     """
-    import nibabel
-    from nipype.algorithms.confounds import compute_noise_components
+    from nipype.algorithms.confounds import cosine_filter
 
-    noise = _varying(tissue.signals[tissue.white | tissue.fluid])[:, skip:].astype(np.float64)
-    everywhere = nibabel.Nifti1Image(np.ones((len(noise), 1, 1), dtype=np.uint8), np.eye(4))
-    wanted = max(n_components, 1)
-    found, basis, known = compute_noise_components(
-        noise[:, None, None, :], [everywhere], wanted, "cosine", 0, HIGH_PASS_S, tr, mask_names=["combined"]
-    )
-    pad = np.zeros((skip, 1))
-    components: dict[str, Array] = {}
-    facts: dict[str, dict[str, Any]] = {}
-    for number in range(min(n_components, found.shape[1])):
-        name = f"a_comp_cor_{number:02d}"
-        # An eigenvector has no sign of its own: the largest weight is positive.
-        vector = found[:, number] * np.sign(found[np.abs(found[:, number]).argmax(), number])
-        components[name] = np.concatenate([pad[:, 0], vector])
-        facts[name] = {
-            "Method": "aCompCor",
-            "Mask": "combined",
-            "Retained": True,
-            "SingularValue": float(known["singular_value"][number]),
-            "VarianceExplained": float(known["variance_explained"][number]),
-            "CumulativeVarianceExplained": float(known["cumulative_variance_explained"][number]),
+    if voxels.sum() < MIN_VOXELS:
+        raise _flat(int(voxels.sum()))
+    covariance, basis = np.zeros((series.n_volumes - skip,) * 2), np.empty((0, 0))
+    for _, signals in series.blocks(voxels):
+        rest, basis = cosine_filter(signals[:, skip:].astype(np.float64), tr, HIGH_PASS_S)
+        spread = rest.std(axis=1, keepdims=True)
+        rest /= np.where(spread > 0, spread, 1.0)
+        covariance += rest.T @ rest
+    power, vectors = np.linalg.eigh(covariance)
+    power, vectors = np.clip(power[::-1], 0, None), vectors[:, ::-1]
+    # An eigenvector has no sign of its own: the largest weight is positive.
+    vectors = vectors * np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0))
+    share = power / power.sum()
+    known = [
+        {
+            "SingularValue": float(np.sqrt(power[number])),
+            "VarianceExplained": float(share[number]),
+            "CumulativeVarianceExplained": float(share[: number + 1].sum()),
         }
-    waves = basis.T if basis.size else []
-    cosines = {f"cosine{number:02d}": np.concatenate([pad[:, 0], wave]) for number, wave in enumerate(waves)}
-    return components, cosines, facts
+        for number in range(min(MOST_COMPONENTS, len(power)))
+    ]
+    waves = basis if basis.size else np.empty((len(vectors), 0))
+    components, waves = (
+        np.concatenate([np.zeros((skip, part.shape[1])), part])
+        for part in (vectors[:, :MOST_COMPONENTS], waves)
+    )
+    return components, known, waves
 
 
 def _spikes(prefix: str, where: Array) -> dict[str, Array]:
@@ -280,6 +346,7 @@ def _describe(name: str) -> str:
         "dvars": "Root mean square change of the signal (median 1000) from volume to volume",
         "std_dvars": "DVARS over its expectation without artefacts (Nichols 2013)",
         "a_comp_cor_": "Principal component of deep white matter and cerebrospinal fluid (aCompCor)",
+        "t_comp_cor_": "Principal component of the voxels that vary most (tCompCor)",
         "cosine": f"Discrete cosine of the high-pass filter, cut-off {HIGH_PASS_S:g} s",
         "non_steady_state_outlier": "One volume before the steady state",
         "motion_outlier": f"One volume with displacement > {FD_SPIKE_MM} mm or std_dvars > {DVARS_SPIKE}",

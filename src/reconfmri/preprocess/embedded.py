@@ -28,6 +28,7 @@ from reconfmri.preprocess import (
 )
 from reconfmri.preprocess import anatomy as anatomical
 from reconfmri.registration import Array, Volume
+from reconfmri.series import VoxelSeries
 
 __all__ = [
     "AlignmentFiles",
@@ -131,13 +132,13 @@ def resample_run(
     native = registration.read_volume(alignment.mask)
     voxels = _voxels_in_view(run, transforms, dseg, anatomy, native, to_t1w, resolution=settings.resolution)
     brain = registration.grid_points(native.data.shape, native.affine)[native.data > 0]
-    signals = np.empty((len(brain), run.n_volumes), dtype=np.float32)
+    signals = VoxelSeries(len(brain), folder=outputs.bold.parent)
     points = [voxels.points, brain]
     streamed = resampling.resampled(run.volumes(), transforms, run.affine, points, threads=threads)
     with resampling.SeriesWriter(outputs.bold, voxels, n_volumes=run.n_volumes, tr=tr) as series:
-        for number, (on_target, on_native) in enumerate(streamed):
+        for on_target, on_native in streamed:
             series.write(on_target)
-            signals[:, number] = on_native
+            signals.append(on_native)
     intake.write_volume(outputs.mask, voxels.image(np.ones(len(voxels.points)), np.uint8), template=True)
     intake.write_volume(outputs.dseg, voxels.image(voxels.tissue, np.uint8), template=True)
     white, fluid = resampling.deep_tissue(dseg, registration.transform_points(to_t1w, brain), native.voxel_mm)
@@ -148,6 +149,7 @@ def resample_run(
             tr=tr,
             n_non_steady=int(known["non_steady_state_volumes"]),
             n_components=settings.acompcor,
+            n_temporal=settings.tcompcor,
             centre=tuple(brain.mean(axis=0)),
         )
     except DataFault as fault:

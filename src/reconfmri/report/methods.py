@@ -17,6 +17,7 @@ CONFOUNDS = {
     "motion6": "six head motion parameters",
     "motion24": "24 head motion parameters (six, their differences, and the squares of both)",
     "acompcor": "anatomical CompCor components",
+    "tcompcor": "temporal CompCor components",
     "fd": "framewise displacement",
     "dvars": "DVARS",
     "global_signal": "the global signal",
