@@ -1,16 +1,12 @@
-"""The embedded engine finds planted motion, pose, brain and warp, and keeps signal through one interpolation.
-
-Heads are models of 1 mm with a known warp; what the engine sees of them is sampled by a quintic spline, which
-no estimator uses.
-"""
+"""The embedded engine finds planted motion, pose, brain and warp, and keeps signal in one interpolation."""
 
 import json
-from dataclasses import dataclass
 
 import nibabel
 import numpy as np
 import pytest
 from scipy import ndimage
+from tests.heads import darkened, draw_person, drifting, motion_errors, scan
 
 from reconfmri import registration, templates
 from reconfmri.config import Preprocessing
@@ -18,73 +14,13 @@ from reconfmri.exclusions import DataFault
 from reconfmri.preprocess import anatomy, coregistration, embedded, head_motion
 from reconfmri.registration import Volume
 
-CENTRE = np.array([0.0, -17.0, 5.0])
 EPI_SHAPE, EPI_MM, N_VOLUMES, TR = (52, 62, 42), 4.0, 24, 2.0
 PREPARED = ("t1w", "mask", "dseg", "to_t1w")
 
 
-@dataclass(frozen=True)
-class Person:
-    """A head with a known warp: template point = pose(p) + bend(pose(p)) of a point p of the person."""
-
-    t1w: Volume
-    t2star: Volume  # in template space, 1 mm
-    brain: Volume
-    pose: np.ndarray
-    bend: Volume
-
-    def to_template(self, points):
-        return self._bent(registration.transform_points(self.pose, points))
-
-    def to_person(self, points):
-        found = points.copy()
-        for _ in range(30):
-            found = points - (self._bent(found) - found)
-        return registration.transform_points(np.linalg.inv(self.pose), found)
-
-    def _bent(self, points):
-        parts = [Volume(self.bend.data[..., axis], self.bend.affine) for axis in range(3)]
-        return points + np.stack([registration.sample(part, points, order=3) for part in parts], axis=-1)
-
-
-def head_model():
-    """T1w and T2* contrast of a head around the template brain (1 mm), and its brain."""
-    fine = registration.read_volume(templates.target_brain())
-    data, affine = np.pad(fine.data, 20), fine.affine.copy()
-    affine[:3, 3] -= 20
-    brain = data > 0
-    depth = ndimage.distance_transform_edt(~brain)
-    t1w, t2star = data.copy(), np.where(brain, 170 - data, 0)
-    for low, high, bright, dim in ((0, 2, 20, 130), (2, 8, 8, 5), (8, 14, 85, 40)):  # fluid, bone, scalp
-        shell = (depth > low) & (depth <= high)
-        t1w[shell], t2star[shell] = bright, dim
-    soft = [
-        ndimage.gaussian_filter(part.astype(np.float32), width) for part, width in ((t1w, 0.5), (t2star, 1.2))
-    ]
-    return Volume(soft[0], affine), Volume(soft[1], affine), Volume(brain.astype(np.float32), affine)
-
-
 @pytest.fixture(scope="module")
 def person():
-    rng = np.random.default_rng(11)
-    t1w, t2star, brain = head_model()
-    pose = registration.rigid(np.array([5.0, -4.0, 6.0, 6.0, -5.0, 7.0]), CENTRE) @ np.diag(
-        [0.96, 1.03, 0.98, 1]
-    )
-    lattice = np.diag([8.0, 8.0, 8.0, 1.0])
-    lattice[:3, 3] = [-120, -150, -115]
-    bend = np.stack([ndimage.gaussian_filter(rng.normal(size=(30, 34, 30)), 2.0) for _ in range(3)], axis=-1)
-    bend *= 5.0 / np.percentile(np.linalg.norm(bend, axis=-1), 95)
-    affine = registration.rigid(np.array([4.0, 3.0, -5.0, 5.0, -6.0, 4.0]), np.zeros(3)) @ np.diag(
-        [2.0, 2, 2, 1]
-    )
-    affine[:3, 3] += affine[:3, :3] @ np.array([-47.0, -68.0, -60.0])
-    unfinished = Person(t1w, t2star, brain, pose, Volume(bend, lattice))
-    points = registration.grid_points((94, 114, 108), affine)
-    seen = registration.sample(t1w, unfinished.to_template(points), order=1)
-    bias = np.exp(0.2 * np.sin(points[..., 0] / 60 + 1) * np.cos(points[..., 2] / 70))
-    noisy = np.clip(seen * bias + 3 * rng.normal(size=seen.shape), 0, None).astype(np.float32)
-    return Person(Volume(noisy, affine), t2star, brain, pose, Volume(bend, lattice))
+    return draw_person(np.random.default_rng(11))
 
 
 @pytest.fixture(scope="module")
@@ -92,61 +28,9 @@ def prepared(person):
     return anatomy.prepare(anatomy.conform(person.t1w), finest_mm=3.0)
 
 
-@dataclass(frozen=True)
-class Run:
-    volumes: list
-    affine: np.ndarray
-    truth: np.ndarray  # (n, 4, 4), first volume's space to each volume's
-    brain: np.ndarray
-    epi_to_t1w: np.ndarray
-
-
-def scan(person, rng, *, n_volumes, extent, jumps=True, snr=50.0):
-    """EPI volumes of a moving person, 10 degrees and 10 mm off by their headers."""
-    affine = registration.rigid(np.array([12.0, 3.0, -4.0, 0, 0, 0]), np.zeros(3)) @ np.diag(
-        [EPI_MM] * 3 + [1]
-    )
-    affine[:3, 3] -= affine[:3, :3] @ ((np.array(EPI_SHAPE) - 1) / 2) - CENTRE
-    off = registration.rigid(np.array([10.0, -7.0, 6.0, 10.0, -8.0, 9.0]), CENTRE)
-    points = registration.grid_points(EPI_SHAPE, affine)
-    course = np.cumsum(rng.normal(size=(n_volumes, 6)), axis=0)
-    course *= extent / 2 / np.abs(course).max(axis=0)
-    if jumps:
-        course[n_volumes // 3 :] += rng.uniform(-extent / 2, extent / 2, 6)
-    course -= course[0]
-    truth = np.array([registration.rigid(motion, CENTRE) for motion in course])
-    # Half of a voxel's width stands for the point spread; the rest of the voxel aliases, as on a scanner.
-    blurred = ndimage.spline_filter(ndimage.gaussian_filter(person.t2star.data, EPI_MM / 2.355 / 2), order=5)
-    to_model = np.linalg.inv(person.t2star.affine)
-    volumes = []
-    for matrix in truth:
-        at_rest = registration.transform_points(off @ np.linalg.inv(matrix), points)
-        where = registration.transform_points(to_model, person.to_template(at_rest)).reshape(-1, 3).T
-        volumes.append(ndimage.map_coordinates(blurred, where, order=5, prefilter=False).reshape(EPI_SHAPE))
-    in_brain = registration.sample(
-        person.brain, person.to_template(registration.transform_points(off, points)), order=1
-    )
-    level = volumes[0][in_brain > 0.5].mean()
-    noisy = [np.clip(v + rng.normal(size=v.shape) * level / snr, 0, None).astype(np.float32) for v in volumes]
-    return Run(noisy, affine, truth, in_brain > 0.5, off)
-
-
 @pytest.fixture(scope="module")
 def run(person):
     return scan(person, np.random.default_rng(5), n_volumes=N_VOLUMES, extent=3.0)
-
-
-def motion_errors(found, run):
-    """Mean error over the brain of each volume, mm."""
-    points = registration.grid_points(EPI_SHAPE, run.affine)[run.brain][::40]
-    return np.array(
-        [
-            np.linalg.norm(
-                registration.transform_points(f, points) - registration.transform_points(t, points), axis=1
-            ).mean()
-            for f, t in zip(found, run.truth, strict=True)
-        ]
-    )
 
 
 def image(volume, affine):
@@ -169,6 +53,15 @@ def test_large_and_sudden_motion_is_found(person):
     reference = Volume(moved.volumes[0], moved.affine)
     found = head_motion.align_volumes(moved.volumes, reference, mask=moved.brain)
     assert motion_errors(found, moved).max() < 0.15
+
+
+@pytest.mark.parametrize("spoilt", [darkened, drifting])
+def test_head_motion_is_found_through_dropout_and_drift(run, spoilt):
+    seen = spoilt(run)
+    reference = Volume(run.volumes[0], run.affine)
+    errors = motion_errors(head_motion.align_volumes(seen.volumes, reference, mask=run.brain), run)
+    assert errors.mean() <= 0.03
+    assert errors.max() <= 0.1
 
 
 def test_head_motion_does_not_depend_on_threads(run):
