@@ -1,8 +1,8 @@
 """How long each step of preprocessing takes, what memory it needs, and how far it is from the truth.
 
 A generated head with a known warp, pose and motion; every step runs in a process of its own, on one thread,
-so that processor time and peak memory are its own. Steps of SimpleITK (the engine of ANTs) and nilearn that do
-the same are measured beside ours. `--small` runs the same steps on a coarse head, for tests.
+so that processor time and peak memory are its own. Steps of SimpleITK (the engine of ANTs) and of nilearn for
+the same work are measured beside ours. `--small` runs the same steps on a coarse head, for tests.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _report(pipe: Any, work: Callable[[Bench], Found], bench: Bench) -> None:
 
 
 def _peak_mb() -> float:
-    """Peak memory of this process; getrusage would tell its parent's, which lives on through fork and exec."""
+    """Peak memory of this process; getrusage tells its parent's, which outlives fork and exec."""
     [line] = [row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
