@@ -86,3 +86,14 @@ rule resample_run:
         code=code_of("preprocess.embedded"),
     script:
         "../scripts/resample_run.py"
+
+
+# What later rules read, by the names that every engine's file gives it.
+preprocessed = rules.resample_run.output
+aligned = {
+    "boldref": rules.align_run.output.boldref,
+    "mask": rules.align_run.output.mask,
+    "alignment": rules.align_run.output.alignment,
+    "t1w": rules.prepare_anatomy.output.t1w,
+}
+template_image = []  # the grid is that of preprocessing.resolution
