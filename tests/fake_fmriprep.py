@@ -34,12 +34,16 @@ class Generation:
 
 GENERATIONS = {
     "1.2": Generation(
-        "1.2.6", "regressors", described_by="PipelineDescription", logged=False, boldref=False,
+        "1.2.6", "regressors", described_by="PipelineDescription", logged=False,
         classes=(2, 3, 1), components={"combined": 6}, expanded=False, facts=False,
     ),
     "1.5": Generation(
         "1.5.8", "regressors", described_by="PipelineDescription", logged=False,
         components={"combined": 7, "CSF": 4, "WM": 5},
+    ),
+    "20.1": Generation(
+        "20.1.4", "regressors", res="native", described_by="PipelineDescription",
+        components={"combined": 8, "CSF": 3, "WM": 4},
     ),
     "20.2": Generation("20.2.7", components={"combined": 9, "CSF": 3, "WM": 6}),
     "21.0": Generation("21.0.2", res="2"),

@@ -125,18 +125,16 @@ def test_real_tables_of_two_generations_are_read(tmp_path, real_data):
     np.testing.assert_allclose(moved[1:], ours["framewise_displacement"][1:], atol=1e-6)
 
 
-def test_camel_case_columns_get_todays_names():
-    planted = fake.confounds_table(fake.GENERATIONS["1.2"], N)
-    names = {now: old for old, now in confounds.OLD_NAMES.items()}
-    prefixes = {now: old for old, now in confounds.OLD_PREFIXES.items()}
-    old = {}
-    for name, values in planted.items():
-        start = next((now for now in prefixes if name.startswith(now)), None)
-        old[prefixes[start] + name.removeprefix(start) if start else names.get(name, name)] = values
-    assert {"X", "RotZ", "aCompCor00", "FramewiseDisplacement", "NonSteadyStateOutlier01"} <= set(old)
-    ours, _ = confounds.from_fmriprep(pd.DataFrame(old), {}, n_components=6)
-    direct, _ = confounds.from_fmriprep(pd.DataFrame(planted), {}, n_components=6)
-    pd.testing.assert_frame_equal(ours[sorted(ours)], direct[sorted(direct)])
+def test_camel_case_columns_are_refused_by_name():
+    table = pd.DataFrame({"X": ["0"], "FramewiseDisplacement": ["n/a"], "aCompCor00": ["0"]})
+    with pytest.raises(DataFault, match=r"E-DATA-B11 .*trans_x.*names are those of 1\.0 and 1\.1"):
+        confounds.from_fmriprep(table, {}, n_components=6)
+
+
+def test_a_series_without_reference_gets_its_middle_volume(tmp_path):
+    _, files = adopt(tmp_path, make(tmp_path, replace(fake.GENERATIONS["25.2"], boldref=False)))
+    middle = np.asarray(nib.load(files.run.bold).dataobj)[..., N // 2]
+    assert (np.asarray(nib.load(files.boldref).dataobj) == middle).all()
 
 
 def test_labels_in_the_order_of_fast_are_told_by_the_t1w():

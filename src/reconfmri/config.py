@@ -81,7 +81,7 @@ class Container(Section):
     options: list[str] = Field(
         default_factory=lambda: ["--slice-time-ref", "0"],
         description="More options of fMRIPrep, one word each; with `--slice-time-ref 0` a corrected volume "
-        "stands for the moment it begins (fMRIPrep 21.0 and later)",
+        "stands for the moment it begins (fMRIPrep 20.2.4 and later)",
     )
     threads: int = Field(8, ge=1, description="Processors of a job")
     memory: int = Field(16, ge=4, description="Memory of a job, GB; every retry gets as much again")

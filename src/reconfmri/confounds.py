@@ -28,20 +28,6 @@ MISSING = "n/a"
 DERIVED = ("", "_derivative1", "_power2", "_derivative1_power2")
 # What every version of fMRIPrep writes.
 ALWAYS = ("framewise_displacement", "std_dvars", *MOTION, "global_signal", "white_matter", "csf")
-OLD_NAMES = {
-    **dict(zip(("X", "Y", "Z", "RotX", "RotY", "RotZ"), MOTION, strict=True)),
-    "FramewiseDisplacement": "framewise_displacement",
-    "stdDVARS": "std_dvars",
-    "non-stdDVARS": "dvars",
-    "GlobalSignal": "global_signal",
-    "WhiteMatter": "white_matter",
-    "CSF": "csf",
-}
-OLD_PREFIXES = {
-    "aCompCor": "a_comp_cor_",
-    "Cosine": "cosine",
-    "NonSteadyStateOutlier": "non_steady_state_outlier",
-}
 AGAIN = "run fMRIPrep for this participant again"
 
 
@@ -144,7 +130,7 @@ def build(
 def from_fmriprep(
     table: pd.DataFrame, facts: dict[str, Any], *, n_components: int
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Return the columns of an fMRIPrep table that `select` reads, in today's names, and their facts.
+    """Return the columns of an fMRIPrep table that `select` reads, and what is known of each.
 
     `table` has text cells, `facts` is its JSON (may be empty). Of the aCompCor components the first
     `n_components` of the combined mask stay. Early tables, which have neither the expansion of the motion
@@ -157,14 +143,14 @@ def from_fmriprep(
     """
     import pandas as pd
 
-    named = table.rename(columns={str(name): _name_of_today(str(name)) for name in table.columns})
-    absent = [name for name in ALWAYS if name not in named]
+    absent = [name for name in ALWAYS if name not in table]
     if absent:
-        raise DataFault("E-DATA-B11", f"fMRIPrep's confounds have no columns {absent}", mend=AGAIN)
-    bad = [str(name) for name in named if _holds_text(named[name])]
+        early = " (its names are those of 1.0 and 1.1)" if "FramewiseDisplacement" in table else ""
+        raise DataFault("E-DATA-B11", f"fMRIPrep's confounds have no columns {absent}{early}", mend=AGAIN)
+    bad = [str(name) for name in table if _holds_text(table[name])]
     if bad:
         raise DataFault("E-DATA-B11", f"fMRIPrep's confounds hold text in the columns {bad}", mend=AGAIN)
-    numbers = named.apply(pd.to_numeric)
+    numbers = table.apply(pd.to_numeric)
     chosen = numbers[[name for name in numbers if _is_ours(str(name))]]
     kept = _combined_components([str(name) for name in numbers], facts)[:n_components]
     if n_components and not kept:
@@ -174,14 +160,6 @@ def from_fmriprep(
     if f"{MOTION[0]}_derivative1" not in whole:
         whole = pd.concat([whole.drop(columns=list(MOTION)), _of_later_versions(whole)], axis=1)
     return whole, {name: {"Description": _describe(name)} | facts.get(name, {}) for name in whole.columns}
-
-
-def _name_of_today(name: str) -> str:
-    """A column's name in snake case, from that of fMRIPrep 1.0 and 1.1."""
-    for start, now in OLD_PREFIXES.items():
-        if name.startswith(start):
-            return now + name.removeprefix(start)
-    return OLD_NAMES.get(name, name)
 
 
 def _holds_text(column: pd.Series[Any]) -> bool:

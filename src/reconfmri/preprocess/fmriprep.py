@@ -93,8 +93,8 @@ def tissue_of_aseg(labels: Array) -> Array:
 def tissue_by_brightness(labels: Array, t1w: Array) -> Array:
     """Return three labels (n,) as 1 grey, 2 white, 3 fluid: a T1w (n,) shows fluid darkest, white brightest.
 
-    Early versions of fMRIPrep wrote the order of FSL's FAST (1 fluid, 2 grey, 3 white), later ones that of
-    BIDS; the image tells which. With fewer than three labels they are left as BIDS has them.
+    Versions of fMRIPrep differ in the order (FSL's FAST or BIDS; nipreps/smriprep 177, nipreps/fmriprep
+    3377); the image tells which it is. With fewer than three labels they are left as BIDS has them.
     """
     present = [label for label in (1, 2, 3) if (labels == label).any()]
     if len(present) < 3:
@@ -182,8 +182,7 @@ def _metadata(
         reason = f"the series' JSON cannot be read: {error}"
         raise DataFault("E-BIDS-A21", reason, mend=AGAIN, file=found.bold.name) from None
     sizes = " x ".join(f"{size:.3g}" for size in np.linalg.norm(series.affine[:3, :3], axis=0))
-    corrected = bool(known.get("SliceTimingCorrected", False))
-    # Versions that do not say it align to the middle of the volume.
+    corrected = known.get("SliceTimingCorrected")  # told from 20.2.4 on
     start = float(known.get("StartTime", tr / 2)) if corrected else 0.0
     return {
         "RepetitionTime": tr,

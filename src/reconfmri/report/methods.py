@@ -36,7 +36,7 @@ class Facts:
     trs: tuple[float, ...] = ()
     volumes: tuple[int, int] | None = None
     fmriprep: tuple[str, ...] = ()  # versions that made the runs
-    slice_timing: tuple[bool, ...] = ()  # whether fMRIPrep corrected it, over the runs
+    slice_timing: tuple[bool | None, ...] = ()  # whether an engine corrected it, if it tells
 
 
 class Citation(NamedTuple):
@@ -128,9 +128,12 @@ def _fmriprep(study: Study, facts: Facts) -> str:
         "mask of white matter and fluid. "
     )
     corrected = set(facts.slice_timing)
-    if corrected == {False}:
-        text += "Slice timing was not corrected."
-    elif corrected:
+    if True not in corrected:
+        told = (
+            "was not corrected" if corrected == {False} else "may have been corrected: its files do not tell"
+        )
+        text += f"Slice timing {told}."
+    else:
         some = "in some runs and not in others" if len(corrected) > 1 else "in every run"
         text += (
             f"Slice timing was corrected {some}; there responses were sampled at the moment within a volume "

@@ -123,5 +123,5 @@ def facts_of(runs: pd.DataFrame, made: list[Mapping[str, Any]]) -> Facts:
         trs=tuple(sorted({round(float(tr), 6) for tr in runs["tr"].dropna()})),
         volumes=(int(volumes.min()), int(volumes.max())) if len(volumes) else None,
         fmriprep=tuple(sorted({tool["Version"] for tool in tools if tool["Name"] == "fMRIPrep"})),
-        slice_timing=tuple(bool(known.get("SliceTimingCorrected")) for known in made),
+        slice_timing=tuple(known.get("SliceTimingCorrected") for known in made),
     )
