@@ -17,6 +17,7 @@ import yaml
 
 from reconfmri import confounds
 from reconfmri.bids import read_json
+from reconfmri.cli import main
 from reconfmri.config import parse_config
 from reconfmri.derivatives import check_fmriprep, find_run, place_of, versions_of
 from reconfmri.exclusions import DataFault
@@ -26,7 +27,9 @@ from reconfmri.preprocess.fmriprep import AdoptedFiles, adopt_run, tissue_by_bri
 from reconfmri.tables import read_table
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
 import fake_fmriprep as fake
+from make_bids import make_bids
 
 ROOT = Path(__file__).resolve().parents[1]
 RAW = "sub-01/ses-1/func/sub-01_ses-1_task-memory_run-1_bold.nii.gz"
@@ -397,6 +400,22 @@ def test_series_on_two_grids_stop(tmp_path):
     fake.write_run(tmp_path / "fmriprep", made, table["bold"][1], fake.small_series(), affine=finer)
     ((severity, line),) = told(tmp_path, table)
     assert (severity, line.split()[0]) == ("STOP", "E-BIDS-A24")
+
+
+def test_the_command_check_tells_of_derivatives_and_containers(tmp_path, capsys):
+    study = make_bids(tmp_path, people=["sub-01"])
+    main(["index", "--study", str(study)])
+    config = study / "config" / "config.yaml"
+    sound = config.read_text()
+    container = "container: {image: nowhere.sif, fs_license: nowhere.txt, templateflow: nowhere}"
+    for more, code in (
+        ("derivatives: nowhere", "E-BIDS-A21 nowhere:"),
+        (container, "E-CONF-C08 nowhere.sif:"),
+    ):
+        config.write_text(sound + f"preprocessing: {{engine: fmriprep, fmriprep: {{{more}}}}}\n")
+        capsys.readouterr()
+        assert main(["check", "--study", str(study)]) == 1
+        assert code in capsys.readouterr().out
 
 
 # --- the container

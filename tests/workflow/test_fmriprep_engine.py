@@ -84,7 +84,7 @@ def write_raw(folder: Path, runs: int) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A finished participant level: run 1 has outputs of fMRIPrep, run 2 has none of them in the template."""
+    """A finished study: run 1 has outputs of fMRIPrep, run 2 has none."""
     folder = tmp_path_factory.mktemp("fmriprep") / "study"
     root, (tissue, t1w, affine) = folder / "fmriprep", head_in_template()
     fake.write_dataset(root, MADE)
@@ -96,7 +96,7 @@ def study(tmp_path_factory):
     for path in root.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    snakemake(folder, "--cores", "2", "all_participant")
+    snakemake(folder, "--cores", "2")
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     yield folder
     for path in root.rglob("*"):
@@ -137,13 +137,19 @@ def test_a_run_without_outputs_is_out_with_its_reason(study):
     assert rows["stage"].tolist() == ["adopt_fmriprep_run"]
 
 
+def test_the_report_says_who_made_the_data(study):
+    page = (study / "results" / "report.html").read_text()
+    assert "Preprocessed data are those of fMRIPrep (version 25.2.5), run before and outside" in page
+    assert "E-BIDS-A21" in page
+
+
 def test_nothing_reruns_until_an_output_of_fmriprep_changes(study):
-    assert "Nothing to be done" in snakemake(study, "--dry-run", "all_participant").stdout
+    assert "Nothing to be done" in snakemake(study, "--dry-run").stdout
     (series,) = (study / "fmriprep").rglob("*run-1*desc-preproc_bold.nii.gz")
     was = series.stat()
     os.utime(series)
     try:
-        again = snakemake(study, "--dry-run", "all_participant", "--quiet", "host").stdout
+        again = snakemake(study, "--dry-run", "--quiet", "host").stdout
     finally:
         os.utime(series, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert "rule adopt_fmriprep_run" in again
