@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -24,6 +25,7 @@ from reconfmri.exclusions import DataFault
 from reconfmri.preprocess import PreprocessedFiles
 from reconfmri.preprocess.container import Places, command_line, run_participant
 from reconfmri.preprocess.fmriprep import AdoptedFiles, adopt_run, tissue_by_brightness, tissue_of_aseg
+from reconfmri.step import run_step
 from reconfmri.tables import read_table
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -244,6 +246,11 @@ def very_old(root: Path) -> None:
     (root / RAW.replace("_bold.nii.gz", "_bold_confounds.tsv")).write_text("X\n0\n")
 
 
+def no_series_in_two_resolutions(root: Path) -> None:
+    fake.write_run(root, fake.GENERATIONS["25.2"], RAW, fake.small_series())
+    strip(root, "*_bold.nii.gz")
+
+
 def other_space(root: Path) -> None:
     for path in list((root / "sub-01/ses-1/func").iterdir()):
         path.rename(path.with_name(path.name.replace(fake.SPACE, "MNI152NLin6Asym")))
@@ -275,6 +282,7 @@ FAULTS = [
     (lambda root: strip(root, "*_desc-confounds_*"), "E-BIDS-A21", "left no confounds"),
     (lambda root: strip(root, "*_desc-brain_mask*"), "E-BIDS-A21", "left no brain mask"),
     (lambda root: strip(root, "*_space-*T1w*"), "E-BIDS-A21", "left no T1w"),
+    (no_series_in_two_resolutions, "E-BIDS-A21", "left no preprocessed series"),
     (other_space, "E-BIDS-A21", "are in MNI152NLin6Asym"),
     (broken_link, "E-BIDS-A21", "leads nowhere"),
     (lambda root: find_run(root, RAW).mask.write_bytes(b""), "E-BIDS-A21", "the file is empty"),
@@ -301,6 +309,37 @@ def test_a_fault_takes_the_run_out_before_anything_is_written(tmp_path, spoil, c
     assert says in fault.value.line
     assert fault.value.mend
     assert not list((tmp_path / "results").iterdir())
+
+
+def test_a_fault_after_linking_never_empties_what_the_link_points_to(tmp_path):
+    """Where a step has put a link and then excludes the run, the link gives way to the empty place-holder."""
+    theirs, ours = tmp_path / "theirs.nii.gz", tmp_path / "ours.nii.gz"
+    theirs.write_bytes(b"voxels")
+
+    def work(_snakemake, _decisions):
+        ours.symlink_to(theirs)
+        raise DataFault("E-DATA-B01", "damaged")
+
+    output = Outputs([str(ours), str(tmp_path / "exclusions.tsv")])
+    job = SimpleNamespace(
+        rule="adopt_fmriprep_run",
+        wildcards={"sub": "01"},
+        input={},
+        log=[str(tmp_path / "log")],
+        output=output,
+    )
+    run_step(job, work)
+    assert theirs.read_bytes() == b"voxels"
+    assert not ours.is_symlink()
+    assert ours.read_bytes() == b""
+
+
+class Outputs(list):
+    """As Snakemake's: a list whose last item also has a name."""
+
+    @property
+    def exclusions(self) -> str:
+        return self[-1]
 
 
 def test_parts_of_a_complex_series_are_refused(tmp_path):

@@ -79,11 +79,12 @@ def find_run(root: Path, raw: str, *, res: str | None = None) -> FmriprepRun:
     folder = PurePosixPath(raw).parent
     _refuse_old_names(root / folder, scan)
     mine = [file for file in _files_of(root / folder) if _identity(file) == _identity(scan)]
-    series = _whole_series(mine, scan)
-    bold = _of_resolution(series, res, scan)
+    bold = _of_resolution(_whole_series(mine, scan), res, scan)
+    if bold is None:
+        raise _missing(scan, ["preprocessed series"], mine)
     same = [file for file in mine if not set(PARTS_OF_A_SCAN) & set(file.entities)]
-    exact = {"space": SPACE, "res": bold.entities.get("res")} if bold else {"space": SPACE}
-    anat = _anatomy(root, scan, exact.get("res"))
+    exact = {"space": SPACE, "res": bold.entities.get("res")}
+    anat = _anatomy(root, scan, exact["res"])
     found = {
         "preprocessed series": bold,
         "brain mask": _only(same, scan, "mask", desc="brain", **exact),
