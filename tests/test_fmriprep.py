@@ -403,6 +403,27 @@ def test_two_versions_over_the_runs_of_one_person_are_mixed_too(tmp_path):
     assert [line.split()[0] for _, line in told(tmp_path, table)] == ["E-BIDS-A12"]
 
 
+def test_a_description_of_another_version_than_the_logs_is_a_mixture(tmp_path):
+    made = fake.GENERATIONS["23.1"]
+    table = two_people(tmp_path, made, made)
+    fake.write_dataset(tmp_path / "fmriprep", replace(made, version="22.0.0"))
+    ((severity, line),) = told(tmp_path, table)
+    assert severity == "STOP"
+    assert "22.0.0: dataset_description.json; 23.1.4: sub-01, sub-02" in line
+
+
+def test_a_container_with_a_new_image_is_not_stopped_by_what_the_old_one_left(tmp_path, monkeypatch):
+    old, new = fake.GENERATIONS["23.1"], fake.GENERATIONS["25.2"]
+    table = two_people(tmp_path, old, old)
+    container = with_container(tmp_path, monkeypatch)
+    fake.write_anatomy(tmp_path / "fmriprep", new, "sub-01", session="1")
+    assert versions_of(tmp_path / "fmriprep", "sub-01", last=True) == ["25.2.5"]
+    ((severity, line),) = told(tmp_path, table, container=container)
+    assert (severity, line.split()[0]) == ("WARN", "W-BIDS-A12")
+    fake.write_anatomy(tmp_path / "fmriprep", new, "sub-02", session="1")
+    assert told(tmp_path, table, container=container) == []
+
+
 def test_a_report_tells_the_version_where_there_is_no_log(tmp_path):
     root = make(tmp_path, fake.GENERATIONS["1.5"])
     (root / "dataset_description.json").unlink()

@@ -128,10 +128,14 @@ def grid_image(folder: Path, study: Study, series: Iterable[str]) -> Path | None
     return next((files[1] for files in found if files), None)
 
 
-def versions_of(root: Path, person: str) -> list[str]:
-    """Return the versions of fMRIPrep that made a person's outputs, as its logs, else its report, else the
-    dataset's description tell; none when nothing tells."""
+def versions_of(root: Path, person: str, *, last: bool = False) -> list[str]:
+    """Return the versions of fMRIPrep that made a person's outputs; none when nothing tells.
+
+    Its logs tell, else the report, else the dataset's description. With `last` only the last log counts: a
+    container's job makes all outputs of a person anew, and leaves the logs of earlier ones.
+    """
     logs = [*root.glob(f"{person}/log/*/fmriprep.toml"), *root.glob(f"{person}/ses-*/log/*/fmriprep.toml")]
+    logs = sorted(logs, key=lambda log: log.parent.name)[-1 if last else 0 :]
     found = {version for log in logs if (version := _version_in_log(log))}
     found = found or _versions_in_report(root / f"{person}.html")
     return sorted(found or _versions_in_description(root))
@@ -379,14 +383,17 @@ def _versions_in_description(root: Path) -> set[str]:
 
 
 def _mixed_versions(root: Path, people: list[str], settings: Fmriprep) -> list[Problem]:
-    """More than one version, or none that is known."""
+    """More than one version, or none that is known; between the jobs of a container more are only told."""
     by_version: dict[str, list[str]] = defaultdict(list)
+    with_container = settings.container is not None
     unknown = []
     for person in people:
-        versions = versions_of(root, person) if (root / person).is_dir() else []
+        versions = versions_of(root, person, last=with_container) if (root / person).is_dir() else []
         for version in versions:
             by_version[version].append(person)
         unknown += [person] if (root / person).is_dir() and not versions else []
+    for version in set() if with_container else _versions_in_description(root):
+        by_version.setdefault(version, ["dataset_description.json"])
     problems = []
     if unknown:
         what = f"nothing tells which fMRIPrep made the outputs of {_some(unknown)}"
@@ -395,8 +402,11 @@ def _mixed_versions(root: Path, people: list[str], settings: Fmriprep) -> list[P
     if len(by_version) > 1:
         told = "; ".join(f"{version}: {_some(who)}" for version, who in sorted(by_version.items()))
         what = f"outputs of several versions of fMRIPrep ({told})"
-        if settings.allow_mixed_versions:
-            problems.append(Problem("WARN", "W-BIDS-A12", what, "none, it is allowed", settings.derivatives))
+        if settings.allow_mixed_versions or with_container:
+            mend = (
+                "none, it is allowed" if settings.allow_mixed_versions else "let the container's jobs finish"
+            )
+            problems.append(Problem("WARN", "W-BIDS-A12", what, mend, settings.derivatives))
         else:
             mend = "run one version for everybody, or set preprocessing.fmriprep.allow_mixed_versions: true"
             problems.append(Problem("STOP", "E-BIDS-A12", what, mend, settings.derivatives))

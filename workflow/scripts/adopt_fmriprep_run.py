@@ -20,7 +20,7 @@ def work(snakemake, _decisions):
         tr=scan["tr"],
         n_volumes=scan["n_volumes"],
         n_components=settings.acompcor,
-        versions=versions_of(root, f"sub-{snakemake.wildcards.sub}"),
+        versions=versions_of(root, f"sub-{snakemake.wildcards.sub}", last=bool(settings.fmriprep.container)),
         relative=not Path(settings.fmriprep.derivatives).is_absolute(),
     )
 
