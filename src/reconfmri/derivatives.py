@@ -58,7 +58,7 @@ class FmriprepRun:
 
 def place_of(folder: Path, derivatives: str) -> Path:
     """Return the folder that holds `sub-*`; before 21.0 fMRIPrep made a folder `fmriprep` in its output."""
-    root = folder / derivatives
+    root = folder / Path(derivatives).expanduser()
     inner = root / "fmriprep"
     return inner if inner.is_dir() and not any(root.glob("sub-*")) else root
 

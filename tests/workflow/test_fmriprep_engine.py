@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from reconfmri import registration, templates
+from reconfmri.cli.status import states
 from reconfmri.events import event_response
 from reconfmri.exclusions import COLUMNS as EXCLUSION_COLUMNS
 from reconfmri.tables import read_table
@@ -141,6 +142,13 @@ def test_the_report_says_who_made_the_data(study):
     page = (study / "results" / "report.html").read_text()
     assert "Preprocessed data are those of fMRIPrep (version 25.2.5), run before and outside" in page
     assert "E-BIDS-A21" in page
+
+
+def test_status_shows_the_stages_of_this_engine(study):
+    cells = {(cell.unit, cell.stage): cell.state for cell in states(study)}
+    assert {stage for _, stage in cells} >= {"adoption", "signals", "quality", "first level"}
+    assert not {"anatomy", "alignment", "fMRIPrep"} & {stage for _, stage in cells}
+    assert "failed" not in cells.values()
 
 
 def test_nothing_reruns_until_an_output_of_fmriprep_changes(study):

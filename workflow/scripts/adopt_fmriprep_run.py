@@ -21,7 +21,7 @@ def work(snakemake, _decisions):
         n_volumes=scan["n_volumes"],
         n_components=settings.acompcor,
         versions=versions_of(root, f"sub-{snakemake.wildcards.sub}", last=bool(settings.fmriprep.container)),
-        relative=not Path(settings.fmriprep.derivatives).is_absolute(),
+        relative=not root.is_absolute(),
     )
 
 
