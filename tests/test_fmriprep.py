@@ -110,6 +110,14 @@ def test_no_voxel_is_copied_and_nothing_of_fmriprep_is_touched(tmp_path):
     assert nib.load(moved).shape == (*fake.SHAPE, N)
 
 
+def test_a_relative_link_holds_where_the_way_to_the_study_is_a_link(tmp_path):
+    real, seen = tmp_path / "disk" / "deep" / "study", tmp_path / "study"
+    real.mkdir(parents=True)
+    seen.symlink_to(real)
+    run, _ = adopt(seen, make(tmp_path, fake.GENERATIONS["23.1"]), relative=True)
+    assert nib.load(run.bold).shape == (*fake.SHAPE, N)
+
+
 def test_absolute_links_for_derivatives_that_lie_elsewhere(tmp_path):
     run, _ = adopt(tmp_path, make(tmp_path, fake.GENERATIONS["23.1"]))
     assert run.bold.readlink().is_absolute()
@@ -291,6 +299,9 @@ FAULTS = [
     (very_old, "E-BIDS-A23", "fMRIPrep 1.0 or 1.1"),
     (lambda root: cut(find_run(root, RAW).bold), "E-DATA-B01", "run it for this participant again"),
     (lambda root: cut(find_run(root, RAW).mask), "E-DATA-B01", "desc-brain_mask"),
+    (lambda root: cut(find_run(root, RAW).t1w), "E-DATA-B01", "desc-preproc_T1w"),
+    (lambda root: cut(find_run(root, RAW).boldref), "E-DATA-B01", "boldref"),
+    (lambda root: cut(find_run(root, RAW).dseg), "E-DATA-B01", "_dseg"),
     (lambda root: fake.save(find_run(root, RAW).bold, fake.small_series(28)), "E-DATA-B05", "the raw one 30"),
     (lambda root: off_grid(find_run(root, RAW).mask), "E-DATA-B06", "not on the grid"),
     (lambda root: fake.save(find_run(root, RAW).mask, np.zeros(fake.SHAPE, np.uint8)), "E-DATA-B04", "empty"),
@@ -430,6 +441,13 @@ def test_a_report_tells_the_version_where_there_is_no_log(tmp_path):
     assert versions_of(root, "sub-01") == ["1.5.8"]
     (root / "sub-01.html").write_text("<b>fMRIPrep version:</b> 20.2.1<br>")
     assert versions_of(root, "sub-01") == ["20.2.1"]
+
+
+def test_a_version_with_a_known_flaw_is_a_remark(tmp_path):
+    made = replace(fake.GENERATIONS["20.2"], version="20.2.1")
+    ((severity, line),) = told(tmp_path, two_people(tmp_path, made, made))
+    assert severity == "WARN"
+    assert "20.2.1 made the outputs of sub-01, sub-02: series may be misplaced" in line
 
 
 def test_an_unknown_version_is_a_remark(tmp_path):

@@ -34,6 +34,18 @@ AGAIN = f"run fMRIPrep for this participant again, with --output-spaces {SPACE}:
 CONFIG = "config/config.yaml"
 VERSION_IN_REPORT = re.compile(rb"fMRIPrep version:\s*(?:</[a-z]+>\s*)?v?([0-9][0-9A-Za-z.+-]*)")
 MAX_SHOWN = 5
+# What its makers say of some versions.
+FLAWS = {
+    "1.5.0": "its makers flagged it as unstable",
+    **dict.fromkeys(
+        ("20.1.0", "20.1.1", "20.1.2", "20.1.3", "20.2.0", "20.2.1"),
+        "series may be misplaced in the template (nipreps/fmriprep 2307, mended in 20.1.4 and 20.2.2)",
+    ),
+    **dict.fromkeys(
+        ("25.1.0", "25.1.1", "25.1.2", "25.1.3", "25.1.4"),
+        "the interpolation made artefacts in some data (release notes of 25.2.0)",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -151,9 +163,9 @@ def check_fmriprep(folder: Path, study: Study, table: pd.DataFrame, *, full: boo
         return []
     root = place_of(folder, settings.derivatives)
     people = list(dict.fromkeys(table["participant_id"]))
-    mixed = _mixed_versions(root, people, settings)
+    versions = _check_versions(root, people, settings)
     if settings.container:
-        return check_container(folder, study, settings.container) + mixed
+        return check_container(folder, study, settings.container) + versions
     if not root.is_dir():
         what, mend = "there is no such folder", "correct preprocessing.fmriprep.derivatives"
         return [Problem("STOP", "E-BIDS-A21", what, mend, settings.derivatives)]
@@ -162,7 +174,7 @@ def check_fmriprep(folder: Path, study: Study, table: pd.DataFrame, *, full: boo
         what = f"none of the {len(table)} scans has usable outputs"
         mend = "see the lines above; correct preprocessing.fmriprep.derivatives"
         problems.append(Problem("STOP", "E-BIDS-A21", what, mend, settings.derivatives))
-    return problems + mixed + (_grids(found) if full else [])
+    return problems + versions + (_grids(found) if full else [])
 
 
 def check_container(folder: Path, study: Study, container: Container) -> list[Problem]:
@@ -382,8 +394,8 @@ def _versions_in_description(root: Path) -> set[str]:
     return {str(tool["Version"]) for tool in named if tool.get("Version")}
 
 
-def _mixed_versions(root: Path, people: list[str], settings: Fmriprep) -> list[Problem]:
-    """More than one version, or none that is known; between the jobs of a container more are only told."""
+def _check_versions(root: Path, people: list[str], settings: Fmriprep) -> list[Problem]:
+    """Versions that are several, unknown or flawed; between the jobs of a container several are only told."""
     by_version: dict[str, list[str]] = defaultdict(list)
     with_container = settings.container is not None
     unknown = []
@@ -394,7 +406,17 @@ def _mixed_versions(root: Path, people: list[str], settings: Fmriprep) -> list[P
         unknown += [person] if (root / person).is_dir() and not versions else []
     for version in set() if with_container else _versions_in_description(root):
         by_version.setdefault(version, ["dataset_description.json"])
-    problems = []
+    problems = [
+        Problem(
+            "WARN",
+            "W-BIDS-A12",
+            f"fMRIPrep {version} made the outputs of {_some(who)}: {FLAWS[version]}",
+            "look at the pictures of these runs in the report, or run a later version",
+            settings.derivatives,
+        )
+        for version, who in sorted(by_version.items())
+        if version in FLAWS
+    ]
     if unknown:
         what = f"nothing tells which fMRIPrep made the outputs of {_some(unknown)}"
         mend = "keep its dataset_description.json, its logs and reports beside the outputs"

@@ -66,7 +66,9 @@ def adopt_run(
     if not mask.any():
         raise DataFault("E-DATA-B04", "the brain mask is empty", mend=AGAIN, file=found.mask.name)
     table, facts = _read_confounds(found, n_volumes, n_components)
-    tissue, source = _tissue(found, series, mask)
+    t1w = _read(found.t1w)
+    reference = _read(found.boldref) if found.boldref else _middle_volume(found.bold)
+    tissue, source = _tissue(found, series, mask, t1w)
     metadata = _metadata(found, series, table, tr=tr, versions=versions, tissue=source)
     out = outputs.run
     for target, place in ((found.bold, out.bold), (found.mask, out.mask), (found.t1w, outputs.t1w)):
@@ -74,7 +76,7 @@ def adopt_run(
     if found.boldref:
         _link(found.boldref, outputs.boldref, relative=relative)
     else:
-        intake.write_volume(outputs.boldref, _middle_volume(found.bold), template=True)
+        intake.write_volume(outputs.boldref, reference, template=True)
     intake.write_volume(out.dseg, Volume(tissue, series.affine), template=True)
     write_table(out.confounds, table)
     for path, content in ((out.confounds.with_suffix(".json"), facts), (out.metadata, metadata)):
@@ -84,7 +86,7 @@ def adopt_run(
 
 def tissue_of_aseg(labels: Array) -> Array:
     """Return FreeSurfer's labels as 1 grey, 2 white, 3 fluid, 0 else, uint8."""
-    known = np.zeros(max(max(labels.max(initial=0), 255), 0) + 1, dtype=np.uint8)
+    known = np.zeros(max(int(labels.max(initial=0)), 255) + 1, dtype=np.uint8)
     for kind, members in ASEG.items():
         known[list(members)] = kind
     return np.asarray(known[labels])
@@ -154,12 +156,12 @@ def _read_confounds(found: FmriprepRun, n_volumes: int, n_components: int) -> tu
         raise DataFault(fault.code, fault.reason, mend=fault.mend, file=name) from fault
 
 
-def _tissue(found: FmriprepRun, series: intake.RawRun, mask: Array) -> tuple[Array, str]:
+def _tissue(found: FmriprepRun, series: intake.RawRun, mask: Array, t1w: Volume) -> tuple[Array, str]:
     """Tissue on the series' grid inside its mask, uint8, and the file it comes from; zero where unknown."""
     tissue = np.zeros(series.shape, dtype=np.uint8)
     if found.dseg:
         points = registration.grid_points(series.shape, series.affine)[mask]
-        dseg, t1w = _read(found.dseg), _read(found.t1w)
+        dseg = _read(found.dseg)
         brightness = registration.sample(t1w, points, order=1)
         spacing = float(np.cbrt(abs(np.linalg.det(series.affine[:3, :3]))))
         brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
@@ -206,6 +208,9 @@ def _middle_volume(path: Path) -> Volume:
 
 
 def _link(target: Path, place: Path, *, relative: bool) -> None:
-    there = target.absolute()
     place.unlink(missing_ok=True)
-    place.symlink_to(os.path.relpath(there, place.parent.absolute()) if relative else there)
+    if relative:  # through no link on the way: `..` would lead elsewhere
+        there = target.parent.resolve() / target.name
+        place.symlink_to(os.path.relpath(there, place.parent.resolve()))
+    else:
+        place.symlink_to(target.absolute())
