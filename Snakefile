@@ -9,7 +9,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/preprocess_embedded.smk"
+include: f"workflow/rules/preprocess_{study.preprocessing.engine}.smk"
 include: "workflow/rules/rois.smk"
 include: "workflow/rules/quality.smk"
 include: "workflow/rules/first_level.smk"

@@ -18,7 +18,14 @@ def real_data() -> Path:
     return Path(folder)
 
 
-LONGEST_FIRST = ("test_end_to_end", "test_group_bayes", "test_real_scan", "test_recovery", "test_preprocess")
+LONGEST_FIRST = (
+    "test_end_to_end",
+    "test_group_bayes",
+    "test_real_scan",
+    "test_recovery",
+    "test_preprocess",
+    "test_fmriprep_engine",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

@@ -31,6 +31,12 @@ def test_events_are_numbered_by_onset_within_their_condition():
     assert events_of(named, "neutral_2")["onset"].tolist() == [170]
 
 
+def test_a_volume_aligned_to_a_later_moment_has_the_response_of_that_moment():
+    fine = script_regressors(GOOD, tr=0.5, n_volumes=4 * N, task=TASK)
+    late = script_regressors(GOOD, tr=TR, n_volumes=N, task=TASK, start=0.5)
+    np.testing.assert_allclose(late.to_numpy(), fine.to_numpy()[1::4], atol=1e-12)
+
+
 @pytest.mark.parametrize("hrf", ["glover", "spm"])
 @pytest.mark.parametrize("duration", [0.0, 2.0, 24.0, 120.0])
 def test_responses_agree_with_the_convolution_of_nilearn(hrf, duration):

@@ -431,6 +431,25 @@ def test_numbers_in_the_methods_text_are_those_of_the_settings():
         assert number in text, number
 
 
+def test_the_methods_say_when_fmriprep_made_the_data():
+    config = demo_config() | {"preprocessing": {"engine": "fmriprep", "fmriprep": {}, "acompcor": 7}}
+    study = parse_config(config)
+    facts = Facts(2, 4, fmriprep=("23.1.4", "24.1.1"), slice_timing=(True, True, False))
+    text = dict(report.methods_text(study, facts))["Preprocessing"]
+    for words in (
+        "fMRIPrep (version 23.1.4 and 24.1.1)",
+        "outside of this workflow",
+        "first 7",
+        "in some runs",
+    ):
+        assert words in text, words
+    assert "greedy" not in text
+    cited = " ".join(item.reference for item in report.citations(study))
+    assert "s41592-018-0235-4" in cited
+    assert "N4ITK" not in cited
+    assert "N4ITK" in " ".join(item.reference for item in report.citations(parse_config(demo_config())))
+
+
 def test_without_a_group_the_page_has_no_word_about_arms(tmp_path):
     config = demo_config() | {
         "group": "none",

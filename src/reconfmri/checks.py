@@ -14,6 +14,7 @@ import pandas as pd
 from reconfmri import bids
 from reconfmri.config import Group, Study, load_study
 from reconfmri.dataset import twice
+from reconfmri.derivatives import check_fmriprep
 from reconfmri.exclusions import MISSING, read_exclusions
 from reconfmri.indexing import Progress, index_dataset, keep_decisions
 from reconfmri.problems import Problem
@@ -51,7 +52,9 @@ def check_study(folder: Path, *, full: bool = True, progress: Progress | None = 
     else:
         table, found = _believed(folder, root)
         problems += found
-    problems += check_trial_types(root, study, table) + check_scales(root, study) + check_derivatives(root)
+    problems += check_trial_types(root, study, table) + check_scales(root, study)
+    embedded = study.preprocessing.engine == "embedded"
+    problems += check_derivatives(root) if embedded else check_fmriprep(folder, study, table, full=full)
     return problems + check_blinding(root) + (check_allocation(folder, study, table) if study.group else [])
 
 

@@ -29,6 +29,10 @@ N_BINS = 2**20  # of the histogram that gives the median of a run: exact to a mi
 # The first row of a difference has no value; a regressor of differences is zero there.
 DIFFERENCES = ("framewise_displacement", "dvars", "std_dvars")
 MISSING = "n/a"
+DERIVED = ("", "_derivative1", "_power2", "_derivative1_power2")
+# What every version of fMRIPrep writes.
+ALWAYS = ("framewise_displacement", "std_dvars", *MOTION, "global_signal", "white_matter", "csf")
+AGAIN = "run fMRIPrep for this participant again"
 
 
 @dataclass(frozen=True)
@@ -197,11 +201,77 @@ def build(
             facts[name] = {"Method": method, "Mask": mask, "Retained": True} | known[number]
     columns |= {f"cosine{number:02d}": wave for number, wave in enumerate(waves.T)}
     columns |= _spikes("non_steady_state_outlier", np.arange(len(motion)) < n_non_steady)
-    moved = np.nan_to_num(displacement) > FD_SPIKE_MM
-    jumped = np.nan_to_num(standard) > DVARS_SPIKE
-    columns |= _spikes("motion_outlier", (moved | jumped) & (np.arange(len(motion)) >= n_non_steady))
+    outlying = _motion_outliers(displacement, standard, n_non_steady=n_non_steady)
+    columns |= _spikes("motion_outlier", outlying)
     table = pd.DataFrame(columns)
     return table, {name: {"Description": _describe(name)} | facts.get(name, {}) for name in table.columns}
+
+
+def from_fmriprep(
+    table: pd.DataFrame, facts: dict[str, Any], *, n_components: int
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Return the columns of an fMRIPrep table that `select` reads, and what is known of each.
+
+    `table` has text cells, `facts` is its JSON (may be empty). Of the aCompCor components the first
+    `n_components` of the combined mask stay. Early tables, which have neither the expansion of the motion
+    parameters nor motion outliers, get both by the definitions of later versions.
+
+    Raises
+    ------
+    DataFault
+        A column that every version writes is absent, or a cell is no number (E-DATA-B11).
+    """
+    import pandas as pd
+
+    absent = [name for name in ALWAYS if name not in table]
+    if absent:
+        early = " (its names are those of 1.0 and 1.1)" if "FramewiseDisplacement" in table else ""
+        raise DataFault("E-DATA-B11", f"fMRIPrep's confounds have no columns {absent}{early}", mend=AGAIN)
+    bad = [str(name) for name in table if _holds_text(table[name])]
+    if bad:
+        raise DataFault("E-DATA-B11", f"fMRIPrep's confounds hold text in the columns {bad}", mend=AGAIN)
+    numbers = table.apply(pd.to_numeric)
+    chosen = numbers[[name for name in numbers if _is_ours(str(name))]]
+    kept = _combined_components([str(name) for name in numbers], facts)[:n_components]
+    if n_components and not kept:
+        mend = "set preprocessing.acompcor to 0 if the study does without aCompCor, or " + AGAIN
+        raise DataFault("E-DATA-B11", "fMRIPrep's confounds have no aCompCor components", mend=mend)
+    whole = pd.concat([chosen, numbers[kept]], axis=1)
+    if f"{MOTION[0]}_derivative1" not in whole:
+        whole = pd.concat([whole.drop(columns=list(MOTION)), _of_later_versions(whole)], axis=1)
+    return whole, {name: {"Description": _describe(name)} | facts.get(name, {}) for name in whole.columns}
+
+
+def _holds_text(column: pd.Series[Any]) -> bool:
+    import pandas as pd
+
+    return bool((pd.to_numeric(column, errors="coerce").isna() & column.notna()).any())
+
+
+def _is_ours(name: str) -> bool:
+    """Whether this table of ours has such a column too, aCompCor aside."""
+    parts = {parameter + end for parameter in MOTION for end in DERIVED}
+    return name in {*parts, *ALWAYS, "dvars"} or name.startswith(
+        ("cosine", "non_steady_state_outlier", "motion_outlier")
+    )
+
+
+def _combined_components(names: list[str], facts: dict[str, Any]) -> list[str]:
+    """The aCompCor columns of the combined mask, by number; from 1.4 to 20.2 others follow them."""
+    found = [name for name in names if name.startswith("a_comp_cor_")]
+    combined = [name for name in found if facts.get(name, {}).get("Mask", "combined") == "combined"]
+    return sorted(combined, key=lambda name: int(name.rpartition("_")[2]))
+
+
+def _of_later_versions(table: pd.DataFrame) -> pd.DataFrame:
+    """The expansion of the motion parameters, and the motion outliers."""
+    import pandas as pd
+
+    columns = _motion_columns(table[list(MOTION)].to_numpy(dtype=np.float64))
+    n_non_steady = sum(str(name).startswith("non_steady_state_outlier") for name in table.columns)
+    moved, jumped = (table[name].to_numpy(dtype=np.float64) for name in ALWAYS[:2])
+    outlying = _motion_outliers(moved, jumped, n_non_steady=n_non_steady)
+    return pd.DataFrame(columns | _spikes("motion_outlier", outlying), index=table.index)
 
 
 def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
@@ -228,10 +298,9 @@ def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
 
 
 def _columns_of(group: str, present: list[str]) -> list[str]:
-    derived = ("", "_derivative1", "_power2", "_derivative1_power2")
     fixed = {
         "motion6": list(MOTION),
-        "motion24": [name + end for name in MOTION for end in derived],
+        "motion24": [name + end for name in MOTION for end in DERIVED],
         "fd": ["framewise_displacement"],
         "dvars": ["std_dvars"],
         "global_signal": ["global_signal"],
@@ -271,6 +340,13 @@ def _filled(name: str, column: pd.Series[Any]) -> Array:
         row = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
         raise DataFault("E-DATA-B11", f"the confounds column {name!r} has no value in row {row}", mend=mend)
     return values
+
+
+def _motion_outliers(displacement: Array, standard_dvars: Array, *, n_non_steady: int) -> Array:
+    """Return (n_volumes,): which volumes moved or jumped by more than fMRIPrep's defaults allow."""
+    moved = np.nan_to_num(displacement) > FD_SPIKE_MM
+    jumped = np.nan_to_num(standard_dvars) > DVARS_SPIKE
+    return np.asarray((moved | jumped) & (np.arange(len(displacement)) >= n_non_steady))
 
 
 def _motion_columns(motion: Array) -> dict[str, Array]:

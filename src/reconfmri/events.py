@@ -1,6 +1,6 @@
 """The events of a run: read, checked, named after the study's conditions; and the responses they predict.
 
-Responses are sampled at n x TR, the moment volume n begins: there is no slice timing at this level.
+Responses are sampled at n x TR, the moment volume n begins, or where an engine aligned the slices to.
 """
 
 from __future__ import annotations
@@ -74,9 +74,11 @@ def events_of(named: pd.DataFrame, wanted: str) -> pd.DataFrame:
 
 
 def script_regressors(
-    events: pd.DataFrame, *, tr: float, n_volumes: int, task: Task, hrf: str = "glover"
+    events: pd.DataFrame, *, tr: float, n_volumes: int, task: Task, hrf: str = "glover", start: float = 0.0
 ) -> pd.DataFrame:
     """Return the predicted responses, (n_volumes, n_regressors), one column per name of `name_events`.
+
+    A volume stands for the moment `start` s after it begins.
 
     A column is scaled so that one whole event peaks at 1; with one regressor per condition, so that one
     isolated event of the condition's median duration does. With a derivative (`glover + derivative`) each
@@ -88,7 +90,7 @@ def script_regressors(
         As `name_events`.
     """
     named = name_events(events, task, duration=tr * n_volumes)
-    times = tr * np.arange(n_volumes)
+    times = start + tr * np.arange(n_volumes)
     shape, _, derivative = hrf.partition(" + ")
     columns: dict[str, Array] = {}
     for name, group in named.groupby("name", sort=False):

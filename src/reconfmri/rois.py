@@ -39,9 +39,11 @@ COVERAGE_DESCRIPTIONS = {
 
 
 def carry_atlas(
-    regions: dict[str, Region], *, resolution: float, threads: int = 1
+    regions: dict[str, Region], *, resolution: float, like: Path | None = None, threads: int = 1
 ) -> tuple[Masks, Array, pd.DataFrame]:
     """Return the masks (x, y, z, n_regions) on the target grid of `resolution` mm, its affine, and a table.
+
+    With `like`, an image in MNI152NLin2009cAsym, the grid is that image's.
 
     The Harvard-Oxford probabilities lie in MNI152NLin6Asym. They are carried into MNI152NLin2009cAsym once,
     by the registration of the two template brains: summed per region, interpolated linearly, then
@@ -54,7 +56,8 @@ def carry_atlas(
     """
     image, known = templates.harvard_oxford()
     probabilities = _read_labels(image, known, regions)
-    shape, affine = templates.target_grid(resolution)
+    shape, affine = _grid_of(like) if like else templates.target_grid(resolution)
+    voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
     carry = registration.template_to_template(
         templates.nlin6_brain(), templates.target_brain(), finest_mm=FINEST_MM, threads=threads
     )
@@ -67,7 +70,7 @@ def carry_atlas(
         if n_voxels == 0:
             raise ValueError(f"rois.regions.{name}: no voxel reaches {region.threshold}; lower the threshold")
         labels = ", ".join(region.labels)
-        rows.append((index, name, labels, region.threshold, n_voxels, n_voxels * resolution**3))
+        rows.append((index, name, labels, region.threshold, n_voxels, n_voxels * voxel_mm3))
     return masks, affine, pd.DataFrame(rows, columns=list(REGION_DESCRIPTIONS))
 
 
@@ -106,6 +109,13 @@ def extract_region_signals(
         signals[name] = np.average(series, axis=0, weights=weights)
     coverage = pd.DataFrame(rows, columns=list(COVERAGE_DESCRIPTIONS))
     return pd.DataFrame(signals), coverage, _region_faults(signals, coverage, rois)
+
+
+def _grid_of(image: Path) -> tuple[tuple[int, ...], Array]:
+    import nibabel
+
+    found: Any = nibabel.load(image)
+    return tuple(found.shape[:3]), np.asarray(found.affine, dtype=np.float64)
 
 
 def _read_labels(

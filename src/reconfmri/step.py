@@ -58,4 +58,6 @@ def _exclusions_before(inputs: Any) -> list[Exclusion]:
 
 def _leave_empty(outputs: Iterable[str]) -> None:
     for path in outputs:
+        # A link to somebody's derivatives must go, not what it points to.
+        Path(path).unlink(missing_ok=True)
         Path(path).write_bytes(b"")

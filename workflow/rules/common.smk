@@ -27,9 +27,7 @@ except (ValueError, FileNotFoundError) as error:
         f"{error}\nA study folder is made by `reconfmri init`, its run table by `reconfmri index`."
     )
 
-# A person's T1w images in the order of the visits, whichever scans are asked for.
-visits = {session.id: number for number, session in enumerate(study.sessions)}
-in_order = scans.sort_values("session_id", key=lambda ids: ids.map(visits), kind="stable")
+every_scan = scans
 
 for column, key in (
     ("participant_id", "only_participants"),
@@ -58,23 +56,6 @@ run_entities = {
     "run": "{run}" if has_runs else None,
 }
 run_file = partial(bids_path, DERIVATIVES, datatype="func", **run_entities)
-sessionwise = has_sessions and study.preprocessing.anatomy == "sessionwise"
-anatomy_file = partial(
-    bids_path, DERIVATIVES, datatype="anat", sub="{sub}", ses="{ses}" if sessionwise else None
-)
-anatomy_name = "sub-{sub}_ses-{ses}" if sessionwise else "sub-{sub}"
-
-
-def t1w_images(wildcards):
-    """Input function: the raw T1w images that a person's anatomy is made from."""
-    own = in_order[in_order["participant_id"] == f"sub-{wildcards.sub}"]
-    if sessionwise:
-        own = own[own["session_id"] == wildcards.ses]
-    images = list(dict.fromkeys(own["t1w"]))
-    return [
-        str(bids_root / image)
-        for image in (images[:1] if study.preprocessing.anatomy == "baseline" else images)
-    ]
 
 
 def log_of(rule_name):

@@ -4,7 +4,8 @@
 rule estimate_connectivity:
     input:
         signals=rules.extract_region_signals.output.signals,
-        confounds=rules.resample_run.output.confounds,
+        confounds=preprocessed.confounds,
+        metadata=preprocessed.metadata,
         events=lambda wildcards: raw("events")(wildcards) if study.tasks[wildcards.task].conditions else [],
         exclusions=rules.assess_quality.output.exclusions,
     output:

@@ -5,7 +5,8 @@ rule fit_first_level:
     input:
         signals=rules.extract_region_signals.output.signals,
         coverage=rules.extract_region_signals.output.coverage,
-        confounds=rules.resample_run.output.confounds,
+        confounds=preprocessed.confounds,
+        metadata=preprocessed.metadata,
         events=raw("events"),
         exclusions=rules.assess_quality.output.exclusions,
     output:
@@ -31,8 +32,8 @@ rule fit_first_level:
 rule estimate_maps:
     # Voxelwise effect, variance and z of the contrasts that the study file asks maps for.
     input:
-        bold=rules.resample_run.output.bold,
-        mask=rules.resample_run.output.mask,
+        bold=preprocessed.bold,
+        mask=preprocessed.mask,
         design=rules.fit_first_level.output.design,
         exclusions=rules.fit_first_level.output.exclusions,
     output:

@@ -1,6 +1,25 @@
 # From raw images to the template grid: anatomy once per person, then alignment and one interpolation per run.
 
 
+visits = {session.id: number for number, session in enumerate(study.sessions)}
+by_visit = every_scan.sort_values("session_id", key=lambda ids: ids.map(visits), kind="stable")
+sessionwise = has_sessions and study.preprocessing.anatomy == "sessionwise"
+anatomy_file = partial(
+    bids_path, DERIVATIVES, datatype="anat", sub="{sub}", ses="{ses}" if sessionwise else None
+)
+
+
+def t1w_images(wildcards):
+    """Input function: the raw T1w images that an anatomy is made from, whichever scans are asked for."""
+    own = by_visit[by_visit["participant_id"] == f"sub-{wildcards.sub}"]
+    if sessionwise:
+        own = own[own["session_id"] == wildcards.ses]
+    images = list(dict.fromkeys(own["t1w"]))
+    if study.preprocessing.anatomy == "baseline":
+        del images[1:]
+    return [str(bids_root / image) for image in images]
+
+
 rule prepare_anatomy:
     # One T1w per person from those of all sessions; bias field, brain mask, tissue, map from template to T1w.
     input:
@@ -13,7 +32,7 @@ rule prepare_anatomy:
         facts=anatomy_file(desc="preproc", suffix="T1w", ext=".json"),
         exclusions=anatomy_file(suffix="exclusions", ext=".tsv"),
     log:
-        f"logs/prepare_anatomy/{anatomy_name}.log",
+        f"logs/prepare_anatomy/sub-{{sub}}{'_ses-{ses}' if sessionwise else ''}.log",
     conda:
         ENVIRONMENT
     resources:
@@ -89,3 +108,14 @@ rule resample_run:
         code=code_of("preprocess.embedded"),
     script:
         "../scripts/resample_run.py"
+
+
+# What later rules read, by the names that every engine's file gives it.
+preprocessed = rules.resample_run.output
+aligned = {
+    "boldref": rules.align_run.output.boldref,
+    "mask": rules.align_run.output.mask,
+    "alignment": rules.align_run.output.alignment,
+    "t1w": rules.prepare_anatomy.output.t1w,
+}
+template_image = []  # the grid is that of preprocessing.resolution

@@ -3,16 +3,16 @@
 
 rule assess_quality:
     input:
-        bold=rules.resample_run.output.bold,
-        mask=rules.resample_run.output.mask,
-        dseg=rules.resample_run.output.dseg,
-        metadata=rules.resample_run.output.metadata,
-        confounds=rules.resample_run.output.confounds,
+        bold=preprocessed.bold,
+        mask=preprocessed.mask,
+        dseg=preprocessed.dseg,
+        metadata=preprocessed.metadata,
+        confounds=preprocessed.confounds,
         coverage=rules.extract_region_signals.output.coverage,
-        boldref=rules.align_run.output.boldref,
-        boldref_mask=rules.align_run.output.mask,
-        alignment=rules.align_run.output.alignment,
-        t1w=rules.prepare_anatomy.output.t1w,
+        boldref=aligned["boldref"],
+        boldref_mask=aligned["mask"],
+        alignment=aligned["alignment"],
+        t1w=aligned["t1w"],
         exclusions=rules.extract_region_signals.output.exclusions,
     output:
         measures=run_file(desc="quality", suffix="measures", ext=".tsv"),

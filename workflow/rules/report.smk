@@ -16,6 +16,7 @@ rule build_report:
             if study.first_level
             else []
         ),
+        made=of_runs(preprocessed.metadata),
         maps=map_files(),
         allocation=study.group.allocation if study.group else [],
         estimates=rules.collect_estimates.output.estimates if study.group else [],

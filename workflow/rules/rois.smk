@@ -3,6 +3,8 @@
 
 rule carry_atlas:
     # Harvard-Oxford probabilities, carried once from MNI152NLin6Asym into the target space, then thresholded.
+    input:
+        grid=template_image,
     output:
         masks=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.nii.gz",
         table=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.tsv",
@@ -24,11 +26,11 @@ rule carry_atlas:
 rule extract_region_signals:
     # Mean signal of each region inside the run's mask, unsmoothed, with coverage and temporal SNR.
     input:
-        bold=rules.resample_run.output.bold,
-        mask=rules.resample_run.output.mask,
-        metadata=rules.resample_run.output.metadata,
+        bold=preprocessed.bold,
+        mask=preprocessed.mask,
+        metadata=preprocessed.metadata,
         regions=rules.carry_atlas.output.masks,
-        exclusions=rules.resample_run.output.exclusions,
+        exclusions=preprocessed.exclusions,
     output:
         signals=run_file(seg="study", suffix="timeseries", ext=".tsv"),
         coverage=run_file(seg="study", suffix="coverage", ext=".tsv"),

@@ -21,7 +21,8 @@ def work(snakemake, decisions):
     for fault in faults:
         decisions.add(snakemake.rule, fault)
     write_rows(out.measures, rows, decisions.unit)
-    aligned = scans.Aligned(*map(Path, (given.boldref, given.boldref_mask, given.alignment, given.t1w)))
+    alignment = Path(given.alignment) if given.alignment else None
+    aligned = scans.Aligned(Path(given.boldref), Path(given.boldref_mask), alignment, Path(given.t1w))
     scans.outlines_of_run(aligned.boldref, aligned.mask).save(out.outlines)
     scans.edges_of_run(aligned, Path(given.bold), Path(given.mask)).save(out.edges)
 

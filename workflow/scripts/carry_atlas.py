@@ -1,5 +1,7 @@
 """The regions of the study as masks on the template grid."""
 
+from pathlib import Path
+
 import nibabel as nib
 
 from reconfmri.config import Region
@@ -10,7 +12,10 @@ from reconfmri.tables import write_table
 with log_to(snakemake.log[0]):
     regions = {name: Region.from_params(region) for name, region in snakemake.params.regions.items()}
     masks, affine, table = carry_atlas(
-        regions, resolution=snakemake.params.resolution, threads=snakemake.threads
+        regions,
+        resolution=snakemake.params.resolution,
+        like=Path(snakemake.input.grid) if snakemake.input.grid else None,
+        threads=snakemake.threads,
     )
     nib.save(nib.Nifti1Image(masks, affine), snakemake.output.masks)
     write_table(snakemake.output.table, table, REGION_DESCRIPTIONS)

@@ -1,5 +1,8 @@
 """Contrasts of one run per region, in percent signal change with their standard error."""
 
+from pathlib import Path
+
+from reconfmri.bids import read_json
 from reconfmri.config import FirstLevel, Task
 from reconfmri.first_level import build_design, fit_regions, read_events
 from reconfmri.measures import write_rows
@@ -16,6 +19,7 @@ def work(snakemake, decisions):
         read_events(given.events),
         read_table(given.confounds).astype(float),
         tr=params.tr,
+        start=read_json(Path(given.metadata)).get("StartTime", 0.0),
         n_volumes=len(signals),
         task=task,
         settings=settings,

@@ -134,10 +134,20 @@ def stages_of(study: Study, scan: Mapping[Hashable, Any], *, with_runs: bool) ->
     t1w = bids_path(DERIVATIVES, desc="preproc", suffix="T1w", ext=".nii.gz", **person)
     out = bids_path(DERIVATIVES, suffix="exclusions", ext=".tsv", **person)
     log = Path(bids_path("", suffix="log", ext="", **person)).name.removesuffix("_log")
-    stages = [
+    confounds = file(desc="confounds", suffix="timeseries")
+    embedded = [
         Stage("anatomy", "prepare_anatomy", t1w, out, f"logs/prepare_anatomy/{log}.log"),
         step("alignment", "align_run", "align", file(desc="alignment", suffix="xfm", ext=".json")),
-        step("resampling", "resample_run", "resample", file(desc="confounds", suffix="timeseries")),
+        step("resampling", "resample_run", "resample", confounds),
+    ]
+    job = (f"results/fmriprep_jobs/sub-{sub}.json", "", f"logs/run_fmriprep/sub-{sub}.log")
+    settings = study.preprocessing.fmriprep
+    fmriprep = [
+        *([Stage("fMRIPrep", "run_fmriprep", *job)] if settings and settings.container else []),
+        step("adoption", "adopt_fmriprep_run", "adopt", confounds),
+    ]
+    stages = [
+        *(embedded if study.preprocessing.engine == "embedded" else fmriprep),
         step("signals", "extract_region_signals", "signals", file(seg="study", suffix="timeseries")),
         producer("quality", "assess_quality", "quality"),
     ]

@@ -31,11 +31,11 @@ SLICES = {"axial": (0.25, 0.4, 0.55, 0.7, 0.85), "coronal": (0.35, 0.6), "sagitt
 
 @dataclass(frozen=True)
 class Aligned:
-    """What `align_run` and `prepare_anatomy` leave for the picture of a coregistration."""
+    """What an engine leaves for the picture of a coregistration; without alignment all lie in one space."""
 
     boldref: Path
     mask: Path
-    alignment: Path
+    alignment: Path | None
     t1w: Path
 
 
@@ -52,12 +52,12 @@ def edges_of_run(aligned: Aligned, bold: Path, mask: Path) -> Image.Image:
 
     from reconfmri.templates import target_brain
 
-    transform = json.loads(aligned.alignment.read_text(encoding="utf-8"))["boldref_to_t1w"]
+    known = json.loads(aligned.alignment.read_text(encoding="utf-8")) if aligned.alignment else {}
     on_t1w = registration_edges(
         nibabel.load(aligned.t1w),
         nibabel.load(aligned.boldref),
         within=nibabel.load(aligned.mask),
-        moving_to_background=np.reshape(transform, (4, 4)),
+        moving_to_background=np.reshape(known.get("boldref_to_t1w", np.eye(4)), (4, 4)),
     )
     series = nibabel.load(bold)
     first = nibabel.Nifti1Image(np.asarray(series.dataobj[..., 0]), series.affine)

@@ -96,7 +96,7 @@ def read_anatomy(path: Path) -> Volume:
             file=path.name,
         )
     affine = _checked_affine(path, image)
-    with _damage(path):
+    with damage(path):
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
     _all_finite(path, data, "the image")
     if float(np.ptp(data)) == 0:
@@ -123,19 +123,19 @@ def place(header: Any, affine: Array, *, template: bool) -> None:
 
 
 def _load(path: Path) -> Any:
-    with _damage(path):
+    with damage(path):
         return nibabel.load(path)
 
 
-class _damage:  # noqa: N801 - reads as a phrase: with _damage(path)
+class damage:  # noqa: N801 - reads as a phrase: with damage(path)
     """Turn every way a damaged file shows itself into one DataFault."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, *, mend: str = RECOPY):
+        self.path, self.mend = path, mend
 
     def __enter__(self) -> None:
         if not self.path.is_file() or self.path.stat().st_size == 0:
-            raise DataFault("E-DATA-B01", "the file is missing or empty", mend=RECOPY, file=self.path.name)
+            raise DataFault("E-DATA-B01", "the file is missing or empty", mend=self.mend, file=self.path.name)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (ImageFileError, EOFError, OSError, zlib.error, ValueError)):
@@ -144,13 +144,13 @@ class _damage:  # noqa: N801 - reads as a phrase: with _damage(path)
             raise DataFault(
                 "E-DATA-B01",
                 f"the file cannot be read as an image: {error}",
-                mend=RECOPY,
+                mend=self.mend,
                 file=self.path.name,
             ) from error
 
 
 def _read(path: Path, stream: Any, count: int, *, may_end: bool = False) -> bytes:
-    with _damage(path):
+    with damage(path):
         block: bytes = stream.read(count)
     if len(block) < count and not may_end:
         raise DataFault(

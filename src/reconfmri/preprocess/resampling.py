@@ -55,7 +55,7 @@ def target_voxels(
     brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
     inside = registration.sample(brain, in_t1w, order=1) > 0.5
     index = np.nonzero(inside)
-    tissue = _majority(dseg, in_t1w[index], resolution)
+    tissue = majority(dseg, in_t1w[index], resolution)
     return TargetVoxels(
         shape, affine, index, registration.transform_points(t1w_to_reference, in_t1w[index]), tissue
     )
@@ -115,8 +115,8 @@ def _purest(share: Array, *, at_least: int = 60) -> Array:
     return np.asarray(share > threshold)
 
 
-def _majority(dseg: Volume, points: Array, resolution: float) -> Array:
-    """Return the label (n,) with the largest share of each target voxel."""
+def majority(dseg: Volume, points: Array, resolution: float) -> Array:
+    """Return the label (n,), 1 to 3, with the largest share of each voxel of `resolution` mm at `points`."""
     blur = max(resolution, 1.0) / 2.355 / dseg.voxel_mm
     shares = []
     for label in (1, 2, 3):

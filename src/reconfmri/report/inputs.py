@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reconfmri.bids import bids_path
+from reconfmri.bids import bids_path, read_json
 from reconfmri.config import Study, load_study
 from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
 from reconfmri.provenance import software_versions
@@ -63,6 +63,7 @@ class ReportFiles:
     outlines: tuple[Path, ...] = ()
     edges: tuple[Path, ...] = ()
     designs: tuple[Path, ...] = ()
+    made: tuple[Path, ...] = ()
     maps: tuple[Path, ...] = ()
     allocation: Path | None = None
     estimates: Path | None = None
@@ -79,7 +80,7 @@ class ReportFiles:
     @classmethod
     def of(cls, named: Iterable[tuple[str, Any]]) -> ReportFiles:
         """Return the files of `snakemake.input.items()`; an empty list stands for what the study lacks."""
-        several = ("outlines", "edges", "designs", "maps")
+        several = ("outlines", "edges", "designs", "made", "maps")
         given: dict[str, Any] = {}
         for name, value in named:
             paths = [Path(value)] if isinstance(value, str | Path) else [Path(item) for item in value]
@@ -116,6 +117,7 @@ class ReportInputs:
     design_run: Mapping[str, str] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     maps: list[Path] = field(default_factory=list)
+    made: list[Mapping[str, Any]] = field(default_factory=list)  # metadata of the preprocessed runs
     versions: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
@@ -160,6 +162,7 @@ def gather(files: ReportFiles) -> ReportInputs:
             *_pictures(files.edges, runs, "edges"),
         ],
         maps=[path for path in files.maps if "stat-z_" in path.name and path.stat().st_size],
+        made=[read_json(path) for path in files.made if path.stat().st_size],
         versions=software_versions(),
         provenance=_hashes(files),
     )

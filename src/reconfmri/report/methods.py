@@ -36,6 +36,8 @@ class Facts:
     scans: int
     trs: tuple[float, ...] = ()
     volumes: tuple[int, int] | None = None
+    fmriprep: tuple[str, ...] = ()  # versions that made the runs
+    slice_timing: tuple[bool | None, ...] = ()  # whether an engine corrected it, if it tells
 
 
 class Citation(NamedTuple):
@@ -49,7 +51,7 @@ def methods_text(study: Study, facts: Facts) -> list[tuple[str, str]]:
     """Return the methods section as (heading, paragraph), with the settings of this study as its numbers."""
     parts = [
         ("Data", _data(study, facts)),
-        ("Preprocessing", _preprocessing(study)),
+        ("Preprocessing", _PREPROCESSING[study.preprocessing.engine](study, facts)),
         ("Quality", _quality(study)),
     ]
     parts.append(("Regions of interest", _regions(study)))
@@ -85,7 +87,7 @@ def _data(study: Study, facts: Facts) -> str:
     return text + "The allocation to arms was no input of any step before the group models."
 
 
-def _preprocessing(study: Study) -> str:
+def _embedded(study: Study, _facts: Facts) -> str:
     settings = study.preprocessing
     return (
         "Anatomical images were corrected for the bias field (N4) and matched with the brain of "
@@ -112,6 +114,36 @@ def _preprocessing(study: Study) -> str:
         f"high-pass filtered at {HIGH_PASS_S:g} s. Slice timing was not corrected, and no field map was "
         "used."
     )
+
+
+def _fmriprep(study: Study, facts: Facts) -> str:
+    settings = study.preprocessing
+    made = f"version {_list(list(facts.fmriprep))}" if facts.fmriprep else "of a version that nothing tells"
+    here = settings.fmriprep is not None and settings.fmriprep.container is not None
+    text = (
+        f"Preprocessed data are those of fMRIPrep ({made}), run "
+        f"{'by this workflow in a container' if here else 'before and outside of this workflow'}; its own "
+        "reports say how each was made. Of its outputs, series, brain mask and T1-weighted image in "
+        "MNI152NLin2009cAsym were taken as they are, without another interpolation. Its confounds were kept "
+        f"under their names, and of the aCompCor components the first {settings.acompcor} of the combined "
+        "mask of white matter and fluid. "
+    )
+    corrected = set(facts.slice_timing)
+    if True not in corrected:
+        told = (
+            "was not corrected" if corrected == {False} else "may have been corrected: its files do not tell"
+        )
+        text += f"Slice timing {told}."
+    else:
+        some = "in some runs and not in others" if len(corrected) > 1 else "in every run"
+        text += (
+            f"Slice timing was corrected {some}; there responses were sampled at the moment within a volume "
+            "to which it was aligned."
+        )
+    return text.rstrip()
+
+
+_PREPROCESSING = {"embedded": _embedded, "fmriprep": _fmriprep}
 
 
 def _quality(study: Study) -> str:
@@ -337,7 +369,7 @@ def _list(items: list[str], *, comma: str = ", ") -> str:
 
 def citations(study: Study) -> list[Citation]:
     """Return what a paper with these results should cite, by the parts that the study uses."""
-    used = {"always", *study.scales}
+    used = {"always", study.preprocessing.engine, *study.scales}
     used |= {
         name
         for name in ("first_level", "connectivity", "skin_conductance", "group")

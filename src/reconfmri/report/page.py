@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -102,7 +103,7 @@ def _small_print(inputs: ReportInputs) -> Block:
     from reconfmri import __version__
 
     return {
-        "methods": methods_text(inputs.study, facts_of(inputs.runs)),
+        "methods": methods_text(inputs.study, facts_of(inputs.runs, inputs.made)),
         "seed": inputs.study.seed,
         "provenance": list(inputs.provenance.items()),
         "versions": list(inputs.versions.items()),
@@ -112,12 +113,15 @@ def _small_print(inputs: ReportInputs) -> Block:
     }
 
 
-def facts_of(runs: pd.DataFrame) -> Facts:
-    """Return the counts that the methods text names, from the run table."""
+def facts_of(runs: pd.DataFrame, made: list[Mapping[str, Any]]) -> Facts:
+    """Return what the methods text names of the data: the run table's counts, and how each run was made."""
+    tools = [tool for known in made for tool in known.get("GeneratedBy", ())]
     volumes = runs["n_volumes"].dropna()
     return Facts(
         participants=int(runs["participant_id"].nunique()),
         scans=len(runs),
         trs=tuple(sorted({round(float(tr), 6) for tr in runs["tr"].dropna()})),
         volumes=(int(volumes.min()), int(volumes.max())) if len(volumes) else None,
+        fmriprep=tuple(sorted({tool["Version"] for tool in tools if tool["Name"] == "fMRIPrep"})),
+        slice_timing=tuple(known.get("SliceTimingCorrected") for known in made),
     )

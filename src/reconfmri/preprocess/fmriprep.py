@@ -1,0 +1,216 @@
+"""The engine that is fMRIPrep: its outputs taken over as a preprocessed run.
+
+No voxel is copied: series, mask, reference and T1w become links. Esteban et al., Nat Methods 2019;16:111.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconfmri import bids, confounds, registration
+from reconfmri.derivatives import FmriprepRun
+from reconfmri.exclusions import DataFault
+from reconfmri.preprocess import PreprocessedFiles, PreprocessedRun, intake, resampling
+from reconfmri.registration import Array, Volume
+from reconfmri.tables import read_table, write_table
+
+GRID_MM = 0.01  # difference of affines that is rounding
+AGAIN = "copy fMRIPrep's outputs again, or run it for this participant again"
+GREY, WHITE, FLUID = 1, 2, 3
+# FreeSurfer's labels, https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/AnatomicalROI
+ASEG = {
+    GREY: (3, 8, 10, 11, 12, 13, 17, 18, 26, 28, 42, 47, 49, 50, 51, 52, 53, 54, 58, 60),
+    WHITE: (2, 7, 16, 41, 46, 77, 85, 251, 252, 253, 254, 255),
+    FLUID: (4, 5, 14, 15, 24, 31, 43, 44, 63, 72),
+}
+
+
+@dataclass(frozen=True)
+class AdoptedFiles:
+    """Where a run that fMRIPrep made is put: the files of every engine, its reference and the T1w."""
+
+    run: PreprocessedFiles
+    boldref: Path
+    t1w: Path
+
+
+def adopt_run(
+    found: FmriprepRun,
+    outputs: AdoptedFiles,
+    *,
+    tr: float,
+    n_volumes: int,
+    n_components: int,
+    versions: list[str],
+    relative: bool = False,
+) -> PreprocessedRun:
+    """Take over one run: links to its images, its confounds and tissue in our form, and what is known of it.
+
+    `tr` (s) and `n_volumes` are those of the raw run. Everything is read and checked before anything is
+    written; with `relative` the links hold when the study folder is moved together with the derivatives.
+
+    Raises
+    ------
+    DataFault
+        An image is damaged, not on the series' grid, or of another length than the raw run; the confounds
+        have another length or lack a column.
+    """
+    series = _read_series(found.bold, n_volumes)
+    mask = _on_grid(found.mask, series) > 0
+    if not mask.any():
+        raise DataFault("E-DATA-B04", "the brain mask is empty", mend=AGAIN, file=found.mask.name)
+    table, facts = _read_confounds(found, n_volumes, n_components)
+    t1w = _read(found.t1w)
+    reference = _read(found.boldref) if found.boldref else _middle_volume(found.bold)
+    tissue, source = _tissue(found, series, mask, t1w)
+    metadata = _metadata(found, series, table, tr=tr, versions=versions, tissue=source)
+    out = outputs.run
+    for target, place in ((found.bold, out.bold), (found.mask, out.mask), (found.t1w, outputs.t1w)):
+        _link(target, place, relative=relative)
+    if found.boldref:
+        _link(found.boldref, outputs.boldref, relative=relative)
+    else:
+        intake.write_volume(outputs.boldref, reference, template=True)
+    intake.write_volume(out.dseg, Volume(tissue, series.affine), template=True)
+    write_table(out.confounds, table)
+    for path, content in ((out.confounds.with_suffix(".json"), facts), (out.metadata, metadata)):
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return PreprocessedRun(out.bold, out.mask, out.confounds, out.dseg, metadata)
+
+
+def tissue_of_aseg(labels: Array) -> Array:
+    """Return FreeSurfer's labels as 1 grey, 2 white, 3 fluid, 0 else, uint8."""
+    known = np.zeros(max(int(labels.max(initial=0)), 255) + 1, dtype=np.uint8)
+    for kind, members in ASEG.items():
+        known[list(members)] = kind
+    return np.asarray(known[labels])
+
+
+def tissue_by_brightness(labels: Array, t1w: Array) -> Array:
+    """Return three labels (n,) as 1 grey, 2 white, 3 fluid: a T1w (n,) shows fluid darkest, white brightest.
+
+    Versions of fMRIPrep differ in the order (FSL's FAST or BIDS; nipreps/smriprep 177, nipreps/fmriprep
+    3377); the image tells which it is. With fewer than three labels they are left as BIDS has them.
+    """
+    present = [label for label in (1, 2, 3) if (labels == label).any()]
+    if len(present) < 3:
+        return labels
+    dark_to_bright = sorted(present, key=lambda label: float(np.median(t1w[labels == label])))
+    known = np.zeros(4, dtype=np.uint8)
+    known[dark_to_bright] = (FLUID, GREY, WHITE)
+    return np.asarray(known[labels])
+
+
+def _read_series(path: Path, n_volumes: int) -> intake.RawRun:
+    """The series, read to its last byte."""
+    try:
+        series = intake.open_run(path)
+        if series.n_volumes != n_volumes:
+            reason = f"fMRIPrep's series has {series.n_volumes} volumes, the raw one {n_volumes}"
+            raise DataFault("E-DATA-B05", reason)
+        for _ in series.volumes():
+            pass
+    except DataFault as fault:
+        raise DataFault(fault.code, fault.reason, mend=AGAIN, file=path.name) from fault
+    return series
+
+
+def _on_grid(path: Path, series: intake.RawRun) -> Array:
+    volume = _read(path)
+    apart = float(np.abs(volume.affine - series.affine).max())
+    if volume.data.shape != series.shape or apart > GRID_MM:
+        reason = (
+            f"not on the grid of its series: {volume.data.shape} and {series.shape}, {apart:.3g} mm apart"
+        )
+        raise DataFault("E-DATA-B06", reason, mend=AGAIN, file=path.name)
+    return volume.data
+
+
+def _read(path: Path) -> Volume:
+    with intake.damage(path, mend=AGAIN):
+        return registration.read_volume(path)
+
+
+def _read_confounds(found: FmriprepRun, n_volumes: int, n_components: int) -> tuple[Any, dict[str, Any]]:
+    name = found.confounds.name
+    try:
+        table = read_table(found.confounds)
+        facts = bids.read_json(found.facts) if found.facts else {}
+    except ValueError as error:
+        text = str(error).removeprefix(f"{found.confounds}: ")
+        raise DataFault(
+            "E-DATA-B11", f"the confounds cannot be read: {text}", mend=AGAIN, file=name
+        ) from None
+    if len(table) != n_volumes:
+        reason = f"the confounds have {len(table)} rows, the run {n_volumes} volumes"
+        raise DataFault("E-DATA-B11", reason, mend=AGAIN, file=name)
+    try:
+        return confounds.from_fmriprep(table, facts, n_components=n_components)
+    except DataFault as fault:
+        raise DataFault(fault.code, fault.reason, mend=fault.mend, file=name) from fault
+
+
+def _tissue(found: FmriprepRun, series: intake.RawRun, mask: Array, t1w: Volume) -> tuple[Array, str]:
+    """Tissue on the series' grid inside its mask, uint8, and the file it comes from; zero where unknown."""
+    tissue = np.zeros(series.shape, dtype=np.uint8)
+    if found.dseg:
+        points = registration.grid_points(series.shape, series.affine)[mask]
+        dseg = _read(found.dseg)
+        brightness = registration.sample(t1w, points, order=1)
+        spacing = float(np.cbrt(abs(np.linalg.det(series.affine[:3, :3]))))
+        brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
+        outside = registration.sample(brain, points, order=1) < 0.5
+        labels = np.where(outside, 0, resampling.majority(dseg, points, spacing)).astype(np.uint8)
+        tissue[mask] = tissue_by_brightness(labels, brightness)
+        return tissue, found.dseg.name
+    if found.aseg:
+        tissue[mask] = tissue_of_aseg(_on_grid(found.aseg, series).round().astype(int))[mask]
+        return tissue, found.aseg.name
+    return tissue, "none"
+
+
+def _metadata(
+    found: FmriprepRun, series: intake.RawRun, table: Any, *, tr: float, versions: list[str], tissue: str
+) -> dict[str, Any]:
+    try:
+        known = bids.read_json(found.sidecar) if found.sidecar else {}
+    except ValueError as error:
+        reason = f"the series' JSON cannot be read: {error}"
+        raise DataFault("E-BIDS-A21", reason, mend=AGAIN, file=found.bold.name) from None
+    sizes = " x ".join(f"{size:.3g}" for size in np.linalg.norm(series.affine[:3, :3], axis=0))
+    corrected = known.get("SliceTimingCorrected")  # told from 20.2.4 on
+    start = float(known.get("StartTime", tr / 2)) if corrected else 0.0
+    return {
+        "RepetitionTime": tr,
+        "StartTime": start,
+        "NonSteadyStateVolumes": sum(name.startswith("non_steady_state_outlier") for name in table.columns),
+        "SkullStripped": bool(known.get("SkullStripped", False)),
+        "SliceTimingCorrected": corrected,
+        "Resolution": f"{sizes} mm",
+        "Sources": [path.name for path in found.files],
+        "Tissue": tissue,
+        "GeneratedBy": [{"Name": "fMRIPrep", "Version": version} for version in versions],
+    }
+
+
+def _middle_volume(path: Path) -> Volume:
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    data = np.asarray(image.dataobj[..., image.shape[3] // 2], dtype=np.float32)
+    return Volume(data, np.asarray(image.affine, dtype=np.float64))
+
+
+def _link(target: Path, place: Path, *, relative: bool) -> None:
+    place.unlink(missing_ok=True)
+    if relative:  # through no link on the way: `..` would lead elsewhere
+        there = target.parent.resolve() / target.name
+        place.symlink_to(os.path.relpath(there, place.parent.resolve()))
+    else:
+        place.symlink_to(target.absolute())

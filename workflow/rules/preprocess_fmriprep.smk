@@ -1,0 +1,93 @@
+# fMRIPrep: run in a container, one job per participant, or done already; then its outputs are taken over by links.
+from reconfmri.derivatives import check_fmriprep, container_places, files_of_run, grid_image
+from reconfmri.problems import stops
+
+fmriprep = study.preprocessing.fmriprep
+job = fmriprep.container  # None: the outputs exist
+
+if workflow.is_main_process:
+    faults = stops(check_fmriprep(Path(), study, every_scan))
+    if faults:
+        raise WorkflowError("\n".join(problem.line for problem in faults))
+
+
+rule run_fmriprep:
+    # One participant, all of whose raw images fMRIPrep reads; the work directory stays for the next attempt.
+    input:
+        raw=lambda wildcards: [
+            str(bids_root / name)
+            for scan in every_scan[every_scan["participant_id"] == f"sub-{wildcards.sub}"].itertuples()
+            for name in (scan.bold, scan.t1w)
+        ],
+        image=job.image if job and Path(job.image).is_file() else [],
+    output:
+        record="results/fmriprep_jobs/sub-{sub}.json",
+    log:
+        "logs/run_fmriprep/sub-{sub}.log",
+        words="logs/run_fmriprep/sub-{sub}_fmriprep.log",
+    retries: 2
+    conda:
+        ENVIRONMENT
+    threads: job.threads if job else 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * job.memory * attempt,
+        runtime=lambda wildcards, attempt: 60 * job.hours * attempt,
+    params:
+        asked=(
+            {"res": fmriprep.asked_res, **job.model_dump(include={"runtime", "image", "options"})}
+            if job
+            else None
+        ),
+        places=container_places(study),
+        code=code_of("preprocess.container"),
+    script:
+        "../scripts/run_fmriprep.py"
+
+
+rule adopt_fmriprep_run:
+    # Links to the series, mask, reference and T1w; confounds, tissue and metadata in the form of every engine.
+    input:
+        # The record of the participant's job, or the outputs that exist.
+        made=lambda wildcards: (
+            rules.run_fmriprep.output.record.format(sub=wildcards.sub)
+            if job
+            else files_of_run(Path(), fmriprep, scan_of(wildcards).bold)
+        ),
+    output:
+        bold=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".nii.gz"),
+        mask=run_file(space=SPACE, desc="brain", suffix="mask", ext=".nii.gz"),
+        dseg=run_file(space=SPACE, suffix="dseg", ext=".nii.gz"),
+        boldref=run_file(space=SPACE, suffix="boldref", ext=".nii.gz"),
+        t1w=run_file(space=SPACE, desc="preproc", suffix="T1w", ext=".nii.gz"),
+        metadata=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".json"),
+        confounds=run_file(desc="confounds", suffix="timeseries", ext=".tsv"),
+        columns=run_file(desc="confounds", suffix="timeseries", ext=".json"),
+        exclusions=run_file(desc="adopt", suffix="exclusions", ext=".tsv"),
+    log:
+        log_of("adopt_fmriprep_run"),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        scan=lambda wildcards: {
+            "raw": scan_of(wildcards).bold,
+            "tr": float(scan_of(wildcards).tr),
+            "n_volumes": int(scan_of(wildcards).n_volumes),
+        },
+        settings=settings_of(study.preprocessing),
+        code=code_of("preprocess.fmriprep"),
+    script:
+        "../scripts/adopt_fmriprep_run.py"
+
+
+# What later rules read, by the names that every engine's file gives it.
+preprocessed = rules.adopt_fmriprep_run.output
+aligned = {
+    "boldref": rules.adopt_fmriprep_run.output.boldref,
+    "mask": rules.adopt_fmriprep_run.output.mask,
+    "alignment": [],  # all in the template's space
+    "t1w": rules.adopt_fmriprep_run.output.t1w,
+}
+template_image = grid_image(Path(), study, every_scan["bold"]) or []
