@@ -49,6 +49,11 @@ class Task(Section):
     ignore: list[str] = Field(default_factory=list, description="trial types left out on purpose")
     min_runs: int = Field(1, ge=1, description="A session with fewer runs of this task loses those it has")
     mixed_tr: bool = Field(False, description="Allow runs of different repetition time in this task")
+    max_shortfall: Share = Field(
+        0.1,
+        description="A run that has fewer volumes than its siblings (median of the same run elsewhere) "
+        "by more than this share is out",
+    )
     events: Literal["each", "condition"] = Field(
         "each",
         description="`each`: one regressor per event (scripts): `trauma_1`, `trauma_first` and their mean "

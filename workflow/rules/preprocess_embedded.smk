@@ -48,6 +48,7 @@ rule align_run:
         mem_mb=3000,
         runtime=60,
     params:
+        sha256=lambda wildcards: scan_of(wildcards).bold_sha256,
         code=code_of("preprocess.embedded"),
     script:
         "../scripts/align_run.py"

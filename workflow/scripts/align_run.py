@@ -12,6 +12,7 @@ def work(snakemake, _decisions):
         Path(given.bold),
         AnatomyFiles(*map(Path, (given.t1w, given.mask, given.dseg, given.to_t1w))),
         outputs=AlignmentFiles(*map(Path, (out.boldref, out.mask, out.alignment))),
+        sha256=snakemake.params.sha256,
         threads=snakemake.threads,
     )
 

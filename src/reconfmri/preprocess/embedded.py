@@ -65,16 +65,18 @@ def prepare_anatomy(
 
 
 def align_run(
-    bold: Path, anatomy: AnatomyFiles, *, outputs: AlignmentFiles, threads: int = 1
+    bold: Path, anatomy: AnatomyFiles, *, outputs: AlignmentFiles, sha256: str = "", threads: int = 1
 ) -> dict[str, Any]:
     """Write a run's reference, native brain mask and transforms; return the facts of the alignment.
+
+    `sha256` is that of the run when it was indexed; every byte that is read is compared with it.
 
     Raises
     ------
     DataFault
-        The run is damaged, too short, flat, or could not be placed in the T1w.
+        The run is damaged, too short, flat, another than the indexed one, or could not be placed in the T1w.
     """
-    run = intake.open_run(bold)
+    run = intake.open_run(bold, sha256=sha256)
     try:
         reference, transforms, n_non_steady = _head_motion(run, threads=threads)
         dseg = registration.read_volume(anatomy.dseg)
@@ -89,6 +91,7 @@ def align_run(
         "head_motion": [matrix.ravel().tolist() for matrix in transforms],
         "boldref_to_t1w": to_t1w.ravel().tolist(),
         "non_steady_state_volumes": n_non_steady,
+        "bold_sha256": sha256,
         **facts,
     }
     outputs.alignment.write_text(json.dumps(alignment, indent=1) + "\n", encoding="utf-8")
