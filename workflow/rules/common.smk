@@ -58,6 +58,7 @@ run_entities = {
 }
 run_file = partial(bids_path, DERIVATIVES, datatype="func", **run_entities)
 anatomy_file = partial(bids_path, DERIVATIVES, datatype="anat", sub="{sub}")
+person_file = partial(bids_path, DERIVATIVES, datatype="func", sub="{sub}")
 
 
 def log_of(rule_name):
@@ -89,9 +90,11 @@ def raw(column):
     return lambda wildcards: str(bids_root / getattr(scan_of(wildcards), column))
 
 
-def of_runs(pattern, task=None, column="bold"):
-    """One file per scan (of a task) that has a raw file in `column`."""
+def of_runs(pattern, task=None, column="bold", person=None):
+    """One file per scan (of a task, of a person) that has a raw file in `column`."""
     chosen = scans[(scans[column] != "n/a") & (scans["task"].isin([task] if task else list(study.tasks)))]
+    if person:
+        chosen = chosen[chosen["participant_id"] == f"sub-{person}"]
     return [pattern.format(**wildcards_of(scan)) for scan in chosen.itertuples()]
 
 
@@ -113,8 +116,10 @@ def measure_tables():
 
 
 def exclusion_tables():
-    """The exclusions beside every table of measures, and those of the maps."""
-    tables = [table.replace("_measures.tsv", "_exclusions.tsv") for table in measure_tables()]
+    """The exclusions beside every table of measures, of every person over sessions, and those of the maps."""
+    people = dict.fromkeys(scans["participant_id"].str.removeprefix("sub-"))
+    tables = [rules.compare_sessions.output.exclusions.format(sub=person) for person in people]
+    tables += [table.replace("_measures.tsv", "_exclusions.tsv") for table in measure_tables()]
     if study.first_level and study.first_level.maps:
         tables += of_runs(rules.estimate_maps.output.exclusions, study.first_level.task, "events")
     return tables

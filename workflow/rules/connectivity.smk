@@ -6,7 +6,7 @@ rule estimate_connectivity:
         signals=rules.extract_region_signals.output.signals,
         confounds=rules.resample_run.output.confounds,
         events=lambda wildcards: raw("events")(wildcards) if study.tasks[wildcards.task].conditions else [],
-        exclusions=rules.assess_quality.output.exclusions,
+        exclusions=[rules.assess_quality.output.exclusions, rules.compare_sessions.output.exclusions],
     output:
         measures=run_file(desc="connectivity", suffix="measures", ext=".tsv"),
         exclusions=run_file(desc="connectivity", suffix="exclusions", ext=".tsv"),

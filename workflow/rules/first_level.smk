@@ -7,7 +7,7 @@ rule fit_first_level:
         coverage=rules.extract_region_signals.output.coverage,
         confounds=rules.resample_run.output.confounds,
         events=raw("events"),
-        exclusions=rules.assess_quality.output.exclusions,
+        exclusions=[rules.assess_quality.output.exclusions, rules.compare_sessions.output.exclusions],
     output:
         measures=run_file(desc="activation", suffix="measures", ext=".tsv"),
         design=run_file(suffix="design", ext=".tsv"),

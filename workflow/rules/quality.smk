@@ -27,8 +27,30 @@ rule assess_quality:
         mem_mb=1500,
         runtime=20,
     params:
+        bids=str(bids_root),
+        bold=lambda wildcards: scan_of(wildcards).bold,
         settings=settings_of(study.quality),
         code=code_of("quality"),
         drawing=code_of("figures"),
     script:
         "../scripts/assess_quality.py"
+
+
+rule compare_sessions:
+    # What only a person's other sessions can tell: a brain mask that lost volume.
+    input:
+        measures=lambda wildcards: of_runs(rules.assess_quality.output.measures, person=wildcards.sub),
+    output:
+        exclusions=person_file(desc="sessions", suffix="exclusions", ext=".tsv"),
+    log:
+        "logs/compare_sessions/sub-{sub}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        settings=settings_of(study.quality),
+        code=code_of("quality"),
+    script:
+        "../scripts/compare_sessions.py"
