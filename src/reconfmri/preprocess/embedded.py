@@ -162,7 +162,9 @@ def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, in
         if number % stride == stride // 2:
             spread.append((number, volume))
     if float(np.ptp(means)) == 0 and float(np.ptp(spread[0][1])) == 0:
-        raise DataFault("E-DATA-B04", "flat image: every voxel of every volume has the same value")
+        raise DataFault(
+            "E-DATA-B04", "flat image: every voxel of every volume has the same value", mend=intake.RECOPY
+        )
     n_non_steady = confounds.non_steady_state_volumes(np.array(means))
     steady = [volume for number, volume in spread if number >= n_non_steady]
     reference = reference_volume(steady, run.affine, threads=threads)
