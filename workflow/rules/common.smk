@@ -90,11 +90,15 @@ def raw(column):
     return lambda wildcards: str(bids_root / getattr(scan_of(wildcards), column))
 
 
-def of_runs(pattern, task=None, column="bold", person=None):
-    """One file per scan (of a task, of a person) that has a raw file in `column`."""
+def scans_with(task=None, column="bold", person=None):
+    """The scans (of a task, of a person) that have a raw file in `column`."""
     chosen = scans[(scans[column] != "n/a") & (scans["task"].isin([task] if task else list(study.tasks)))]
-    if person:
-        chosen = chosen[chosen["participant_id"] == f"sub-{person}"]
+    return chosen[chosen["participant_id"] == f"sub-{person}"] if person else chosen
+
+
+def of_runs(pattern, task=None, column="bold", person=None):
+    """One file per such scan."""
+    chosen = scans_with(task, column, person)
     return [pattern.format(**wildcards_of(scan)) for scan in chosen.itertuples()]
 
 

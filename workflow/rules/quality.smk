@@ -1,4 +1,5 @@
-# Numbers and pictures per run, and the automatic exclusions: decided here, before and without the arms.
+# Numbers and pictures per run, the automatic exclusions, and whether a person's sessions are alike: all of it
+# decided here, before and without the arms.
 
 
 rule assess_quality:
@@ -54,3 +55,27 @@ rule compare_sessions:
         code=code_of("quality"),
     script:
         "../scripts/compare_sessions.py"
+
+
+rule audit_sessions:
+    # Protocol, fieldmap, anatomical reference, transforms and confounds, compared over each person's sessions.
+    input:
+        runs="config/runs.tsv",
+        metadata=of_runs(rules.resample_run.output.metadata),
+        confounds=of_runs(rules.resample_run.output.confounds),
+    output:
+        parity=report("results/parity.tsv", caption="../report/parity.rst", category="Tables"),
+        description="results/parity.json",
+    log:
+        "logs/audit_sessions/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=20,
+    params:
+        bids=str(bids_root),
+        bold=list(scans_with()["bold"]),
+        code=code_of("parity"),
+    script:
+        "../scripts/audit_sessions.py"

@@ -16,9 +16,10 @@ from reconfmri.figures.labels import (
     session_name,
 )
 from reconfmri.figures.style import data_uri
+from reconfmri.parity import not_compared
 from reconfmri.report import flow
 from reconfmri.report.blocks import Block, picture, scan_label, several
-from reconfmri.report.inputs import Picture, ReportInputs
+from reconfmri.report.inputs import RUN_KEYS, Picture, ReportInputs
 
 if TYPE_CHECKING:
     pass
@@ -142,6 +143,56 @@ def _without_values(reason: str) -> str:
     line, colon, rest = what.partition(":")
     kept = where + separator + line + colon if separator else ""
     return kept + re.sub(r"\d+(\.\d+)?", "…", rest if separator else reason)
+
+
+def parity(inputs: ReportInputs) -> Block:
+    """Return how scans deviate from the person's other sessions: counts by session and arm, and each one."""
+    table = inputs.parity
+    if table is None or table.empty:
+        return {"parity_items": [], "parity_columns": [], "parity_rows": [], "parity_untold": ""}
+    odd = table[table["deviation"] != MISSING]
+    columns = _parity_columns(inputs, table)
+    items = [
+        (
+            item,
+            [
+                f"{_scans_in(odd[odd['item'] == item], cell)} of {_scans_in(part, cell)}"
+                for _, cell in columns
+            ],
+        )
+        for item, part in table.groupby("item", sort=False)
+    ]
+    rows = [{"where": scan_label(*(row[name] for name in RUN_KEYS)), **row} for row in odd.to_dict("records")]
+    return {
+        "parity_items": items,
+        "parity_columns": [title for title, _ in columns],
+        "parity_rows": rows,
+        "parity_untold": ", ".join(not_compared(table)),
+    }
+
+
+def _parity_columns(inputs: ReportInputs, table: pd.DataFrame) -> list[tuple[str, tuple[str, set[str]]]]:
+    """The columns of the count: each session, and within it each arm, with the people who belong there."""
+    sessions = [item.id for item in inputs.study.sessions] or [MISSING]
+    seen = [session for session in sessions if session in set(table["session_id"])]
+    return [
+        (" · ".join(("all scans" if session == MISSING else session_name(inputs.study, session), *named)),
+         (session, set(people)))
+        for session in seen
+        for named, people in _people_by_arm(inputs, table)
+    ]  # fmt: skip
+
+
+def _people_by_arm(inputs: ReportInputs, table: pd.DataFrame) -> list[tuple[tuple[str, ...], list[str]]]:
+    everybody = list(dict.fromkeys(table["participant_id"]))
+    if inputs.study.group is None or inputs.allocation is None:
+        return [((), everybody)]
+    return [((), everybody), *(((arm,), people) for arm, people in flow.arms_of(inputs).items())]
+
+
+def _scans_in(table: pd.DataFrame, cell: tuple[str, set[str]]) -> int:
+    session, people = cell
+    return int(((table["session_id"] == session) & table["participant_id"].isin(people)).sum())
 
 
 def scan_quality(inputs: ReportInputs) -> Block:
