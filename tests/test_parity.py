@@ -97,7 +97,7 @@ def test_no_fieldmap_in_one_session_is_a_deviation_and_none_anywhere_is_not_comp
     assert deviations(study({"3": without})) == {("3", "fieldmap"): "not told in this run"}
     nowhere = study(dict.fromkeys(SESSIONS, without))
     assert deviations(nowhere) == {}
-    assert not_compared(audit(nowhere)) == ["voxel size", "matrix", "fieldmap"]
+    assert not_compared(audit(nowhere)) == ["voxel size", "matrix", "phase encoding axis", "fieldmap"]
 
 
 def test_a_run_that_is_out_does_not_deviate_in_what_no_engine_wrote():
@@ -147,6 +147,7 @@ def test_facts_are_those_of_headers_inherited_sidecars_and_engine_files(tmp_path
         ("sub-02", "3", "flip angle", "75"),
     }
     assert set(table["item"]) == set(ITEMS) - {
+        "phase encoding axis",
         "phase encoding",
         "echo time",
         "coil",

@@ -105,7 +105,11 @@ def test_without_background_there_is_no_ghost_to_measure():
 
 @pytest.mark.parametrize(
     ("sidecar", "names"),
-    [({"PhaseEncodingDirection": "j-"}, ["ghost.phase"]), ({}, ["ghost.i", "ghost.j"])],
+    [
+        ({"PhaseEncodingDirection": "j-"}, ["ghost.phase"]),
+        ({"PhaseEncodingAxis": "j"}, ["ghost.phase"]),
+        ({}, ["ghost.i", "ghost.j"]),
+    ],
 )
 def test_without_a_phase_encoding_direction_both_axes_are_told(tmp_path, sidecar, names):
     image, mask = ghosted(0.1)

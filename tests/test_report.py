@@ -17,7 +17,7 @@ from reconfmri.config import Study, parse_config
 from reconfmri.exclusions import Exclusion, write_exclusions
 from reconfmri.report.flow import scans_of, stations
 from reconfmri.report.methods import Facts
-from reconfmri.report.scans import parity
+from reconfmri.report.scans import parity, scan_quality
 from reconfmri.tables import write_table
 
 CONFIG = Path(__file__).parents[1] / "config" / "config.yaml"
@@ -491,6 +491,17 @@ def test_without_a_group_the_page_has_no_word_about_arms(tmp_path):
     }
     assert "midazolam" not in parsed.words
     assert "Estimands" not in parsed.words
+
+
+def test_every_number_of_quality_stands_with_its_range_and_threshold(inputs, page):
+    rows = {row["name"]: row for row in scan_quality(inputs)["quality_rows"]}
+    moved = inputs.measures[inputs.measures["outcome"] == "fd.mean"]["value"]
+    row = rows["Mean framewise displacement"]
+    assert row["count"] == len(moved)
+    assert row["median"] == f"{moved.median():.3g}"
+    assert row["bound"] == f"at most {inputs.study.quality.max_mean_fd:g}"
+    assert rows["Median temporal SNR"]["bound"] == f"at least {inputs.study.quality.min_tsnr:g}"
+    assert "Every number of quality" in Page(page).words
 
 
 def test_deviations_between_sessions_are_counted_by_session_and_arm_and_listed(inputs):

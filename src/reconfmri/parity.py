@@ -36,6 +36,7 @@ NUMBERED = re.compile(r"(_|cosine|outlier)\d+$")
 # Sidecar keys that describe the protocol and nobody's identity.
 PROTOCOL = {
     "phase encoding": "PhaseEncodingDirection",
+    "phase encoding axis": "PhaseEncodingAxis",
     "echo time": "EchoTime",
     "flip angle": "FlipAngle",
     "coil": "ReceiveCoilName",

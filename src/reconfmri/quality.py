@@ -186,8 +186,12 @@ def mask_volume(mask: Path) -> float:
 
 
 def phase_axis(sidecar: Mapping[str, Any]) -> int | None:
-    """Return the image axis (0 to 2) of a sidecar's PhaseEncodingDirection, or None."""
-    return PHASE_AXES.get(str(sidecar.get("PhaseEncodingDirection", ""))[:1])
+    """Return the image axis (0 to 2) of a sidecar's phase encoding, or None.
+
+    dcm2niix writes PhaseEncodingAxis where the scanner does not tell the polarity.
+    """
+    told = sidecar.get("PhaseEncodingDirection") or sidecar.get("PhaseEncodingAxis") or ""
+    return PHASE_AXES.get(str(told)[:1])
 
 
 def compare_sessions(rows: pd.DataFrame, settings: Quality) -> list[tuple[dict[str, str], DataFault]]:

@@ -17,6 +17,7 @@ from reconfmri.figures.labels import (
 )
 from reconfmri.figures.style import data_uri
 from reconfmri.parity import not_compared
+from reconfmri.quality import LIMITS
 from reconfmri.report import flow
 from reconfmri.report.blocks import Block, picture, scan_label, several
 from reconfmri.report.inputs import RUN_KEYS, Picture, ReportInputs
@@ -216,7 +217,33 @@ def scan_quality(inputs: ReportInputs) -> Block:
             f"{several(left_out, 'more picture')} are beside the preprocessed runs, in results/derivatives."
         )
     parts = [part for part in (chosen[:AT_ONCE], chosen[AT_ONCE:]) if part]
-    return {"quality_dots": dots, "scan_pictures": parts, "pictures_note": note}
+    return {
+        "quality_dots": dots,
+        "quality_rows": _quality_rows(inputs),
+        "scan_pictures": parts,
+        "pictures_note": note,
+    }
+
+
+def _quality_rows(inputs: ReportInputs) -> list[Block]:
+    """Every number of quality over all visits: median, range, and the threshold that the study sets."""
+    bounds = {
+        limit.outcome: f"{'at most' if limit.key.startswith('max_') else 'at least'} {bound:g}"
+        for limit in LIMITS
+        if (bound := getattr(inputs.study.quality, limit.key)) is not None
+    }
+    table = inputs.measures[inputs.measures["domain"] == "quality"].dropna(subset=["value"])
+    return [
+        {
+            "name": outcome_label(str(outcome)),
+            "unit": unit,
+            "count": len(part),
+            "median": f"{part['value'].median():.3g}",
+            "range": f"{part['value'].min():.3g} to {part['value'].max():.3g}",
+            "bound": bounds.get(str(outcome), "–"),
+        }
+        for (outcome, unit), part in table.groupby(["outcome", "unit"], sort=False)
+    ]
 
 
 def _quality_table(inputs: ReportInputs) -> pd.DataFrame:
