@@ -1,6 +1,7 @@
 """Damaged and impossible images are named before a number is made of them: file, fault, mend."""
 
 import gzip
+import hashlib
 
 import nibabel
 import numpy as np
@@ -106,6 +107,17 @@ def test_volumes_are_those_nibabel_reads_with_their_scale(tmp_path):
     scaled = np.asarray(nibabel.load(path).dataobj)
     for number, volume in enumerate(intake.open_run(path).volumes()):
         np.testing.assert_allclose(volume, scaled[..., number], rtol=1e-6)
+
+
+def test_a_t1w_is_read_with_its_scale_and_compared_with_the_index(tmp_path):
+    path = tmp_path / "T1w.nii.gz"
+    save(path, SERIES[..., 0], slope=4.00757)
+    sound = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = intake.read_anatomy(path, sha256=sound)
+    np.testing.assert_allclose(found.data, np.asarray(nibabel.load(path).dataobj), rtol=1e-6)
+    with pytest.raises(DataFault, match="not the one that was indexed") as caught:
+        intake.read_anatomy(path, sha256=sound[::-1])
+    assert caught.value.code == "E-DATA-B30"
 
 
 def test_a_t1w_is_turned_to_ras_without_moving_a_point(tmp_path):

@@ -28,7 +28,7 @@ except (ValueError, FileNotFoundError) as error:
     )
 
 # Anatomy comes from a person's first T1w, whichever scans are asked for.
-t1w_of = {scan.participant_id[4:]: scan.t1w for scan in reversed(list(scans.itertuples()))}
+t1w_of = {scan.participant_id[4:]: scan for scan in reversed(list(scans.itertuples()))}
 
 for column, key in (
     ("participant_id", "only_participants"),

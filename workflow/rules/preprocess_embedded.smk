@@ -4,7 +4,7 @@
 rule prepare_anatomy:
     # Bias field, brain mask, tissue and the map from template to T1w, from a person's first T1w.
     input:
-        t1w=lambda wildcards: str(bids_root / t1w_of[wildcards.sub]),
+        t1w=lambda wildcards: str(bids_root / t1w_of[wildcards.sub].t1w),
     output:
         t1w=anatomy_file(desc="preproc", suffix="T1w", ext=".nii.gz"),
         mask=anatomy_file(desc="brain", suffix="mask", ext=".nii.gz"),
@@ -20,6 +20,7 @@ rule prepare_anatomy:
         mem_mb=4000,
         runtime=60,
     params:
+        sha256=lambda wildcards: t1w_of[wildcards.sub].t1w_sha256,
         settings=settings_of(study.preprocessing),
         code=code_of("preprocess.embedded"),
     script:

@@ -14,6 +14,7 @@ def work(snakemake, _decisions):
         Path(snakemake.input.t1w),
         outputs=AnatomyFiles(*map(Path, (out.t1w, out.mask, out.dseg, out.to_t1w))),
         settings=Preprocessing.from_params(snakemake.params.settings),
+        sha256=snakemake.params.sha256,
         threads=snakemake.threads,
     )
     Path(out.facts).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

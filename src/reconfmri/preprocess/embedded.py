@@ -43,16 +43,18 @@ N_REFERENCE = 16
 
 
 def prepare_anatomy(
-    t1w: Path, *, outputs: AnatomyFiles, settings: Preprocessing, threads: int = 1
+    t1w: Path, *, outputs: AnatomyFiles, settings: Preprocessing, sha256: str = "", threads: int = 1
 ) -> dict[str, float]:
     """Write a person's anatomy; return brain and tissue volumes (ml) and the correlation with the template.
+
+    `sha256` is that of the image when it was indexed.
 
     Raises
     ------
     DataFault
-        The image is damaged or is no T1-weighted head that matches the template.
+        The image is damaged, another than the indexed one, or no T1-weighted head that matches the template.
     """
-    raw = intake.read_anatomy(t1w)
+    raw = intake.read_anatomy(t1w, sha256=sha256)
     try:
         found = anatomical.prepare(raw, finest_mm=FINEST_MM[settings.registration], threads=threads)
     except DataFault as fault:

@@ -60,9 +60,7 @@ class RawRun:
             _read(self.path, stream, int(proxy.offset), end=end)
             for number in range(self.n_volumes):
                 block = _read(self.path, stream, count * dtype.itemsize, end=end)
-                volume = np.frombuffer(block, dtype).reshape(self.shape, order="F").astype(np.float32)
-                if (proxy.slope, proxy.inter) != (1.0, 0.0):
-                    volume = volume * np.float32(proxy.slope) + np.float32(proxy.inter)
+                volume = _scaled(block, proxy, self.shape)
                 if not_finite := volume.size - int(np.isfinite(volume).sum()):
                     bad[number] = not_finite
                 if not bad:
@@ -71,7 +69,7 @@ class RawRun:
             while _read(self.path, stream, BLOCK):
                 pass
         _all_finite(self, bad)
-        _as_indexed(self, digest.hexdigest())
+        _as_indexed(self.path, digest.hexdigest(), self.sha256)
 
 
 def open_run(path: Path, *, sha256: str = "") -> RawRun:
@@ -95,14 +93,15 @@ def open_run(path: Path, *, sha256: str = "") -> RawRun:
     return RawRun(path, tuple(image.shape[:3]), affine, int(image.shape[3]), sha256)
 
 
-def read_anatomy(path: Path) -> Volume:
-    """Return a T1w image in the nearest-to-RAS orientation, float32.
+def read_anatomy(path: Path, *, sha256: str = "") -> Volume:
+    """Return a T1w image in the nearest-to-RAS orientation, float32; `sha256` is what was indexed.
 
     Raises
     ------
     DataFault
         The file is damaged (E-DATA-B01), holds values that are not finite (E-DATA-B03), is flat (E-DATA-B04),
-        not 3-D (E-DATA-B05) or has no valid position in space (E-DATA-B07).
+        not 3-D (E-DATA-B05), has no valid position in space (E-DATA-B07), or is not the one that was indexed
+        (E-DATA-B30).
     """
     image = _load(path)
     shape = tuple(size for size in image.shape if size > 1)
@@ -114,8 +113,15 @@ def read_anatomy(path: Path) -> Volume:
             file=path.name,
         )
     affine = _checked_affine(path, image)
-    with _damage(path):
-        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+    proxy: Any = image.dataobj
+    count = int(np.prod(shape)) * proxy.dtype.itemsize
+    with _hashed(path) as (stream, digest):
+        _read(path, stream, int(proxy.offset), end=int(proxy.offset) + count)
+        block = _read(path, stream, count, end=int(proxy.offset) + count)
+        while _read(path, stream, BLOCK):
+            pass
+    _as_indexed(path, digest.hexdigest(), sha256)
+    data = _scaled(block, proxy, shape)
     if bad := data.size - int(np.isfinite(data).sum()):
         raise _not_finite(path, f"the image has {bad} voxels that are not finite")
     if float(np.ptp(data)) == 0:
@@ -223,11 +229,19 @@ def _not_finite(path: Path, what: str) -> DataFault:
     return DataFault("E-DATA-B03", what, mend=mend, file=path.name)
 
 
-def _as_indexed(run: RawRun, found: str) -> None:
-    if run.sha256 and found != run.sha256:
-        what = f"the file is not the one that was indexed: sha256 {found[:12]}…, not {run.sha256[:12]}…"
+def _scaled(block: bytes, proxy: Any, shape: tuple[int, ...]) -> Array:
+    """Return the numbers of a block of the file, float32, scaled as the header says."""
+    values = np.frombuffer(block, proxy.dtype).reshape(shape, order="F").astype(np.float32)
+    if (proxy.slope, proxy.inter) != (1.0, 0.0):
+        values = values * np.float32(proxy.slope) + np.float32(proxy.inter)
+    return values
+
+
+def _as_indexed(path: Path, found: str, indexed: str) -> None:
+    if indexed and found != indexed:
+        what = f"the file is not the one that was indexed: sha256 {found[:12]}…, not {indexed[:12]}…"
         mend = "index again (`reconfmri index`), and find out who changed it"
-        raise DataFault("E-DATA-B30", what, mend=mend, file=run.path.name)
+        raise DataFault("E-DATA-B30", what, mend=mend, file=path.name)
 
 
 def _checked_affine(path: Path, image: Any) -> Array:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     pass
 
 MOST_PICTURES, AT_ONCE = 60, 4
+LONGEST_VALUE = 60  # characters
 
 
 def people(inputs: ReportInputs) -> Block:
@@ -163,13 +164,24 @@ def parity(inputs: ReportInputs) -> Block:
         )
         for item, part in table.groupby("item", sort=False)
     ]
-    rows = [{"where": scan_label(*(row[name] for name in RUN_KEYS)), **row} for row in odd.to_dict("records")]
+    rows = [
+        {
+            "where": scan_label(*(row[name] for name in RUN_KEYS)),
+            **{name: str(row[name]) for name in ("item", "deviation")},
+            **{name: _short(str(row[name])) for name in ("value", "reference")},
+        }
+        for row in odd.to_dict("records")
+    ]
     return {
         "parity_items": items,
         "parity_columns": [title for title, _ in columns],
         "parity_rows": rows,
         "parity_untold": ", ".join(not_compared(table)),
     }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else "a list, see parity.tsv"
 
 
 def _parity_columns(inputs: ReportInputs, table: pd.DataFrame) -> list[tuple[str, tuple[str, set[str]]]]:
