@@ -1,5 +1,7 @@
 """Quality numbers are what was put in; each broken threshold is one fault with both numbers."""
 
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -154,6 +156,12 @@ def test_every_limit_bounds_a_known_outcome_by_a_known_key():
     known = set(Quality.model_fields) - {"fd_threshold", "max_brain_loss"}
     assert {limit.key for limit in LIMITS} == known
     assert {limit.outcome for limit in LIMITS} <= set(quality_units([]))
+
+
+def test_every_outcome_and_threshold_is_explained():
+    text = (Path(__file__).parents[1] / "docs/quality.md").read_text(encoding="utf-8")
+    for name in [*quality_units([]), *Quality.model_fields]:
+        assert f"`{name}`" in text, name
 
 
 def test_confounds_of_another_length_take_the_run_out(tmp_path):
