@@ -26,6 +26,7 @@ rule all:
     input:
         "results/measures.tsv",
         "results/exclusions.tsv",
+        "results/parity.tsv",
         "results/report.html",
         ["results/estimates.tsv"] if study.group else [],
 

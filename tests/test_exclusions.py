@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from reconfmri.exclusions import DataFault, Decisions, Exclusion, read_exclusions, write_exclusions
+from reconfmri.step import run_step
 
 UNIT = Exclusion("sub-01", "1", "memory", "1")
 
@@ -55,3 +59,46 @@ def test_another_table_is_refused(tmp_path):
     (tmp_path / "e.tsv").write_text("participant_id\n")
     with pytest.raises(ValueError, match="not an exclusions table"):
         read_exclusions(tmp_path / "e.tsv")
+
+
+@pytest.mark.parametrize(
+    ("row", "concerned"),
+    [
+        (Exclusion("sub-01"), True),
+        (Exclusion("sub-01", "1"), True),
+        (UNIT, True),
+        (Exclusion("sub-01", "2", "memory", "1"), False),
+        (Exclusion("sub-02"), False),
+    ],
+)
+def test_a_row_that_names_less_concerns_more(row, concerned):
+    assert row.concerns(UNIT) == concerned
+
+
+def test_a_step_heeds_the_rows_of_its_own_unit_only(tmp_path):
+    """The table of a person over sessions takes out the run that it names and no other."""
+    write_exclusions(tmp_path / "person.tsv", [replace(UNIT, session_id="2", code="E-DATA-B34")])
+    written = []
+    for session in ("1", "2"):
+        out = SimpleNamespace(exclusions=tmp_path / f"{session}.tsv", value=tmp_path / f"{session}.txt")
+        step = SimpleNamespace(
+            rule="fit",
+            wildcards={"sub": "01", "ses": session, "task": "memory", "run": "1"},
+            input={"exclusions": [str(tmp_path / "person.tsv")]},
+            output=Files(vars(out)),
+            log=[tmp_path / "log"],
+        )
+        run_step(step, lambda made, _: written.append(made.output.value) or made.output.value.write_text("1"))
+    assert written == [tmp_path / "1.txt"]
+    assert (tmp_path / "2.txt").read_bytes() == b""
+    assert [row.session_id for row in read_exclusions(tmp_path / "2.tsv")] == ["2"]
+    assert read_exclusions(tmp_path / "1.tsv") == []
+
+
+class Files(dict):
+    """Outputs by name that iterate over paths, as Snakemake's do."""
+
+    def __iter__(self):
+        return iter(self.values())
+
+    __getattr__ = dict.__getitem__

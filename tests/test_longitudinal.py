@@ -80,7 +80,7 @@ def test_a_damaged_session_is_left_out_with_a_remark(visits, tmp_path):
     for path, volume in zip(paths, visits[0], strict=True):
         nibabel.save(nibabel.Nifti1Image(volume.data, volume.affine), path)
     paths[0].write_bytes(paths[0].read_bytes()[:5000])
-    head = longitudinal.read_head(paths)
+    head = longitudinal.read_head(dict.fromkeys(paths, ""))
     assert head.pose is None
     assert [image["source"] for image in head.sources] == ["sub-1_ses-2_T1w.nii.gz"]
     assert head.remarks[0].line.startswith(
@@ -88,7 +88,7 @@ def test_a_damaged_session_is_left_out_with_a_remark(visits, tmp_path):
     )
     paths[1].write_bytes(b"")
     with pytest.raises(DataFault, match="none of the 2 T1w images can be read"):
-        longitudinal.read_head(paths)
+        longitudinal.read_head(dict.fromkeys(paths, ""))
 
 
 def test_the_head_of_another_person_is_left_out_of_three_and_stops_two(visits, head):

@@ -1,6 +1,7 @@
 """Damaged and impossible images are named before a number is made of them: file, fault, mend."""
 
 import gzip
+import hashlib
 
 import nibabel
 import numpy as np
@@ -51,12 +52,12 @@ def with_value(value, volume=6):
 RUNS = {
     "truncated": (write_truncated, "E-DATA-B01", "copy the file again"),
     "one byte flipped": (write_flipped, "E-DATA-B01", "copy the file again"),
-    "short inside a sound gzip": (write_short, "E-DATA-B01", "bytes too early"),
+    "short inside a sound gzip": (write_short, "E-DATA-B01", "too early"),
     "empty": (lambda path: path.write_bytes(b""), "E-DATA-B01", "missing or empty"),
     "text": (lambda path: path.write_text("not an image"), "E-DATA-B01", "cannot be read"),
     "absent": (lambda path: None, "E-DATA-B01", "missing or empty"),
-    "one NaN": (lambda path: save(path, with_value(np.nan)), "E-DATA-B03", "volume 7 of 14 has 1 voxels"),
-    "one Inf": (lambda path: save(path, with_value(np.inf, 13)), "E-DATA-B03", "volume 14 of 14"),
+    "one NaN": (lambda path: save(path, with_value(np.nan)), "E-DATA-B03", "1 of 14 volumes hold"),
+    "one Inf": (lambda path: save(path, with_value(np.inf, 13)), "E-DATA-B03", "not finite: 14 (1 voxels)"),
     "three dimensions": (lambda path: save(path, SERIES[..., 0]), "E-DATA-B05", "4 dimensions"),
     "one volume": (lambda path: save(path, SERIES[..., :1]), "E-DATA-B05", "at least 10 volumes"),
     "no codes": (lambda path: save(path, SERIES, codes=(0, 0)), "E-DATA-B07", "position in space"),
@@ -106,6 +107,17 @@ def test_volumes_are_those_nibabel_reads_with_their_scale(tmp_path):
     scaled = np.asarray(nibabel.load(path).dataobj)
     for number, volume in enumerate(intake.open_run(path).volumes()):
         np.testing.assert_allclose(volume, scaled[..., number], rtol=1e-6)
+
+
+def test_a_t1w_is_read_with_its_scale_and_compared_with_the_index(tmp_path):
+    path = tmp_path / "T1w.nii.gz"
+    save(path, SERIES[..., 0], slope=4.00757)
+    sound = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = intake.read_anatomy(path, sha256=sound)
+    np.testing.assert_allclose(found.data, np.asarray(nibabel.load(path).dataobj), rtol=1e-6)
+    with pytest.raises(DataFault, match="not the one that was indexed") as caught:
+        intake.read_anatomy(path, sha256=sound[::-1])
+    assert caught.value.code == "E-DATA-B30"
 
 
 def test_a_t1w_is_turned_to_ras_without_moving_a_point(tmp_path):

@@ -17,6 +17,7 @@ from reconfmri.config import Study, parse_config
 from reconfmri.exclusions import Exclusion, write_exclusions
 from reconfmri.report.flow import scans_of, stations
 from reconfmri.report.methods import Facts
+from reconfmri.report.scans import parity, scan_quality
 from reconfmri.tables import write_table
 
 CONFIG = Path(__file__).parents[1] / "config" / "config.yaml"
@@ -149,6 +150,16 @@ EXCLUSIONS = [
 ]  # fmt: skip
 
 
+def parity_table() -> pd.DataFrame:
+    """The voxel size of every scan; those of two people deviate at their second visit."""
+    rows = run_table()[["participant_id", "session_id", "task"]].assign(run="n/a", item="voxel size")
+    odd = (rows["session_id"] == "2") & rows["participant_id"].isin(["sub-02", "sub-04"])
+    value = np.where(odd, "3.00 x 3.00 x 3.30", "3.00 x 3.00 x 3.00")
+    return rows.assign(
+        value=value, reference="3.00 x 3.00 x 3.00", deviation=np.where(odd, "other slices", "n/a")
+    )
+
+
 def design_table() -> pd.DataFrame:
     time = np.arange(120.0)
     names = ["trauma_1", "neutral_1", "sad_1", "trauma_2", "neutral_2", "sad_2"]
@@ -198,6 +209,7 @@ def make_inputs(folder: Path, *, config: dict | None = None) -> report.ReportInp
         runs=runs,
         measures=measure_table(study, runs, arms=arms),
         exclusions=EXCLUSIONS,
+        parity=parity_table(),
         allocation=arms,
         estimates=estimate_table(study),
         diagnostics=pd.DataFrame({"outcome": ["amygdala"], "r_hat": [1.003], "divergences": [0]}),
@@ -317,6 +329,7 @@ def test_markup_in_any_text_field_stays_text(tmp_path, page):
         evil,
         allocation=allocation,
         estimates=evil.estimates.assign(status="not reported: " + EVIL),
+        parity=evil.parity.assign(item=EVIL, value=EVIL, deviation=EVIL),
         exclusions=[replace(EXCLUSIONS[0], reason=EVIL, code=EVIL, decided_by=EVIL), *EXCLUSIONS[1:]],
         diagnostics=pd.DataFrame({EVIL: [EVIL]}),
         region_table=evil.region_table.assign(n_voxels=EVIL),
@@ -471,6 +484,7 @@ def test_without_a_group_the_page_has_no_word_about_arms(tmp_path):
         allocation=None,
         estimates=None,
         diagnostics=None,
+        parity=None,
         truth=None,
         design_run={
             "participant_id": "sub-01",
@@ -496,6 +510,36 @@ def test_without_a_group_the_page_has_no_word_about_arms(tmp_path):
     }
     assert "midazolam" not in parsed.words
     assert "Estimands" not in parsed.words
+
+
+def test_every_number_of_quality_stands_with_its_range_and_threshold(inputs, page):
+    rows = {row["name"]: row for row in scan_quality(inputs)["quality_rows"]}
+    moved = inputs.measures[inputs.measures["outcome"] == "fd.mean"]["value"]
+    row = rows["Mean framewise displacement"]
+    assert row["count"] == len(moved)
+    assert row["median"] == f"{moved.median():.3g}"
+    assert row["bound"] == f"at most {inputs.study.quality.max_mean_fd:g}"
+    assert rows["Median temporal SNR"]["bound"] == f"at least {inputs.study.quality.min_tsnr:g}"
+    assert "Every number of quality" in Page(page).words
+
+
+def test_deviations_between_sessions_are_counted_by_session_and_arm_and_listed(inputs):
+    shown = parity(inputs)
+    counts = dict(zip(shown["parity_columns"], shown["parity_items"][0][1], strict=True))
+    arms = inputs.allocation.set_index("participant_id")["arm"]
+    second = inputs.study.sessions[1].name
+    scans = inputs.runs[inputs.runs["session_id"] == "2"]["participant_id"]
+    assert counts[second] == f"2 of {len(scans)}"
+    for arm in ("ketamine", "midazolam"):
+        odd = sum(arms[person] == arm for person in ("sub-02", "sub-04"))
+        assert counts[f"{second} · {arm}"] == f"{odd} of {(scans.map(arms) == arm).sum()}"
+    assert counts[inputs.study.sessions[0].name].startswith("0 of ")
+    assert [row["where"] for row in shown["parity_rows"]] == [
+        "sub-02 ses-2 task-memory",
+        "sub-04 ses-2 task-memory",
+    ]
+    blind = parity(replace(inputs, allocation=None))
+    assert not [title for title in blind["parity_columns"] if "ketamine" in title]
 
 
 def test_no_section_stands_empty(page):
@@ -531,7 +575,7 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     (folder / "config.yaml").write_text(CONFIG.read_text(encoding="utf-8"), encoding="utf-8")
-    for name in ("runs", "measures", "estimates", "region_table"):
+    for name in ("runs", "measures", "estimates", "region_table", "parity"):
         write_table(folder / f"{name}.tsv", getattr(made, name))
     bare = made.allocation.assign(participant_id=made.allocation["participant_id"].str.removeprefix("sub-"))
     write_table(folder / "allocation.tsv", bare)
@@ -559,6 +603,7 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
             },
             "estimates": str(folder / "estimates.tsv"),
             "region_table": str(folder / "region_table.tsv"),
+            "parity": str(folder / "parity.tsv"),
             "truth": str(folder / "truth.json"),
         }.items()
     )
@@ -566,6 +611,7 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
     assert read.design_run["session_id"] == "2"
     assert len(read.pictures) == len(outlines) - 1
     assert stations(read) == stations(made)
+    assert parity(read) == parity(made)
     line = report.headline(read.estimates, read.study.group, read.truth)
     assert line == report.headline(made.estimates, made.study.group, made.truth)
 

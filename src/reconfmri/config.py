@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
@@ -49,6 +49,11 @@ class Task(Section):
     ignore: list[str] = Field(default_factory=list, description="trial types left out on purpose")
     min_runs: int = Field(1, ge=1, description="A session with fewer runs of this task loses those it has")
     mixed_tr: bool = Field(False, description="Allow runs of different repetition time in this task")
+    max_shortfall: Share = Field(
+        0.1,
+        description="A run that has fewer volumes than its siblings (median of the same run elsewhere) "
+        "by more than this share is out",
+    )
     events: Literal["each", "condition"] = Field(
         "each",
         description="`each`: one regressor per event (scripts): `trauma_1`, `trauma_first` and their mean "
@@ -288,6 +293,60 @@ class Quality(Section):
         10.0, ge=0, description="Median temporal SNR in the brain below which a run is out"
     )
     min_volumes: int = Field(40, ge=10, description="Fewer volumes than this: the run is out")
+    min_usable_time: float = Field(
+        60.0, ge=0, description="Steady volumes below fd_threshold must last as long as this, s"
+    )
+    max_flat_share: Share = Field(
+        0.05, lt=1, description="Share of brain voxels that do not vary in time above which a run is out"
+    )
+    max_registration_cost: float | None = Field(
+        None,
+        gt=0,
+        le=2,
+        description="Boundary cost of EPI to T1w above which a run is out; none = reported only (the engine "
+        "itself refuses above 0.85)",
+    )
+    max_ghost: float | None = Field(
+        None, gt=0, description="Ghost to signal above which a run is out; none = reported only"
+    )
+    max_start_excess: float | None = Field(
+        None,
+        gt=0,
+        description="Share by which the first volume may exceed the steady state; none = reported only",
+    )
+    max_brain_loss: Share | None = Field(
+        0.2,
+        description="Share by which a run's brain mask may be smaller than in the person's other sessions; "
+        "none = reported only",
+    )
+
+
+# Outcomes of every run's quality, with their units; `quality_units` adds those of the regions.
+QUALITY_UNITS = {
+    "fd.mean": "mm",
+    "fd.outlier_share": "share",
+    "volumes.count": "volumes",
+    "volumes.usable_time": "s",
+    "dvars.mean": "standardised DVARS",
+    "tsnr.median": "tSNR",
+    "flat.share": "share",
+    "start.excess": "share",
+    "start.volumes": "volumes",
+    "registration.cost": "boundary cost",
+    "brain.volume": "ml",
+    "coverage.lowest": "share",
+    "ghost.phase": "ghost to signal",
+    "ghost.i": "ghost to signal",
+    "ghost.j": "ghost to signal",
+}
+
+
+def quality_units(regions: Iterable[str]) -> dict[str, str]:
+    """Every outcome of a run's quality, with its unit: those of the whole run, then coverage and tSNR."""
+    units = dict(QUALITY_UNITS)
+    for name in regions:
+        units |= {f"coverage.{name}": "share", f"tsnr.{name}": "tSNR"}
+    return units
 
 
 class Arms(Section):
@@ -490,8 +549,7 @@ class Study(Section):
         if self.skin_conductance:
             units |= {f"scr.{name}": "ln µS" for name in self.skin_conductance.conditions}
         units |= {f"{name}.total": scale.unit for name, scale in self.scales.items()}
-        units |= {"fd.mean": "mm", "tsnr.median": "tSNR"}
-        return units
+        return units | quality_units(self.rois.names)
 
 
 def condition_names(task: Task) -> list[str]:

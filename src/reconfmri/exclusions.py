@@ -72,6 +72,11 @@ class Exclusion:
         """Sort key: people, sessions, tasks and runs in order, then stage and region."""
         return (self.participant_id, self.session_id, self.task, self.run, self.stage, self.region, self.code)
 
+    def concerns(self, unit: Exclusion) -> bool:
+        """Whether this row is about `unit`; an entity that the row does not name stands for all."""
+        keys = ("participant_id", "session_id", "task", "run")
+        return all(getattr(self, key) in (MISSING, getattr(unit, key)) for key in keys)
+
     def because(self, stage: str, fault: DataFault) -> Exclusion:
         """The same unit with the stage and the reason of `fault`."""
         return replace(self, stage=stage, code=fault.code, reason=fault.line, region=fault.region)

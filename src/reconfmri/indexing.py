@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reconfmri import bids
@@ -17,12 +17,13 @@ from reconfmri.bids import BidsFile
 from reconfmri.config import Study, Task
 from reconfmri.dataset import Dataset, read_dataset
 from reconfmri.exclusions import MISSING, DataFault, Exclusion, read_exclusions, write_exclusions
+from reconfmri.headers import Header, corner_distance, read_header
 from reconfmri.problems import Problem, exclusions_of
 from reconfmri.tables import read_table
 
 IMAGES = (".nii", ".nii.gz")
-SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 TR_TOLERANCE = 1e-3  # s; fault catalogue, B2
+MOVED_MM = 0.1  # runs of a session whose corners are nearer lie on one grid
 MAX_TR = 30.0  # s; a larger RepetitionTime is in milliseconds
 Progress = Callable[[int, int], None]
 
@@ -72,6 +73,8 @@ def index_dataset(
             problems += remarks
         if progress:
             progress(number, len(scans))
+    rows, more = _without_cut_runs(rows, study)
+    problems += more + _geometry(rows)
     problems += _repetition_times(rows, study) + _header_faults(problems, len(scans))
     if not any(problem.code == "E-BIDS-A17" for problem in problems):
         out = {(p.participant_id, p.session_id) for p in problems if p.severity == "EXCL"}
@@ -194,7 +197,7 @@ def _row(dataset: Dataset, study: Study, scan: Scan) -> tuple[dict[str, Any], li
         mend = "fetch the image (`datalad get`), or mend the link"
         raise DataFault("E-BIDS-A15", "the link leads nowhere", mend=mend, file=scan.bold.path)
     tr = _repetition_time(dataset, scan)
-    n_volumes = _read_header(dataset.root / scan.bold.path, scan.bold.path, tr)
+    header = _header(dataset.root / scan.bold.path, tr)
     t1w, remarks = _anatomy(dataset, study, scan)
     events = _events(dataset, scan, study.tasks[scan.task])
     physio, more = _recording(dataset, study, scan)
@@ -203,7 +206,8 @@ def _row(dataset: Dataset, study: Study, scan: Scan) -> tuple[dict[str, Any], li
         f"{name}_sha256": MISSING if path == MISSING else bids.sha256(dataset.root / path)
         for name, path in files.items()
     }
-    return {**scan.unit, **files, "tr": tr, "n_volumes": n_volumes, **hashes}, remarks + more
+    row = {**scan.unit, **files, "tr": tr, "n_volumes": header.n_volumes, **hashes, "header": header}
+    return row, remarks + more
 
 
 def _repetition_time(dataset: Dataset, scan: Scan) -> float:
@@ -248,28 +252,18 @@ def _chain(file: BidsFile) -> list[str]:
     return [own, *(f"{folder}/{folder.replace('/', '_')}_{shared}" for folder in [*session, subject]), shared]
 
 
-def _read_header(path: Path, name: str, tr: float) -> int:
-    """Number of volumes; the repetition time of the header must be that of the sidecar."""
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
+def _header(path: Path, tr: float) -> Header:
+    """The header of an image; its repetition time must be that of the sidecar, s."""
     try:
-        header = nibabel.load(path).header
-        shape, zooms = header.get_data_shape(), header.get_zooms()
-        unit = header.get_xyzt_units()[1]
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError) as error:
-        reason = f"not a readable NIfTI image ({' '.join(str(error).split()) or type(error).__name__})"
-        raise DataFault("E-BIDS-B01", reason.replace(str(path), name), mend="copy the file again") from None
-    if len(shape) < 4:
-        return 1
-    in_header = float(zooms[3]) * SECONDS.get(unit, 1.0)
-    if in_header > 0 and abs(in_header - tr) > TR_TOLERANCE:
-        reason = f"the header says {float(zooms[3]):g} {unit} per volume, the sidecar {tr:g} s"
+        header = read_header(path)
+    except ValueError as error:
+        raise DataFault("E-BIDS-B01", str(error), mend="copy the file again") from None
+    if header.n_volumes > 1 and header.tr > 0 and abs(header.tr - tr) > TR_TOLERANCE:
+        reason = f"the header says {header.step:g} {header.unit} per volume, the sidecar {tr:g} s"
         raise DataFault(
             "E-BIDS-B02", reason, mend="find out which holds (scanner protocol) and correct the other"
         )
-    return int(shape[3])
+    return header
 
 
 def _anatomy(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Problem]]:
@@ -343,6 +337,65 @@ def _recording(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Pr
     )
     mend = "none, or name the column in the recording's JSON (`Columns`)"
     return MISSING, [Problem("WARN", "W-BIDS-B15", what, mend, scan.bold.path, **scan.unit)]
+
+
+def _without_cut_runs(rows: list[dict[str, Any]], study: Study) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return the rows with about as many volumes as their siblings, and a problem per run that was cut short.
+
+    Siblings are the other runs of one task, run label and repetition time, of all people and sessions; their
+    median counts.
+    """
+    families: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        run = "1" if row["run"] == MISSING else row["run"]
+        families[row["task"], run, round(row["tr"], 3)].append(row)
+    problems, cut = [], []
+    for family in families.values():
+        for row in family:
+            others = [other["n_volumes"] for other in family if other is not row]
+            usual, limit = float(np.median(others or [0])), study.tasks[row["task"]].max_shortfall
+            if row["n_volumes"] >= (1 - limit) * usual:
+                continue
+            what = (
+                f"{row['n_volumes']} volumes, {100 * (1 - row['n_volumes'] / usual):.0f} % fewer than the "
+                f"{usual:g} of its siblings (tasks.{row['task']}.max_shortfall {100 * limit:g} %)"
+            )
+            mend = "find the rest of the run, or raise max_shortfall"
+            problems.append(Problem("EXCL", "E-BIDS-B05", what, mend, row["bold"], **_unit_of(row)))
+            cut.append(row["bold"])
+    return [row for row in rows if row["bold"] not in cut], problems
+
+
+def _geometry(rows: list[dict[str, Any]]) -> list[Problem]:
+    """Runs of one session and task on another grid than the first, and images of the rarer handedness."""
+    firsts: dict[tuple[str, ...], dict[str, Any]] = {}
+    problems = []
+    for row in rows:
+        first = firsts.setdefault((row["participant_id"], row["session_id"], row["task"]), row)
+        here, there = ((item["header"].shape[:3], item["header"].affine) for item in (row, first))
+        apart = corner_distance(here, there)
+        if here[0] != there[0] or apart > MOVED_MM:
+            what = f"not on the grid of {first['bold']}: {here[0]} and {there[0]} voxels, corners "
+            what += f"{apart:.1f} mm apart; each run is placed in the T1w on its own"
+            mend = "none when the person was positioned anew"
+            problems.append(Problem("WARN", "W-BIDS-B06", what, mend, row["bold"], **_unit_of(row)))
+    flipped = [row for row in rows if row["header"].flipped]
+    rare = flipped if len(flipped) <= len(rows) / 2 else [row for row in rows if not row["header"].flipped]
+    return problems + [
+        Problem(
+            "WARN",
+            "W-BIDS-B07",
+            f"left and right are stored the other way round than in {len(rows) - len(rare)} other runs",
+            "compare with the DICOM series: a flip cannot be seen in the image",
+            row["bold"],
+            **_unit_of(row),
+        )
+        for row in rare
+    ]
+
+
+def _unit_of(row: dict[str, Any]) -> dict[str, str]:
+    return {key: row[key] for key in ("participant_id", "session_id", "task", "run")}
 
 
 def _repetition_times(rows: list[dict[str, Any]], study: Study) -> list[Problem]:

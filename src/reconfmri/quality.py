@@ -3,62 +3,137 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reconfmri.config import Quality
+from reconfmri.config import QUALITY_UNITS, Quality, quality_units
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess import PreprocessedRun
 from reconfmri.tables import read_table
 
 Array = npt.NDArray[np.float64]
 CHUNK = 16  # volumes held at once
-DISPLACEMENT, DVARS = "framewise_displacement", "std_dvars"
+DISPLACEMENT, DVARS, GLOBAL = "framewise_displacement", "std_dvars", "global_signal"
+# SD over mean of a voxel that is constant: preprocessed runs are rounded to 2^-16 of a value.
+CONSTANT = 1e-4
+PHASE_AXES = {"i": 0, "j": 1, "k": 2}
+
+
+class VoxelSummary(NamedTuple):
+    """What a pass over a run's voxels gives: median temporal SNR, share that is flat, number of volumes."""
+
+    tsnr: float
+    flat_share: float
+    n_volumes: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run's reference volume on its own grid, its brain mask, and the phase-encoding axis (0 to 2)."""
+
+    image: Path
+    mask: Path
+    phase_axis: int | None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A threshold of the study file: the outcome it bounds, its key, the code of what breaks it, in words."""
+
+    outcome: str
+    key: str
+    code: str
+    words: str
+
+    def fault(self, value: float, settings: Quality) -> DataFault | None:
+        """The fault of a value beyond the threshold; none where the study sets none or there is no value."""
+        bound = getattr(settings, self.key)
+        above = self.key.startswith("max_")
+        if bound is None or not (value > bound if above else value < bound):
+            return None
+        share = QUALITY_UNITS[self.outcome] == "share"
+        found, limit = (f"{100 * x:.3g} %" if share else f"{x:.4g}" for x in (value, bound))
+        unit = f" {unit}" if (unit := QUALITY_UNITS[self.outcome]) in ("mm", "s") else ""
+        words = self.words.format(**settings.model_dump())
+        reason = f"{words} {found}{unit} {'>' if above else '<'} {limit}{unit} (quality.{self.key})"
+        return DataFault(self.code, reason, mend=MEND)
+
+
+MEND = "look at the run; thresholds are set for the whole study before the arms are known"
+LIMITS = (
+    Limit("volumes.count", "min_volumes", "E-DATA-B05", "number of volumes"),
+    Limit("fd.mean", "max_mean_fd", "E-DATA-B12", "mean framewise displacement"),
+    Limit("fd.outlier_share", "max_outlier_share", "E-DATA-B12",
+          "volumes that moved more than {fd_threshold:g} mm"),
+    Limit("volumes.usable_time", "min_usable_time", "E-DATA-B12",
+          "steady volumes that moved at most {fd_threshold:g} mm last"),
+    Limit("flat.share", "max_flat_share", "E-DATA-B04", "flat image: brain voxels that do not vary in time"),
+    Limit("tsnr.median", "min_tsnr", "E-DATA-B04", "median temporal SNR"),
+    Limit("registration.cost", "max_registration_cost", "E-DATA-B31", "boundary cost of EPI to T1w"),
+    Limit("ghost.phase", "max_ghost", "E-DATA-B32", "ghost to signal along the phase-encoding axis"),
+    Limit("ghost.i", "max_ghost", "E-DATA-B32", "ghost to signal along the image's first axis"),
+    Limit("ghost.j", "max_ghost", "E-DATA-B32", "ghost to signal along the image's second axis"),
+    Limit("start.excess", "max_start_excess", "E-DATA-B33", "first volume above the steady state"),
+)  # fmt: skip
 
 
 def assess_run(
-    run: PreprocessedRun, coverage: pd.DataFrame, settings: Quality
+    run: PreprocessedRun, coverage: pd.DataFrame, settings: Quality, *, reference: Reference | None = None
 ) -> tuple[pd.DataFrame, list[DataFault]]:
     """Return quality rows (domain outcome value se unit coverage df), and a fault per broken threshold.
 
-    Outcomes: fd.mean (mm), fd.outlier_share, dvars.mean (standardised DVARS), tsnr.median (over the brain,
-    without the volumes before the steady state). `coverage` (region, coverage) gives coverage.lowest.
+    Outcomes and units: `config.quality_units`. Temporal SNR and flat voxels are those of the brain mask,
+    without the volumes before the steady state; `coverage` has one row per region (region, coverage, tsnr);
+    the ghost is measured on `reference`, along the phase-encoding axis or, where that is not known, along
+    both in-plane axes.
 
     Raises
     ------
     DataFault
         The confounds have no displacement, or not one row per volume.
     """
-    confounds = read_table(run.confounds, numeric=(DISPLACEMENT, DVARS))
+    confounds = read_table(run.confounds, numeric=(DISPLACEMENT, DVARS, GLOBAL))
     unsteady = int(run.metadata.get("NonSteadyStateVolumes", 0))
-    tsnr, n_volumes = median_tsnr(run.bold, run.mask, non_steady=unsteady)
-    if len(confounds) != n_volumes:
-        reason = f"the confounds have {len(confounds)} rows, the run {n_volumes} volumes"
+    voxels = summarise_voxels(run.bold, run.mask, non_steady=unsteady)
+    if len(confounds) != voxels.n_volumes:
+        reason = f"the confounds have {len(confounds)} rows, the run {voxels.n_volumes} volumes"
         raise DataFault("E-DATA-B11", reason, mend="make the confounds of this run again", file=run.bold.name)
-    moved = _after_first(confounds[DISPLACEMENT], DISPLACEMENT)
-    share = float((moved > settings.fd_threshold).mean())
     values = {
-        "fd.mean": (float(moved.mean()), "mm"),
-        "fd.outlier_share": (share, "share"),
-        "dvars.mean": (float(_after_first(confounds[DVARS], DVARS).mean()), "standardised DVARS"),
-        "tsnr.median": (tsnr, "tSNR"),
-        "coverage.lowest": (float(coverage["coverage"].astype(float).min()), "share"),
+        **_motion(confounds, run.metadata, unsteady, settings.fd_threshold),
+        "dvars.mean": float(_after_first(confounds[DVARS], DVARS).mean()),
+        "tsnr.median": voxels.tsnr,
+        "flat.share": voxels.flat_share,
+        "start.excess": _start_excess(confounds[GLOBAL].to_numpy(dtype=float), unsteady),
+        "start.volumes": float(unsteady),
+        "registration.cost": float(run.metadata.get("CoregistrationCost", math.nan)),
+        "brain.volume": mask_volume(run.mask),
+        "coverage.lowest": float(coverage["coverage"].astype(float).min()),
+        **(_ghosts(reference) if reference else {}),
     }
+    faults = [
+        fault for limit in LIMITS if (fault := limit.fault(values.get(limit.outcome, math.nan), settings))
+    ]
+    for region, share, tsnr in zip(coverage["region"], coverage["coverage"], coverage["tsnr"], strict=True):
+        values |= {f"coverage.{region}": float(share), f"tsnr.{region}": float(tsnr)}
+    units = quality_units(coverage["region"])
     rows = [
-        ("quality", name, value, math.nan, unit, math.nan, math.nan) for name, (value, unit) in values.items()
+        ("quality", name, value, math.nan, units[name], math.nan, math.nan) for name, value in values.items()
     ]
     columns = ["domain", "outcome", "value", "se", "unit", "coverage", "df"]
-    return pd.DataFrame(rows, columns=columns), _broken(float(moved.mean()), share, tsnr, n_volumes, settings)
+    return pd.DataFrame(rows, columns=columns), faults
 
 
-def median_tsnr(bold: Path, mask: Path, *, non_steady: int = 0) -> tuple[float, int]:
-    """Return the median over the mask of mean / SD in time, without the trend, and the number of volumes.
+def summarise_voxels(bold: Path, mask: Path, *, non_steady: int = 0) -> VoxelSummary:
+    """Return the median over the mask of mean / SD in time, without the trend, and the share of flat voxels.
 
-    Sums are gathered while the file is read, so that a few volumes are held at once. Voxels that do not vary
-    or hold a value that is not finite do not count; NaN when none is left.
+    Sums are gathered while the file is read, so that a few volumes are held at once. A voxel that does not
+    vary or holds a value that is not finite is flat and counts for no median; that is NaN when none is left.
     Murphy et al., NeuroImage 2007;34:565.
     """
     import nibabel
@@ -80,10 +155,98 @@ def median_tsnr(bold: Path, mask: Path, *, non_steady: int = 0) -> tuple[float, 
     number = n_volumes - non_steady
     variance = squares / number - (total / number) ** 2 - slope**2 / (ramp @ ramp) / number
     level = first + total / number
-    usable = np.isfinite(variance) & (variance > 1e-12 * level**2)
+    usable = np.isfinite(variance) & (variance > (CONSTANT * level) ** 2)
     if not usable.any():
-        return math.nan, n_volumes
-    return float(np.median(level[usable] / np.sqrt(variance[usable]))), n_volumes
+        return VoxelSummary(math.nan, 1.0, n_volumes)
+    tsnr = float(np.median(level[usable] / np.sqrt(variance[usable])))
+    return VoxelSummary(tsnr, float(1 - usable.mean()), n_volumes)
+
+
+def ghost_to_signal(image: Array, mask: npt.NDArray[np.bool_], axis: int) -> float:
+    """Return the ghost of an EPI volume over its signal, along one axis; NaN where there is no background.
+
+    The ghost lies where the brain mask, shifted by half the field of view, meets no brain: its mean minus the
+    mean of the rest of the background, over the median of the brain. As in MRIQC's `gsr`.
+    Giannelli et al., J Appl Clin Med Phys 2010;11:3237.
+    """
+    ghost = np.roll(mask, mask.shape[axis] // 2, axis=axis) & ~mask
+    rest = ~ghost & ~mask
+    if not (mask.any() and ghost.any() and rest.any()):
+        return math.nan
+    return float((image[ghost].mean() - image[rest].mean()) / np.median(image[mask]))
+
+
+def mask_volume(mask: Path) -> float:
+    """Return the volume of a mask, ml."""
+    import nibabel
+
+    image = nibabel.load(mask)
+    voxel = abs(float(np.linalg.det(image.affine[:3, :3])))
+    return float((np.asarray(image.dataobj) > 0).sum() * voxel / 1000)
+
+
+def phase_axis(sidecar: Mapping[str, Any]) -> int | None:
+    """Return the image axis (0 to 2) of a sidecar's phase encoding, or None.
+
+    dcm2niix writes PhaseEncodingAxis where the scanner does not tell the polarity.
+    """
+    told = sidecar.get("PhaseEncodingDirection") or sidecar.get("PhaseEncodingAxis") or ""
+    return PHASE_AXES.get(str(told)[:1])
+
+
+def compare_sessions(rows: pd.DataFrame, settings: Quality) -> list[tuple[dict[str, str], DataFault]]:
+    """Return the runs of one person (unit, fault) whose brain mask lost volume beside the other sessions.
+
+    `rows` are quality rows of all runs (participant_id session_id task run outcome value). A run is compared
+    with the median over the runs of the same task in the person's other sessions.
+    """
+    if (bound := settings.max_brain_loss) is None:
+        return []
+    found = []
+    volumes = rows[(rows["outcome"] == "brain.volume") & rows["value"].notna()]
+    for row in volumes.to_dict("records"):
+        elsewhere = volumes[(volumes["session_id"] != row["session_id"]) & (volumes["task"] == row["task"])][
+            "value"
+        ].astype(float)
+        usual, volume = float(elsewhere.median()), float(row["value"])
+        if not len(elsewhere) or volume >= (1 - bound) * usual:
+            continue
+        reason = (
+            f"the brain mask has {volume:.0f} ml, {100 * (1 - volume / usual):.0f} % less than the "
+            f"{usual:.0f} ml of the person's other sessions > {100 * bound:g} % (quality.max_brain_loss)"
+        )
+        unit = {key: str(row[key]) for key in ("participant_id", "session_id", "task", "run")}
+        found.append((unit, DataFault("E-DATA-B34", reason, mend=f"field of view? drop-out? {MEND}")))
+    return found
+
+
+def _motion(
+    confounds: pd.DataFrame, metadata: Mapping[str, Any], unsteady: int, threshold: float
+) -> dict[str, float]:
+    """Return displacement (mean, share above the threshold), volumes, and what can be used of them in s."""
+    moved = _after_first(confounds[DISPLACEMENT], DISPLACEMENT)
+    usable = np.concatenate([[True], moved <= threshold])[unsteady:]
+    return {
+        "fd.mean": float(moved.mean()),
+        "fd.outlier_share": float((moved > threshold).mean()),
+        "volumes.count": float(len(confounds)),
+        "volumes.usable_time": float(usable.sum()) * float(metadata.get("RepetitionTime", math.nan)),
+    }
+
+
+def _start_excess(signal: Array, unsteady: int) -> float:
+    """Return how far the first volume's brain signal lies above the steady state's median, as a share."""
+    return float(signal[0] / np.median(signal[unsteady:]) - 1) if np.isfinite(signal).all() else math.nan
+
+
+def _ghosts(reference: Reference) -> dict[str, float]:
+    """Return the ghost along the phase-encoding axis, or along both in-plane axes where that is not known."""
+    import nibabel
+
+    image = np.asarray(nibabel.load(reference.image).dataobj, dtype=np.float64)
+    mask = np.asarray(nibabel.load(reference.mask).dataobj) > 0
+    axes = {"i": 0, "j": 1} if reference.phase_axis is None else {"phase": reference.phase_axis}
+    return {f"ghost.{name}": ghost_to_signal(image, mask, axis) for name, axis in axes.items()}
 
 
 def _after_first(column: pd.Series, name: str) -> Array:
@@ -95,29 +258,3 @@ def _after_first(column: pd.Series, name: str) -> Array:
             "E-DATA-B11", f"{number} values of {name} are missing", mend="make the confounds again"
         )
     return values
-
-
-def _broken(moved: float, share: float, tsnr: float, n_volumes: int, settings: Quality) -> list[DataFault]:
-    """Return one fault per threshold that the run breaks, with both numbers."""
-    faults = []
-    if n_volumes < settings.min_volumes:
-        reason = f"{n_volumes} volumes, at least {settings.min_volumes} are needed (quality.min_volumes)"
-        faults.append(DataFault("E-DATA-B05", reason, mend="find the rest of the run"))
-    mend = "none for this run; thresholds are set for the whole study before the arms are known"
-    if moved > settings.max_mean_fd:
-        reason = (
-            f"mean framewise displacement {moved:.2f} mm > {settings.max_mean_fd:g} mm (quality.max_mean_fd)"
-        )
-        faults.append(DataFault("E-DATA-B12", reason, mend=mend))
-    if share > settings.max_outlier_share:
-        reason = (
-            f"{100 * share:.0f} % of volumes moved more than {settings.fd_threshold:g} mm, "
-            f"{100 * settings.max_outlier_share:.0f} % are allowed (quality.max_outlier_share)"
-        )
-        faults.append(DataFault("E-DATA-B12", reason, mend=mend))
-    if math.isnan(tsnr):
-        faults.append(DataFault("E-DATA-B04", "no voxel of the brain varies in time", mend="look at the run"))
-    elif tsnr < settings.min_tsnr:
-        reason = f"median temporal SNR {tsnr:.1f} < {settings.min_tsnr:g} (quality.min_tsnr)"
-        faults.append(DataFault("E-DATA-B04", reason, mend=mend))
-    return faults

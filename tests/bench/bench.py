@@ -273,7 +273,7 @@ def _motion(run: heads.Run, *, mean: float, largest: float) -> Found:
 
 def anatomy_by_us(bench: Bench) -> Found:
     embedded.prepare_anatomy(
-        [bench.folder / "raw_T1w.nii.gz"], outputs=bench.anatomy, settings=bench.settings
+        {bench.folder / "raw_T1w.nii.gz": ""}, outputs=bench.anatomy, settings=bench.settings
     )
     return Found(*_warp_error(bench, registration.read_volume(bench.anatomy.to_t1w)))
 

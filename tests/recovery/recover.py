@@ -78,7 +78,7 @@ def _measure_person(person: str, out: Path, study: Study) -> pd.DataFrame:
     names = ("t1w.nii.gz", "mask.nii.gz", "dseg.nii.gz", "map.nii.gz", "facts.json")
     anatomy = AnatomyFiles(*(out / f"{person}_{name}" for name in names))
     t1w = out / "bids" / person / "ses-1" / "anat" / f"{person}_ses-1_T1w.nii.gz"
-    embedded.prepare_anatomy([t1w], outputs=anatomy, settings=study.preprocessing)
+    embedded.prepare_anatomy({t1w: ""}, outputs=anatomy, settings=study.preprocessing)
     bolds = sorted((out / "bids" / person).glob("ses-*/func/*_bold.nii.gz"))
     return pd.concat([_measure_scan(bold, t1w, anatomy, out, study) for bold in bolds])
 

@@ -56,6 +56,23 @@ run_entities = {
     "run": "{run}" if has_runs else None,
 }
 run_file = partial(bids_path, DERIVATIVES, datatype="func", **run_entities)
+person_file = partial(bids_path, DERIVATIVES, datatype="func", sub="{sub}")
+visits = {session.id: number for number, session in enumerate(study.sessions)}
+by_visit = every_scan.sort_values("session_id", key=lambda ids: ids.map(visits), kind="stable")
+sessionwise = has_sessions and study.preprocessing.anatomy == "sessionwise"
+anatomy_file = partial(
+    bids_path, DERIVATIVES, datatype="anat", sub="{sub}", ses="{ses}" if sessionwise else None
+)
+
+
+def t1w_images(wildcards):
+    """The raw T1w images that an anatomy is made from, whichever scans are asked for, and their sha256."""
+    own = by_visit[by_visit["participant_id"] == f"sub-{wildcards.sub}"]
+    if sessionwise:
+        own = own[own["session_id"] == wildcards.ses]
+    if study.preprocessing.anatomy == "baseline":
+        own = own[:1]
+    return dict(zip(own["t1w"], own["t1w_sha256"]))
 
 
 def log_of(rule_name):
@@ -87,9 +104,15 @@ def raw(column):
     return lambda wildcards: str(bids_root / getattr(scan_of(wildcards), column))
 
 
-def of_runs(pattern, task=None, column="bold"):
-    """One file per scan (of a task) that has a raw file in `column`."""
+def scans_with(task=None, column="bold", person=None):
+    """The scans (of a task, of a person) that have a raw file in `column`."""
     chosen = scans[(scans[column] != "n/a") & (scans["task"].isin([task] if task else list(study.tasks)))]
+    return chosen[chosen["participant_id"] == f"sub-{person}"] if person else chosen
+
+
+def of_runs(pattern, task=None, column="bold", person=None):
+    """One file per such scan."""
+    chosen = scans_with(task, column, person)
     return [pattern.format(**wildcards_of(scan)) for scan in chosen.itertuples()]
 
 
@@ -111,8 +134,10 @@ def measure_tables():
 
 
 def exclusion_tables():
-    """The exclusions beside every table of measures, and those of the maps."""
-    tables = [table.replace("_measures.tsv", "_exclusions.tsv") for table in measure_tables()]
+    """The exclusions beside every table of measures, of every person over sessions, and those of the maps."""
+    people = dict.fromkeys(scans["participant_id"].str.removeprefix("sub-"))
+    tables = [rules.compare_sessions.output.exclusions.format(sub=person) for person in people]
+    tables += [table.replace("_measures.tsv", "_exclusions.tsv") for table in measure_tables()]
     if study.first_level and study.first_level.maps:
         tables += of_runs(rules.estimate_maps.output.exclusions, study.first_level.task, "events")
     return tables

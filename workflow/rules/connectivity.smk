@@ -7,7 +7,7 @@ rule estimate_connectivity:
         confounds=preprocessed.confounds,
         metadata=preprocessed.metadata,
         events=lambda wildcards: raw("events")(wildcards) if study.tasks[wildcards.task].conditions else [],
-        exclusions=rules.assess_quality.output.exclusions,
+        exclusions=[rules.assess_quality.output.exclusions, rules.compare_sessions.output.exclusions],
     output:
         measures=run_file(desc="connectivity", suffix="measures", ext=".tsv"),
         exclusions=run_file(desc="connectivity", suffix="exclusions", ext=".tsv"),

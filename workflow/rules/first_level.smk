@@ -8,7 +8,7 @@ rule fit_first_level:
         confounds=preprocessed.confounds,
         metadata=preprocessed.metadata,
         events=raw("events"),
-        exclusions=rules.assess_quality.output.exclusions,
+        exclusions=[rules.assess_quality.output.exclusions, rules.compare_sessions.output.exclusions],
     output:
         measures=run_file(desc="activation", suffix="measures", ext=".tsv"),
         design=run_file(suffix="design", ext=".tsv"),

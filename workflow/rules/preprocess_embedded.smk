@@ -1,29 +1,10 @@
 # From raw images to the template grid: anatomy once per person, then alignment and one interpolation per run.
 
 
-visits = {session.id: number for number, session in enumerate(study.sessions)}
-by_visit = every_scan.sort_values("session_id", key=lambda ids: ids.map(visits), kind="stable")
-sessionwise = has_sessions and study.preprocessing.anatomy == "sessionwise"
-anatomy_file = partial(
-    bids_path, DERIVATIVES, datatype="anat", sub="{sub}", ses="{ses}" if sessionwise else None
-)
-
-
-def t1w_images(wildcards):
-    """Input function: the raw T1w images that an anatomy is made from, whichever scans are asked for."""
-    own = by_visit[by_visit["participant_id"] == f"sub-{wildcards.sub}"]
-    if sessionwise:
-        own = own[own["session_id"] == wildcards.ses]
-    images = list(dict.fromkeys(own["t1w"]))
-    if study.preprocessing.anatomy == "baseline":
-        del images[1:]
-    return [str(bids_root / image) for image in images]
-
-
 rule prepare_anatomy:
     # One T1w per person from those of all sessions; bias field, brain mask, tissue, map from template to T1w.
     input:
-        t1w=t1w_images,
+        t1w=lambda wildcards: [str(bids_root / image) for image in t1w_images(wildcards)],
     output:
         t1w=anatomy_file(desc="preproc", suffix="T1w", ext=".nii.gz"),
         mask=anatomy_file(desc="brain", suffix="mask", ext=".nii.gz"),
@@ -39,6 +20,7 @@ rule prepare_anatomy:
         mem_mb=4000,
         runtime=60,
     params:
+        sha256=lambda wildcards: list(t1w_images(wildcards).values()),
         settings=settings_of(study.preprocessing),
         code=code_of("preprocess.embedded"),
     script:
@@ -69,6 +51,7 @@ rule align_run:
         runtime=60,
     params:
         t1w=lambda wildcards: scan_of(wildcards).t1w,
+        sha256=lambda wildcards: scan_of(wildcards).bold_sha256,
         code=code_of("preprocess.embedded"),
     script:
         "../scripts/align_run.py"

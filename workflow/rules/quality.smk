@@ -1,4 +1,5 @@
-# Numbers and pictures per run, and the automatic exclusions: decided here, before and without the arms.
+# Numbers and pictures per run, the automatic exclusions, and whether a person's sessions are alike: all of it
+# decided here, before and without the arms.
 
 
 rule assess_quality:
@@ -27,8 +28,54 @@ rule assess_quality:
         mem_mb=1500,
         runtime=20,
     params:
+        bids=str(bids_root),
+        bold=lambda wildcards: scan_of(wildcards).bold,
         settings=settings_of(study.quality),
         code=code_of("quality"),
         drawing=code_of("figures"),
     script:
         "../scripts/assess_quality.py"
+
+
+rule compare_sessions:
+    # What only a person's other sessions can tell: a brain mask that lost volume.
+    input:
+        measures=lambda wildcards: of_runs(rules.assess_quality.output.measures, person=wildcards.sub),
+    output:
+        exclusions=person_file(desc="sessions", suffix="exclusions", ext=".tsv"),
+    log:
+        "logs/compare_sessions/sub-{sub}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        settings=settings_of(study.quality),
+        code=code_of("quality"),
+    script:
+        "../scripts/compare_sessions.py"
+
+
+rule audit_sessions:
+    # Protocol, fieldmap, anatomical reference, transforms and confounds, compared over each person's sessions.
+    input:
+        runs="config/runs.tsv",
+        metadata=of_runs(preprocessed.metadata),
+        confounds=of_runs(preprocessed.confounds),
+    output:
+        parity=report("results/parity.tsv", caption="../report/parity.rst", category="Tables"),
+        description="results/parity.json",
+    log:
+        "logs/audit_sessions/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=20,
+    params:
+        bids=str(bids_root),
+        bold=list(scans_with()["bold"]),
+        code=code_of("parity"),
+    script:
+        "../scripts/audit_sessions.py"

@@ -7,6 +7,7 @@ rule build_report:
         runs="config/runs.tsv",
         measures=rules.stack_measures.output.measures,
         exclusions=rules.stack_exclusions.output.exclusions,
+        parity=rules.audit_sessions.output.parity,
         regions=rules.carry_atlas.output.masks,
         region_table=rules.carry_atlas.output.table,
         outlines=of_runs(rules.assess_quality.output.outlines),

@@ -13,6 +13,7 @@ def work(snakemake, _decisions):
         Path(snakemake.params.t1w),
         AnatomyFiles(*map(Path, (given.t1w, given.mask, given.dseg, given.to_t1w, given.facts))),
         outputs=AlignmentFiles(*map(Path, (out.boldref, out.mask, out.alignment))),
+        sha256=snakemake.params.sha256,
         threads=snakemake.threads,
     )
 

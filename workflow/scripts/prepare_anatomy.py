@@ -10,7 +10,7 @@ from reconfmri.step import run_step
 def work(snakemake, decisions):
     out = snakemake.output
     remarks = prepare_anatomy(
-        [Path(image) for image in snakemake.input.t1w],
+        dict(zip(map(Path, snakemake.input.t1w), snakemake.params.sha256, strict=True)),
         outputs=AnatomyFiles(*map(Path, (out.t1w, out.mask, out.dseg, out.to_t1w, out.facts))),
         settings=Preprocessing.from_params(snakemake.params.settings),
         threads=snakemake.threads,

@@ -168,6 +168,7 @@ def study_stages(study: Study) -> list[Stage]:
         **{f"scale {name}": ("score_scale", f"results/scales/{name}_measures.tsv") for name in study.scales},
         "measures": ("stack_measures", "results/measures.tsv"),
         "exclusions": ("stack_exclusions", "results/exclusions.tsv"),
+        "session parity": ("audit_sessions", "results/parity.tsv"),
     }
     if study.group:
         files |= {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconfmri.config import Study
 
-PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance"}
+PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
 SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
 QUALITY = {
     "fd.mean": "Mean framewise displacement",
@@ -12,6 +12,16 @@ QUALITY = {
     "dvars.mean": "Mean standardised DVARS",
     "tsnr.median": "Median temporal SNR",
     "coverage.lowest": "Lowest coverage of a region",
+    "volumes.count": "Volumes",
+    "volumes.usable_time": "Time of steady volumes that did not move",
+    "flat.share": "Brain voxels that do not vary",
+    "start.excess": "First volume above the steady state",
+    "start.volumes": "Volumes before the steady state",
+    "registration.cost": "Boundary cost of EPI to T1w",
+    "brain.volume": "Volume of the brain mask",
+    "ghost.phase": "Ghost to signal, phase encoding",
+    "ghost.i": "Ghost to signal, first image axis",
+    "ghost.j": "Ghost to signal, second image axis",
 }
 ESTIMANDS = {
     "difference_adjusted": "Difference, adjusted for baseline",

@@ -45,15 +45,17 @@ N_REFERENCE = 16
 
 
 def prepare_anatomy(
-    t1w_images: list[Path], *, outputs: AnatomyFiles, settings: Preprocessing, threads: int = 1
+    t1w_images: dict[Path, str], *, outputs: AnatomyFiles, settings: Preprocessing, threads: int = 1
 ) -> list[DataFault]:
     """Write a person's anatomy from one T1w or the template of several; return remarks on images left out.
+
+    `t1w_images` holds each image's sha256 when it was indexed (may be empty).
 
     Raises
     ------
     DataFault
-        Every image is damaged, the only two show different heads (E-DATA-B24), or what is left is no
-        T1-weighted head that matches the template.
+        Every image is damaged or not the indexed one, the only two show different heads (E-DATA-B24), or what
+        is left is no T1-weighted head that matches the template.
     """
     head = longitudinal.read_head(t1w_images)
     try:
@@ -61,7 +63,7 @@ def prepare_anatomy(
             head.t1w, finest_mm=FINEST_MM[settings.registration], pose=head.pose, threads=threads
         )
     except DataFault as fault:
-        raise _of_file(fault, t1w_images[0]) from fault
+        raise _of_file(fault, next(iter(t1w_images))) from fault
     facts = {"t1w_images": head.sources, **found.facts}
     outputs.facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     intake.write_volume(outputs.t1w, found.t1w)
@@ -72,18 +74,25 @@ def prepare_anatomy(
 
 
 def align_run(
-    bold: Path, t1w: Path, anatomy: AnatomyFiles, *, outputs: AlignmentFiles, threads: int = 1
+    bold: Path,
+    t1w: Path,
+    anatomy: AnatomyFiles,
+    *,
+    outputs: AlignmentFiles,
+    sha256: str = "",
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Write a run's reference, native brain mask and transforms; return the facts of the alignment.
 
     `t1w` is the raw T1w of the run's session, or the one that stands for it: the run is looked for near it.
+    `sha256` is that of the run when it was indexed; every byte that is read is compared with it.
 
     Raises
     ------
     DataFault
-        The run is damaged, too short, flat, or could not be placed in the T1w.
+        The run is damaged, too short, flat, another than the indexed one, or could not be placed in the T1w.
     """
-    run = intake.open_run(bold)
+    run = intake.open_run(bold, sha256=sha256)
     try:
         reference, transforms, n_non_steady = _head_motion(run, threads=threads)
         dseg = registration.read_volume(anatomy.dseg)
@@ -99,6 +108,7 @@ def align_run(
         "head_motion": [matrix.ravel().tolist() for matrix in transforms],
         "boldref_to_t1w": to_t1w.ravel().tolist(),
         "non_steady_state_volumes": n_non_steady,
+        "bold_sha256": sha256,
         **facts,
     }
     outputs.alignment.write_text(json.dumps(alignment, indent=1) + "\n", encoding="utf-8")
@@ -177,7 +187,9 @@ def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, in
         if number % stride == stride // 2:
             spread.append((number, volume))
     if float(np.ptp(means)) == 0 and float(np.ptp(spread[0][1])) == 0:
-        raise DataFault("E-DATA-B04", "flat image: every voxel of every volume has the same value")
+        raise DataFault(
+            "E-DATA-B04", "flat image: every voxel of every volume has the same value", mend=intake.RECOPY
+        )
     n_non_steady = confounds.non_steady_state_volumes(np.array(means))
     steady = [volume for number, volume in spread if number >= n_non_steady]
     reference = reference_volume(steady, run.affine, threads=threads)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,52 +15,65 @@ from typing import Any
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import Opener
 
 from reconfmri.exclusions import DataFault
+from reconfmri.headers import corner_distance
 from reconfmri.registration import Array, Volume
 
 MIN_VOLUMES = 10
 RECOPY = "copy the file again from the scanner's archive"
+BLOCK = 1 << 18  # bytes read from the disk at once
+FORMS_MM = 1.0  # distance of a corner by sform and by qform that is more than rounding; fault catalogue, B7
 
 
 @dataclass(frozen=True)
 class RawRun:
-    """A 4-D image that is read volume by volume, from the first byte to the last."""
+    """A 4-D image that is read volume by volume, from the first byte to the last.
+
+    `sha256` is what the file had when it was indexed; empty = not known, not compared.
+    """
 
     path: Path
     shape: tuple[int, int, int]
     affine: Array
     n_volumes: int
-    zooms_s: float
+    sha256: str = ""
 
     def volumes(self) -> Iterator[Array]:
         """Yield each volume, (x, y, z) float32, scaled as the header says.
 
+        Every byte is read once, and hashed on the way. After a volume with values that are not finite the
+        others are only counted, none is yielded any more.
+
         Raises
         ------
         DataFault
-            The file ends early or is damaged (E-DATA-B01), or a volume has values that are not finite
-            (E-DATA-B03).
+            The file ends early or is damaged (E-DATA-B01), volumes have values that are not finite
+            (E-DATA-B03), or the file is not the one that was indexed (E-DATA-B30).
         """
         # The proxy knows where the data begin and how they are scaled; nibabel clears both in the header.
         proxy: Any = nibabel.load(self.path).dataobj
         dtype, count = proxy.dtype, int(np.prod(self.shape))
-        with Opener(str(self.path)) as stream:
-            _read(self.path, stream, int(proxy.offset))
+        end = int(proxy.offset) + count * dtype.itemsize * self.n_volumes
+        bad: dict[int, int] = {}
+        with _hashed(self.path) as (stream, digest):
+            _read(self.path, stream, int(proxy.offset), end=end)
             for number in range(self.n_volumes):
-                block = _read(self.path, stream, count * dtype.itemsize)
-                volume = np.frombuffer(block, dtype).reshape(self.shape, order="F").astype(np.float32)
-                if (proxy.slope, proxy.inter) != (1.0, 0.0):
-                    volume = volume * np.float32(proxy.slope) + np.float32(proxy.inter)
-                _all_finite(self.path, volume, f"volume {number + 1} of {self.n_volumes}")
-                yield volume
-            # Reading on to the end makes gzip compare its checksum.
-            _read(self.path, stream, 1, may_end=True)
+                block = _read(self.path, stream, count * dtype.itemsize, end=end)
+                volume = _scaled(block, proxy, self.shape)
+                if not_finite := volume.size - int(np.isfinite(volume).sum()):
+                    bad[number] = not_finite
+                if not bad:
+                    yield volume
+            # Reading on to the end makes gzip compare its checksum, and the hash that of the whole file.
+            while _read(self.path, stream, BLOCK):
+                pass
+        _all_finite(self, bad)
+        _as_indexed(self.path, digest.hexdigest(), self.sha256)
 
 
-def open_run(path: Path) -> RawRun:
-    """Return a 4-D image ready to be read.
+def open_run(path: Path, *, sha256: str = "") -> RawRun:
+    """Return a 4-D image ready to be read; `sha256` is what the file had when it was indexed.
 
     Raises
     ------
@@ -73,18 +90,18 @@ def open_run(path: Path) -> RawRun:
             file=path.name,
         )
     affine = _checked_affine(path, image)
-    zooms = image.header.get_zooms()
-    return RawRun(path, tuple(image.shape[:3]), affine, int(image.shape[3]), float(zooms[3]))
+    return RawRun(path, tuple(image.shape[:3]), affine, int(image.shape[3]), sha256)
 
 
-def read_anatomy(path: Path) -> Volume:
-    """Return a T1w image in the nearest-to-RAS orientation, float32.
+def read_anatomy(path: Path, *, sha256: str = "") -> Volume:
+    """Return a T1w image in the nearest-to-RAS orientation, float32; `sha256` is what was indexed.
 
     Raises
     ------
     DataFault
         The file is damaged (E-DATA-B01), holds values that are not finite (E-DATA-B03), is flat (E-DATA-B04),
-        not 3-D (E-DATA-B05) or has no valid position in space (E-DATA-B07).
+        not 3-D (E-DATA-B05), has no valid position in space (E-DATA-B07), or is not the one that was indexed
+        (E-DATA-B30).
     """
     image = _load(path)
     shape = tuple(size for size in image.shape if size > 1)
@@ -96,9 +113,17 @@ def read_anatomy(path: Path) -> Volume:
             file=path.name,
         )
     affine = _checked_affine(path, image)
-    with damage(path):
-        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-    _all_finite(path, data, "the image")
+    proxy: Any = image.dataobj
+    count = int(np.prod(shape)) * proxy.dtype.itemsize
+    with _hashed(path) as (stream, digest):
+        _read(path, stream, int(proxy.offset), end=int(proxy.offset) + count)
+        block = _read(path, stream, count, end=int(proxy.offset) + count)
+        while _read(path, stream, BLOCK):
+            pass
+    _as_indexed(path, digest.hexdigest(), sha256)
+    data = _scaled(block, proxy, shape)
+    if bad := data.size - int(np.isfinite(data).sum()):
+        raise _not_finite(path, f"the image has {bad} voxels that are not finite")
     if float(np.ptp(data)) == 0:
         raise DataFault(
             "E-DATA-B04", f"flat image: every voxel is {data.flat[0]:g}", mend=RECOPY, file=path.name
@@ -149,28 +174,74 @@ class damage:  # noqa: N801 - reads as a phrase: with damage(path)
             ) from error
 
 
-def _read(path: Path, stream: Any, count: int, *, may_end: bool = False) -> bytes:
+def _read(path: Path, stream: Any, count: int, *, end: int = 0) -> bytes:
+    """Return the next `count` bytes; before byte `end` none may be missing."""
+    start = stream.tell()
     with damage(path):
-        block: bytes = stream.read(count)
-    if len(block) < count and not may_end:
-        raise DataFault(
-            "E-DATA-B01",
-            f"the file ends {count - len(block)} bytes too early; it was cut while it was copied",
-            mend=RECOPY,
-            file=path.name,
-        )
+        try:
+            block: bytes = stream.read(count)
+        except EOFError:
+            if not end:
+                raise
+            block = b""
+    if len(block) < count and end:
+        what = f"the file ends too early: {start + len(block):,} of the image's {end:,} bytes can be read"
+        raise DataFault("E-DATA-B01", f"{what}; it was cut while it was copied", mend=RECOPY, file=path.name)
     return block
 
 
-def _all_finite(path: Path, data: Array, what: str) -> None:
-    bad = data.size - int(np.isfinite(data).sum())
-    if bad:
-        raise DataFault(
-            "E-DATA-B03",
-            f"{what} has {bad} voxels that are not finite",
-            mend="export the series again from the scanner; do not replace them by zero",
-            file=path.name,
-        )
+class _Digest(io.RawIOBase):
+    """A file whose bytes are hashed as they are read; for whoever reads it from the start to the end."""
+
+    def __init__(self, stream: io.FileIO):
+        self.stream, self.sha256 = stream, hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self.stream.readinto(buffer) or 0
+        self.sha256.update(memoryview(buffer)[:count])
+        return count
+
+
+@contextmanager
+def _hashed(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Give the contents of a file, unzipped where its name ends with .gz, and the sha256 of its bytes."""
+    with path.open("rb", buffering=0) as stream:
+        raw = _Digest(stream)
+        whole = io.BufferedReader(raw, BLOCK)
+        yield (gzip.GzipFile(fileobj=whole, mode="rb") if path.suffix == ".gz" else whole), raw.sha256
+
+
+def _all_finite(run: RawRun, bad: dict[int, int]) -> None:
+    """Raise where `bad` (volume -> voxels that are not finite) holds any."""
+    if not bad:
+        return
+    first = ", ".join(f"{number + 1} ({count} voxels)" for number, count in list(bad.items())[:5])
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    what = f"{len(bad)} of {run.n_volumes} volumes hold values that are not finite: {first}{more}"
+    raise _not_finite(run.path, what)
+
+
+def _not_finite(path: Path, what: str) -> DataFault:
+    mend = "export the series again from the scanner; do not replace them by zero"
+    return DataFault("E-DATA-B03", what, mend=mend, file=path.name)
+
+
+def _scaled(block: bytes, proxy: Any, shape: tuple[int, ...]) -> Array:
+    """Return the numbers of a block of the file, float32, scaled as the header says."""
+    values = np.frombuffer(block, proxy.dtype).reshape(shape, order="F").astype(np.float32)
+    if (proxy.slope, proxy.inter) != (1.0, 0.0):
+        values = values * np.float32(proxy.slope) + np.float32(proxy.inter)
+    return values
+
+
+def _as_indexed(path: Path, found: str, indexed: str) -> None:
+    if indexed and found != indexed:
+        what = f"the file is not the one that was indexed: sha256 {found[:12]}…, not {indexed[:12]}…"
+        mend = "index again (`reconfmri index`), and find out who changed it"
+        raise DataFault("E-DATA-B30", what, mend=mend, file=path.name)
 
 
 def _checked_affine(path: Path, image: Any) -> Array:
@@ -182,6 +253,7 @@ def _checked_affine(path: Path, image: Any) -> Array:
             mend="convert the DICOM series again (dcm2niix writes both)",
             file=path.name,
         )
+    _check_forms(path, image)
     affine = np.asarray(image.affine, dtype=np.float64)
     axes = affine[:3, :3]
     sizes = np.linalg.norm(axes, axis=0)
@@ -196,3 +268,15 @@ def _checked_affine(path: Path, image: Any) -> Array:
             file=path.name,
         )
     return affine
+
+
+def _check_forms(path: Path, image: Any) -> None:
+    """Refuse a header whose two positions in space, both declared, put a corner on different points."""
+    header = image.header
+    if "qform_code" not in header or not (int(header["qform_code"]) and int(header["sform_code"])):
+        return
+    apart = corner_distance((image.shape, header.get_sform()), (image.shape, header.get_qform()))
+    if apart > FORMS_MM:
+        what = f"sform and qform put a corner of the image {apart:.1f} mm apart, {FORMS_MM:g} mm is rounding"
+        mend = "find out which holds (compare with the DICOM series) and write it into both"
+        raise DataFault("E-DATA-B07", what, mend=mend, file=path.name)

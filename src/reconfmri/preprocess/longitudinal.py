@@ -55,8 +55,10 @@ class PersonHead:
     remarks: list[DataFault]
 
 
-def read_head(paths: list[Path]) -> PersonHead:
+def read_head(images: dict[Path, str]) -> PersonHead:
     """Return the head of a person from T1w files; one that is damaged or of another head is left out.
+
+    `images` holds the sha256 of each file when it was indexed (may be empty).
 
     Raises
     ------
@@ -64,17 +66,17 @@ def read_head(paths: list[Path]) -> PersonHead:
         No image can be read (E-DATA-B01 and others), or the only two show different heads (E-DATA-B24).
     """
     heads, remarks = {}, []
-    for path in paths:
+    for path, sha256 in images.items():
         try:
-            heads[path.name] = anatomy.conform(intake.read_anatomy(path))
+            heads[path.name] = anatomy.conform(intake.read_anatomy(path, sha256=sha256))
         except DataFault as fault:
-            if len(paths) == 1:
+            if len(images) == 1:
                 raise
             reason = f"left out of the person's template: {fault.reason}"
             remarks.append(DataFault("W-DATA-B24", reason, mend=fault.mend, file=path.name))
     if not heads:
-        reason = f"none of the {len(paths)} T1w images can be read"
-        raise DataFault("E-DATA-B01", reason, mend=intake.RECOPY, file=paths[0].name)
+        reason = f"none of the {len(images)} T1w images can be read"
+        raise DataFault("E-DATA-B01", reason, mend=intake.RECOPY, file=next(iter(images)).name)
     return one_head(heads, remarks)
 
 

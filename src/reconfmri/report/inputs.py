@@ -58,6 +58,7 @@ class ReportFiles:
     runs: Path
     measures: Path
     exclusions: Path
+    parity: Path | None = None
     regions: Path | None = None
     region_table: Path | None = None
     outlines: tuple[Path, ...] = ()
@@ -100,6 +101,7 @@ class ReportInputs:
     runs: pd.DataFrame
     measures: pd.DataFrame
     exclusions: list[Exclusion]
+    parity: pd.DataFrame | None = None
     allocation: pd.DataFrame | None = None
     estimates: pd.DataFrame | None = None
     diagnostics: pd.DataFrame | None = None
@@ -140,6 +142,7 @@ def gather(files: ReportFiles) -> ReportInputs:
         runs=runs,
         measures=read_table(files.measures, numeric=MEASURE_NUMBERS, required=("participant_id", "outcome")),
         exclusions=exclusions,
+        parity=read_table(files.parity).fillna(MISSING) if files.parity else None,
         allocation=_allocation(files.allocation) if files.allocation else None,
         estimates=read_table(files.estimates, numeric=ESTIMATE_NUMBERS) if files.estimates else None,
         diagnostics=read_table(files.diagnostics) if files.diagnostics else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reconfmri.config import Connectivity, FirstLevel, Group, Study
+from reconfmri.config import Connectivity, FirstLevel, Group, Quality, Study
 from reconfmri.confounds import HEAD_RADIUS_MM, HIGH_PASS_S
 from reconfmri.figures.labels import estimand_label, outcome_label, session_name
 from reconfmri.preprocess.embedded import FINEST_MM, N_REFERENCE
@@ -155,10 +155,24 @@ def _quality(study: Study) -> str:
         "displacement above "
         f"{quality.fd_threshold:g} mm), when the median temporal signal-to-noise ratio in the brain was "
         "below "
-        f"{quality.min_tsnr:g}, or when it had fewer than {quality.min_volumes} volumes. These rules were "
-        "applied "
-        "automatically, without knowledge of the arms."
+        f"{quality.min_tsnr:g}, when more than {100 * quality.max_flat_share:g} % of its brain voxels did "
+        f"not vary, or when it had fewer than {quality.min_volumes} volumes or less than "
+        f"{quality.min_usable_time:g} s of steady volumes below that displacement{_further_limits(quality)}. "
+        "These rules were applied automatically, without knowledge of the arms."
     )
+
+
+def _further_limits(quality: Quality) -> str:
+    """The thresholds that a study may leave out, as further members of an enumeration."""
+    spoken = {
+        "max_registration_cost": "the boundary cost of its registration to the T1w exceeded {:g}",
+        "max_ghost": "its ghost-to-signal ratio exceeded {:g}",
+        "max_start_excess": "its first volume exceeded the steady state by a share of more than {:g}",
+        "max_brain_loss": "its brain mask was smaller than in the person's other sessions by a share of more "
+        "than {:g}",
+    }
+    given = {key: getattr(quality, key) for key in spoken}
+    return "".join(f", or when {spoken[key].format(at)}" for key, at in given.items() if at is not None)
 
 
 def _regions(study: Study) -> str:

@@ -40,6 +40,7 @@ def compose(inputs: ReportInputs) -> str:
         **answer.front(inputs),
         **scans.people(inputs),
         **scans.scan_quality(inputs),
+        **scans.parity(inputs),
         **brain.regions(inputs),
         **brain.response(inputs),
         **arms.arms(inputs),
@@ -56,6 +57,7 @@ def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:
         ("design", "Question and design" if inputs.study.question else "Design", True),
         ("scans", "Scans and exclusions", True),
         ("quality", "Quality of the scans", bool(shown["quality_dots"] or shown["scan_pictures"])),
+        ("parity", "Are a person's sessions alike?", bool(shown["parity_items"])),
         ("regions", "Regions", True),
         ("response", "Model of one run", shown["design"] is not None),
         ("first-level", "First-level results", not group and len(inputs.measures) > 0),
@@ -83,6 +85,8 @@ def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:
 
 INTRODUCTIONS = {
     "quality": "Exclusions were decided by the thresholds below, before and without the arms.",
+    "parity": "Each scan beside the person's other scans of that task: protocol, fieldmap, anatomical "
+    "reference, transforms, confounds. Compared without the arms; they are only counted here.",
     "differences": "One row per outcome, one column per question asked of it. The adjusted difference and "
     "the "
     "difference of change can disagree: read them side by side.",

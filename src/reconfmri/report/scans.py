@@ -16,14 +16,17 @@ from reconfmri.figures.labels import (
     session_name,
 )
 from reconfmri.figures.style import data_uri
+from reconfmri.parity import not_compared
+from reconfmri.quality import LIMITS
 from reconfmri.report import flow
 from reconfmri.report.blocks import Block, picture, scan_label, several
-from reconfmri.report.inputs import Picture, ReportInputs
+from reconfmri.report.inputs import RUN_KEYS, Picture, ReportInputs
 
 if TYPE_CHECKING:
     pass
 
 MOST_PICTURES, AT_ONCE = 60, 4
+LONGEST_VALUE = 60  # characters
 
 
 def people(inputs: ReportInputs) -> Block:
@@ -144,6 +147,67 @@ def _without_values(reason: str) -> str:
     return kept + re.sub(r"\d+(\.\d+)?", "…", rest if separator else reason)
 
 
+def parity(inputs: ReportInputs) -> Block:
+    """Return how scans deviate from the person's other sessions: counts by session and arm, and each one."""
+    table = inputs.parity
+    if table is None or table.empty:
+        return {"parity_items": [], "parity_columns": [], "parity_rows": [], "parity_untold": ""}
+    odd = table[table["deviation"] != MISSING]
+    columns = _parity_columns(inputs, table)
+    items = [
+        (
+            item,
+            [
+                f"{_scans_in(odd[odd['item'] == item], cell)} of {_scans_in(part, cell)}"
+                for _, cell in columns
+            ],
+        )
+        for item, part in table.groupby("item", sort=False)
+    ]
+    rows = [
+        {
+            "where": scan_label(*(row[name] for name in RUN_KEYS)),
+            **{name: str(row[name]) for name in ("item", "deviation")},
+            **{name: _short(str(row[name])) for name in ("value", "reference")},
+        }
+        for row in odd.to_dict("records")
+    ]
+    return {
+        "parity_items": items,
+        "parity_columns": [title for title, _ in columns],
+        "parity_rows": rows,
+        "parity_untold": ", ".join(not_compared(table)),
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else "a list, see parity.tsv"
+
+
+def _parity_columns(inputs: ReportInputs, table: pd.DataFrame) -> list[tuple[str, tuple[str, set[str]]]]:
+    """The columns of the count: each session, and within it each arm, with the people who belong there."""
+    sessions = [item.id for item in inputs.study.sessions] or [MISSING]
+    seen = [session for session in sessions if session in set(table["session_id"])]
+    return [
+        (" · ".join(("all scans" if session == MISSING else session_name(inputs.study, session), *named)),
+         (session, set(people)))
+        for session in seen
+        for named, people in _people_by_arm(inputs, table)
+    ]  # fmt: skip
+
+
+def _people_by_arm(inputs: ReportInputs, table: pd.DataFrame) -> list[tuple[tuple[str, ...], list[str]]]:
+    everybody = list(dict.fromkeys(table["participant_id"]))
+    if inputs.study.group is None or inputs.allocation is None:
+        return [((), everybody)]
+    return [((), everybody), *(((arm,), people) for arm, people in flow.arms_of(inputs).items())]
+
+
+def _scans_in(table: pd.DataFrame, cell: tuple[str, set[str]]) -> int:
+    session, people = cell
+    return int(((table["session_id"] == session) & table["participant_id"].isin(people)).sum())
+
+
 def scan_quality(inputs: ReportInputs) -> Block:
     """Return quality dots and the pictures of each scan."""
     table = _quality_table(inputs)
@@ -165,7 +229,33 @@ def scan_quality(inputs: ReportInputs) -> Block:
             f"{several(left_out, 'more picture')} are beside the preprocessed runs, in results/derivatives."
         )
     parts = [part for part in (chosen[:AT_ONCE], chosen[AT_ONCE:]) if part]
-    return {"quality_dots": dots, "scan_pictures": parts, "pictures_note": note}
+    return {
+        "quality_dots": dots,
+        "quality_rows": _quality_rows(inputs),
+        "scan_pictures": parts,
+        "pictures_note": note,
+    }
+
+
+def _quality_rows(inputs: ReportInputs) -> list[Block]:
+    """Every number of quality over all visits: median, range, and the threshold that the study sets."""
+    bounds = {
+        limit.outcome: f"{'at most' if limit.key.startswith('max_') else 'at least'} {bound:g}"
+        for limit in LIMITS
+        if (bound := getattr(inputs.study.quality, limit.key)) is not None
+    }
+    table = inputs.measures[inputs.measures["domain"] == "quality"].dropna(subset=["value"])
+    return [
+        {
+            "name": outcome_label(str(outcome)),
+            "unit": unit,
+            "count": len(part),
+            "median": f"{part['value'].median():.3g}",
+            "range": f"{part['value'].min():.3g} to {part['value'].max():.3g}",
+            "bound": bounds.get(str(outcome), "–"),
+        }
+        for (outcome, unit), part in table.groupby(["outcome", "unit"], sort=False)
+    ]
 
 
 def _quality_table(inputs: ReportInputs) -> pd.DataFrame:

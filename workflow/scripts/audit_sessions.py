@@ -1,0 +1,19 @@
+"""Whether the sessions of each person were scanned and processed alike."""
+
+from pathlib import Path
+
+from reconfmri.bids import read_run_table
+from reconfmri.parity import DESCRIPTIONS, audit, gather_facts
+from reconfmri.provenance import log_to
+from reconfmri.tables import write_table
+
+with log_to(snakemake.log[0]) as log:
+    given, bold = snakemake.input, snakemake.params.bold
+    runs = read_run_table(given.runs)
+    metadata, confounds = (
+        dict(zip(bold, map(Path, files), strict=True)) for files in (given.metadata, given.confounds)
+    )
+    facts = gather_facts(runs[runs["bold"].isin(bold)], Path(snakemake.params.bids), metadata, confounds)
+    table = audit(facts)
+    write_table(snakemake.output.parity, table, DESCRIPTIONS)
+    log.info("%d of %d values deviate", int((table["deviation"] != "n/a").sum()), len(table))

@@ -1,0 +1,19 @@
+"""Runs of one person that fall out beside the person's other sessions."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from reconfmri.config import Quality
+from reconfmri.exclusions import write_exclusions
+from reconfmri.measures import read_rows
+from reconfmri.provenance import log_to
+from reconfmri.quality import compare_sessions
+from reconfmri.step import unit_of
+
+with log_to(snakemake.log[0]):
+    rows = pd.concat([read_rows(path) for path in snakemake.input.measures], ignore_index=True)
+    found = compare_sessions(rows, Quality.from_params(snakemake.params.settings))
+    person = unit_of(snakemake.wildcards)
+    out = [replace(person, **unit).because(snakemake.rule, fault) for unit, fault in found]
+    write_exclusions(snakemake.output.exclusions, out)
