@@ -17,6 +17,7 @@ include: "workflow/rules/connectivity.smk"
 include: "workflow/rules/skin_conductance.smk"
 include: "workflow/rules/outcomes.smk"
 include: "workflow/rules/measures.smk"
+include: "workflow/rules/participants.smk"
 include: "workflow/rules/group.smk"
 include: "workflow/rules/report.smk"
 
@@ -27,6 +28,7 @@ rule all:
         "results/measures.tsv",
         "results/exclusions.tsv",
         "results/report.html",
+        "results/participants/index.html",
         ["results/estimates.tsv"] if study.group else [],
 
 
@@ -35,3 +37,4 @@ rule all_participant:
         measure_tables(),
         map_files(),
         exclusion_tables(),
+        participant_pages(),

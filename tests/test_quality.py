@@ -1,5 +1,7 @@
 """Quality numbers are what was put in; each broken threshold is one fault with both numbers."""
 
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 from reconfmri.config import Quality
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess import PreprocessedRun
-from reconfmri.quality import assess_run, median_tsnr
+from reconfmri.quality import assess_run, read_series
 
 T, SHAPE = 100, (8, 8, 8)
 COVERAGE = pd.DataFrame({"region": ["a", "b"], "coverage": [1.0, 0.7], "tsnr": [50.0, 40.0]})
@@ -49,10 +51,19 @@ def test_temporal_snr_is_that_of_the_dense_computation_and_skips_the_unsteady_st
     data = np.asarray(nibabel.load(scan.bold).dataobj, dtype=float)[2:6, 2:6, 2:6].reshape(-1, T)[:, 3:]
     line = np.polynomial.polynomial.polyfit(np.arange(T - 3), data.T, 1)
     rest = data - np.polynomial.polynomial.polyval(np.arange(T - 3), line)
-    found, n_volumes = median_tsnr(scan.bold, scan.mask, non_steady=3)
-    assert found == pytest.approx(np.median(data.mean(axis=1) / rest.std(axis=1)), rel=1e-6)
-    assert n_volumes == T
-    assert found > 3 * median_tsnr(scan.bold, scan.mask)[0]
+    found = read_series(scan)
+    np.testing.assert_allclose(found.tsnr, data.mean(axis=1) / rest.std(axis=1), rtol=1e-5)
+    assert found.median_tsnr == pytest.approx(np.median(found.tsnr))
+    assert found.n_volumes == T
+    assert found.median_tsnr > 3 * read_series(replace(scan, metadata={})).median_tsnr
+
+
+def test_groups_of_voxels_are_averaged_while_the_run_is_read_once(tmp_path):
+    scan = run(tmp_path, bright=3)
+    data = np.asarray(nibabel.load(scan.bold).dataobj)[2:6, 2:6, 2:6].reshape(-1, T)
+    groups = np.array([[5, 60], [0, 1]])
+    kept = read_series(scan, keep=groups).kept
+    np.testing.assert_allclose(kept, data[groups].mean(axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

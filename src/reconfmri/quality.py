@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,13 @@ DISPLACEMENT, DVARS = "framewise_displacement", "std_dvars"
 
 
 def assess_run(
-    run: PreprocessedRun, coverage: pd.DataFrame, settings: Quality
+    run: PreprocessedRun, coverage: pd.DataFrame, settings: Quality, *, series: Series | None = None
 ) -> tuple[pd.DataFrame, list[DataFault]]:
     """Return quality rows (domain outcome value se unit coverage df), and a fault per broken threshold.
 
     Outcomes: fd.mean (mm), fd.outlier_share, dvars.mean (standardised DVARS), tsnr.median (over the brain,
     without the volumes before the steady state). `coverage` (region, coverage) gives coverage.lowest.
+    `series` is what `read_series` found in the run, where it was read before.
 
     Raises
     ------
@@ -33,8 +34,8 @@ def assess_run(
         The confounds have no displacement, or not one row per volume.
     """
     confounds = read_table(run.confounds, numeric=(DISPLACEMENT, DVARS))
-    unsteady = int(run.metadata.get("NonSteadyStateVolumes", 0))
-    tsnr, n_volumes = median_tsnr(run.bold, run.mask, non_steady=unsteady)
+    series = series or read_series(run)
+    tsnr, n_volumes = series.median_tsnr, series.n_volumes
     if len(confounds) != n_volumes:
         reason = f"the confounds have {len(confounds)} rows, the run {n_volumes} volumes"
         raise DataFault("E-DATA-B11", reason, mend="make the confounds of this run again", file=run.bold.name)
@@ -54,36 +55,60 @@ def assess_run(
     return pd.DataFrame(rows, columns=columns), _broken(float(moved.mean()), share, tsnr, n_volumes, settings)
 
 
-def median_tsnr(bold: Path, mask: Path, *, non_steady: int = 0) -> tuple[float, int]:
-    """Return the median over the mask of mean / SD in time, without the trend, and the number of volumes.
+@dataclass(frozen=True)
+class Series:
+    """What one reading of a run leaves: temporal SNR of the mask's voxels, and the series of a few groups.
 
-    Sums are gathered while the file is read, so that a few volumes are held at once. Voxels that do not vary
-    or hold a value that is not finite do not count; NaN when none is left.
+    `tsnr` (n_voxels,) is in array order, NaN where a voxel does not vary or is not finite; `kept` is
+    (n_groups, n_volumes).
+    """
+
+    tsnr: Array
+    kept: npt.NDArray[np.float32]
+    n_volumes: int
+
+    @property
+    def median_tsnr(self) -> float:
+        """Median over the usable voxels; NaN when there are none."""
+        usable = np.isfinite(self.tsnr)
+        return float(np.median(self.tsnr[usable])) if usable.any() else math.nan
+
+
+def read_series(run: PreprocessedRun, *, keep: npt.NDArray[np.intp] | None = None) -> Series:
+    """Return mean / SD in time without the trend, over the mask, and the mean series of groups of voxels.
+
+    `keep` (n_groups, n_each) names voxels of the mask. Sums are gathered while the file is read, so that a
+    few volumes are held at once. Temporal SNR is without the volumes before the steady state.
     Murphy et al., NeuroImage 2007;34:565.
     """
     import nibabel
 
-    inside = np.asarray(nibabel.load(mask).dataobj) > 0
-    image = nibabel.load(bold, keep_file_open=True)
+    non_steady = int(run.metadata.get("NonSteadyStateVolumes", 0))
+    inside = np.asarray(nibabel.load(run.mask).dataobj) > 0
+    image = nibabel.load(run.bold, keep_file_open=True)
     n_volumes = int(image.shape[3])
     ramp = np.arange(n_volumes - non_steady) - (n_volumes - non_steady - 1) / 2
+    ramp = np.concatenate([np.zeros(non_steady), ramp])
+    kept: npt.NDArray[np.float32] = np.empty((0 if keep is None else len(keep), n_volumes), np.float32)
     # Around the first volume: sums of squares of large numbers would lose the small variance.
     first = np.asarray(image.dataobj[..., non_steady], dtype=np.float64)[inside]
     total, squares, slope = (np.zeros(int(inside.sum())) for _ in range(3))
-    for start in range(non_steady, n_volumes, CHUNK):
-        volumes = (
-            np.asarray(image.dataobj[..., start : start + CHUNK], dtype=np.float64)[inside] - first[:, None]
-        )
-        total += volumes.sum(axis=1)
-        squares += (volumes**2).sum(axis=1)
-        slope += volumes @ ramp[start - non_steady : start - non_steady + volumes.shape[1]]
+    for start in range(0, n_volumes, CHUNK):
+        volumes = np.asarray(image.dataobj[..., start : start + CHUNK], dtype=np.float64)[inside]
+        times = np.arange(start, start + volumes.shape[1])
+        if keep is not None:
+            kept[:, times] = volumes[keep].mean(axis=1)
+        steady = volumes[:, times >= non_steady] - first[:, None]
+        total += steady.sum(axis=1)
+        squares += (steady**2).sum(axis=1)
+        slope += steady @ ramp[times[times >= non_steady]]
     number = n_volumes - non_steady
     variance = squares / number - (total / number) ** 2 - slope**2 / (ramp @ ramp) / number
     level = first + total / number
     usable = np.isfinite(variance) & (variance > 1e-12 * level**2)
-    if not usable.any():
-        return math.nan, n_volumes
-    return float(np.median(level[usable] / np.sqrt(variance[usable]))), n_volumes
+    tsnr = np.full(len(level), math.nan)
+    tsnr[usable] = level[usable] / np.sqrt(variance[usable])
+    return Series(tsnr, kept, n_volumes)
 
 
 def _after_first(column: pd.Series, name: str) -> Array:

@@ -95,6 +95,30 @@ def of_runs(pattern, task=None, column="bold"):
     return [pattern.format(**wildcards_of(scan)) for scan in chosen.itertuples()]
 
 
+# The scans of each person in the tasks of the study, for what is made once per person.
+scans_of_person = {
+    person[4:]: list(rows.itertuples())
+    for person, rows in scans[scans["task"].isin(list(study.tasks))].groupby("participant_id", sort=False)
+}
+
+
+def of_person(pattern):
+    """Input function: one file per scan of a person."""
+    return lambda wildcards: [pattern.format(**wildcards_of(scan)) for scan in scans_of_person[wildcards.sub]]
+
+
+def facts_of(rows):
+    """What a page says of scans, as Snakemake can record it."""
+    keys = ["participant_id", "session_id", "task", "run", "tr", "n_volumes"]
+    return [{key: str(getattr(scan, key)) for key in keys} for scan in rows]
+
+
+def participant_pages():
+    """The pages of the people asked for; with their index only when all are: others may be at work beside."""
+    pages = rules.list_participants.input.pages
+    return pages if "only_participants" in config else [*pages, *rules.list_participants.output]
+
+
 def settings_of(section):
     """A section as Snakemake can record it: plain values, by name; None when the study does without it."""
     return section.model_dump(mode="json") if section else None
