@@ -28,7 +28,7 @@ rule all:
         "results/measures.tsv",
         "results/exclusions.tsv",
         "results/report.html",
-        "results/participants/index.html",
+        rules.describe_participants.output,
         ["results/estimates.tsv"] if study.group else [],
 
 
@@ -37,4 +37,4 @@ rule all_participant:
         measure_tables(),
         map_files(),
         exclusion_tables(),
-        participant_pages(),
+        rules.describe_participants.output,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from reconfmri.config import Quality
+from reconfmri.config import Quality, Rois
 from reconfmri.exclusions import Exclusion, write_exclusions
+from reconfmri.preprocess import AnatomyFiles
 from reconfmri.report import participants
 
 PERSON = "sub-01"
@@ -36,8 +38,15 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+@dataclass
+class Study:
+    person: participants.PersonFiles
+    records: list[participants.ScanRecord]
+    shared: participants.Shared
+
+
 @pytest.fixture
-def study(tmp_path):
+def study(tmp_path) -> Study:
     """Three scans of one person: used, excluded before alignment, used with a remark; the fourth absent."""
     made = tmp_path / "results" / "derivatives" / "sub 01"
     made.mkdir(parents=True)
@@ -62,35 +71,40 @@ def study(tmp_path):
         Exclusion("sub-02", "1", "memory", stage="align_run", code="E-DATA-B04", reason="of somebody else"),
     ]
     write_exclusions(decided, rows)
-    page = tmp_path / "results" / "participants" / f"{PERSON}.html"
-    page.parent.mkdir()
+    (tmp_path / "results" / "participants").mkdir()
+    nowhere = AnatomyFiles(*[made / "anatomy"] * 4)
+    person = participants.PersonFiles(
+        nowhere,
+        made / "facts",
+        made / "anatomy.png",
+        tmp_path / "results" / "participants" / f"{PERSON}.html",
+    )
+    person.facts.write_text('{"brain_ml": 1621.3}', encoding="utf-8")
+    person.picture.write_bytes(b"png")
     pictures = {kind: files[kind] for kind in participants.KINDS}
     there = participants.ScanFiles(files["measures"], files["alignments"], pictures)
-    return {
-        "scans": scans,
-        "records": participants.read_scans(scans, there, page),
-        "decided": participants.read_decided([decided, decided], PERSON),
-        "page": page,
-    }
-
-
-def composed(study, **changes) -> str:
-    given = {"anatomy": {"brain_ml": 1621.3}, "anatomy_picture": "../anatomy.png"} | changes
-    return participants.compose_participant(
-        participants.Participant(
-            PERSON, study["records"], study["decided"], SESSIONS, Quality(max_mean_fd=0.5), **given
-        )
+    return Study(
+        person,
+        participants.read_scans(scans, there, person.page),
+        participants.Shared(
+            participants.read_decided([decided, decided]), SESSIONS, Quality(max_mean_fd=0.5)
+        ),
     )
 
 
+def page_of(study: Study) -> str:
+    participants.write_page(study.person, study.records, study.shared)
+    return study.person.page.read_text(encoding="utf-8")
+
+
 def test_every_scan_is_on_the_page_with_its_pictures_or_with_the_reason(study):
-    page = Page(composed(study))
+    page = Page(page_of(study))
     images = page.all("img")
     assert len(images) == 1 + 2 * len(participants.KINDS)
     assert all(image["alt"] and PERSON in image["alt"] for image in images)
     for image in images[1:]:
         assert image["src"].startswith("../derivatives/sub%2001/")
-        assert (study["page"].parent / image["src"].replace("%20", " ")).resolve().is_file()
+        assert (study.person.page.parent / image["src"].replace("%20", " ")).resolve().is_file()
     assert page.words.count("No picture: E-DATA-B01") == len(participants.KINDS)
     assert page.words.count("No scan in the dataset.") == len(participants.KINDS)
     assert "3 scans, 1 excluded." in page.words
@@ -100,7 +114,7 @@ def test_every_scan_is_on_the_page_with_its_pictures_or_with_the_reason(study):
 
 
 def test_a_number_beyond_its_threshold_is_marked_and_the_alignment_is_told(study):
-    text = composed(study)
+    text = page_of(study)
     assert text.count('<td class="bad">0.61</td>') == 2
     assert "<td>55.2</td>" in text
     assert text.count("<td>0.5773</td>") == 2
@@ -108,19 +122,21 @@ def test_a_number_beyond_its_threshold_is_marked_and_the_alignment_is_told(study
 
 
 def test_states_tell_an_excluded_scan_from_one_with_a_missing_region(study):
-    states = [participants.state_of(scan, study["decided"]) for scan in study["records"]]
+    states = [participants.state_of(scan, study.shared.exclusions) for scan in study.records]
     assert states == ["", "excluded", "see remarks"]
     everybody = [Exclusion(PERSON, stage="prepare_anatomy", code="E-DATA-B22", reason="no head")]
-    assert {participants.state_of(scan, everybody) for scan in study["records"]} == {"excluded"}
+    assert {participants.state_of(scan, everybody) for scan in study.records} == {"excluded"}
 
 
 def test_a_person_without_anatomy_still_has_a_page(study):
-    page = Page(composed(study, anatomy={}, anatomy_picture=""))
-    assert "this person's anatomy is excluded" in page.words
+    study.person.anatomy.t1w.write_bytes(b"")
+    study.person.facts.write_bytes(b"")
+    participants.draw_anatomy(study.person, Path("regions"), Rois(regions={"a": {"labels": ["b"]}}))
+    assert "this person's anatomy is excluded" in Page(page_of(study)).words
 
 
 def test_a_page_warns_the_lab_runs_no_script_and_loads_only_its_neighbours(study):
-    text = composed(study)
+    text = page_of(study)
     page = Page(text)
     assert "For the lab only" in page.words
     assert "Do not share" in page.words
@@ -136,30 +152,28 @@ def test_a_page_warns_the_lab_runs_no_script_and_loads_only_its_neighbours(study
 
 
 def test_every_heading_of_a_page_is_reached_from_its_contents(study):
-    page = Page(composed(study))
+    page = Page(page_of(study))
     anchors = {link["href"][1:] for link in page.all("a") if link["href"].startswith("#")}
     assert anchors == {section["id"] for section in page.all("section")}
 
 
 def test_the_index_has_one_row_per_person_and_one_cell_per_session(study):
-    other = [scan | {"participant_id": "sub-02"} for scan in study["scans"][:1]]
-    values = [scan.measures for scan in study["records"]]
-    text = participants.compose_index(
-        [*study["scans"], *other], [*values, values[0]], study["decided"], SESSIONS
-    )
-    page = Page(text)
+    other = replace(study.records[0], key=study.records[0].key | {"participant_id": "sub-02"})
+    page = Page(participants.compose_index([*study.records, other], study.shared))
     assert [link["href"] for link in page.all("a")] == ["sub-01.html", "sub-02.html"]
     assert page.words.count("no scan") == 1 + 3
-    assert page.words.count("excluded") == 1
+    assert page.words.count("excluded") == 2, "sub-02's first session is out too"
     assert page.words.count("0.61 · 55.2") == 3
     assert "For the lab only" in page.words
 
 
 def test_an_undeclared_session_and_a_study_without_sessions_have_their_column(study):
-    text = participants.compose_index(study["scans"], [{}] * 3, [], {"1": "baseline"})
-    assert [word in Page(text).words for word in ("baseline", "2", "3")] == [True] * 3
-    alone = [study["scans"][0] | {"session_id": "n/a"}]
-    assert "no scan" not in Page(participants.compose_index(alone, [{}], [], {})).words
+    shared = replace(study.shared, sessions={"1": "baseline"})
+    headings = Page(participants.compose_index(study.records, shared)).words
+    assert all(word in headings for word in ("baseline", "2", "3"))
+    alone = replace(study.records[0], key=study.records[0].key | {"session_id": "n/a"})
+    text = participants.compose_index([alone], replace(shared, sessions={}))
+    assert "no scan" not in Page(text).words
 
 
 def test_captions_say_what_good_and_what_bad_looks_like():

@@ -95,28 +95,16 @@ def of_runs(pattern, task=None, column="bold"):
     return [pattern.format(**wildcards_of(scan)) for scan in chosen.itertuples()]
 
 
-# The scans of each person in the tasks of the study, for what is made once per person.
-scans_of_person = {
-    person[4:]: list(rows.itertuples())
-    for person, rows in scans[scans["task"].isin(list(study.tasks))].groupby("participant_id", sort=False)
-}
+def of_people(pattern):
+    """One file per person who has a scan in the tasks of the study."""
+    chosen = scans["participant_id"][scans["task"].isin(list(study.tasks))]
+    return [pattern.format(sub=person.removeprefix("sub-")) for person in chosen.unique()]
 
 
-def of_person(pattern):
-    """Input function: one file per scan of a person."""
-    return lambda wildcards: [pattern.format(**wildcards_of(scan)) for scan in scans_of_person[wildcards.sub]]
-
-
-def facts_of(rows):
-    """What a page says of scans, as Snakemake can record it."""
+def facts_of_runs():
+    """What a page says of each scan, in the order of `of_runs`, as Snakemake can record it."""
     keys = ["participant_id", "session_id", "task", "run", "tr", "n_volumes"]
-    return [{key: str(getattr(scan, key)) for key in keys} for scan in rows]
-
-
-def participant_pages():
-    """The pages of the people asked for; with their index only when all are: others may be at work beside."""
-    pages = rules.list_participants.input.pages
-    return pages if "only_participants" in config else [*pages, *rules.list_participants.output]
+    return scans.loc[scans["task"].isin(list(study.tasks)), keys].astype(str).to_dict("records")
 
 
 def settings_of(section):

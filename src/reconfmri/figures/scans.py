@@ -36,7 +36,7 @@ TEMPLATE_EDGE = (176, 156, 70)
 ON_BLACK = ("#ff8a7a", "#6fb7ff", "#5fe0c0", "#d79bff", "#ffa54d", "#f5f5f5", "#9be36b")
 WORDS = "#aab4bf"
 DPI, TITLE_PX, PAGE_PX = 100, 20, 1320
-FINE_MM = 0.8  # pixels of the picture of a person, which is drawn once
+FINE_MM = 1.0  # pixels of the picture of a person: the voxels of a conformed T1w
 TSNR_TOPS = (40.0, 80.0, 160.0, 320.0)
 
 # What a reader looks for; one line per kind of picture.
@@ -230,30 +230,24 @@ def anatomy(
         The mask is empty.
     """
     head = slices.volume(t1w)
+    cuts = slices.cuts_within(slices.bounds(mask), pixel_mm=FINE_MM)
+    plain = slices.gray([slices.values_at(head, t1w.affine, cut.points) for cut in cuts])
+    classes = [
+        slices.values_at(np.asarray(dseg.dataobj), dseg.affine, cut.points, order=0).astype(int)
+        for cut in cuts
+    ]
+    tissue = plain
+    for kind, colour in ((2, WHITE_MATTER), (3, FLUID)):
+        tissue = slices.painted(tissue, [slices.rim(tile == kind) for tile in classes], colour)
+    brain = slices.painted(plain, _rims(np.asarray(mask.dataobj), mask.affine, cuts), OUTLINE)
+    labels = [cut.name for cut in cuts]
     return framed(
         [
-            _mask_strip(head, t1w.affine, mask),
-            _tissue_strip(head, t1w.affine, mask, dseg),
+            Strip("T1w", brain, labels, [("brain mask", OUTLINE)]),
+            Strip("tissue", tissue, labels, [("white matter", WHITE_MATTER), ("fluid", FLUID)]),
             _region_strip(head, t1w, to_t1w, regions, groups, template),
         ]
     )
-
-
-def _mask_strip(head: Array, affine: Array, mask: SpatialImage) -> Strip:
-    cuts = slices.cuts_within(slices.bounds(mask), pixel_mm=FINE_MM)
-    tiles = slices.gray([slices.values_at(head, affine, cut.points) for cut in cuts])
-    tiles = slices.painted(tiles, _rims(np.asarray(mask.dataobj), mask.affine, cuts), OUTLINE)
-    return Strip("T1w", tiles, labels=[cut.name for cut in cuts], legend=[("brain mask", OUTLINE)])
-
-
-def _tissue_strip(head: Array, affine: Array, mask: SpatialImage, dseg: SpatialImage) -> Strip:
-    cuts = slices.cuts_within(slices.bounds(mask), pixel_mm=FINE_MM)
-    classes = np.asarray(dseg.dataobj)
-    tiles = slices.gray([slices.values_at(head, affine, cut.points) for cut in cuts])
-    for tissue, colour in ((2, WHITE_MATTER), (3, FLUID)):
-        tiles = slices.painted(tiles, _rims(classes == tissue, dseg.affine, cuts), colour)
-    legend = [("white matter", WHITE_MATTER), ("fluid", FLUID)]
-    return Strip("tissue", tiles, labels=[cut.name for cut in cuts], legend=legend)
 
 
 def _region_strip(

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from reconfmri.config import Quality
+from reconfmri.config import Quality, Rois
 from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
 from reconfmri.figures.labels import QUALITY, number
-from reconfmri.figures.scans import CAPTIONS
+from reconfmri.figures.scans import CAPTIONS, picture_of_person
+from reconfmri.figures.style import light_png
+from reconfmri.preprocess import AnatomyFiles
 from reconfmri.report.blocks import Block, scan_label, several
 from reconfmri.report.flow import SIGNAL_STAGES
 from reconfmri.report.inputs import concerns
 from reconfmri.report.rendering import render
+from reconfmri.step import is_empty
 from reconfmri.tables import read_table
 
 KINDS = {
@@ -63,6 +66,15 @@ class ScanRecord:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """What all pages share: everything decided, the planned sessions (id -> name), the thresholds."""
+
+    exclusions: Sequence[Exclusion]
+    sessions: Mapping[str, str]
+    quality: Quality
+
+
+@dataclass(frozen=True)
 class Participant:
     """All that a page shows; `sessions` are id -> name, as planned."""
 
@@ -76,6 +88,16 @@ class Participant:
 
 
 @dataclass(frozen=True)
+class PersonFiles:
+    """One person's anatomy with its facts (JSON), and where picture and page go."""
+
+    anatomy: AnatomyFiles
+    facts: Path
+    picture: Path
+    page: Path
+
+
+@dataclass(frozen=True)
 class ScanFiles:
     """Where the parts of each scan lie, one of each per scan; what a scan that is out left is empty."""
 
@@ -84,8 +106,34 @@ class ScanFiles:
     pictures: Mapping[str, Sequence[Path]]
 
 
+def draw_anatomy(person: PersonFiles, regions: Path, rois: Rois) -> None:
+    """Write the picture of a person's anatomy; an empty file where the anatomy is excluded."""
+    made = b""
+    if not is_empty(person.anatomy.t1w):
+        made = light_png(picture_of_person(person.anatomy, regions, rois))
+    person.picture.write_bytes(made)
+
+
+def write_page(person: PersonFiles, records: Sequence[ScanRecord], shared: Shared) -> None:
+    """Write the page of one person, named as the page, from the records of all scans."""
+    name = person.page.stem
+    text = person.facts.read_text(encoding="utf-8")
+    page = compose_participant(
+        Participant(
+            name,
+            [scan for scan in records if scan.key["participant_id"] == name],
+            [row for row in shared.exclusions if row.participant_id == name],
+            shared.sessions,
+            shared.quality,
+            json.loads(text) if text else {},
+            address(person.picture, person.page),
+        )
+    )
+    person.page.write_text(page, encoding="utf-8")
+
+
 def read_scans(scans: Sequence[Mapping[str, Any]], files: ScanFiles, page: Path) -> list[ScanRecord]:
-    """Return the records of one person's scans (participant_id session_id task run tr n_volumes each).
+    """Return the records of scans (participant_id session_id task run tr n_volumes each).
 
     Pictures get addresses relative to `page`.
     """
@@ -115,12 +163,9 @@ def read_measures(path: Path) -> dict[str, float]:
     return {str(name): float(value) for name, value in zip(table["outcome"], table["value"], strict=True)}
 
 
-def read_decided(paths: Sequence[Path], participant: str | None = None) -> list[Exclusion]:
-    """Return every exclusion and remark (of one participant) once, in the order of scans."""
-    rows = {row for path in paths for row in read_exclusions(path)}
-    return sorted(
-        (row for row in rows if participant in (None, row.participant_id)), key=lambda row: row.place
-    )
+def read_decided(paths: Sequence[str | Path]) -> list[Exclusion]:
+    """Return every exclusion and remark once, in the order of people and scans."""
+    return sorted({row for path in paths for row in read_exclusions(path)}, key=lambda row: row.place)
 
 
 def address(picture: Path, page: Path) -> str:
@@ -146,27 +191,22 @@ def compose_participant(person: Participant) -> str:
     )
 
 
-def compose_index(
-    scans: Sequence[Mapping[str, Any]],
-    measures: Sequence[Mapping[str, float]],
-    exclusions: Sequence[Exclusion],
-    sessions: Mapping[str, str],
-) -> str:
+def compose_index(records: Sequence[ScanRecord], shared: Shared) -> str:
     """Return the index of the participants' pages: one row per person, one cell per session."""
-    found = [str(scan["session_id"]) for scan in scans]
-    named = {session: sessions.get(session, session) for session in dict.fromkeys([*sessions, *found])}
+    found = [scan.key["session_id"] for scan in records]
+    named = {name: shared.sessions.get(name, name) for name in dict.fromkeys([*shared.sessions, *found])}
     people: dict[str, dict[str, list[Block]]] = {}
-    for scan, values in zip(scans, measures, strict=True):
-        key = {name: str(scan[name]) for name in ("participant_id", "session_id", "task", "run")}
-        record = ScanRecord(key, float(scan["tr"]), int(scan["n_volumes"]), values)
+    for scan in records:
+        values = scan.measures
         cell = {
-            "task": scan_label("", MISSING, key["task"], key["run"]).strip(),
+            "task": scan_label("", MISSING, scan.key["task"], scan.key["run"]).strip(),
             "numbers": f"{number(values['fd.mean'], 'mm')} · {number(values['tsnr.median'], 'tSNR')}"
             if values
             else "",
-            "state": state_of(record, exclusions),
+            "state": state_of(scan, shared.exclusions),
         }
-        people.setdefault(key["participant_id"], {}).setdefault(key["session_id"], []).append(cell)
+        sessions = people.setdefault(scan.key["participant_id"], {})
+        sessions.setdefault(scan.key["session_id"], []).append(cell)
     rows = [
         {"id": person, "href": f"{person}.html", "cells": [of.get(session, []) for session in named]}
         for person, of in sorted(people.items())
