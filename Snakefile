@@ -17,6 +17,7 @@ include: "workflow/rules/connectivity.smk"
 include: "workflow/rules/skin_conductance.smk"
 include: "workflow/rules/outcomes.smk"
 include: "workflow/rules/measures.smk"
+include: "workflow/rules/participants.smk"
 include: "workflow/rules/group.smk"
 include: "workflow/rules/report.smk"
 
@@ -28,6 +29,7 @@ rule all:
         "results/exclusions.tsv",
         "results/parity.tsv",
         "results/report.html",
+        rules.describe_participants.output,
         ["results/estimates.tsv"] if study.group else [],
 
 
@@ -36,3 +38,4 @@ rule all_participant:
         measure_tables(),
         map_files(),
         exclusion_tables(),
+        rules.describe_participants.output,

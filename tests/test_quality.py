@@ -1,5 +1,6 @@
 """Quality numbers are what was put in; each broken threshold is one fault with both numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -17,7 +18,7 @@ from reconfmri.quality import (
     compare_sessions,
     ghost_to_signal,
     phase_axis,
-    summarise_voxels,
+    read_series,
 )
 
 T, SHAPE = 100, (8, 8, 8)
@@ -79,10 +80,19 @@ def test_temporal_snr_is_that_of_the_dense_computation_and_skips_the_unsteady_st
     data = np.asarray(nibabel.load(scan.bold).dataobj, dtype=float)[2:6, 2:6, 2:6].reshape(-1, T)[:, 3:]
     line = np.polynomial.polynomial.polyfit(np.arange(T - 3), data.T, 1)
     rest = data - np.polynomial.polynomial.polyval(np.arange(T - 3), line)
-    found = summarise_voxels(scan.bold, scan.mask, non_steady=3)
-    assert found.tsnr == pytest.approx(np.median(data.mean(axis=1) / rest.std(axis=1)), rel=1e-6)
+    found = read_series(scan)
+    np.testing.assert_allclose(found.tsnr, data.mean(axis=1) / rest.std(axis=1), rtol=1e-5)
+    assert found.median_tsnr == pytest.approx(np.median(found.tsnr))
     assert found.n_volumes == T
-    assert found.tsnr > 3 * summarise_voxels(scan.bold, scan.mask).tsnr
+    assert found.median_tsnr > 3 * read_series(replace(scan, metadata={})).median_tsnr
+
+
+def test_groups_of_voxels_are_averaged_while_the_run_is_read_once(tmp_path):
+    scan = run(tmp_path, bright=3)
+    data = np.asarray(nibabel.load(scan.bold).dataobj)[2:6, 2:6, 2:6].reshape(-1, T)
+    groups = np.array([[5, 60], [0, 1]])
+    kept = read_series(scan, keep=groups).kept
+    np.testing.assert_allclose(kept, data[groups].mean(axis=1), rtol=1e-6)
 
 
 def ghosted(share):

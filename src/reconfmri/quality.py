@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,6 @@ DISPLACEMENT, DVARS, GLOBAL = "framewise_displacement", "std_dvars", "global_sig
 # SD over mean of a voxel that is constant: preprocessed runs are rounded to 2^-16 of a value.
 CONSTANT = 1e-4
 PHASE_AXES = {"i": 0, "j": 1, "k": 2}
-
-
-class VoxelSummary(NamedTuple):
-    """What a pass over a run's voxels gives: median temporal SNR, share that is flat, number of volumes."""
-
-    tsnr: float
-    flat_share: float
-    n_volumes: int
 
 
 @dataclass(frozen=True)
@@ -84,14 +76,19 @@ LIMITS = (
 
 
 def assess_run(
-    run: PreprocessedRun, coverage: pd.DataFrame, settings: Quality, *, reference: Reference | None = None
+    run: PreprocessedRun,
+    coverage: pd.DataFrame,
+    settings: Quality,
+    *,
+    reference: Reference | None = None,
+    series: Series | None = None,
 ) -> tuple[pd.DataFrame, list[DataFault]]:
     """Return quality rows (domain outcome value se unit coverage df), and a fault per broken threshold.
 
     Outcomes and units: `config.quality_units`. Temporal SNR and flat voxels are those of the brain mask,
     without the volumes before the steady state; `coverage` has one row per region (region, coverage, tsnr);
     the ghost is measured on `reference`, along the phase-encoding axis or, where that is not known, along
-    both in-plane axes.
+    both in-plane axes. `series` is what `read_series` found in the run, where it was read before.
 
     Raises
     ------
@@ -100,15 +97,15 @@ def assess_run(
     """
     confounds = read_table(run.confounds, numeric=(DISPLACEMENT, DVARS, GLOBAL))
     unsteady = int(run.metadata.get("NonSteadyStateVolumes", 0))
-    voxels = summarise_voxels(run.bold, run.mask, non_steady=unsteady)
-    if len(confounds) != voxels.n_volumes:
-        reason = f"the confounds have {len(confounds)} rows, the run {voxels.n_volumes} volumes"
+    series = series or read_series(run)
+    if len(confounds) != series.n_volumes:
+        reason = f"the confounds have {len(confounds)} rows, the run {series.n_volumes} volumes"
         raise DataFault("E-DATA-B11", reason, mend="make the confounds of this run again", file=run.bold.name)
     values = {
         **_motion(confounds, run.metadata, unsteady, settings.fd_threshold),
         "dvars.mean": float(_after_first(confounds[DVARS], DVARS).mean()),
-        "tsnr.median": voxels.tsnr,
-        "flat.share": voxels.flat_share,
+        "tsnr.median": series.median_tsnr,
+        "flat.share": series.flat_share,
         "start.excess": _start_excess(confounds[GLOBAL].to_numpy(dtype=float), unsteady),
         "start.volumes": float(unsteady),
         "registration.cost": float(run.metadata.get("CoregistrationCost", math.nan)),
@@ -129,37 +126,65 @@ def assess_run(
     return pd.DataFrame(rows, columns=columns), faults
 
 
-def summarise_voxels(bold: Path, mask: Path, *, non_steady: int = 0) -> VoxelSummary:
-    """Return the median over the mask of mean / SD in time, without the trend, and the share of flat voxels.
+@dataclass(frozen=True)
+class Series:
+    """What one reading of a run leaves: temporal SNR of the mask's voxels, and the series of a few groups.
 
-    Sums are gathered while the file is read, so that a few volumes are held at once. A voxel that does not
-    vary or holds a value that is not finite is flat and counts for no median; that is NaN when none is left.
+    `tsnr` (n_voxels,) is in array order, NaN where a voxel does not vary or is not finite; `kept` is
+    (n_groups, n_volumes).
+    """
+
+    tsnr: Array
+    kept: npt.NDArray[np.float32]
+    n_volumes: int
+
+    @property
+    def median_tsnr(self) -> float:
+        """Median over the usable voxels; NaN when there are none."""
+        usable = np.isfinite(self.tsnr)
+        return float(np.median(self.tsnr[usable])) if usable.any() else math.nan
+
+    @property
+    def flat_share(self) -> float:
+        """Share of the voxels that do not vary in time or hold a value that is not finite."""
+        return float(1 - np.isfinite(self.tsnr).mean()) if len(self.tsnr) else 1.0
+
+
+def read_series(run: PreprocessedRun, *, keep: npt.NDArray[np.intp] | None = None) -> Series:
+    """Return mean / SD in time without the trend, over the mask, and the mean series of groups of voxels.
+
+    `keep` (n_groups, n_each) names voxels of the mask. Sums are gathered while the file is read, so that a
+    few volumes are held at once. Temporal SNR is without the volumes before the steady state.
     Murphy et al., NeuroImage 2007;34:565.
     """
     import nibabel
 
-    inside = np.asarray(nibabel.load(mask).dataobj) > 0
-    image = nibabel.load(bold, keep_file_open=True)
+    non_steady = int(run.metadata.get("NonSteadyStateVolumes", 0))
+    inside = np.asarray(nibabel.load(run.mask).dataobj) > 0
+    image = nibabel.load(run.bold, keep_file_open=True)
     n_volumes = int(image.shape[3])
     ramp = np.arange(n_volumes - non_steady) - (n_volumes - non_steady - 1) / 2
+    ramp = np.concatenate([np.zeros(non_steady), ramp])
+    kept: npt.NDArray[np.float32] = np.empty((0 if keep is None else len(keep), n_volumes), np.float32)
     # Around the first volume: sums of squares of large numbers would lose the small variance.
     first = np.asarray(image.dataobj[..., non_steady], dtype=np.float64)[inside]
     total, squares, slope = (np.zeros(int(inside.sum())) for _ in range(3))
-    for start in range(non_steady, n_volumes, CHUNK):
-        volumes = (
-            np.asarray(image.dataobj[..., start : start + CHUNK], dtype=np.float64)[inside] - first[:, None]
-        )
-        total += volumes.sum(axis=1)
-        squares += (volumes**2).sum(axis=1)
-        slope += volumes @ ramp[start - non_steady : start - non_steady + volumes.shape[1]]
+    for start in range(0, n_volumes, CHUNK):
+        volumes = np.asarray(image.dataobj[..., start : start + CHUNK], dtype=np.float64)[inside]
+        times = np.arange(start, start + volumes.shape[1])
+        if keep is not None:
+            kept[:, times] = volumes[keep].mean(axis=1)
+        steady = volumes[:, times >= non_steady] - first[:, None]
+        total += steady.sum(axis=1)
+        squares += (steady**2).sum(axis=1)
+        slope += steady @ ramp[times[times >= non_steady]]
     number = n_volumes - non_steady
     variance = squares / number - (total / number) ** 2 - slope**2 / (ramp @ ramp) / number
     level = first + total / number
     usable = np.isfinite(variance) & (variance > (CONSTANT * level) ** 2)
-    if not usable.any():
-        return VoxelSummary(math.nan, 1.0, n_volumes)
-    tsnr = float(np.median(level[usable] / np.sqrt(variance[usable])))
-    return VoxelSummary(tsnr, float(1 - usable.mean()), n_volumes)
+    tsnr = np.full(len(level), math.nan)
+    tsnr[usable] = level[usable] / np.sqrt(variance[usable])
+    return Series(tsnr, kept, n_volumes)
 
 
 def ghost_to_signal(image: Array, mask: npt.NDArray[np.bool_], axis: int) -> float:

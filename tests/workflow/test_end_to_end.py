@@ -86,7 +86,13 @@ def study(tmp_path_factory):
 
 
 def test_every_result_is_there(study):
-    for name in (*TABLES, "report.html", "headline.txt"):
+    for name in (
+        *TABLES,
+        "report.html",
+        "headline.txt",
+        "participants/index.html",
+        "participants/sub-01.html",
+    ):
         assert (study / "results" / name).stat().st_size > 0, name
     for name in TABLES:
         described = json.loads((study / "results" / name).with_suffix(".json").read_text())

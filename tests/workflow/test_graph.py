@@ -35,10 +35,10 @@ class Job:
     outputs: set[str] = field(default_factory=set)
 
 
-def jobs_of(study: Path) -> list[Job]:
-    """Every job of the study, as a dry run prints it."""
+def jobs_of(study: Path, *asked: str) -> list[Job]:
+    """Every job of the study, or of what is asked for, as a dry run prints it."""
     jobs: list[Job] = []
-    for line in snakemake(study, "--dry-run", "all", "all_participant").stdout.splitlines():
+    for line in snakemake(study, "--dry-run", *(asked or ("all", "all_participant"))).stdout.splitlines():
         kind, _, rest = line.strip().partition(" ")
         if kind in ("rule", "localrule"):
             jobs.append(Job(rest.rstrip(":")))
@@ -81,6 +81,14 @@ def test_a_scan_costs_fewer_than_ten_jobs(study):
     scan = "sub-001_ses-2_task-memory_run-1"
     made = [job.rule for job in jobs_of(study) if any(scan in name for name in job.outputs)]
     assert 5 < len(made) < 10
+
+
+def test_some_people_get_their_pages_and_no_index_of_some(study):
+    asked = jobs_of(study, "all_participant", "--config", "only_participants=001,003,")
+    pages = {name for job in asked for name in job.outputs if name.startswith("results/participants")}
+    assert pages == {f"results/participants/sub-{person}.html" for person in ("001", "003")}
+    everybody = {name for job in jobs_of(study, "all_participant") for name in job.outputs}
+    assert {"results/participants/index.html", "results/participants/sub-002.html"} <= everybody
 
 
 def test_planning_800_scans_is_fast_and_grows_linearly(tmp_path):

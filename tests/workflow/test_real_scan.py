@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +67,21 @@ def test_faces_are_seen_in_the_right_fusiform_gyrus(study):
     assert ((places >= low - 0.5) & (places <= high + 0.5)).all(axis=1).any(), places
 
 
-def test_pictures_of_the_alignment_are_made(study):
-    for kind in ("edges", "outlines"):
-        (picture,) = (study / FUNC).glob(f"*_desc-{kind}_bold.png")
-        assert picture.stat().st_size > 10_000
+def test_pictures_and_page_are_made_and_kept_for_the_eye(study):
+    """They are copied to the folder RECONFMRI_PICTURES, in CI artefacts/real_scan: open participants/*.html.
+
+    Without it they stay in pytest's temporary folder, real*/study/results.
+    """
+    results = (study / "results").resolve()
+    page = results / "participants" / "sub-02.html"
+    addresses = re.findall(r'<img src="([^"]+)"', page.read_text(encoding="utf-8"))
+    kinds = [re.search(r"desc-([a-z]+)_", address)[1] for address in addresses]
+    assert kinds == ["regions", "edges", "outlines", "tsnr", "carpet"]
+    pictures = [(page.parent / address).resolve() for address in addresses]
+    for picture in pictures:
+        assert picture.stat().st_size > 20_000, picture
+    folder = os.environ.get("RECONFMRI_PICTURES")
+    for path in [page, page.with_name("index.html"), *pictures] if folder else []:
+        kept = Path(folder) / path.relative_to(results)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, kept)

@@ -57,6 +57,7 @@ run_entities = {
 }
 run_file = partial(bids_path, DERIVATIVES, datatype="func", **run_entities)
 person_file = partial(bids_path, DERIVATIVES, datatype="func", sub="{sub}")
+ANATOMY_PARTS = ("t1w", "mask", "dseg", "to_t1w", "facts")
 visits = {session.id: number for number, session in enumerate(study.sessions)}
 by_visit = every_scan.sort_values("session_id", key=lambda ids: ids.map(visits), kind="stable")
 sessionwise = has_sessions and study.preprocessing.anatomy == "sessionwise"
@@ -114,6 +115,17 @@ def of_runs(pattern, task=None, column="bold", person=None):
     """One file per such scan."""
     chosen = scans_with(task, column, person)
     return [pattern.format(**wildcards_of(scan)) for scan in chosen.itertuples()]
+
+
+def of_people(pattern):
+    """One file per person (and session, where the pattern names it) who has a scan in the tasks of the study."""
+    return list(dict.fromkeys(of_runs(pattern)))
+
+
+def facts_of_runs():
+    """What a page says of each scan, in the order of `of_runs`, as Snakemake can record it."""
+    keys = ["participant_id", "session_id", "task", "run", "tr", "n_volumes"]
+    return scans.loc[scans["task"].isin(list(study.tasks)), keys].astype(str).to_dict("records")
 
 
 def settings_of(section):

@@ -94,6 +94,7 @@ rule resample_run:
 
 
 # What later rules read, by the names that every engine's file gives it.
+anatomies = {name: getattr(rules.prepare_anatomy.output, name) for name in ANATOMY_PARTS}
 preprocessed = rules.resample_run.output
 aligned = {
     "boldref": rules.align_run.output.boldref,

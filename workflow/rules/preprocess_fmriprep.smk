@@ -83,6 +83,7 @@ rule adopt_fmriprep_run:
 
 
 # What later rules read, by the names that every engine's file gives it.
+anatomies = {}  # fMRIPrep shows its own
 preprocessed = rules.adopt_fmriprep_run.output
 aligned = {
     "boldref": rules.adopt_fmriprep_run.output.boldref,

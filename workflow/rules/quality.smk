@@ -14,11 +14,15 @@ rule assess_quality:
         boldref_mask=aligned["mask"],
         alignment=aligned["alignment"],
         t1w=aligned["t1w"],
+        regions=rules.carry_atlas.output.masks,
+        events=lambda wildcards: raw("events")(wildcards) if scan_of(wildcards).events != "n/a" else [],
         exclusions=rules.extract_region_signals.output.exclusions,
     output:
         measures=run_file(desc="quality", suffix="measures", ext=".tsv"),
         outlines=run_file(desc="outlines", suffix="bold", ext=".png"),
         edges=run_file(desc="edges", suffix="bold", ext=".png"),
+        carpet=run_file(desc="carpet", suffix="bold", ext=".png"),
+        tsnr=run_file(desc="tsnr", suffix="bold", ext=".png"),
         exclusions=run_file(desc="quality", suffix="exclusions", ext=".tsv"),
     log:
         log_of("assess_quality"),
@@ -31,8 +35,11 @@ rule assess_quality:
         bids=str(bids_root),
         bold=lambda wildcards: scan_of(wildcards).bold,
         settings=settings_of(study.quality),
+        rois=settings_of(study.rois),
+        task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
+        tr=lambda wildcards: float(scan_of(wildcards).tr),
         code=code_of("quality"),
-        drawing=code_of("figures"),
+        drawing=code_of("figures.scans"),
     script:
         "../scripts/assess_quality.py"
 

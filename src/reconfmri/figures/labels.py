@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconfmri.config import Study
+from reconfmri.config import Rois, Study
 
 PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
 SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
@@ -58,6 +58,16 @@ def outcome_label(name: str) -> str:
         else spoken[:1].upper() + spoken[1:]
     )
     return f"{spoken}: {contrast_label(condition)}" if condition else spoken
+
+
+def region_groups(rois: Rois) -> dict[str, list[int]]:
+    """Return name -> volumes of the image of masks; sides that are reported together are one group."""
+    names = list(rois.regions)
+    groups = {
+        name: [names.index(part) for part in parts if part in names] for name, parts in rois.combined.items()
+    }
+    taken = {index for volumes in groups.values() for index in volumes}
+    return groups | {name: [index] for index, name in enumerate(names) if index not in taken}
 
 
 def contrast_label(name: str) -> str:

@@ -1,97 +1,187 @@
-"""Small pictures of one scan, made in every run of the workflow: quick to import and draw, light to store.
+"""Pictures of one scan and one person, to be judged in seconds: what lies where, what moved, what is lost.
 
-Drawn with Pillow: importing matplotlib would take longer than the drawing. Person's left is on the left.
+Tiles are composed as pixels and only framed by matplotlib, which is quicker than drawing them. Importing
+nilearn.plotting instead takes 1.5 s, which every scan would pay.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+
+from reconfmri.config import Rois, Task
+from reconfmri.figures import slices
+from reconfmri.figures.carpet import Carpet, carpet, course_of
+from reconfmri.figures.labels import PROPER, region_groups
+from reconfmri.figures.slices import Array, Colour, Cut, Mask
+from reconfmri.figures.style import drawn
+from reconfmri.preprocess import AnatomyFiles
+from reconfmri.tables import read_table
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from nibabel.spatialimages import SpatialImage
 
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+    from reconfmri.registration import Volume
 
-GRAYS = 26
-OUTLINE, EDGE, INK = (255, 168, 38), (255, 106, 77), (150, 158, 170)
-PIXEL_MM = 1.7
-MARGIN_MM = 10.0
-# In-plane axes (across, up) of the three views; the third axis is the one that is cut.
-VIEWS = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
-SLICES = {"axial": (0.25, 0.4, 0.55, 0.7, 0.85), "coronal": (0.35, 0.6), "sagittal": (0.38, 0.56)}
+OUTLINE, EDGE, WHITE_MATTER, FLUID = (255, 168, 38), (255, 90, 60), (96, 205, 255), (214, 130, 255)
+TEMPLATE_EDGE = (176, 156, 70)
+# Light enough for a black ground, and told apart by colour-blind readers; one per region.
+ON_BLACK = ("#ff8a7a", "#6fb7ff", "#5fe0c0", "#d79bff", "#ffa54d", "#f5f5f5", "#9be36b")
+WORDS = "#aab4bf"
+DPI, TITLE_PX, PAGE_PX = 100, 20, 1320
+FINE_MM = 1.0  # pixels of the picture of a person: the voxels of a conformed T1w
+TSNR_TOPS = (40.0, 80.0, 160.0, 320.0)
+
+# What a reader looks for; one line per kind of picture.
+CAPTIONS = {
+    "anatomy": "Good: orange hugs the brain and leaves out skull, eyes and neck; blue follows the border of "
+    "white and grey matter, violet the ventricles; below, the template's edges lie on this person's, each "
+    "region on its structure. Bad: brain cut off, dura inside, regions in a ventricle or beside their place.",
+    "outlines": "Good: the line follows the brain's rim and leaves out eyes and scalp. Bad: brain outside "
+    "the line, scalp inside. A straight lower border is the end of the field of view.",
+    "edges": "Good: red lies on the borders of ventricles, brainstem and cortex, above and below. Bad: the "
+    "same border twice, shifted or rotated. Near sinuses and ear canals the EPI itself is bent.",
+    "carpet": "Good: even grey, flat traces. Bad: dark or bright columns through all tissues (motion, "
+    "spikes), slow waves or steps; bands that follow the events under a moving trace.",
+    "tsnr": "Good: bright cortex, left as right, no region black. Bad: dark regions (signal lost near air), "
+    "stripes or one dark side (coil, reconstruction).",
+}
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """What an engine leaves for the picture of a coregistration; without alignment all lie in one space."""
+class RunFiles:
+    """What the pictures of a run are drawn from: as aligned, on the template, and the events.
+
+    Without `alignment` all images lie in one space.
+    """
 
     boldref: Path
-    mask: Path
+    boldref_mask: Path
     alignment: Path | None
     t1w: Path
+    bold: Path
+    mask: Path
+    confounds: Path
+    regions: Path
+    events: Path | None
 
 
-def outlines_of_run(boldref: Path, mask: Path) -> Image.Image:
-    """Return the reference volume of a run with the outline of its brain mask."""
+@dataclass(frozen=True)
+class Strip:
+    """One row of tiles with its title and the words, each in its colour, that explain the lines."""
+
+    title: str
+    tiles: Sequence[Array]
+    labels: Sequence[str] = ()
+    legend: Sequence[tuple[str, Any]] = ()
+
+
+def pictures_of_run(
+    files: RunFiles, rows: Carpet, tsnr: Array, *, rois: Rois, task: Task, tr: float, fd_threshold: float
+) -> dict[str, Figure]:
+    """Return the four pictures of a run: outlines, edges, carpet, tsnr.
+
+    `rows` and `tsnr` (n_voxels,) are what one reading of the run left.
+    """
     import nibabel
 
-    return mask_outlines(nibabel.load(boldref), nibabel.load(mask))
+    table = read_table(files.confounds, numeric=("framewise_displacement", "std_dvars"))
+    course = course_of(table, tr, events=files.events, task=task, fd_threshold=fd_threshold)
+    regions = nibabel.load(files.regions)
+    return {
+        "outlines": mask_outlines(nibabel.load(files.boldref), nibabel.load(files.boldref_mask)),
+        "edges": edges_of_run(files),
+        "carpet": carpet(rows, course),
+        "tsnr": tsnr_map(tsnr, nibabel.load(files.mask), regions, region_groups(rois)),
+    }
 
 
-def edges_of_run(aligned: Aligned, bold: Path, mask: Path) -> Image.Image:
+def picture_of_person(anatomy_files: AnatomyFiles, regions: Path, rois: Rois) -> Figure:
+    """Return the picture of a person's anatomy."""
+    import nibabel
+
+    from reconfmri.registration import read_volume
+    from reconfmri.templates import target_brain
+
+    return anatomy(
+        nibabel.load(anatomy_files.t1w),
+        nibabel.load(anatomy_files.mask),
+        nibabel.load(anatomy_files.dseg),
+        read_volume(anatomy_files.to_t1w),
+        nibabel.load(regions),
+        region_groups(rois),
+        nibabel.load(target_brain()),
+    )
+
+
+def edges_of_run(files: RunFiles) -> Figure:
     """Return the edges of a run on the person's T1w, and of its first resampled volume on the template."""
     import nibabel
 
     from reconfmri.templates import target_brain
 
-    known = json.loads(aligned.alignment.read_text(encoding="utf-8")) if aligned.alignment else {}
-    on_t1w = registration_edges(
-        nibabel.load(aligned.t1w),
-        nibabel.load(aligned.boldref),
-        within=nibabel.load(aligned.mask),
+    known = json.loads(files.alignment.read_text(encoding="utf-8")) if files.alignment else {}
+    on_t1w = edge_strip(
+        nibabel.load(files.t1w),
+        nibabel.load(files.boldref),
+        within=nibabel.load(files.boldref_mask),
         moving_to_background=np.reshape(known.get("boldref_to_t1w", np.eye(4)), (4, 4)),
+        title="edges of the EPI on the T1w",
     )
-    series = nibabel.load(bold)
+    series = nibabel.load(files.bold)
     first = nibabel.Nifti1Image(np.asarray(series.dataobj[..., 0]), series.affine)
-    on_template = registration_edges(nibabel.load(target_brain()), first, within=nibabel.load(mask))
-    return one_above_the_other([on_t1w, on_template], ["edges of the EPI on the T1w", "and on the template"])
+    on_template = edge_strip(
+        nibabel.load(target_brain()),
+        first,
+        within=nibabel.load(files.mask),
+        frame=slices.TEMPLATE_MM,
+        title="and on the template",
+    )
+    return framed([on_t1w, on_template])
 
 
-def mask_outlines(background: SpatialImage, mask: SpatialImage) -> Image.Image:
-    """Return slices of a 3-D image with the outline of its mask, nine tiles in one row.
+def mask_outlines(background: SpatialImage, mask: SpatialImage) -> Figure:
+    """Return cuts of a 3-D image with the outline of its mask, three per view.
 
     Raises
     ------
     ValueError
-        The mask is empty.
+        The mask is empty, or the image is not 3-D.
     """
-    grids = _slice_grids(mask)
-    data = _volume(background)
-    inside = _volume(mask) > 0
-    tiles = [_sample(data, background.affine, grid) for grid in grids]
-    shapes = [_sample(inside.astype(float), mask.affine, grid) > 0.5 for grid in grids]
-    return _row(tiles, [_rim(shape) for shape in shapes], OUTLINE)
+    cuts = slices.cuts_within(slices.bounds(mask))
+    data, inside = slices.volume(background), slices.volume(mask)
+    shapes = [slices.values_at(inside, mask.affine, cut.points) > 0.5 for cut in cuts]
+    tiles = _without_face([slices.values_at(data, background.affine, cut.points) for cut in cuts], shapes)
+    lined = slices.painted(slices.gray(tiles), [slices.rim(shape) for shape in shapes], OUTLINE)
+    return framed([Strip("reference volume of the EPI", lined, legend=[("brain mask", OUTLINE)])])
 
 
-def registration_edges(
+def registration_edges(background: SpatialImage, moving: SpatialImage, **how: Any) -> Figure:
+    """Return `edge_strip` as a figure of its own."""
+    return framed([edge_strip(background, moving, **how)])
+
+
+def edge_strip(
     background: SpatialImage,
     moving: SpatialImage,
     *,
     within: SpatialImage,
     moving_to_background: npt.ArrayLike | None = None,
-) -> Image.Image:
-    """Return slices of `background` with the edges of `moving`, nine tiles in one row.
+    frame: tuple[Array, Array] | None = None,
+    title: str = "",
+) -> Strip:
+    """Return cuts of `background` with the edges of `moving`, three per view.
 
     `moving_to_background` maps a point of the moving image to the background (4 x 4, RAS mm); `within` is a
-    mask in the moving image's space that chooses the slices and keeps edges outside the head away.
+    mask in the moving image's space that keeps edges outside the head away, and chooses the cuts where no
+    `frame` (lowest, highest point, mm) does.
 
     Raises
     ------
@@ -101,149 +191,204 @@ def registration_edges(
     matrix = np.eye(4) if moving_to_background is None else np.asarray(moving_to_background, float)
     if matrix.shape != (4, 4):
         raise ValueError(f"moving_to_background must be 4 x 4, got {matrix.shape}")
-    to_moving = np.linalg.inv(matrix)
-    still, mobile, inside = _volume(background), _volume(moving), _volume(within) > 0
-    tiles, edges = [], []
-    for grid in _slice_grids(within, matrix):
-        tiles.append(_sample(still, background.affine, grid))
-        there = _transform(to_moving, grid)
-        shape = _sample(inside.astype(float), within.affine, there) > 0.5
-        edges.append(_edges(_sample(mobile, moving.affine, there), _grown(shape, 3)))
-    return _row(tiles, edges, EDGE)
+    cuts = slices.cuts_within(slices.bounds(within, matrix) if frame is None else frame)
+    still, mobile, inside = (slices.volume(image) for image in (background, moving, within))
+    tiles, shapes, lines = [], [], []
+    for cut in cuts:
+        there = slices.moved(np.linalg.inv(matrix), cut.points)
+        shapes.append(slices.values_at(inside, within.affine, there) > 0.5)
+        tiles.append(slices.values_at(still, background.affine, cut.points))
+        around = slices.near(shapes[-1], 5.0)
+        lines.append(slices.edges(slices.values_at(mobile, moving.affine, there), around))
+    lined = slices.painted(slices.gray(_without_face(tiles, shapes)), lines, EDGE)
+    return Strip(title, lined, labels=[cut.name for cut in cuts] if frame else (), legend=[("EPI", EDGE)])
 
 
-def one_above_the_other(pictures: list[Image.Image], titles: list[str]) -> Image.Image:
-    """Return the pictures in rows, each with its title above it."""
-    title_height = 16
-    width = max(picture.width for picture in pictures)
-    canvas = Image.new("RGB", (width, sum(picture.height + title_height for picture in pictures)))
-    draw = ImageDraw.Draw(canvas)
-    top = 0
-    for picture, title in zip(pictures, titles, strict=True):
-        draw.text((6, top + 2), title, fill=INK)
-        canvas.paste(picture.convert("RGB"), (0, top + title_height))
-        top += picture.height + title_height
-    return _light(canvas)
+def _without_face(tiles: list[Array], shapes: list[Mask]) -> list[Array]:
+    """Tiles that are black far from the brain."""
+    return [
+        np.where(slices.near(shape, slices.FACE_MM), tile, 0)
+        for tile, shape in zip(tiles, shapes, strict=True)
+    ]
 
 
-def carpet(signals: Array, tissue: npt.NDArray[np.integer], framewise_displacement: Array) -> Image.Image:
-    """Return (voxels x volumes) signals as a carpet sorted by tissue, under framewise displacement (mm).
+@drawn
+def anatomy(
+    t1w: SpatialImage,
+    mask: SpatialImage,
+    dseg: SpatialImage,
+    to_t1w: Volume,
+    regions: SpatialImage,
+    groups: dict[str, list[int]],
+    template: SpatialImage,
+) -> Figure:
+    """Return a person's T1w with brain mask and tissue, and below it on the template with the regions.
 
-    Each voxel is in its own standard deviations, grey from -2 to 2. Power, NeuroImage 2017;154:150.
+    `to_t1w` says where each template point lies in the T1w; `regions` is 4-D on the template, `groups` names
+    its volumes that share a colour. This picture shows the face.
 
     Raises
     ------
     ValueError
-        The signals, tissue classes and displacements do not belong together.
+        The mask is empty.
     """
-    if signals.shape != (len(tissue), len(framewise_displacement)):
-        raise ValueError(
-            f"{signals.shape} signals, {len(tissue)} voxels, {len(framewise_displacement)} displacements"
+    head = slices.volume(t1w)
+    cuts = slices.cuts_within(slices.bounds(mask), pixel_mm=FINE_MM)
+    plain = slices.gray([slices.values_at(head, t1w.affine, cut.points) for cut in cuts])
+    classes = [
+        slices.values_at(np.asarray(dseg.dataobj), dseg.affine, cut.points, order=0).astype(int)
+        for cut in cuts
+    ]
+    tissue = plain
+    for kind, colour in ((2, WHITE_MATTER), (3, FLUID)):
+        tissue = slices.painted(tissue, [slices.rim(tile == kind) for tile in classes], colour)
+    brain = slices.painted(plain, _rims(np.asarray(mask.dataobj), mask.affine, cuts), OUTLINE)
+    labels = [cut.name for cut in cuts]
+    return framed(
+        [
+            Strip("T1w", brain, labels, [("brain mask", OUTLINE)]),
+            Strip("tissue", tissue, labels, [("white matter", WHITE_MATTER), ("fluid", FLUID)]),
+            _region_strip(head, t1w, to_t1w, regions, groups, template),
+        ]
+    )
+
+
+def _region_strip(
+    head: Array,
+    t1w: SpatialImage,
+    to_t1w: Volume,
+    regions: SpatialImage,
+    groups: dict[str, list[int]],
+    template: SpatialImage,
+) -> Strip:
+    from reconfmri.registration import sample_map
+
+    masks = np.asarray(regions.dataobj) > 0
+    cuts = _region_cuts(masks, regions.affine, groups, pixel_mm=FINE_MM)
+    sizes = np.cumsum([cut.points[..., 0].size for cut in cuts])[:-1]
+    there = sample_map(to_t1w, np.concatenate([cut.points.reshape(-1, 3) for cut in cuts]))
+    tiles = slices.gray(
+        [
+            slices.values_at(head, t1w.affine, points.reshape(cut.points.shape))
+            for cut, points in zip(cuts, np.split(there, sizes), strict=True)
+        ]
+    )
+    brain = slices.volume(template)
+    shown = [slices.values_at(brain, template.affine, cut.points) for cut in cuts]
+    lines = [slices.edges(tile, slices.near(tile > 0, 3.0)) for tile in shown]
+    tiles = slices.painted(tiles, lines, TEMPLATE_EDGE)
+    legend: list[tuple[str, Any]] = [("edges of the template", TEMPLATE_EDGE)]
+    for (name, volumes), colour in zip(groups.items(), ON_BLACK * 3, strict=False):
+        tiles = slices.painted(
+            tiles, _rims(_any(masks, volumes), regions.affine, cuts, width=2), _rgb(colour)
         )
-    order = np.argsort(tissue, kind="stable")
-    chosen = order[np.linspace(0, len(order) - 1, min(len(order), 240)).astype(int)]
-    rows = signals[chosen] - signals[chosen].mean(axis=1, keepdims=True)
-    spread = rows.std(axis=1, keepdims=True)
-    rows = np.where(spread > 0, rows / np.where(spread > 0, spread, 1), 0)
-    gray = (np.clip(rows / 4 + 0.5, 0, 1) * 255).astype(np.uint8)
-    width, height, trace = 720, 200, 60
-    canvas = Image.new("RGB", (width, height + trace))
-    canvas.paste(Image.fromarray(gray).resize((width, height)), (0, trace))
-    motion = np.nan_to_num(framewise_displacement)
-    top = max(1.0, float(motion.max()))
-    across = np.linspace(0, width - 1, len(motion))
-    line = [(x, trace - 4 - (trace - 8) * value / top) for x, value in zip(across, motion, strict=True)]
-    draw = ImageDraw.Draw(canvas)
-    draw.line(line, fill=OUTLINE)
-    draw.text((4, 2), f"framewise displacement, 0 to {top:.1f} mm", fill=INK)
-    return _light(canvas)
+        legend.append((PROPER.get(name, name.replace("_", " ")), colour))
+    return Strip("T1w on the template", tiles, labels=[cut.name for cut in cuts], legend=legend)
 
 
-def _volume(image: SpatialImage) -> Array:
-    data = np.asarray(image.dataobj, dtype=float)
-    if data.ndim != 3:
-        raise ValueError(f"expected a 3-D image, got {data.ndim}-D")
-    finite: Array = np.nan_to_num(data)
-    return finite
+def _region_cuts(masks: Array, affine: Array, groups: dict[str, list[int]], **how: float) -> list[Cut]:
+    grouped = np.stack([_any(masks, volumes) for volumes in groups.values()], axis=-1)
+    return slices.cuts_within(slices.TEMPLATE_MM, slices.places_through(grouped, affine), **how)
 
 
-def _slice_grids(mask: SpatialImage, to_world: npt.ArrayLike | None = None) -> list[Array]:
-    """World coordinates (rows x columns x 3, mm) of each slice, spread over the mask's bounding box."""
-    inside = np.argwhere(np.asarray(mask.dataobj) > 0)
-    if not len(inside):
-        raise ValueError("the mask is empty: nothing can be drawn")
-    world = _transform(mask.affine, inside.astype(float))
-    world = world if to_world is None else _transform(to_world, world)
-    low, high = world.min(axis=0), world.max(axis=0)
-    grids = []
-    for view, shares in SLICES.items():
-        across, up, cut = VIEWS[view]
-        columns = np.arange(low[across] - MARGIN_MM, high[across] + MARGIN_MM, PIXEL_MM)
-        rows = np.arange(high[up] + MARGIN_MM, low[up] - MARGIN_MM, -PIXEL_MM)
-        for share in shares:
-            grid = np.empty((len(rows), len(columns), 3))
-            grid[..., across] = columns[None, :]
-            grid[..., up] = rows[:, None]
-            grid[..., cut] = low[cut] + share * (high[cut] - low[cut])
-            grids.append(grid)
-    return grids
+def _any(masks: Array, volumes: Sequence[int] | slice = slice(None)) -> Mask:
+    return np.asarray(masks[..., volumes].any(axis=-1))
 
 
-def _transform(matrix: npt.ArrayLike, points: Array) -> Array:
-    matrix = np.asarray(matrix, float)
-    moved: Array = points @ matrix[:3, :3].T + matrix[:3, 3]
-    return moved
+def _rims(shape: Array, affine: Array, cuts: Sequence[Cut], *, width: int = 1) -> list[Mask]:
+    data = (shape > 0).astype(np.float32)
+    return [slices.rim(slices.values_at(data, affine, cut.points) > 0.5, width=width) for cut in cuts]
 
 
-def _sample(data: Array, affine: npt.ArrayLike, points: Array) -> Array:
-    from scipy.ndimage import map_coordinates
+def _rgb(colour: str) -> Colour:
+    from matplotlib.colors import to_rgb
 
-    voxels = _transform(np.linalg.inv(np.asarray(affine, float)), points)
-    return np.asarray(map_coordinates(data, np.moveaxis(voxels, -1, 0), order=1, mode="constant"))
-
-
-def _rim(shape: Mask) -> Mask:
-    from scipy.ndimage import binary_erosion
-
-    return np.asarray(shape & ~binary_erosion(shape))
+    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+    return red, green, blue
 
 
-def _grown(shape: Mask, pixels: int) -> Mask:
-    from scipy.ndimage import binary_dilation
+@drawn
+def tsnr_map(tsnr: Array, mask: SpatialImage, regions: SpatialImage, groups: dict[str, list[int]]) -> Figure:
+    """Return temporal SNR on cuts through the regions, with their outlines and a colour bar.
 
-    return np.asarray(binary_dilation(shape, iterations=pixels)) if shape.any() else shape
+    `tsnr` (n_voxels,) belongs to the voxels of `mask`, in array order. The scale begins at 0 and ends at one
+    of four values, so that sessions are compared by colour.
+
+    Raises
+    ------
+    ValueError
+        There is not one value per voxel of the mask.
+    """
+    from matplotlib import colormaps
+
+    inside = np.asarray(mask.dataobj) > 0
+    if len(tsnr) != inside.sum():
+        raise ValueError(f"{len(tsnr)} values of temporal SNR for {int(inside.sum())} voxels of the mask")
+    values = np.full(inside.shape, np.nan, np.float32)
+    values[inside] = tsnr
+    usual = float(np.nanmedian(tsnr)) if np.isfinite(tsnr).any() else 0.0
+    top = next((top for top in TSNR_TOPS if usual < 0.6 * top), TSNR_TOPS[-1])
+    shades = (colormaps["inferno"](np.linspace(0.08, 1, slices.SHADES))[:, :3] * 255).astype(np.uint8)
+    masks = np.asarray(regions.dataobj) > 0
+    cuts = _region_cuts(masks, regions.affine, groups)
+    tiles = []
+    for cut in cuts:
+        plane = slices.values_at(np.nan_to_num(values), mask.affine, cut.points, order=0)
+        level = (np.clip(plane / top, 0, 1) * (slices.SHADES - 1)).astype(np.uint8)
+        tiles.append(np.where((plane > 0)[..., None], shades[level], np.uint8(0)))
+    tiles = slices.painted(tiles, _rims(_any(masks), regions.affine, cuts), (255, 255, 255))
+    legend = [(f"median {usual:.0f}", WORDS), ("regions", (255, 255, 255))]
+    figure = framed(
+        [Strip("temporal SNR", tiles, labels=[cut.name for cut in cuts], legend=legend)], right_px=72
+    )
+    _colour_bar(figure, shades, top)
+    return figure
 
 
-def _edges(cut: Array, inside: Mask) -> Mask:
-    """Zero crossings of the Laplacian of a Gaussian where the gradient is among the steepest third."""
-    from scipy.ndimage import gaussian_gradient_magnitude, gaussian_laplace
-
-    if not inside.any():
-        return inside
-    positive = gaussian_laplace(cut, 1.6) > 0
-    steep = gaussian_gradient_magnitude(cut, 1.6)
-    crossing = np.zeros_like(positive)
-    crossing[:-1] |= positive[:-1] != positive[1:]
-    crossing[:, :-1] |= positive[:, :-1] != positive[:, 1:]
-    return np.asarray(crossing & inside & (steep > np.quantile(steep[inside], 0.66)))
+def _colour_bar(figure: Figure, shades: Array, top: float) -> None:
+    width, height = figure.get_size_inches() * DPI
+    axes = figure.add_axes((1 - 62 / width, 14 / height, 12 / width, 1 - 40 / height))
+    axes.imshow(shades[::-1, None], aspect="auto", extent=(0, 1, 0, top), interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([0, top / 2, top], ["0", f"{top / 2:.0f}", f"≥ {top:.0f}"])
+    axes.yaxis.tick_right()
+    axes.tick_params(length=2, labelsize=7.5, labelcolor=WORDS, color=WORDS)
 
 
-def _row(tiles: list[Array], lines: list[Mask], colour: tuple[int, int, int]) -> Image.Image:
-    top = max(float(np.quantile(tile, 0.995)) for tile in tiles) or 1.0
-    height = max(tile.shape[0] for tile in tiles)
-    strips = []
-    for tile, line in zip(tiles, lines, strict=True):
-        gray = np.floor(np.clip(tile / top, 0, 1) ** 0.9 * (GRAYS - 1)) * (255 / (GRAYS - 1))
-        pixels = np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
-        pixels[line] = colour
-        above = (height - tile.shape[0]) // 2
-        below = height - tile.shape[0] - above
-        strips.append(np.pad(pixels, ((above, below), (1, 1), (0, 0))))
-    picture = Image.fromarray(np.concatenate(strips, axis=1))
-    ImageDraw.Draw(picture).text((4, height - 14), "L", fill=INK)
-    return _light(picture)
+@drawn
+def framed(strips: Sequence[Strip], *, right_px: int = 0) -> Figure:
+    """Return strips above one another, pixel for pixel, each under its title; `right_px` are left free."""
+    from matplotlib.figure import Figure
+
+    rows = [slices.in_a_row(strip.tiles) for strip in strips]
+    width = max(row.shape[1] for row, _ in rows) + right_px
+    # Words keep their size when a page scales a finer picture down to its width.
+    scale = max(1.0, width / PAGE_PX)
+    heights = [row.shape[0] + round(TITLE_PX * scale) for row, _ in rows]
+    figure = Figure(figsize=(width / DPI, sum(heights) / DPI), dpi=DPI, facecolor="black")
+    bottom = sum(heights)
+    for strip, (row, starts), height in zip(strips, rows, heights, strict=True):
+        bottom -= height
+        axes = figure.add_axes(
+            (0, bottom / sum(heights), row.shape[1] / width, row.shape[0] / sum(heights)), label=strip.title
+        )
+        axes.set_axis_off()
+        axes.imshow(row, interpolation="nearest", aspect="auto")
+        _words(figure, strip, starts, (bottom, bottom + row.shape[0]), scale)
+    return figure
 
 
-def _light(picture: Image.Image) -> Image.Image:
-    """The picture with a palette, a third of its size as a file."""
-    return picture.quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+def _words(figure: Figure, strip: Strip, starts: Sequence[int], rows: tuple[int, int], scale: float) -> None:
+    """Write title and legend above the rows (bottom, top; pixels) of a strip, places and sides into it."""
+    width, height = figure.get_size_inches() * DPI
+    across = 6.0
+    for text, colour in [(strip.title, WORDS), *strip.legend]:
+        shade = colour if isinstance(colour, str) else tuple(part / 255 for part in colour)
+        place = (across / width, (rows[1] + 6 * scale) / height)
+        words = figure.text(*place, text, color=shade, fontsize=8 * scale)
+        across += words.get_window_extent().width + 14 * scale
+    for start, label in zip(starts, strip.labels, strict=False):
+        figure.text((start + 3) / width, (rows[0] + 4) / height, label, color=WORDS, fontsize=6.5 * scale)
+    for start in starts[len(starts) // 3 :]:
+        middle = (rows[0] + rows[1]) / 2 / height
+        figure.text((start + 3) / width, middle, "L", color=WORDS, fontsize=7 * scale)

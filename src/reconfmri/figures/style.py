@@ -93,6 +93,19 @@ def to_png(figure: Figure, *, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
+def light_png(figure: Figure) -> bytes:
+    """Return a figure at its own resolution as a PNG of 96 colours, a third of the size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba(), "raw").convert("RGB")
+    buffer = io.BytesIO()
+    picture.quantize(96, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "png")
+    return buffer.getvalue()
+
+
 def data_uri(content: str | bytes) -> str:
     """Return an SVG text or the bytes of a PNG as a `data:` address for an `img`."""
     kind = "svg+xml" if isinstance(content, str) else "png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconfmri.figures import images, trial
+from reconfmri.figures.labels import region_groups
 from reconfmri.report import results
 from reconfmri.report.blocks import Block, picture, scan_label
 from reconfmri.report.inputs import ReportInputs
@@ -22,7 +23,7 @@ def regions(inputs: ReportInputs) -> Block:
         import nibabel
 
         figure = images.regions_on_anatomy(
-            inputs.regions, _region_groups(inputs), nibabel.load(target_brain())
+            inputs.regions, region_groups(inputs.study.rois), nibabel.load(target_brain())
         )
         caption = (
             "The regions on the template brain (MNI152NLin2009cAsym), coronal above and axial below, cut "
@@ -33,17 +34,6 @@ def regions(inputs: ReportInputs) -> Block:
             figure, alt="Outlines of the regions on the template brain", caption=caption, as_png=True
         )
     return {"regions": shown, "region_rows": results.region_rows(inputs)}
-
-
-def _region_groups(inputs: ReportInputs) -> dict[str, list[int]]:
-    """Name -> volumes of the mask image; sides that are reported together share a colour."""
-    rois = inputs.study.rois
-    names = list(rois.regions)
-    groups = {
-        name: [names.index(part) for part in parts if part in names] for name, parts in rois.combined.items()
-    }
-    taken = {index for volumes in groups.values() for index in volumes}
-    return groups | {name: [index] for index, name in enumerate(names) if index not in taken}
 
 
 def response(inputs: ReportInputs) -> Block:

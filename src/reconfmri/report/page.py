@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,8 +11,7 @@ from reconfmri.report import answer, arms, brain, scans
 from reconfmri.report.blocks import Block
 from reconfmri.report.inputs import ReportInputs
 from reconfmri.report.methods import Facts, citations, methods_text
-
-HERE = Path(__file__).parent
+from reconfmri.report.rendering import render
 
 
 def compose(inputs: ReportInputs) -> str:
@@ -23,20 +19,7 @@ def compose(inputs: ReportInputs) -> str:
 
     Every value is escaped by the template; figures are embedded; the page's policy allows its own style only.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        autoescape=True,
-        loader=FileSystemLoader(HERE),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css = (HERE / "page.css").read_text(encoding="utf-8")
     context = {
-        "css": Markup(css),  # noqa: S704 - our own file, not data
-        "css_hash": Markup(base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()),  # noqa: S704
         **answer.front(inputs),
         **scans.people(inputs),
         **scans.scan_quality(inputs),
@@ -47,7 +30,7 @@ def compose(inputs: ReportInputs) -> str:
         **_small_print(inputs),
     }
     context["sections"] = list(_sections(inputs, context))
-    return environment.get_template("page.html.j2").render(context)
+    return render("page.html.j2", **context)
 
 
 def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:

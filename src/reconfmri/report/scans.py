@@ -25,7 +25,7 @@ from reconfmri.report.inputs import RUN_KEYS, Picture, ReportInputs
 if TYPE_CHECKING:
     pass
 
-MOST_PICTURES, AT_ONCE = 60, 4
+MOST_PICTURES, AT_ONCE = 60, 2
 LONGEST_VALUE = 60  # characters
 
 
@@ -223,7 +223,10 @@ def scan_quality(inputs: ReportInputs) -> Block:
     note = (
         "The brain mask on the run's reference volume; the edges of the EPI on the T1w and on the template. "
     )
-    note += "Person's left is on the left. "
+    note += (
+        "Person's left is on the left; nothing far from the brain is shown. Anatomy, temporal SNR and carpet "
+        "plots are on one page per participant in results/participants, which is for the lab only. "
+    )
     if left_out:
         note += (
             f"{several(left_out, 'more picture')} are beside the preprocessed runs, in results/derivatives."

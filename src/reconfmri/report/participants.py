@@ -1,0 +1,345 @@
+"""One page per participant, for the lab: every picture and number of the preprocessing, without the arms.
+
+The pictures stay where they are, in the derivatives: a page that is passed on by mistake shows no anatomy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from reconfmri.config import Quality, Rois
+from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
+from reconfmri.figures.labels import QUALITY, number
+from reconfmri.figures.scans import CAPTIONS, picture_of_person
+from reconfmri.figures.style import light_png
+from reconfmri.preprocess import AnatomyFiles
+from reconfmri.report.blocks import Block, scan_label, several
+from reconfmri.report.flow import SIGNAL_STAGES
+from reconfmri.report.inputs import concerns
+from reconfmri.report.rendering import render
+from reconfmri.step import is_empty
+from reconfmri.tables import read_table
+
+KINDS = {
+    "edges": "EPI on T1w and template",
+    "outlines": "Brain mask of the EPI",
+    "tsnr": "Temporal SNR",
+    "carpet": "Carpet plot",
+}
+ANATOMY_FACTS = {
+    "template_correlation": ("Correlation with the template", ""),
+    "torn_share": ("Share of the brain that the warp tears", ""),
+    "brain_ml": ("Brain", "ml"),
+    "grey_ml": ("Grey matter", "ml"),
+    "white_ml": ("White matter", "ml"),
+    "fluid_ml": ("Fluid", "ml"),
+}
+ALIGNMENT_FACTS = {
+    "non_steady_state_volumes": "Volumes before the steady state",
+    "coregistration_cost": "Cost of EPI to T1w",
+    "signal_in_brain": "Share of the brain with signal",
+    "brain_in_view_ml": "Brain in view, ml",
+}
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """One scan of the run table: its numbers, the facts of its alignment, where its pictures are."""
+
+    key: Mapping[str, str]
+    tr: float
+    n_volumes: int
+    measures: Mapping[str, float] = field(default_factory=dict)
+    alignment: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """`sub-01 ses-2 task-memory`."""
+        return scan_label(*(self.key[name] for name in ("participant_id", "session_id", "task", "run")))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all pages share: everything decided, the planned sessions (id -> name), the thresholds."""
+
+    exclusions: Sequence[Exclusion]
+    sessions: Mapping[str, str]
+    quality: Quality
+
+
+@dataclass(frozen=True)
+class AnatomyRecord:
+    """One anatomy: its name (of the T1w), its facts, and where its picture is; empty when it is excluded."""
+
+    name: str
+    facts: Mapping[str, Any]
+    picture: str
+
+
+@dataclass(frozen=True)
+class Participant:
+    """All that a page shows; `sessions` are id -> name, as planned."""
+
+    participant_id: str
+    scans: Sequence[ScanRecord]
+    exclusions: Sequence[Exclusion]
+    sessions: Mapping[str, str]
+    quality: Quality
+    anatomies: Sequence[AnatomyRecord] = ()
+
+
+@dataclass(frozen=True)
+class PersonFiles:
+    """One person's page, and each anatomy with where its picture goes (none when fMRIPrep made it)."""
+
+    page: Path
+    anatomies: Sequence[tuple[AnatomyFiles, Path]]
+
+
+@dataclass(frozen=True)
+class ScanFiles:
+    """Where the parts of each scan lie, one of each per scan; what a scan that is out left is empty."""
+
+    measures: Sequence[Path]
+    alignments: Sequence[Path]
+    pictures: Mapping[str, Sequence[Path]]
+
+
+def draw_anatomy(person: PersonFiles, regions: Path, rois: Rois) -> None:
+    """Write the pictures of a person's anatomies; an empty file where one is excluded."""
+    for files, picture in person.anatomies:
+        out = is_empty(files.t1w)
+        picture.write_bytes(b"" if out else light_png(picture_of_person(files, regions, rois)))
+
+
+def write_page(person: PersonFiles, records: Sequence[ScanRecord], shared: Shared) -> None:
+    """Write the page of one person, named as the page, from the records of all scans."""
+    name = person.page.stem
+    anatomies = [
+        AnatomyRecord(
+            files.t1w.name.removesuffix("_desc-preproc_T1w.nii.gz"),
+            {} if is_empty(files.facts) else json.loads(files.facts.read_text(encoding="utf-8")),
+            address(picture, person.page),
+        )
+        for files, picture in person.anatomies
+    ]
+    page = compose_participant(
+        Participant(
+            name,
+            [scan for scan in records if scan.key["participant_id"] == name],
+            [row for row in shared.exclusions if row.participant_id == name],
+            shared.sessions,
+            shared.quality,
+            anatomies,
+        )
+    )
+    person.page.write_text(page, encoding="utf-8")
+
+
+def read_scans(scans: Sequence[Mapping[str, Any]], files: ScanFiles, page: Path) -> list[ScanRecord]:
+    """Return the records of scans (participant_id session_id task run tr n_volumes each).
+
+    Pictures get addresses relative to `page`.
+    """
+    records = []
+    for place, scan in enumerate(scans):
+        measures = read_measures(files.measures[place])
+        text = files.alignments[place].read_text(encoding="utf-8") if files.alignments else ""
+        pictures = {kind: address(paths[place], page) for kind, paths in files.pictures.items()}
+        records.append(
+            ScanRecord(
+                key={name: str(scan[name]) for name in ("participant_id", "session_id", "task", "run")},
+                tr=float(scan["tr"]),
+                n_volumes=int(scan["n_volumes"]),
+                measures=measures,
+                alignment=json.loads(text) if text else {},
+                pictures={kind: where for kind, where in pictures.items() if where},
+            )
+        )
+    return records
+
+
+def read_measures(path: Path) -> dict[str, float]:
+    """Return outcome -> value of one scan's quality; none where the scan was out before."""
+    if not path.stat().st_size:
+        return {}
+    table = read_table(path, numeric=("value",))
+    return {str(name): float(value) for name, value in zip(table["outcome"], table["value"], strict=True)}
+
+
+def read_decided(paths: Sequence[str | Path]) -> list[Exclusion]:
+    """Return every exclusion and remark once, in the order of people and scans."""
+    return sorted({row for path in paths for row in read_exclusions(path)}, key=lambda row: row.place)
+
+
+def address(picture: Path, page: Path) -> str:
+    """Return where a picture is, seen from a page; empty when the picture is."""
+    if not picture.stat().st_size:
+        return ""
+    return quote(Path(os.path.relpath(picture, page.parent)).as_posix())
+
+
+def compose_participant(person: Participant) -> str:
+    """Return the page of one participant: HTML that loads its pictures from beside it and runs no script."""
+    states = [state_of(scan, person.exclusions) for scan in person.scans]
+    return render(
+        "participant.html.j2",
+        title=person.participant_id,
+        summary=_summary(person, states),
+        columns=_columns(person.quality),
+        rows=[_row(scan, state, person) for scan, state in zip(person.scans, states, strict=True)],
+        absent=_absent(person),
+        exclusions=[_exclusion(row) for row in person.exclusions],
+        anatomies=[_anatomy(record) for record in person.anatomies],
+        anatomy_caption=CAPTIONS["anatomy"],
+        kinds=[_kind(kind, person, states) for kind in KINDS],
+    )
+
+
+def compose_index(records: Sequence[ScanRecord], shared: Shared) -> str:
+    """Return the index of the participants' pages: one row per person, one cell per session."""
+    found = [scan.key["session_id"] for scan in records]
+    named = {name: shared.sessions.get(name, name) for name in dict.fromkeys([*shared.sessions, *found])}
+    people: dict[str, dict[str, list[Block]]] = {}
+    for scan in records:
+        values = scan.measures
+        cell = {
+            "task": scan_label("", MISSING, scan.key["task"], scan.key["run"]).strip(),
+            "numbers": f"{number(values['fd.mean'], 'mm')} · {number(values['tsnr.median'], 'tSNR')}"
+            if values
+            else "",
+            "state": state_of(scan, shared.exclusions),
+        }
+        sessions = people.setdefault(scan.key["participant_id"], {})
+        sessions.setdefault(scan.key["session_id"], []).append(cell)
+    rows = [
+        {"id": person, "href": f"{person}.html", "cells": [of.get(session, []) for session in named]}
+        for person, of in sorted(people.items())
+    ]
+    return render("participants.html.j2", title="Participants", sessions=list(named.values()), rows=rows)
+
+
+def state_of(scan: ScanRecord, exclusions: Sequence[Exclusion]) -> str:
+    """Return `excluded`, `see remarks` where a row speaks of a signal, a region or a doubt, or nothing."""
+    about = [row for row in exclusions if _names(row, scan)]
+    if any(concerns(row, scan.key) and row.stage not in SIGNAL_STAGES for row in about):
+        return "excluded"
+    return "see remarks" if about else ""
+
+
+def _names(row: Exclusion, scan: ScanRecord) -> bool:
+    """Whether a row speaks of this scan; an entity that it does not name stands for all."""
+    given = (row.participant_id, row.session_id.removeprefix("ses-"), row.task, row.run)
+    keys = (scan.key[name] for name in ("participant_id", "session_id", "task", "run"))
+    return all(value in (MISSING, key) for value, key in zip(given, keys, strict=True))
+
+
+def _summary(person: Participant, states: Sequence[str]) -> str:
+    out = states.count("excluded")
+    return f"{several(len(person.scans), 'scan')}, {out or 'none'} excluded."
+
+
+def _absent(person: Participant) -> list[str]:
+    present = {scan.key["session_id"].removeprefix("ses-") for scan in person.scans}
+    return [f"{name} (ses-{session})" for session, name in person.sessions.items() if session not in present]
+
+
+def _columns(quality: Quality) -> list[Block]:
+    """Headings of the numbers, with the threshold of exclusion where there is one."""
+    limits = {
+        "fd.mean": f"out above {quality.max_mean_fd:g} mm",
+        "fd.outlier_share": f"beyond {quality.fd_threshold:g} mm; out above {quality.max_outlier_share:g}",
+        "tsnr.median": f"out below {quality.min_tsnr:g}",
+    }
+    shown = [{"name": "Volumes", "limit": f"out below {quality.min_volumes}"}]
+    shown += [{"name": name, "limit": limits.get(key, "")} for key, name in QUALITY.items()]
+    return shown + [{"name": name, "limit": ""} for name in ALIGNMENT_FACTS.values()]
+
+
+def _row(scan: ScanRecord, state: str, person: Participant) -> Block:
+    nan = float("nan")
+    quality, values = person.quality, scan.measures
+    broken = {
+        "fd.mean": values.get("fd.mean", 0) > quality.max_mean_fd,
+        "fd.outlier_share": values.get("fd.outlier_share", 0) > quality.max_outlier_share,
+        "tsnr.median": values.get("tsnr.median", nan) < quality.min_tsnr,
+    }
+    cells = [{"text": str(scan.n_volumes), "bad": scan.n_volumes < quality.min_volumes}]
+    cells += [
+        {
+            "text": number(values.get(key, nan), "tSNR" if key == "tsnr.median" else ""),
+            "bad": broken.get(key, False),
+        }
+        for key in QUALITY
+    ]
+    cells += [{"text": _plain(scan.alignment.get(key)), "bad": False} for key in ALIGNMENT_FACTS]
+    return {**_names_of(scan, person), "tr": f"{scan.tr:g}", "cells": cells, "state": state}
+
+
+def _names_of(scan: ScanRecord, person: Participant) -> dict[str, str]:
+    """What the study calls a scan's session, and the labels of the scan."""
+    session = scan.key["session_id"].removeprefix("ses-")
+    label = scan_label("", *(scan.key[name] for name in ("session_id", "task", "run"))).strip()
+    return {"name": person.sessions.get(session, ""), "label": label}
+
+
+def _plain(value: Any) -> str:
+    return "–" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _exclusion(row: Exclusion) -> Block:
+    return {
+        "where": scan_label("", row.session_id, row.task, row.run).strip() or "all scans",
+        "what": "remark" if row.code.startswith("W-") else _taken(row),
+        "stage": row.stage.replace("_", " "),
+        "reason": row.reason,
+        "by": row.decided_by,
+    }
+
+
+def _taken(row: Exclusion) -> str:
+    """What an exclusion takes out."""
+    if row.region != MISSING:
+        return f"region {row.region}"
+    return SIGNAL_STAGES.get(row.stage, "scan")
+
+
+def _anatomy(record: AnatomyRecord) -> Block:
+    facts = [
+        (name, f"{record.facts[key]:g} {unit}".strip())
+        for key, (name, unit) in ANATOMY_FACTS.items()
+        if key in record.facts
+    ]
+    images = [image["source"] for image in record.facts.get("t1w_images", [])]
+    alt = f"T1w of {record.name} with brain mask, tissue and regions. " + "; ".join(
+        f"{name.lower()} {value}" for name, value in facts
+    )
+    return {"name": record.name, "address": record.picture, "alt": alt, "facts": facts, "images": images}
+
+
+def _kind(kind: str, person: Participant, states: Sequence[str]) -> Block:
+    """One kind of picture of every scan, beneath one another: the same cuts stand in one column."""
+    shown = []
+    for scan, state in zip(person.scans, states, strict=True):
+        values = "; ".join(
+            f"{name.lower()} {number(scan.measures[key])}"
+            for key, name in QUALITY.items()
+            if key in scan.measures
+        )
+        shown.append(
+            {
+                **_names_of(scan, person),
+                "state": state,
+                "address": scan.pictures.get(kind, ""),
+                "alt": f"{KINDS[kind]}, {scan.label}" + (f": {values}" if values else ""),
+                "why": "; ".join(row.code for row in person.exclusions if _names(row, scan)),
+            }
+        )
+    return {"id": kind, "title": KINDS[kind], "caption": CAPTIONS[kind], "scans": shown}

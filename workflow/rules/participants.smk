@@ -1,0 +1,35 @@
+# One page per participant, for the lab: pictures and numbers of the preprocessing. Without the arms, like all before.
+
+
+rule describe_participants:
+    # One job for all: a page costs less than the start of a job.
+    input:
+        **{name: of_people(pattern) for name, pattern in anatomies.items()},
+        regions=rules.carry_atlas.output.masks,
+        measures=of_runs(rules.assess_quality.output.measures),
+        alignments=of_runs(aligned["alignment"]) if aligned["alignment"] else [],
+        outlines=of_runs(rules.assess_quality.output.outlines),
+        edges=of_runs(rules.assess_quality.output.edges),
+        carpet=of_runs(rules.assess_quality.output.carpet),
+        tsnr=of_runs(rules.assess_quality.output.tsnr),
+        decided=["config/exclusions.tsv", *exclusion_tables()],
+    output:
+        pages=of_people("results/participants/sub-{sub}.html"),
+        pictures=of_people(anatomy_file(desc="regions", suffix="T1w", ext=".png")) if anatomies else [],
+        # Where only some people are asked for, others may be at work beside: no index of some.
+        index=[] if "only_participants" in config else ["results/participants/index.html"],
+    log:
+        "logs/describe_participants/study.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1500,
+        runtime=30,
+    params:
+        settings=settings_of(study.quality),
+        rois=settings_of(study.rois),
+        scans=facts_of_runs(),
+        sessions={session.id: session.name for session in study.sessions},
+        code=code_of("report.participants"),
+    script:
+        "../scripts/describe_participants.py"
