@@ -68,6 +68,9 @@ class Preprocessing(Section):
         "full",
         description="Finest level of the T1w-to-template warp: `full` 1.5 mm, `fast` 3 mm (demos, tests)",
     )
+    slice_timing: bool = Field(
+        True, description="Bring the slices of a volume to one moment where the sidecar has SliceTiming"
+    )
     acompcor: int = Field(6, ge=0, le=20, description="aCompCor components kept in the confounds table")
 
 

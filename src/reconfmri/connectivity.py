@@ -37,12 +37,13 @@ def couple(
     tr: float,
     task: Task,
     settings: Connectivity,
+    start: float = 0.0,
 ) -> tuple[pd.DataFrame, list[DataFault]]:
     """Return one row per pair and condition (domain outcome value se unit coverage df), and the faults.
 
     Value is arctanh of Pearson's r over the volumes of the condition, shifted by `delay` s; df the effective
     number of observations n and the standard error 1 / sqrt(n - 3). A pair whose region has no signal is
-    missing without a fault of its own.
+    missing without a fault of its own. `start` is the moment within a volume that its values stand for, s.
 
     Raises
     ------
@@ -52,10 +53,11 @@ def couple(
     """
     n_volumes = len(signals)
     space = clean_space(
-        _nuisance(confounds, events, n_volumes, tr, task, settings), tr=tr, band=settings.band
+        _nuisance(confounds, events, n_volumes, tr, task, settings, start), tr=tr, band=settings.band
     )
     windows = {
-        name: _window(name, events, n_volumes, tr, task, settings.delay) for name in settings.conditions
+        name: _window(name, events, n_volumes, tr, task, settings.delay - start)
+        for name in settings.conditions
     }
     faults: list[DataFault] = []
     series: dict[str, Array | None] = {}
@@ -132,13 +134,14 @@ def _nuisance(
     tr: float,
     task: Task,
     settings: Connectivity,
+    start: float,
 ) -> Array:
     if len(confounds) != n_volumes:
         reason = f"the confounds have {len(confounds)} rows, the run {n_volumes} volumes"
         raise DataFault("E-DATA-B11", reason, mend="make the confounds of this run again")
     parts = [select(confounds, settings.confounds).to_numpy(dtype=float)]
     if task.conditions and events is not None:
-        parts.append(script_regressors(events, tr=tr, n_volumes=n_volumes, task=task).to_numpy())
+        parts.append(script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, start=start).to_numpy())
     return np.hstack(parts)
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reconfmri.config import FirstLevel, Task
-from reconfmri.events import read_events, script_regressors
+from reconfmri.events import read_events, script_regressors, start_time
 from reconfmri.exclusions import DataFault
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "fit_series",
     "maps",
 ]
-__all__ += ["read_events", "script_regressors"]
+__all__ += ["read_events", "script_regressors", "start_time"]
 
 Array = npt.NDArray[np.float64]
 UNIT = "percent signal change"
@@ -56,9 +56,11 @@ def build_design(
     n_volumes: int,
     task: Task,
     settings: FirstLevel,
+    start: float = 0.0,
 ) -> pd.DataFrame:
     """Return the design of one run, (n_volumes, n_regressors): task, confounds, cosine drifts, intercept.
 
+    `start` is the moment within a volume that its values stand for, s (`events.start_time`).
     Confounds have zero mean and unit SD, except the 0/1 columns of single volumes; drifts are the discrete
     cosines below `high_pass` (Hz). The intercept is so the mean of the series without the task.
 
@@ -76,7 +78,7 @@ def build_design(
             f"the confounds have {len(confounds)} rows, the run {n_volumes} volumes",
             mend="make the confounds of this run again",
         )
-    scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf)
+    scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf, start=start)
     chosen = _standardised(select(confounds, settings.confounds))
     drifts = _drifts(n_volumes, tr, settings.high_pass)
     design = pd.concat([scripts, chosen, drifts], axis=1).assign(**{INTERCEPT: 1.0})

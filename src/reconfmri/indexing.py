@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from reconfmri import bids
+from reconfmri.acquisition import slice_times
 from reconfmri.bids import BidsFile
 from reconfmri.config import Study, Task
 from reconfmri.dataset import Dataset, read_dataset
@@ -194,7 +195,9 @@ def _row(dataset: Dataset, study: Study, scan: Scan) -> tuple[dict[str, Any], li
         mend = "fetch the image (`datalad get`), or mend the link"
         raise DataFault("E-BIDS-A15", "the link leads nowhere", mend=mend, file=scan.bold.path)
     tr = _repetition_time(dataset, scan)
-    n_volumes = _read_header(dataset.root / scan.bold.path, scan.bold.path, tr)
+    shape = _read_header(dataset.root / scan.bold.path, scan.bold.path, tr)
+    if study.preprocessing.slice_timing and len(shape) == 4:
+        slice_times(_metadata(dataset, scan.bold), shape[:3], tr)
     t1w, remarks = _anatomy(dataset, study, scan)
     events = _events(dataset, scan, study.tasks[scan.task])
     physio, more = _recording(dataset, study, scan)
@@ -203,7 +206,13 @@ def _row(dataset: Dataset, study: Study, scan: Scan) -> tuple[dict[str, Any], li
         f"{name}_sha256": MISSING if path == MISSING else bids.sha256(dataset.root / path)
         for name, path in files.items()
     }
-    return {**scan.unit, **files, "tr": tr, "n_volumes": n_volumes, **hashes}, remarks + more
+    return {
+        **scan.unit,
+        **files,
+        "tr": tr,
+        "n_volumes": shape[3] if len(shape) > 3 else 1,
+        **hashes,
+    }, remarks + more
 
 
 def _repetition_time(dataset: Dataset, scan: Scan) -> float:
@@ -248,8 +257,8 @@ def _chain(file: BidsFile) -> list[str]:
     return [own, *(f"{folder}/{folder.replace('/', '_')}_{shared}" for folder in [*session, subject]), shared]
 
 
-def _read_header(path: Path, name: str, tr: float) -> int:
-    """Number of volumes; the repetition time of the header must be that of the sidecar."""
+def _read_header(path: Path, name: str, tr: float) -> tuple[int, ...]:
+    """Shape of the image; the repetition time of the header must be that of the sidecar."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
@@ -262,14 +271,14 @@ def _read_header(path: Path, name: str, tr: float) -> int:
         reason = f"not a readable NIfTI image ({' '.join(str(error).split()) or type(error).__name__})"
         raise DataFault("E-BIDS-B01", reason.replace(str(path), name), mend="copy the file again") from None
     if len(shape) < 4:
-        return 1
+        return tuple(shape)
     in_header = float(zooms[3]) * SECONDS.get(unit, 1.0)
     if in_header > 0 and abs(in_header - tr) > TR_TOLERANCE:
         reason = f"the header says {float(zooms[3]):g} {unit} per volume, the sidecar {tr:g} s"
         raise DataFault(
             "E-BIDS-B02", reason, mend="find out which holds (scanner protocol) and correct the other"
         )
-    return int(shape[3])
+    return tuple(int(size) for size in shape)
 
 
 def _anatomy(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Problem]]:

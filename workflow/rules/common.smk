@@ -5,7 +5,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from reconfmri.bids import bids_path, read_run_table, verify_unchanged
+from reconfmri.acquisition import acquisition_of
+from reconfmri.bids import bids_path, read_run_table, read_sidecar, verify_unchanged
 from reconfmri.config import load_study
 from reconfmri.provenance import code_of
 
@@ -87,6 +88,11 @@ def scan_of(wildcards):
 def raw(column):
     """Input function: the raw file of a scan that the run table names in `column`."""
     return lambda wildcards: str(bids_root / getattr(scan_of(wildcards), column))
+
+
+def sidecar_of(wildcards):
+    """What the raw run's sidecars say of its acquisition; a change makes the run again."""
+    return acquisition_of(read_sidecar(bids_root, scan_of(wildcards).bold))
 
 
 def of_runs(pattern, task=None, column="bold"):

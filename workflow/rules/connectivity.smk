@@ -5,6 +5,7 @@ rule estimate_connectivity:
     input:
         signals=rules.extract_region_signals.output.signals,
         confounds=rules.resample_run.output.confounds,
+        metadata=rules.resample_run.output.metadata,
         events=lambda wildcards: raw("events")(wildcards) if study.tasks[wildcards.task].conditions else [],
         exclusions=rules.assess_quality.output.exclusions,
     output:

@@ -6,6 +6,7 @@ rule fit_first_level:
         signals=rules.extract_region_signals.output.signals,
         coverage=rules.extract_region_signals.output.coverage,
         confounds=rules.resample_run.output.confounds,
+        metadata=rules.resample_run.output.metadata,
         events=raw("events"),
         exclusions=rules.assess_quality.output.exclusions,
     output:

@@ -82,6 +82,7 @@ rule resample_run:
         runtime=60,
     params:
         tr=lambda wildcards: float(scan_of(wildcards).tr),
+        sidecar=sidecar_of,
         settings=settings_of(study.preprocessing),
         code=code_of("preprocess.embedded"),
     script:

@@ -2,7 +2,7 @@
 
 from reconfmri.config import Connectivity, Task
 from reconfmri.connectivity import couple
-from reconfmri.events import read_events
+from reconfmri.events import read_events, start_time
 from reconfmri.measures import write_rows
 from reconfmri.step import run_step
 from reconfmri.tables import read_table
@@ -17,6 +17,7 @@ def work(snakemake, decisions):
         tr=params.tr,
         task=Task.from_params(params.task),
         settings=Connectivity.from_params(params.settings),
+        start=start_time(given.metadata),
     )
     for fault in faults:
         decisions.add(snakemake.rule, fault)

@@ -1,7 +1,7 @@
 """Contrasts of one run per region, in percent signal change with their standard error."""
 
 from reconfmri.config import FirstLevel, Task
-from reconfmri.first_level import build_design, fit_regions, read_events
+from reconfmri.first_level import build_design, fit_regions, read_events, start_time
 from reconfmri.measures import write_rows
 from reconfmri.step import run_step
 from reconfmri.tables import read_table, write_table
@@ -19,6 +19,7 @@ def work(snakemake, decisions):
         n_volumes=len(signals),
         task=task,
         settings=settings,
+        start=start_time(given.metadata),
     )
     rows, faults = fit_regions(
         signals, design, contrasts=settings.contrasts, task=task, noise=settings.noise, coverage=coverage

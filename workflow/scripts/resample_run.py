@@ -15,6 +15,7 @@ def work(snakemake, _decisions):
         AnatomyFiles(*map(Path, (given.t1w, given.anatomy_mask, given.dseg, given.to_t1w))),
         AlignmentFiles(*map(Path, (given.boldref, given.mask, given.alignment))),
         outputs=PreprocessedFiles(*map(Path, (out.bold, out.mask, out.dseg, out.confounds, out.metadata))),
+        sidecar=snakemake.params.sidecar,
         settings=Preprocessing.from_params(snakemake.params.settings),
         threads=snakemake.threads,
     )

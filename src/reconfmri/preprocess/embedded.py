@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reconfmri import confounds, registration
+from reconfmri.acquisition import SliceTimes, slice_times
 from reconfmri.config import Preprocessing
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess import (
@@ -24,6 +26,7 @@ from reconfmri.preprocess import (
     head_motion,
     intake,
     resampling,
+    slice_timing,
 )
 from reconfmri.preprocess import anatomy as anatomical
 from reconfmri.registration import Array, Volume
@@ -103,18 +106,24 @@ def resample_run(
     *,
     outputs: PreprocessedFiles,
     settings: Preprocessing,
+    sidecar: Mapping[str, Any] | None = None,
     threads: int = 1,
 ) -> PreprocessedRun:
     """Write a run on the template grid with its mask, tissue, confounds and metadata; return the contract.
 
-    `tr` is the repetition time, s.
+    `tr` is the repetition time, s; `sidecar` what the raw run's sidecars say of the acquisition. Head motion
+    was estimated before slices are brought to one moment, as in fMRIPrep.
 
     Raises
     ------
     DataFault
-        The run is damaged or flat.
+        The run is damaged or flat, or its slice times cannot be (E-DATA-B24).
     """
     run = intake.open_run(bold)
+    try:
+        slices = slice_times(sidecar or {}, run.shape, tr) if settings.slice_timing else None
+    except DataFault as fault:
+        raise _of_file(fault, bold) from fault
     known = json.loads(alignment.alignment.read_text(encoding="utf-8"))
     transforms = np.array(known["head_motion"]).reshape(-1, 4, 4)
     to_t1w = np.array(known["boldref_to_t1w"]).reshape(4, 4)
@@ -124,7 +133,11 @@ def resample_run(
     brain = registration.grid_points(native.data.shape, native.affine)[native.data > 0]
     signals = np.empty((len(brain), run.n_volumes), dtype=np.float32)
     points = [voxels.points, brain]
-    streamed = resampling.resampled(run.volumes(), transforms, run.affine, points, threads=threads)
+    volumes = run.volumes()
+    if slices:
+        steady_from = int(known["non_steady_state_volumes"])
+        volumes = slice_timing.corrected(volumes, slices, tr=tr, n_non_steady=steady_from)
+    streamed = resampling.resampled(volumes, transforms, run.affine, points, threads=threads)
     with resampling.SeriesWriter(outputs.bold, voxels, n_volumes=run.n_volumes, tr=tr) as series:
         for number, (on_target, on_native) in enumerate(streamed):
             series.write(on_target)
@@ -144,7 +157,7 @@ def resample_run(
     except DataFault as fault:
         raise _of_file(fault, bold) from fault
     _write_confounds(outputs.confounds, table, facts)
-    metadata = _metadata(bold, tr, anatomy, alignment, known, settings)
+    metadata = _metadata(bold, tr, anatomy, alignment, known, settings) | _timing_facts(slices)
     outputs.metadata.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     return PreprocessedRun(outputs.bold, outputs.mask, outputs.confounds, outputs.dseg, metadata)
 
@@ -222,7 +235,6 @@ def _metadata(
         "RepetitionTime": tr,
         "NonSteadyStateVolumes": known["non_steady_state_volumes"],
         "SkullStripped": True,
-        "SliceTimingCorrected": False,
         "Resolution": f"{settings.resolution:g} mm isotropic",
         "Sources": [bold.name],
         "Interpolation": "one cubic B-spline through all transforms",
@@ -234,6 +246,13 @@ def _metadata(
         "CoregistrationCost": known["coregistration_cost"],
         "SignalInBrain": known["signal_in_brain"],
     }
+
+
+def _timing_facts(slices: SliceTimes | None) -> dict[str, Any]:
+    """Return BIDS's words for it: `StartTime` is the moment of the first volume, s."""
+    if slices is None:
+        return {"SliceTimingCorrected": False}
+    return {"SliceTimingCorrected": True, "StartTime": slices.reference}
 
 
 def _of_file(fault: DataFault, path: Path) -> DataFault:

@@ -108,9 +108,17 @@ def _preprocessing(study: Study) -> str:
         "mm), DVARS, "
         f"and {_count(settings.acompcor, 'anatomical CompCor component')} of deep white matter and fluid "
         "together, "
-        f"high-pass filtered at {HIGH_PASS_S:g} s. Slice timing was not corrected, and no field map was "
+        f"high-pass filtered at {HIGH_PASS_S:g} s. {SLICE_TIMING[settings.slice_timing]} No field map was "
         "used."
     )
+
+
+SLICE_TIMING = {
+    True: "Where the sidecars hold slice times, slices were brought to the middle of their volume's "
+    "acquisition (ordinary kriging over up to 17 volumes) after head motion was estimated, and the design "
+    "was sampled at that moment; runs without slice times were left as they are.",
+    False: "Slice timing was not corrected.",
+}
 
 
 def _quality(study: Study) -> str:
