@@ -271,7 +271,9 @@ def processed(run, prepared, tmp_path_factory):
         embedded.intake.write_volume(getattr(given, name), volume)
     bold = folder / "bold.nii.gz"
     nibabel.save(image(np.stack(run.volumes, axis=-1), run.affine), bold)
-    between = embedded.AlignmentFiles(folder / "boldref.nii.gz", folder / "brain.nii.gz", folder / "xfm.json")
+    between = embedded.AlignmentFiles(
+        folder / "boldref.nii.gz", folder / "brain.nii.gz", folder / "xfm.json", folder / "d.nii.gz"
+    )
     embedded.align_run(bold, given, outputs=between)
     names = ("out.nii.gz", "out_mask.nii.gz", "out_dseg.nii.gz", "out_confounds.tsv", "out.json")
     outputs = embedded.PreprocessedFiles(*(folder / name for name in names))

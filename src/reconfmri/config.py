@@ -71,6 +71,11 @@ class Preprocessing(Section):
     slice_timing: bool = Field(
         True, description="Bring the slices of a volume to one moment where the sidecar has SliceTiming"
     )
+    distortion: Literal["auto", "none"] = Field(
+        "auto",
+        description="Susceptibility distortion: `auto` undoes it in runs that have a field map (an "
+        "incomplete one is a fault of the run), `none` never does",
+    )
     acompcor: int = Field(6, ge=0, le=20, description="aCompCor components kept in the confounds table")
 
 

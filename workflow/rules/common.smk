@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from reconfmri.acquisition import acquisition_of
 from reconfmri.bids import bids_path, read_run_table, read_sidecar, verify_unchanged
 from reconfmri.config import load_study
+from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.provenance import code_of
 
 # Jobs run side by side: one thread each inside BLAS.
@@ -93,6 +94,15 @@ def raw(column):
 def sidecar_of(wildcards):
     """What the raw run's sidecars say of its acquisition; a change makes the run again."""
     return acquisition_of(read_sidecar(bids_root, scan_of(wildcards).bold))
+
+
+def fieldmap_for(wildcards):
+    """The complete field map that is meant for a run, None without one or when the study does without."""
+    if study.preprocessing.distortion == "none":
+        return None
+    bold = scan_of(wildcards).bold
+    found = fieldmap_of(bids_root, bold, read_sidecar(bids_root, bold))
+    return found.under(bids_root) if found else None
 
 
 def of_runs(pattern, task=None, column="bold"):

@@ -27,18 +27,20 @@ rule prepare_anatomy:
 
 
 rule align_run:
-    # Non-steady-state volumes, head motion, brain mask of the reference volume, EPI to T1w.
+    # Non-steady-state volumes, head motion, distortion, brain mask of the reference volume, EPI to T1w.
     input:
         bold=raw("bold"),
         t1w=rules.prepare_anatomy.output.t1w,
         mask=rules.prepare_anatomy.output.mask,
         dseg=rules.prepare_anatomy.output.dseg,
         to_t1w=rules.prepare_anatomy.output.to_t1w,
+        fieldmap=lambda wildcards: list(field.files.values()) if (field := fieldmap_for(wildcards)) else [],
         exclusions=rules.prepare_anatomy.output.exclusions,
     output:
         boldref=run_file(suffix="boldref", ext=".nii.gz"),
         mask=run_file(desc="brain", suffix="mask", ext=".nii.gz"),
         alignment=run_file(desc="alignment", suffix="xfm", ext=".json"),
+        displacement=run_file(desc="displacement", suffix="fieldmap", ext=".nii.gz"),
         exclusions=run_file(desc="align", suffix="exclusions", ext=".tsv"),
     log:
         log_of("align_run"),
@@ -48,6 +50,8 @@ rule align_run:
         mem_mb=3000,
         runtime=60,
     params:
+        sidecar=sidecar_of,
+        fieldmap=lambda wildcards: field.params if (field := fieldmap_for(wildcards)) else None,
         code=code_of("preprocess.embedded"),
     script:
         "../scripts/align_run.py"
@@ -64,6 +68,7 @@ rule resample_run:
         boldref=rules.align_run.output.boldref,
         mask=rules.align_run.output.mask,
         alignment=rules.align_run.output.alignment,
+        displacement=rules.align_run.output.displacement,
         exclusions=rules.align_run.output.exclusions,
     output:
         bold=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".nii.gz"),

@@ -13,7 +13,7 @@ from reconfmri.exclusions import DataFault
 from reconfmri.preprocess.anatomy import FLUID, GREY, WHITE
 from reconfmri.registration import Array, Volume
 
-SEARCH_MM, REFINE_MM = 8.0, 4.0
+SEARCH_MM, REFINE_MM, FINE_MM = 8.0, 4.0, 2.5
 # Distance of the two samples from the white-matter surface, mm; Greve & Fischl take 2 mm on surfaces at 1 mm.
 PROBE_MM = 2.0
 N_BOUNDARY = 6000
@@ -48,10 +48,13 @@ def signal_mask(reference: Volume) -> Array:
     return np.asarray(ndimage.binary_fill_holes(ndimage.binary_dilation(labels == sizes.argmax())))
 
 
-def align_to_t1w(reference: Volume, t1w: Volume, dseg: Volume) -> tuple[Array, dict[str, float]]:
+def align_to_t1w(
+    reference: Volume, t1w: Volume, dseg: Volume, *, start: Array | None = None
+) -> tuple[Array, dict[str, float]]:
     """Return the rigid (4, 4) matrix, RAS mm, from the EPI reference to the T1w, and how good it is.
 
-    Mutual information finds the head, the edge of white matter sets it.
+    Mutual information finds the head, the edge of white matter sets it. `start`, a matrix nearly right,
+    spares the search.
     Greve & Fischl, NeuroImage 2009;48:63.
 
     Raises
@@ -59,18 +62,38 @@ def align_to_t1w(reference: Volume, t1w: Volume, dseg: Volume) -> tuple[Array, d
     DataFault
         The two images could not be matched (E-DATA-B21).
     """
-    brain = dseg.data > 0
-    coarse_t1w = registration.downsample(t1w, REFINE_MM)
-    coarse_brain = registration.downsample(Volume(brain.astype(np.float32), dseg.affine), REFINE_MM)
-    inside = registration.dilated(coarse_brain.data > 0.5, 4.0, coarse_brain.affine)
     scaled = Volume(np.clip(reference.data, 0, np.percentile(reference.data, 99.8)), reference.affine)
-    to_epi = _by_information(coarse_t1w, inside, scaled)
+    to_epi = _by_information(*_coarse(t1w, dseg), scaled) if start is None else np.linalg.inv(start)
     boundary = white_surface(dseg)
     smooth = ndimage.spline_filter(ndimage.gaussian_filter(scaled.data.astype(np.float32), 0.4), order=3)
     to_epi, cost = _by_boundary(boundary, Volume(smooth, scaled.affine), to_epi)
     facts = {"coregistration_cost": round(cost, 4)} | _fit(scaled, dseg, to_epi)
     _check(facts)
     return np.linalg.inv(to_epi), facts
+
+
+def rigid_from_t1w(image: Volume, t1w: Volume, dseg: Volume) -> Array:
+    """Return the rigid (4, 4) matrix, RAS mm, from the T1w to an undistorted image of any contrast.
+
+    Raises
+    ------
+    DataFault
+        The two images could not be matched (E-DATA-B21).
+    """
+    coarse, inside = _coarse(t1w, dseg)
+    clipped = Volume(np.clip(image.data, 0, np.percentile(image.data, 99.8)), image.affine)
+    start = _by_information(coarse, inside, clipped)
+    fine = registration.downsample(t1w, FINE_MM)
+    here = registration.grid_points(fine.data.shape, fine.affine)
+    near = registration.sample(Volume(inside.astype(np.float32), coarse.affine), here, order=1) > 0.5
+    found = registration.greedy_affine(
+        fine, clipped, mask=near, start=start, options="-dof 6 -m NMI -n 40x20"
+    )
+    overlap = _fit(clipped, dseg, found)["signal_in_brain"]
+    if overlap < 0.6:
+        reason = f"the field map's magnitude could not be placed in the T1w ({overlap:.0%} of the brain)"
+        raise DataFault("E-DATA-B21", reason, mend="look at the magnitude image: same person, whole brain?")
+    return found
 
 
 def white_surface(dseg: Volume) -> Boundary:
@@ -111,6 +134,13 @@ def native_brain(reference: Volume, mask: Volume, to_t1w: Array) -> Array:
     smooth = ndimage.gaussian_filter(reference.data, 0.5)
     seen = smooth > 0.15 * np.median(reference.data[inside])
     return np.asarray(inside & ndimage.binary_closing(seen, iterations=1, border_value=1))
+
+
+def _coarse(t1w: Volume, dseg: Volume) -> tuple[Volume, Array]:
+    """Return the T1w at 4 mm, and where the brain and 4 mm around it are."""
+    coarse = registration.downsample(t1w, REFINE_MM)
+    brain = registration.downsample(Volume((dseg.data > 0).astype(np.float32), dseg.affine), REFINE_MM)
+    return coarse, registration.dilated(brain.data > 0.5, 4.0, brain.affine)
 
 
 def _by_information(t1w: Volume, inside: Array, reference: Volume) -> Array:

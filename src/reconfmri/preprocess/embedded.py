@@ -14,21 +14,25 @@ from typing import Any
 import numpy as np
 
 from reconfmri import confounds, registration
-from reconfmri.acquisition import SliceTimes, slice_times
+from reconfmri.acquisition import SliceTimes, phase_encoding, slice_times
 from reconfmri.config import Preprocessing
 from reconfmri.exclusions import DataFault
+from reconfmri.fieldmaps import Fieldmap
 from reconfmri.preprocess import (
     AlignmentFiles,
     AnatomyFiles,
     PreprocessedFiles,
     PreprocessedRun,
     coregistration,
+    distortion,
+    fieldmap,
     head_motion,
     intake,
     resampling,
     slice_timing,
 )
 from reconfmri.preprocess import anatomy as anatomical
+from reconfmri.preprocess.unwarping import Distortion
 from reconfmri.registration import Array, Volume
 
 __all__ = [
@@ -68,30 +72,49 @@ def prepare_anatomy(
 
 
 def align_run(
-    bold: Path, anatomy: AnatomyFiles, *, outputs: AlignmentFiles, threads: int = 1
+    bold: Path,
+    anatomy: AnatomyFiles,
+    *,
+    outputs: AlignmentFiles,
+    given: Fieldmap | None = None,
+    sidecar: Mapping[str, Any] | None = None,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Write a run's reference, native brain mask and transforms; return the facts of the alignment.
+
+    With a field map (`given`; `sidecar` is the run's own) the reference is straightened, and so is what lies
+    in its space: the mask, and the map to the T1w.
 
     Raises
     ------
     DataFault
-        The run is damaged, too short, flat, or could not be placed in the T1w.
+        The run is damaged, too short, flat, or it or its field map could not be placed in the T1w.
     """
     run = intake.open_run(bold)
     try:
         reference, transforms, n_non_steady = _head_motion(run, threads=threads)
         dseg = registration.read_volume(anatomy.dseg)
-        to_t1w, facts = coregistration.align_to_t1w(reference, registration.read_volume(anatomy.t1w), dseg)
+        t1w = registration.read_volume(anatomy.t1w)
+        if given is None:
+            undone = distortion.none_of(reference)
+            to_t1w, facts = coregistration.align_to_t1w(reference, t1w, dseg)
+        else:
+            encoding = phase_encoding(sidecar or {}, run.shape)
+            field = fieldmap.read(given, t1w, dseg, run=(reference, sidecar or {}))
+            undone, to_t1w, facts = distortion.by_field_map(field, reference, encoding, t1w, dseg)
+            reference = undone.straightened(reference)
         brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
         mask = coregistration.native_brain(reference, brain, to_t1w)
     except DataFault as fault:
         raise _of_file(fault, bold) from fault
     intake.write_volume(outputs.boldref, reference)
     intake.write_volume(outputs.mask, Volume(mask, run.affine))
+    intake.write_volume(outputs.displacement, undone.shift)
     alignment: dict[str, Any] = {
         "head_motion": [matrix.ravel().tolist() for matrix in transforms],
         "boldref_to_t1w": to_t1w.ravel().tolist(),
         "non_steady_state_volumes": n_non_steady,
+        "distortion": distortion.described(undone, mask, given, sidecar or {}),
         **facts,
     }
     outputs.alignment.write_text(json.dumps(alignment, indent=1) + "\n", encoding="utf-8")
@@ -129,10 +152,14 @@ def resample_run(
     to_t1w = np.array(known["boldref_to_t1w"]).reshape(4, 4)
     dseg = registration.read_volume(anatomy.dseg)
     native = registration.read_volume(alignment.mask)
-    voxels = _voxels_in_view(run, transforms, dseg, anatomy, native, to_t1w, resolution=settings.resolution)
+    bent = Distortion(registration.read_volume(alignment.displacement), int(known["distortion"]["Axis"]))
+    voxels = _voxels_in_view(
+        run, transforms, dseg, anatomy, native, to_t1w, bent, resolution=settings.resolution
+    )
     brain = registration.grid_points(native.data.shape, native.affine)[native.data > 0]
     signals = np.empty((len(brain), run.n_volumes), dtype=np.float32)
-    points = [voxels.points, brain]
+    points = [bent.moved(voxels.points), bent.moved(brain)]
+    stretch = [bent.stretch(voxels.points), bent.stretch(brain)]
     volumes = run.volumes()
     if slices:
         steady_from = int(known["non_steady_state_volumes"])
@@ -140,8 +167,8 @@ def resample_run(
     streamed = resampling.resampled(volumes, transforms, run.affine, points, threads=threads)
     with resampling.SeriesWriter(outputs.bold, voxels, n_volumes=run.n_volumes, tr=tr) as series:
         for number, (on_target, on_native) in enumerate(streamed):
-            series.write(on_target)
-            signals[:, number] = on_native
+            series.write(on_target * stretch[0])
+            signals[:, number] = on_native * stretch[1]
     intake.write_volume(outputs.mask, voxels.image(np.ones(len(voxels.points)), np.uint8), template=True)
     intake.write_volume(outputs.dseg, voxels.image(voxels.tissue, np.uint8), template=True)
     white, fluid = resampling.deep_tissue(dseg, registration.transform_points(to_t1w, brain), native.voxel_mm)
@@ -203,6 +230,7 @@ def _voxels_in_view(
     anatomy: AnatomyFiles,
     native: Volume,
     to_t1w: Array,
+    bent: Distortion,
     *,
     resolution: float,
 ) -> resampling.TargetVoxels:
@@ -210,7 +238,7 @@ def _voxels_in_view(
     voxels = resampling.target_voxels(
         registration.read_volume(anatomy.to_t1w), dseg, np.linalg.inv(to_t1w), resolution=resolution
     )
-    seen = resampling.seen_throughout(voxels.points, run.affine, run.shape, transforms)
+    seen = resampling.seen_throughout(bent.moved(voxels.points), run.affine, run.shape, transforms)
     signal = registration.sample(native, voxels.points, order=1) > 0.25
     return voxels.kept(seen & signal)
 
@@ -234,10 +262,11 @@ def _metadata(
     return {
         "RepetitionTime": tr,
         "NonSteadyStateVolumes": known["non_steady_state_volumes"],
+        "DistortionCorrection": known["distortion"],
         "SkullStripped": True,
         "Resolution": f"{settings.resolution:g} mm isotropic",
         "Sources": [bold.name],
-        "Interpolation": "one cubic B-spline through all transforms",
+        "Interpolation": "one cubic B-spline in space through all transforms",
         "Transforms": {
             "head_motion": alignment.alignment.name,
             "boldref_to_t1w": alignment.alignment.name,
