@@ -11,6 +11,7 @@ rule build_report:
         region_table=rules.carry_atlas.output.table,
         outlines=of_runs(rules.assess_quality.output.outlines),
         edges=of_runs(rules.assess_quality.output.edges),
+        metadata=of_runs(rules.resample_run.output.metadata),
         designs=(
             of_runs(rules.fit_first_level.output.design, study.first_level.task, "events")
             if study.first_level

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from reconfmri.config import Connectivity, FirstLevel, Group, Study
 from reconfmri.confounds import HEAD_RADIUS_MM, HIGH_PASS_S
 from reconfmri.figures.labels import estimand_label, outcome_label, session_name
 from reconfmri.preprocess.embedded import FINEST_MM, N_REFERENCE
+from reconfmri.report.words import DISTORTION
 
 REFERENCES = Path(__file__).parent / "references.tsv"
 CONFOUNDS = {
@@ -35,6 +36,9 @@ class Facts:
     scans: int
     trs: tuple[float, ...] = ()
     volumes: tuple[int, int] | None = None
+    processed: int = 0
+    timed: int = 0
+    distortion: Mapping[str, int] = field(default_factory=dict)
 
 
 class Citation(NamedTuple):
@@ -48,7 +52,7 @@ def methods_text(study: Study, facts: Facts) -> list[tuple[str, str]]:
     """Return the methods section as (heading, paragraph), with the settings of this study as its numbers."""
     parts = [
         ("Data", _data(study, facts)),
-        ("Preprocessing", _preprocessing(study)),
+        ("Preprocessing", _preprocessing(study, facts)),
         ("Quality", _quality(study)),
     ]
     parts.append(("Regions of interest", _regions(study)))
@@ -84,7 +88,7 @@ def _data(study: Study, facts: Facts) -> str:
     return text + "The allocation to arms was no input of any step before the group models."
 
 
-def _preprocessing(study: Study) -> str:
+def _preprocessing(study: Study, facts: Facts) -> str:
     settings = study.preprocessing
     return (
         "Anatomical images were corrected for the bias field (N4) and matched with the brain of "
@@ -108,17 +112,41 @@ def _preprocessing(study: Study) -> str:
         "mm), DVARS, "
         f"and {_count(settings.acompcor, 'anatomical CompCor component')} of deep white matter and fluid "
         "together, "
-        f"high-pass filtered at {HIGH_PASS_S:g} s. {SLICE_TIMING[settings.slice_timing]} No field map was "
-        "used."
+        f"high-pass filtered at {HIGH_PASS_S:g} s. {_slice_timing(study, facts)} {_distortion(study, facts)}"
     )
 
 
-SLICE_TIMING = {
-    True: "Where the sidecars hold slice times, slices were brought to the middle of their volume's "
-    "acquisition (ordinary kriging over up to 17 volumes) after head motion was estimated, and the design "
-    "was sampled at that moment; runs without slice times were left as they are.",
-    False: "Slice timing was not corrected.",
-}
+def _slice_timing(study: Study, facts: Facts) -> str:
+    if not study.preprocessing.slice_timing:
+        return "Slice timing was not corrected."
+    if facts.processed and not facts.timed:
+        return "Slice timing was not corrected: no sidecar holds slice times."
+    text = (
+        "Slices were brought to the middle of their volume's acquisition (ordinary kriging in time over up "
+        "to 17 volumes, those before the steady state apart) after head motion had been estimated, and the "
+        "design was sampled at that moment."
+    )
+    absent = facts.processed - facts.timed
+    return text + (f" {_count(absent, 'run')} without slice times stayed as they were." if absent else "")
+
+
+def _distortion(study: Study, facts: Facts) -> str:
+    found = {name: count for name, count in facts.distortion.items() if name != "none"}
+    if study.preprocessing.distortion == "none" or not found:
+        why = (
+            "the study file says so" if study.preprocessing.distortion == "none" else "no run has a field map"
+        )
+        return f"Susceptibility distortion was not corrected: {why}."
+    counted = _list(
+        [f"{DISTORTION.get(name, name)} ({_count(count, 'run')})" for name, count in found.items()]
+    )
+    text = (
+        f"Susceptibility distortion was corrected by {counted}: the shift along the phase-encoding axis was "
+        "applied in the space of the run's reference, before head motion and inside the same interpolation; "
+        "intensities were multiplied by its Jacobian."
+    )
+    absent = facts.distortion.get("none", 0)
+    return text + (f" {_count(absent, 'run')} without a field map stayed distorted." if absent else "")
 
 
 def _quality(study: Study) -> str:
@@ -342,7 +370,7 @@ def _list(items: list[str], *, comma: str = ", ") -> str:
     return comma.join(items[:-1]) + f"{';' if comma == '; ' else ''} and {items[-1]}"
 
 
-def citations(study: Study) -> list[Citation]:
+def citations(study: Study, facts: Facts | None = None) -> list[Citation]:
     """Return what a paper with these results should cite, by the parts that the study uses."""
     used = {"always", *study.scales}
     used |= {
@@ -352,6 +380,11 @@ def citations(study: Study) -> list[Citation]:
     }
     if study.first_level and study.first_level.hrf.startswith("glover"):
         used.add("glover")
+    if facts and facts.timed:
+        used.add("slice_timing")
+    undone = {name for name in facts.distortion if name != "none"} if facts else set()
+    if undone:
+        used |= {"distortion", *undone} | ({"phasediff"} if "phases" in undone else set())
     lines = REFERENCES.read_text(encoding="utf-8").splitlines()[1:]
     rows = [line.split("\t") for line in lines]
     return [Citation(used_for, reference) for part, used_for, reference in rows if part in used]
