@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+$", description="BIDS label: letters and digits")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
@@ -77,6 +77,17 @@ class Preprocessing(Section):
         "incomplete one is a fault of the run), `none` never does",
     )
     acompcor: int = Field(6, ge=0, le=20, description="aCompCor components kept in the confounds table")
+
+    @field_validator("distortion", mode="before")
+    @classmethod
+    def _no_registration(cls, value: object) -> object:
+        if value == "registration":
+            raise ValueError(
+                "undoing distortion by registration to the T1w is not offered: on a planted field it moved "
+                "the rest of the brain while it mended a part (docs/preprocessing_notes_distortion.md); "
+                "acquire a field map, or take `none`"
+            )
+        return value
 
 
 class Region(Section):

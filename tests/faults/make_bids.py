@@ -280,6 +280,7 @@ FAULTS: dict[str, Callable[[Path, Path], object]] = {
     "slice times": _slices([0.2 * n for n in range(10)]),
     "slice times in ms": _slices([200.0 * n for n in range(10)]),
     "too few slice times": _slices([0.0, 1.0]),
+    "distortion by registration": in_study("rois:", "preprocessing: {distortion: registration}\nrois:"),
     "field maps": lambda root, _: _field_maps(root),
     "field maps without echo": lambda root, _: _field_maps(root, faulty={"EchoTime2": 4.92e-3}),
     "field maps for nobody": lambda root, _: _field_maps(root, faulty={"IntendedFor": []}),

@@ -86,6 +86,7 @@ ROWS = [
     Row("misspelt key", "check", "STOP", "E-CONF-C01", CONFIG, "did you mean 'high_pass'?"),
     Row("resolution 2000", "check", "STOP", "E-CONF-C02", CONFIG, "(at least 1, at most 4), e.g. 2.0"),
     Row("resolution 6mm", "check", "STOP", "E-CONF-C02", CONFIG, "got '6mm'"),
+    Row("distortion by registration", "check", "STOP", "E-CONF-C02", CONFIG, "is not offered"),
     Row("arm label yes", "check", "STOP", "E-CONF-C02", CONFIG, 'put the label in quotes, "yes"'),
     Row("session id as number", "check", "STOP", "E-CONF-C02", CONFIG, 'sessions.1.id'),
     Row("key twice", "check", "STOP", "E-CONF-C03", CONFIG, "'name' stands on lines 1 and 2"),

@@ -3,7 +3,7 @@
 A point p of the head appears at p + shift(p) in the EPI, and what stood between two points is spread over the
 distance they have there: intensities are multiplied by 1 + shift'. Both are applied in the space of the run's
 reference volume, before head motion, inside the one interpolation.
-Jezzard & Balaban, MRM 1995;34:65. Fields come from a field map (`fieldmap`), or, without one, from the T1w.
+Jezzard & Balaban, MRM 1995;34:65. Fields come from a field map (`fieldmap`).
 """
 
 from __future__ import annotations
@@ -13,20 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from reconfmri import registration
 from reconfmri.acquisition import PhaseEncoding
 from reconfmri.fieldmaps import Fieldmap
 from reconfmri.preprocess import coregistration
-from reconfmri.preprocess.anatomy import FLUID, GREY, WHITE
 from reconfmri.preprocess.fieldmap import FieldMap
-from reconfmri.preprocess.unwarping import Distortion, Seen, displacement, field_at
+from reconfmri.preprocess.unwarping import Distortion, field_at
 from reconfmri.registration import Array, Volume
 
 ROUNDS = 2
-# The T1w says less of an EPI than its counterpart of opposite direction does: stiffer.
-REGISTRATION_LEVELS = ((8.0, 10.0, 10.0), (5.0, 6.0, 5.0), (3.0, 4.0, 3.0))
 
 
 def none_of(reference: Volume) -> Distortion:
@@ -59,55 +55,6 @@ def by_field_map(
         straight = found.straightened(reference)
         to_t1w, facts = coregistration.align_to_t1w(straight, t1w, dseg, start=to_t1w)
     return found, to_t1w, facts
-
-
-def by_registration(
-    reference: Volume, encoding: PhaseEncoding, t1w: Volume, dseg: Volume
-) -> tuple[Distortion, Array, dict[str, float]]:
-    """Return the same three without a field map: the shift that makes the EPI look like the T1w's tissue.
-
-    The target is the mixture of grey matter, white matter and fluid, each with a smooth intensity of its own,
-    that fits the EPI best; so the contrast of the T1w does not matter.
-    Wang et al., Frontiers in Neuroinformatics 2017;11:17; Studholme et al., IEEE TMI 2000;19:1115.
-
-    Raises
-    ------
-    DataFault
-        The reference could not be placed in the T1w (E-DATA-B21).
-    """
-    to_t1w, facts = coregistration.align_to_t1w(reference, t1w, dseg)
-    found = none_of(reference)
-    for _ in range(ROUNDS):
-        target, inside = _expected(found.straightened(reference), dseg, to_t1w)
-        direction = Distortion(found.shift, encoding.axis).direction
-        epi, still = Seen(reference, direction, 1.0, np.eye(4)), Seen(target, direction, 0.0, np.eye(4))
-        shift = displacement(epi, still, inside, levels=REGISTRATION_LEVELS)
-        found = Distortion(shift, encoding.axis)
-        to_t1w, facts = coregistration.align_to_t1w(found.straightened(reference), t1w, dseg)
-    return found, to_t1w, facts
-
-
-def _expected(reference: Volume, dseg: Volume, to_t1w: Array) -> tuple[Volume, Array]:
-    """Return what the T1w lets expect of an EPI on its grid, and where that holds."""
-    points = registration.grid_points(reference.data.shape, reference.affine)
-    in_t1w = registration.transform_points(to_t1w, points)
-    blur = reference.voxel_mm.mean() / 2.355 / dseg.voxel_mm
-    shares = np.stack(
-        [
-            registration.sample(
-                Volume(ndimage.gaussian_filter((dseg.data == label).astype(np.float32), blur), dseg.affine),
-                in_t1w,
-                order=1,
-            )
-            for label in (GREY, WHITE, FLUID)
-        ]
-    )
-    inside = shares.sum(axis=0) > 0.5
-    place = (points - points[inside].mean(axis=0)) / 100.0
-    waves = [np.ones(inside.shape), *np.moveaxis(place, -1, 0), *np.moveaxis(place**2, -1, 0)]
-    columns = np.stack([share * wave for share in shares for wave in waves], axis=-1)
-    fitted, *_ = np.linalg.lstsq(columns[inside], reference.data[inside], rcond=None)
-    return Volume(np.maximum(columns @ fitted, 0).astype(np.float32), reference.affine), inside
 
 
 def described(

@@ -1,9 +1,8 @@
-"""The displacement along one axis that makes two EPIs agree, or one EPI and an undistorted target.
+"""The displacement along one axis that makes two EPIs of opposite phase encoding agree, and what undoes it.
 
 Along the phase-encoding axis a signal moves by d mm and is squeezed by 1 + d'. Of two EPIs with opposite
 directions A(p + d) (1 + d') and B(p - s d) (1 - s d') are the same image; s is the ratio of their readout
-times, and 0 where B is a target without distortion. d minimises the squared difference and the bending of d,
-from coarse to fine, by Gauss-Newton steps.
+times. d minimises the squared difference and the bending of d, from coarse to fine, by Gauss-Newton steps.
 Chang & Fitzpatrick, IEEE TMI 1992;11:319; Holland et al., NeuroImage 2010;50:175; Ruthotto et al., Physics in
 Medicine and Biology 2012;57:5715.
 """
@@ -58,7 +57,7 @@ class Distortion:
 
 @dataclass(frozen=True)
 class Seen:
-    """An image and how a displacement along its own axis moves what it shows: `sign` -s, 0 or 1."""
+    """An image and how a displacement along its own axis moves what it shows: `sign` 1, or -s."""
 
     image: Volume
     direction: Array  # (3,), unit vector, RAS
