@@ -311,6 +311,12 @@ def test_opposite_directions_are_found_by_either_key(tmp_path):
     assert [path.split("_dir-")[1] for path in found.files.values()] == ["AP_epi.nii.gz", "PA_epi.nii.gz"]
 
 
+def test_other_images_beside_do_no_harm(tmp_path):
+    fmap(tmp_path, "acq-famp_TB1TFL", **INTENDED)
+    fmap(tmp_path, "dir-AP_epi (1)", **INTENDED)
+    assert fieldmap_of(tmp_path, BOLD, READOUT) is None
+
+
 def test_one_opposite_image_is_paired_with_the_run(tmp_path):
     fmap(tmp_path, "dir-PA_epi", IntendedFor=[f"bids::{BOLD}"], **BACK)
     found = fieldmap_of(tmp_path, BOLD, READOUT)

@@ -19,6 +19,8 @@ KEYS = ("EchoTime", "EchoTime1", "EchoTime2", "Units")
 # Method -> the suffixes it needs beside a magnitude, in the order of preference.
 NEEDED = {"phasediff": ("phasediff",), "phases": ("phase1", "phase2"), "fieldmap": ("fieldmap",)}
 PAIR = "pepolar"
+# B1 maps and others lie in `fmap` too.
+SUFFIXES = ("phasediff", "phase1", "phase2", "fieldmap", "magnitude", "magnitude1", "magnitude2", "epi")
 NOT_WANTED = "or set `preprocessing.distortion: none`"
 MAX_ECHO_SPACING = 0.05  # s
 
@@ -70,19 +72,24 @@ def fieldmap_of(root: Path, bold: str, sidecar: Mapping[str, Any]) -> Fieldmap |
                 return found
     if any(file.suffix == "epi" for file in meant):
         return _pair({file: known[file] for file in meant if file.suffix == "epi"}, sidecar)
-    if meant and not all(file.suffix.startswith("magnitude") for file in meant):
-        raise _incomplete(meant[0], "there is no image it could be used with")
     return None
 
 
 def fieldmap_files(root: Path, bold: str) -> list[BidsFile]:
-    """The images in the `fmap` folder of the run's session, by name."""
+    """The images of field maps in the session of a run, by name; `index` tells of malformed names."""
     folder = PurePosixPath(bold).parent.parent / "fmap"
     if not (root / folder).is_dir():
         return []
     names = sorted(path.name for path in (root / folder).iterdir() if not path.name.startswith("."))
-    named = [parse_name(str(folder / name)) for name in names]
-    return [file for file in named if file.ext in IMAGES]
+    found = []
+    for name in names:
+        try:
+            file = parse_name(str(folder / name))
+        except ValueError:
+            continue
+        if file.ext in IMAGES and file.suffix in SUFFIXES:
+            found.append(file)
+    return found
 
 
 def echo_spacing(echoes: list[Any], file: str) -> float:

@@ -218,7 +218,12 @@ def _field_map(dataset: Dataset, study: Study, scan: Scan) -> list[Problem]:
     """A remark where field maps lie beside a run and none is meant for it; an incomplete one is a fault."""
     if study.preprocessing.distortion == "none":
         return []
-    if fieldmap_of(dataset.root, scan.bold.path, _metadata(dataset, scan.bold)):
+    found = fieldmap_of(dataset.root, scan.bold.path, _metadata(dataset, scan.bold))
+    for path in found.files.values() if found else []:
+        if dataset.sizes.get(path, -1) < 0:
+            mend = "fetch the image (`datalad get`), or mend the link"
+            raise DataFault("E-BIDS-A15", "the link leads nowhere", mend=mend, file=path)
+    if found:
         return []
     beside = fieldmap_files(dataset.root, scan.bold.path)
     if not beside:

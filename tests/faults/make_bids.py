@@ -233,6 +233,13 @@ def _field_maps(root: Path, *, people: list[str] = PEOPLE, faulty: dict[str, obj
             write(root / f"{start}phasediff.json", json.dumps(told))
 
 
+def _lost_link(root: Path, _study: Path) -> None:
+    _field_maps(root)
+    image = root / "sub-02/ses-1/fmap/sub-02_ses-1_magnitude1.nii.gz"
+    image.unlink()
+    image.symlink_to("../../../.git/annex/absent")
+
+
 def _slices(values: list[float]) -> Callable[[Path, Path], None]:
     own = stem("sub-02", "1", "task-memory_run-1_bold.json")
     return lambda root, _: write(root / own, json.dumps({"SliceTiming": values}))
@@ -284,6 +291,7 @@ FAULTS: dict[str, Callable[[Path, Path], object]] = {
     "field maps": lambda root, _: _field_maps(root),
     "field maps without echo": lambda root, _: _field_maps(root, faulty={"EchoTime2": 4.92e-3}),
     "field maps for nobody": lambda root, _: _field_maps(root, faulty={"IntendedFor": []}),
+    "field map behind a lost link": _lost_link,
     "field maps of some": lambda root, _: _field_maps(root, people=PEOPLE[1:]),
     "yte": in_study("name: A", "__use_yte__: true\nname: A"),
 }

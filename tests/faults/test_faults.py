@@ -79,6 +79,8 @@ ROWS = [
     Row("field maps", "check", "", "", "", ""),
     Row("field maps without echo", "index", "EXCL", "E-DATA-B26",
         "sub-02/ses-1/fmap/sub-02_ses-1_phasediff.nii.gz", "0 s apart", (("sub-02", "1"),), 17),
+    Row("field map behind a lost link", "index", "EXCL", "E-BIDS-A15",
+        "sub-02/ses-1/fmap/sub-02_ses-1_magnitude1.nii.gz", "leads nowhere", (("sub-02", "1"),), 17),
     Row("field maps for nobody", "index", "WARN", "W-BIDS-B17", RUN_2_1 + "bold", "none of the 2 images",
         (("sub-02", "1"),)),
     Row("field maps of some", "index", "WARN", "W-BIDS-B18", "", "3 of 18 scans have no field map"),
