@@ -268,6 +268,22 @@ def test_the_metadata_say_what_was_corrected(corrected):
     assert (found["SliceTimingCorrected"], found["StartTime"]) == (True, pytest.approx(0.95))
 
 
+def test_two_phase_images_are_a_phase_difference():
+    rng = np.random.default_rng(4)
+    first = rng.uniform(-np.pi, np.pi, (12, 12, 12))
+    accrued = rng.uniform(-1, 1, first.shape)
+    both = {"phase1": first, "phase2": np.angle(np.exp(1j * (first + accrued)))}
+    both = {role: np.round((phase + np.pi) / (2 * np.pi) * 4095) for role, phase in both.items()}
+    for phase in both.values():
+        phase.flat[:2] = 0, 4095
+    times = {"phase1": {"EchoTime": 0.00492}, "phase2": {"EchoTime": 0.00738}}
+    radians = {role: image.astype(float) for role, image in both.items()}
+    given = Fieldmap("phases", {"phase1": "a", "phase2": "b", "magnitude": "c"}, times)
+    found, seconds = fieldmap._phase_difference(given, radians)
+    assert seconds == pytest.approx(0.00246)
+    np.testing.assert_allclose(found.flat[2:], accrued.flat[2:], atol=0.01)
+
+
 def test_a_field_continues_smoothly_where_it_is_unknown():
     x = np.indices((40, 40, 40))[0] / 10.0
     weight = np.zeros((40, 40, 40))

@@ -147,3 +147,16 @@ def test_the_design_is_sampled_at_the_time_the_slices_were_brought_to(tmp_path):
         for table, at in ((events, 0.0), (later, start))
     ]
     pd.testing.assert_frame_equal(*sampled)
+
+
+def test_the_windows_of_the_coupling_follow_the_start_time():
+    import pandas as pd
+
+    from reconfmri import connectivity
+    from reconfmri.config import Task
+
+    events = pd.DataFrame({"onset": [20.0], "duration": [20.0], "trial_type": ["trauma"]})
+    task = Task(conditions={"trauma": "trauma"})
+    plain, later = (connectivity._window("trauma", events, 60, TR, task, 5.0 - start) for start in (0.0, 1.0))
+    assert np.flatnonzero(plain)[[0, -1]].tolist() == [13, 22]
+    assert np.flatnonzero(later)[[0, -1]].tolist() == [12, 21]
