@@ -5,13 +5,16 @@ Heads are models of 1 mm; EPI volumes are sampled from them by a quintic spline,
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from reconfmri import registration, templates
+from reconfmri.preprocess import AnatomyFiles
 from reconfmri.registration import Volume
 
 CENTRE = np.array([0.0, -17.0, 5.0])
@@ -131,6 +134,18 @@ def _own_model(person, voxel_mm):
         there = registration.transform_points(where, person.to_template(sheet)).reshape(-1, 3).T
         data[number] = ndimage.map_coordinates(blurred, there, order=1).reshape(sheet.shape[:2])
     return Volume(data, affine)
+
+
+RAW_T1W = Path("raw_T1w.nii.gz")
+
+
+def anatomy_files(folder):
+    """Where a person's anatomy lies in `folder`, made from one raw T1w."""
+    names = ("t1w", "mask", "dseg", "to_t1w")
+    facts = folder / "facts.json"
+    source = {"source": RAW_T1W.name, "from_anatomy": np.eye(4).ravel().tolist()}
+    facts.write_text(json.dumps({"t1w_images": [source]}))
+    return AnatomyFiles(*(folder / f"{name}.nii.gz" for name in names), facts)
 
 
 def darkened(run):

@@ -84,7 +84,7 @@ def test_a_damaged_session_is_left_out_with_a_remark(visits, tmp_path):
     assert head.pose is None
     assert [image["source"] for image in head.sources] == ["sub-1_ses-2_T1w.nii.gz"]
     assert head.remarks[0].line.startswith(
-        "W-DATA-B24 sub-1_ses-1_T1w.nii.gz: left out of the person's template"
+        "W-DATA-B27 sub-1_ses-1_T1w.nii.gz: left out of the person's template"
     )
     paths[1].write_bytes(b"")
     with pytest.raises(DataFault, match="none of the 2 T1w images can be read"):
@@ -95,8 +95,8 @@ def test_the_head_of_another_person_is_left_out_of_three_and_stops_two(visits, h
     rng = np.random.default_rng(8)
     stranger = scanned(head, draw_anatomy(rng), draw_pose(rng), rng)
     heads = {"one": visits[0][0], "two": visits[0][1], "three": stranger}
-    with pytest.raises(DataFault, match=r"E-DATA-B24.*two and three do not show the same head"):
+    with pytest.raises(DataFault, match=r"E-DATA-B27.*two and three do not show the same head"):
         longitudinal.one_head({name: heads[name] for name in ("two", "three")}, [])
     found = longitudinal.one_head(heads, [])
     assert [image["source"] for image in found.sources] == ["one", "two"]
-    assert found.remarks[0].line.startswith("W-DATA-B24 three:")
+    assert found.remarks[0].line.startswith("W-DATA-B27 three:")

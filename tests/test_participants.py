@@ -131,7 +131,7 @@ def test_states_tell_an_excluded_scan_from_one_with_a_missing_region(study):
 def test_a_person_without_anatomy_still_has_a_page(study):
     [(files, _)] = study.person.anatomies
     files.t1w.write_bytes(b"")
-    study.person.facts.write_bytes(b"")
+    files.facts.write_bytes(b"")
     participants.draw_anatomy(study.person, Path("regions"), Rois(regions={"a": {"labels": ["b"]}}))
     assert f"this anatomy ({PERSON}) is excluded" in Page(page_of(study)).words
 

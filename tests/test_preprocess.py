@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.heads import darkened, draw_person, drifting, motion_errors, scan
+from tests.heads import RAW_T1W, anatomy_files, darkened, draw_person, drifting, motion_errors, scan
 
 from reconfmri import registration, templates
 from reconfmri.config import Preprocessing
@@ -154,10 +154,6 @@ def test_a_header_that_is_centimetres_off_does_no_harm(person, prepared):
     assert np.linalg.norm(registration.sample_map(found, points) - expected, axis=1).mean() < 1.5
 
 
-def anatomy_files(folder):
-    return embedded.AnatomyFiles(*(folder / f"{name}.nii.gz" for name in PREPARED), folder / "facts.json")
-
-
 @pytest.fixture(scope="module")
 def processed(run, prepared, tmp_path_factory):
     """The run through both steps of the engine, from files to files."""
@@ -166,12 +162,12 @@ def processed(run, prepared, tmp_path_factory):
     for name in PREPARED:
         volume = getattr(prepared, name)
         embedded.intake.write_volume(getattr(given, name), volume)
-    source = {"source": "raw_T1w.nii.gz", "from_anatomy": np.eye(4).ravel().tolist()}
-    given.facts.write_text(json.dumps({"t1w_images": [source]}))
     bold = folder / "bold.nii.gz"
     nibabel.save(image(np.stack(run.volumes, axis=-1), run.affine), bold)
-    between = embedded.AlignmentFiles(folder / "boldref.nii.gz", folder / "brain.nii.gz", folder / "xfm.json")
-    embedded.align_run(bold, folder / "raw_T1w.nii.gz", given, outputs=between)
+    between = embedded.AlignmentFiles(
+        folder / "boldref.nii.gz", folder / "brain.nii.gz", folder / "xfm.json", folder / "d.nii.gz"
+    )
+    embedded.align_run(bold, RAW_T1W, given, outputs=between)
     names = ("out.nii.gz", "out_mask.nii.gz", "out_dseg.nii.gz", "out_confounds.tsv", "out.json")
     outputs = embedded.PreprocessedFiles(*(folder / name for name in names))
     settings = Preprocessing(resolution=3.0, registration="fast")

@@ -463,6 +463,31 @@ def test_the_methods_say_when_fmriprep_made_the_data():
     assert "N4ITK" in " ".join(item.reference for item in report.citations(parse_config(demo_config())))
 
 
+def test_the_report_says_which_session_got_which_correction(inputs):
+    scans = inputs.runs.to_dict("records")
+    done = [
+        report.Processed(
+            row["participant_id"], row["session_id"], "memory", "n/a",
+            slice_timing=number > 0, distortion="none" if number == 0 else "phasediff",
+            shift=None if number == 0 else 0.5,
+        )
+        for number, row in enumerate(scans)
+    ]  # fmt: skip
+    page = report.compose(replace(inputs, processed=done))
+    first = done[0]
+    assert f"not corrected 1 ({first.participant_id})" in page
+    assert f"no slice times 1 ({first.participant_id})" in page
+    assert f"phase difference ({len(done) - 1} runs)" in page
+    assert "1 run without a field map stayed distorted" in page
+    assert "Jezzard" in page
+    assert "Sladky" in page
+    plain = report.compose(
+        replace(inputs, processed=[replace(s, distortion="none", slice_timing=False) for s in done])
+    )
+    assert "Slice timing was not corrected: no sidecar holds slice times." in plain
+    assert "Susceptibility distortion was not corrected: no run has a field map." in plain
+
+
 def test_without_a_group_the_page_has_no_word_about_arms(tmp_path):
     config = demo_config() | {
         "group": "none",

@@ -314,7 +314,7 @@ def _sha256(path: Path, _size: int, _date: int) -> str:
 
 
 def list_files(root: Path) -> dict[str, int]:
-    """Path -> size in bytes of what an index depends on: top-level tables and sidecars, `anat` and `func`.
+    """Path -> size in bytes of what an index depends on: tables and sidecars at the top, and the images.
 
     A link whose target is absent has size -1.
     """
@@ -323,7 +323,7 @@ def list_files(root: Path) -> dict[str, int]:
         found += _scan(subject)
         for session in [subject, *_subfolders(subject, "ses-")]:
             found += _scan(session) if session != subject else []
-            for datatype in ("anat", "func"):
+            for datatype in ("anat", "fmap", "func"):
                 if (session / datatype).is_dir():
                     found += _scan(session / datatype)
     return {path.relative_to(root).as_posix(): _size(path) for path in found}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+$", description="BIDS label: letters and digits")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
@@ -156,6 +156,14 @@ class Preprocessing(Section):
         description="Which T1w stands for a person: `unbiased` one template halfway between the T1w of all "
         "sessions, `baseline` the first one alone, `sessionwise` each session's own",
     )
+    slice_timing: bool = Field(
+        True, description="Bring the slices of a volume to one moment where the sidecar has SliceTiming"
+    )
+    distortion: Literal["auto", "none"] = Field(
+        "auto",
+        description="Susceptibility distortion: `auto` undoes it in runs that have a field map (an "
+        "incomplete one is a fault of the run), `none` never does",
+    )
     acompcor: int = Field(6, ge=0, le=20, description="aCompCor components kept in the confounds table")
     tcompcor: int = Field(6, ge=0, le=20, description="tCompCor components kept in the confounds table")
     fmriprep: Fmriprep | None = Field(None, description="fMRIPrep's outputs, for `engine: fmriprep`")
@@ -168,6 +176,17 @@ class Preprocessing(Section):
                 "Mend: add preprocessing.fmriprep.derivatives, or preprocessing.fmriprep.container"
             )
         return self
+
+    @field_validator("distortion", mode="before")
+    @classmethod
+    def _no_registration(cls, value: object) -> object:
+        if value == "registration":
+            raise ValueError(
+                "undoing distortion by registration to the T1w is not offered: on a planted field it moved "
+                "the rest of the brain while it mended a part (docs/preprocessing_notes_distortion.md); "
+                "acquire a field map, or take `none`"
+            )
+        return value
 
 
 class Region(Section):

@@ -44,7 +44,7 @@ def couple(
     Value is arctanh of Pearson's r over the volumes of the condition, shifted by `delay` s (a volume stands
     for the moment `start` s after it begins); df the effective
     number of observations n and the standard error 1 / sqrt(n - 3). A pair whose region has no signal is
-    missing without a fault of its own.
+    missing without a fault of its own. `start` is the moment within a volume that its values stand for, s.
 
     Raises
     ------

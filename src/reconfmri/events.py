@@ -1,6 +1,7 @@
 """The events of a run: read, checked, named after the study's conditions; and the responses they predict.
 
-Responses are sampled at n x TR, the moment volume n begins, or where an engine aligned the slices to.
+Responses are sampled at start + n x TR: `start` is 0, the moment a volume begins, in runs whose slice timing
+was not corrected, else the time its slices were brought to (`StartTime` in a preprocessed run's metadata).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reconfmri.bids import read_json
 from reconfmri.config import Task
 from reconfmri.exclusions import DataFault
 from reconfmri.tables import read_table
@@ -73,8 +75,19 @@ def events_of(named: pd.DataFrame, wanted: str) -> pd.DataFrame:
     return named[(named["condition"] == wanted) | (named["name"] == single)]
 
 
+def start_time(metadata: str | Path) -> float:
+    """Return the moment (s) within a volume that a preprocessed run's values stand for, from its JSON."""
+    return float(read_json(Path(metadata)).get("StartTime", 0.0))
+
+
 def script_regressors(
-    events: pd.DataFrame, *, tr: float, n_volumes: int, task: Task, hrf: str = "glover", start: float = 0.0
+    events: pd.DataFrame,
+    *,
+    tr: float,
+    n_volumes: int,
+    task: Task,
+    hrf: str = "glover",
+    start: float = 0.0,
 ) -> pd.DataFrame:
     """Return the predicted responses, (n_volumes, n_regressors), one column per name of `name_events`.
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reconfmri.config import FirstLevel, Task
-from reconfmri.events import read_events, script_regressors
+from reconfmri.events import read_events, script_regressors, start_time
 from reconfmri.exclusions import DataFault
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "fit_series",
     "maps",
 ]
-__all__ += ["read_events", "script_regressors"]
+__all__ += ["read_events", "script_regressors", "start_time"]
 
 Array = npt.NDArray[np.float64]
 UNIT = "percent signal change"
@@ -60,6 +60,7 @@ def build_design(
 ) -> pd.DataFrame:
     """Return the design of one run, (n_volumes, n_regressors): task, confounds, cosine drifts, intercept.
 
+    `start` is the moment within a volume that its values stand for, s (`events.start_time`).
     Confounds have zero mean and unit SD, except the 0/1 columns of single volumes; drifts are the discrete
     cosines below `high_pass` (Hz). The intercept is so the mean of the series without the task. A volume
     stands for the moment `start` s after it begins.

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from reconfmri import bids
+from reconfmri.acquisition import slice_times
 from reconfmri.bids import BidsFile
 from reconfmri.config import Study, Task
 from reconfmri.dataset import Dataset, read_dataset
 from reconfmri.exclusions import MISSING, DataFault, Exclusion, read_exclusions, write_exclusions
+from reconfmri.fieldmaps import fieldmap_files, fieldmap_of
 from reconfmri.headers import Header, corner_distance, read_header
 from reconfmri.problems import Problem, exclusions_of
 from reconfmri.tables import read_table
@@ -74,7 +76,7 @@ def index_dataset(
         if progress:
             progress(number, len(scans))
     rows, more = _without_cut_runs(rows, study)
-    problems += more + _geometry(rows)
+    problems += more + _geometry(rows) + _without_field_map(dataset, study, scans)
     problems += _repetition_times(rows, study) + _header_faults(problems, len(scans))
     if not any(problem.code == "E-BIDS-A17" for problem in problems):
         out = {(p.participant_id, p.session_id) for p in problems if p.severity == "EXCL"}
@@ -198,6 +200,9 @@ def _row(dataset: Dataset, study: Study, scan: Scan) -> tuple[dict[str, Any], li
         raise DataFault("E-BIDS-A15", "the link leads nowhere", mend=mend, file=scan.bold.path)
     tr = _repetition_time(dataset, scan)
     header = _header(dataset.root / scan.bold.path, tr)
+    if study.preprocessing.slice_timing:
+        slice_times(_metadata(dataset, scan.bold), header.shape[:3], tr)
+    unused = _field_map(dataset, study, scan)
     t1w, remarks = _anatomy(dataset, study, scan)
     events = _events(dataset, scan, study.tasks[scan.task])
     physio, more = _recording(dataset, study, scan)
@@ -207,7 +212,38 @@ def _row(dataset: Dataset, study: Study, scan: Scan) -> tuple[dict[str, Any], li
         for name, path in files.items()
     }
     row = {**scan.unit, **files, "tr": tr, "n_volumes": header.n_volumes, **hashes, "header": header}
-    return row, remarks + more
+    return row, remarks + more + unused
+
+
+def _field_map(dataset: Dataset, study: Study, scan: Scan) -> list[Problem]:
+    """A remark where field maps lie beside a run and none is meant for it; an incomplete one is a fault."""
+    if study.preprocessing.distortion == "none":
+        return []
+    found = fieldmap_of(dataset.root, scan.bold.path, _metadata(dataset, scan.bold))
+    for path in found.files.values() if found else []:
+        if dataset.sizes.get(path, -1) < 0:
+            mend = "fetch the image (`datalad get`), or mend the link"
+            raise DataFault("E-BIDS-A15", "the link leads nowhere", mend=mend, file=path)
+    if found:
+        return []
+    beside = fieldmap_files(dataset.root, scan.bold.path)
+    if not beside:
+        return []
+    what = f"none of the {len(beside)} images in fmap is meant for this run, so its distortion stays"
+    mend = "name the run in their IntendedFor (or B0FieldIdentifier), or set `preprocessing.distortion: none`"
+    return [Problem("WARN", "W-BIDS-B17", what, mend, scan.bold.path, **scan.unit)]
+
+
+def _without_field_map(dataset: Dataset, study: Study, scans: list[Scan]) -> list[Problem]:
+    """Runs without a field map where others have one: they are distorted, the others are not."""
+    if study.preprocessing.distortion == "none":
+        return []
+    without = [scan for scan in scans if not fieldmap_files(dataset.root, scan.bold.path)]
+    if not 0 < len(without) < len(scans):
+        return []
+    what = f"{len(without)} of {len(scans)} scans have no field map ({without[0].bold.path} is the first)"
+    mend = "none, or `preprocessing.distortion: none` so that all are alike"
+    return [Problem("WARN", "W-BIDS-B18", f"{what}; they stay distorted, the others do not", mend)]
 
 
 def _repetition_time(dataset: Dataset, scan: Scan) -> float:

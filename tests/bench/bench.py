@@ -79,7 +79,7 @@ class Bench:
         return embedded.AnatomyFiles(*(self.folder / f"anat_{name}" for name in names))
 
     def alignment(self, run: str) -> embedded.AlignmentFiles:
-        names = ("ref.nii.gz", "mask.nii.gz", "xfm.json")
+        names = ("ref.nii.gz", "mask.nii.gz", "xfm.json", "shift.nii.gz")
         return embedded.AlignmentFiles(*(self.folder / f"{run}_{name}" for name in names))
 
     def preprocessed(self, run: str) -> embedded.PreprocessedFiles:

@@ -218,6 +218,33 @@ def _number_ids(root: Path, study: Path) -> None:
         table.write_text(table.read_text().replace(old, new))
 
 
+def _field_maps(root: Path, *, people: list[str] = PEOPLE, faulty: dict[str, object] | None = None) -> None:
+    """A phase difference in every session of `people`; in session 1 of sub-02 its sidecar says `faulty`."""
+    edit(root / SIDECAR, '"TaskName"', '"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.03, "TaskName"')
+    for person in people:
+        for session in SESSIONS:
+            start = f"{person}/ses-{session}/fmap/{person}_ses-{session}_"
+            for suffix in ("phasediff", "magnitude1"):
+                save_image(root / f"{start}{suffix}.nii.gz", np.random.default_rng(3), volumes=1)
+            told = {"EchoTime1": 4.92e-3, "EchoTime2": 7.38e-3}
+            told["IntendedFor"] = bold(person, session).partition("/")[2]
+            if faulty and (person, session) == ("sub-02", "1"):
+                told |= faulty
+            write(root / f"{start}phasediff.json", json.dumps(told))
+
+
+def _lost_link(root: Path, _study: Path) -> None:
+    _field_maps(root)
+    image = root / "sub-02/ses-1/fmap/sub-02_ses-1_magnitude1.nii.gz"
+    image.unlink()
+    image.symlink_to("../../../.git/annex/absent")
+
+
+def _slices(values: list[float]) -> Callable[[Path, Path], None]:
+    own = stem("sub-02", "1", "task-memory_run-1_bold.json")
+    return lambda root, _: write(root / own, json.dumps({"SliceTiming": values}))
+
+
 EVENTS_OF = stem("sub-02", "1", "task-memory_run-1_events.tsv")
 FAULTS: dict[str, Callable[[Path, Path], object]] = {
     "no description": lambda root, _: (root / "dataset_description.json").unlink(),
@@ -257,5 +284,14 @@ FAULTS: dict[str, Callable[[Path, Path], object]] = {
     "absent atlas label": in_study("[Left Amygdala]", "[Left Amigdala]"),
     "empty arm": _empty_arm,
     "third arm": _third_arm,
+    "slice times": _slices([0.2 * n for n in range(10)]),
+    "slice times in ms": _slices([200.0 * n for n in range(10)]),
+    "too few slice times": _slices([0.0, 1.0]),
+    "distortion by registration": in_study("rois:", "preprocessing: {distortion: registration}\nrois:"),
+    "field maps": lambda root, _: _field_maps(root),
+    "field maps without echo": lambda root, _: _field_maps(root, faulty={"EchoTime2": 4.92e-3}),
+    "field maps for nobody": lambda root, _: _field_maps(root, faulty={"IntendedFor": []}),
+    "field map behind a lost link": _lost_link,
+    "field maps of some": lambda root, _: _field_maps(root, people=PEOPLE[1:]),
     "yte": in_study("name: A", "__use_yte__: true\nname: A"),
 }

@@ -102,7 +102,7 @@ def by_align_run(folder: Path, damage: Callable[[Path], object]) -> Callable[...
     anatomy = AnatomyFiles(*(folder / f"{name}.nii.gz" for name in ("t1w", "mask", "dseg", "map", "facts")))
 
     def work(snakemake: Any, _decisions: Any) -> None:
-        outputs = AlignmentFiles(*map(Path, snakemake.output[:3]))
+        outputs = AlignmentFiles(*map(Path, snakemake.output[:4]))
         embedded.align_run(folder / BOLD, anatomy.t1w, anatomy, outputs=outputs, sha256=indexed)
 
     return work
@@ -261,7 +261,7 @@ class Outputs(list):
 
 def step(folder: Path, work: Callable[..., None], *, rule: str, before: Path | None = None) -> Outputs:
     """Do one rule on one run as the workflow does it; return its outputs."""
-    out = Outputs(folder / f"{rule}_{name}" for name in ("a.tsv", "b.tsv", "c.json", "exclusions.tsv"))
+    out = Outputs(folder / f"{rule}_{name}" for name in ("a.tsv", "b.tsv", "c.json", "d", "exclusions.tsv"))
     run = SimpleNamespace(
         rule=rule,
         wildcards={"sub": "01", "ses": "1", "task": "memory", "run": "1"},

@@ -87,7 +87,9 @@ def _measure_scan(bold: Path, t1w: Path, anatomy: AnatomyFiles, out: Path, study
     stem = str(out / bold.name.removesuffix("_bold.nii.gz"))
     person, session = bold.name.split("_")[0], bold.parent.parent.name.removeprefix("ses-")
     tr = float(json.loads(Path(str(bold).replace(".nii.gz", ".json")).read_text())["RepetitionTime"])
-    alignment = AlignmentFiles(*(Path(stem + end) for end in ("_ref.nii.gz", "_native.nii.gz", "_al.json")))
+    alignment = AlignmentFiles(
+        *(Path(stem + end) for end in ("_ref.nii.gz", "_native.nii.gz", "_al.json", "_shift.nii.gz"))
+    )
     ends = ("_pre.nii.gz", "_mask.nii.gz", "_dseg.nii.gz", "_conf.tsv", "_meta.json")
     files = PreprocessedFiles(*(Path(stem + end) for end in ends))
     embedded.align_run(bold, t1w, anatomy, outputs=alignment)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from reconfmri.bids import bids_path, read_run_table, verify_unchanged
+from reconfmri.acquisition import acquisition_of
+from reconfmri.bids import bids_path, read_run_table, read_sidecar, verify_unchanged
 from reconfmri.config import load_study
+from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.provenance import code_of
 
 # Jobs run side by side: one thread each inside BLAS.
@@ -103,6 +105,20 @@ def scan_of(wildcards):
 def raw(column):
     """Input function: the raw file of a scan that the run table names in `column`."""
     return lambda wildcards: str(bids_root / getattr(scan_of(wildcards), column))
+
+
+def sidecar_of(wildcards):
+    """What the raw run's sidecars say of its acquisition; a change makes the run again."""
+    return acquisition_of(read_sidecar(bids_root, scan_of(wildcards).bold))
+
+
+def fieldmap_for(wildcards):
+    """The complete field map that is meant for a run, None without one or when the study does without."""
+    if study.preprocessing.distortion == "none":
+        return None
+    bold = scan_of(wildcards).bold
+    found = fieldmap_of(bids_root, bold, read_sidecar(bids_root, bold))
+    return found.under(bids_root) if found else None
 
 
 def scans_with(task=None, column="bold", person=None):

@@ -28,7 +28,7 @@ rule prepare_anatomy:
 
 
 rule align_run:
-    # Non-steady-state volumes, head motion, brain mask of the reference volume, EPI to T1w.
+    # Non-steady-state volumes, head motion, distortion, brain mask of the reference volume, EPI to T1w.
     input:
         bold=raw("bold"),
         t1w=rules.prepare_anatomy.output.t1w,
@@ -36,11 +36,13 @@ rule align_run:
         dseg=rules.prepare_anatomy.output.dseg,
         to_t1w=rules.prepare_anatomy.output.to_t1w,
         facts=rules.prepare_anatomy.output.facts,
+        fieldmap=lambda wildcards: list(field.files.values()) if (field := fieldmap_for(wildcards)) else [],
         exclusions=rules.prepare_anatomy.output.exclusions,
     output:
         boldref=run_file(suffix="boldref", ext=".nii.gz"),
         mask=run_file(desc="brain", suffix="mask", ext=".nii.gz"),
         alignment=run_file(desc="alignment", suffix="xfm", ext=".json"),
+        displacement=run_file(desc="displacement", suffix="fieldmap", ext=".nii.gz"),
         exclusions=run_file(desc="align", suffix="exclusions", ext=".tsv"),
     log:
         log_of("align_run"),
@@ -51,6 +53,8 @@ rule align_run:
         runtime=60,
     params:
         t1w=lambda wildcards: scan_of(wildcards).t1w,
+        sidecar=sidecar_of,
+        fieldmap=lambda wildcards: field.params if (field := fieldmap_for(wildcards)) else None,
         sha256=lambda wildcards: scan_of(wildcards).bold_sha256,
         code=code_of("preprocess.embedded"),
     script:
@@ -69,6 +73,7 @@ rule resample_run:
         boldref=rules.align_run.output.boldref,
         mask=rules.align_run.output.mask,
         alignment=rules.align_run.output.alignment,
+        displacement=rules.align_run.output.displacement,
         exclusions=rules.align_run.output.exclusions,
     output:
         bold=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".nii.gz"),
@@ -87,6 +92,7 @@ rule resample_run:
         runtime=60,
     params:
         tr=lambda wildcards: float(scan_of(wildcards).tr),
+        sidecar=sidecar_of,
         settings=settings_of(study.preprocessing),
         code=code_of("preprocess.embedded"),
     script:

@@ -12,12 +12,12 @@ rule build_report:
         region_table=rules.carry_atlas.output.table,
         outlines=of_runs(rules.assess_quality.output.outlines),
         edges=of_runs(rules.assess_quality.output.edges),
+        metadata=of_runs(preprocessed.metadata),
         designs=(
             of_runs(rules.fit_first_level.output.design, study.first_level.task, "events")
             if study.first_level
             else []
         ),
-        made=of_runs(preprocessed.metadata),
         maps=map_files(),
         allocation=study.group.allocation if study.group else [],
         estimates=rules.collect_estimates.output.estimates if study.group else [],

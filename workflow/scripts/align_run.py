@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from reconfmri.fieldmaps import Fieldmap
 from reconfmri.preprocess.embedded import AlignmentFiles, AnatomyFiles, align_run
 from reconfmri.step import run_step
 
@@ -12,7 +13,9 @@ def work(snakemake, _decisions):
         Path(given.bold),
         Path(snakemake.params.t1w),
         AnatomyFiles(*map(Path, (given.t1w, given.mask, given.dseg, given.to_t1w, given.facts))),
-        outputs=AlignmentFiles(*map(Path, (out.boldref, out.mask, out.alignment))),
+        outputs=AlignmentFiles(*map(Path, (out.boldref, out.mask, out.alignment, out.displacement))),
+        given=Fieldmap.from_params(snakemake.params.fieldmap, given.get("fieldmap", [])),
+        sidecar=snakemake.params.sidecar,
         sha256=snakemake.params.sha256,
         threads=snakemake.threads,
     )

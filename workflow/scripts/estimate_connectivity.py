@@ -1,11 +1,8 @@
 """Coupling of the region pairs of one run, per condition, as Fisher z."""
 
-from pathlib import Path
-
-from reconfmri.bids import read_json
 from reconfmri.config import Connectivity, Task
 from reconfmri.connectivity import couple
-from reconfmri.events import read_events
+from reconfmri.events import read_events, start_time
 from reconfmri.measures import write_rows
 from reconfmri.step import run_step
 from reconfmri.tables import read_table
@@ -18,9 +15,9 @@ def work(snakemake, decisions):
         read_table(given.confounds).astype(float),
         read_events(given.events) if given.get("events") else None,
         tr=params.tr,
-        start=read_json(Path(given.metadata)).get("StartTime", 0.0),
         task=Task.from_params(params.task),
         settings=Connectivity.from_params(params.settings),
+        start=start_time(given.metadata),
     )
     for fault in faults:
         decisions.add(snakemake.rule, fault)

@@ -1,10 +1,7 @@
 """Contrasts of one run per region, in percent signal change with their standard error."""
 
-from pathlib import Path
-
-from reconfmri.bids import read_json
 from reconfmri.config import FirstLevel, Task
-from reconfmri.first_level import build_design, fit_regions, read_events
+from reconfmri.first_level import build_design, fit_regions, read_events, start_time
 from reconfmri.measures import write_rows
 from reconfmri.step import run_step
 from reconfmri.tables import read_table, write_table
@@ -19,10 +16,10 @@ def work(snakemake, decisions):
         read_events(given.events),
         read_table(given.confounds).astype(float),
         tr=params.tr,
-        start=read_json(Path(given.metadata)).get("StartTime", 0.0),
         n_volumes=len(signals),
         task=task,
         settings=settings,
+        start=start_time(given.metadata),
     )
     rows, faults = fit_regions(
         signals, design, contrasts=settings.contrasts, task=task, noise=settings.noise, coverage=coverage

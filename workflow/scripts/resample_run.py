@@ -13,8 +13,9 @@ def work(snakemake, _decisions):
         Path(given.bold),
         snakemake.params.tr,
         AnatomyFiles(*map(Path, (given.t1w, given.anatomy_mask, given.dseg, given.to_t1w, given.facts))),
-        AlignmentFiles(*map(Path, (given.boldref, given.mask, given.alignment))),
+        AlignmentFiles(*map(Path, (given.boldref, given.mask, given.alignment, given.displacement))),
         outputs=PreprocessedFiles(*map(Path, (out.bold, out.mask, out.dseg, out.confounds, out.metadata))),
+        sidecar=snakemake.params.sidecar,
         settings=Preprocessing.from_params(snakemake.params.settings),
         threads=snakemake.threads,
     )

@@ -24,11 +24,16 @@ class AnatomyFiles:
 
 @dataclass(frozen=True)
 class AlignmentFiles:
-    """One run's reference volume, its brain mask, and the transforms that are estimated (JSON)."""
+    """One run's reference volume, its brain mask, the transforms that are estimated (JSON), and distortion.
+
+    `displacement` is how far (mm) along one voxel axis each point of the reference appears in the raw run;
+    zero where nothing was corrected.
+    """
 
     boldref: Path
     mask: Path
     alignment: Path
+    displacement: Path
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from reconfmri.exclusions import DataFault
 from reconfmri.preprocess.anatomy import FLUID, GREY, WHITE
 from reconfmri.registration import Array, Volume
 
-SEARCH_MM, REFINE_MM = 8.0, 4.0
+SEARCH_MM, REFINE_MM, FINE_MM = 8.0, 4.0, 2.5
 # Distance of the two samples from the white-matter surface, mm; Greve & Fischl take 2 mm on surfaces at 1 mm.
 PROBE_MM = 2.0
 N_BOUNDARY = 6000
@@ -53,8 +53,8 @@ def align_to_t1w(
 ) -> tuple[Array, dict[str, float]]:
     """Return the rigid (4, 4) matrix, RAS mm, from the EPI reference to the T1w, and how good it is.
 
-    Mutual information finds the head, the edge of white matter sets it. `start` (4, 4) is a guess of the way
-    from the T1w to the EPI; without it the headers are believed.
+    Mutual information finds the head, the edge of white matter sets it. `start`, a matrix nearly right,
+    spares the search.
     Greve & Fischl, NeuroImage 2009;48:63.
 
     Raises
@@ -62,18 +62,38 @@ def align_to_t1w(
     DataFault
         The two images could not be matched (E-DATA-B21).
     """
-    brain = dseg.data > 0
-    coarse_t1w = registration.downsample(t1w, REFINE_MM)
-    coarse_brain = registration.downsample(Volume(brain.astype(np.float32), dseg.affine), REFINE_MM)
-    inside = registration.dilated(coarse_brain.data > 0.5, 4.0, coarse_brain.affine)
     scaled = Volume(np.clip(reference.data, 0, np.percentile(reference.data, 99.8)), reference.affine)
-    to_epi = _by_information(coarse_t1w, inside, scaled, np.eye(4) if start is None else start)
+    to_epi = _by_information(*_coarse(t1w, dseg), scaled) if start is None else np.linalg.inv(start)
     boundary = white_surface(dseg)
     smooth = ndimage.spline_filter(ndimage.gaussian_filter(scaled.data.astype(np.float32), 0.4), order=3)
     to_epi, cost = _by_boundary(boundary, Volume(smooth, scaled.affine), to_epi)
     facts = {"coregistration_cost": round(cost, 4)} | _fit(scaled, dseg, to_epi)
     _check(facts)
     return np.linalg.inv(to_epi), facts
+
+
+def rigid_from_t1w(image: Volume, t1w: Volume, dseg: Volume) -> Array:
+    """Return the rigid (4, 4) matrix, RAS mm, from the T1w to an undistorted image of any contrast.
+
+    Raises
+    ------
+    DataFault
+        The two images could not be matched (E-DATA-B21).
+    """
+    coarse, inside = _coarse(t1w, dseg)
+    clipped = Volume(np.clip(image.data, 0, np.percentile(image.data, 99.8)), image.affine)
+    start = _by_information(coarse, inside, clipped)
+    fine = registration.downsample(t1w, FINE_MM)
+    here = registration.grid_points(fine.data.shape, fine.affine)
+    near = registration.sample(Volume(inside.astype(np.float32), coarse.affine), here, order=1) > 0.5
+    found = registration.greedy_affine(
+        fine, clipped, mask=near, start=start, options="-dof 6 -m NMI -n 40x20"
+    )
+    overlap = _fit(clipped, dseg, found)["signal_in_brain"]
+    if overlap < 0.6:
+        reason = f"the field map's magnitude could not be placed in the T1w ({overlap:.0%} of the brain)"
+        raise DataFault("E-DATA-B21", reason, mend="look at the magnitude image: same person, whole brain?")
+    return found
 
 
 def white_surface(dseg: Volume) -> Boundary:
@@ -116,7 +136,14 @@ def native_brain(reference: Volume, mask: Volume, to_t1w: Array) -> Array:
     return np.asarray(inside & ndimage.binary_closing(seen, iterations=1, border_value=1))
 
 
-def _by_information(t1w: Volume, inside: Array, reference: Volume, guess: Array) -> Array:
+def _coarse(t1w: Volume, dseg: Volume) -> tuple[Volume, Array]:
+    """Return the T1w at 4 mm, and where the brain and 4 mm around it are."""
+    coarse = registration.downsample(t1w, REFINE_MM)
+    brain = registration.downsample(Volume((dseg.data > 0).astype(np.float32), dseg.affine), REFINE_MM)
+    return coarse, registration.dilated(brain.data > 0.5, 4.0, brain.affine)
+
+
+def _by_information(t1w: Volume, inside: Array, reference: Volume) -> Array:
     """Return the (4, 4) matrix from T1w to EPI of the highest mutual information at 4 mm."""
     far = registration.downsample(t1w, SEARCH_MM)
     far_mask = registration.sample(
@@ -125,14 +152,14 @@ def _by_information(t1w: Volume, inside: Array, reference: Volume, guess: Array)
         order=1,
     )
     search = registration.downsample(reference, SEARCH_MM)
-    centred = guess.copy()
+    centres = np.eye(4)
     brain = registration.grid_points(t1w.data.shape, t1w.affine)[inside].mean(axis=0)
     seen = registration.grid_points(reference.data.shape, reference.affine)[signal_mask(reference)].mean(
         axis=0
     )
-    centred[:3, 3] += seen - registration.transform_points(guess, brain)
+    centres[:3, 3] = seen - brain
     start = registration.search_rigid(
-        far, search, mask=far_mask > 0.5, starts=[guess, centred], spread=(7.0, 9.0), n_candidates=250
+        far, search, mask=far_mask > 0.5, starts=[np.eye(4), centres], spread=(7.0, 9.0), n_candidates=250
     )
     return registration.search_rigid(
         t1w, reference, mask=inside, starts=[start], spread=(0.0, 0.0), n_candidates=1, n_refined=1

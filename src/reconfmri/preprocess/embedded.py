@@ -7,26 +7,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reconfmri import confounds, registration
+from reconfmri.acquisition import SliceTimes, phase_encoding, slice_times
 from reconfmri.config import Preprocessing
 from reconfmri.exclusions import DataFault
+from reconfmri.fieldmaps import Fieldmap
 from reconfmri.preprocess import (
     AlignmentFiles,
     AnatomyFiles,
     PreprocessedFiles,
     PreprocessedRun,
     coregistration,
+    distortion,
+    fieldmap,
     head_motion,
     intake,
     longitudinal,
     resampling,
+    slice_timing,
 )
 from reconfmri.preprocess import anatomy as anatomical
+from reconfmri.preprocess.unwarping import Distortion
 from reconfmri.registration import Array, Volume
 from reconfmri.series import VoxelSeries
 
@@ -79,35 +86,50 @@ def align_run(
     anatomy: AnatomyFiles,
     *,
     outputs: AlignmentFiles,
+    given: Fieldmap | None = None,
+    sidecar: Mapping[str, Any] | None = None,
     sha256: str = "",
     threads: int = 1,
 ) -> dict[str, Any]:
     """Write a run's reference, native brain mask and transforms; return the facts of the alignment.
 
     `t1w` is the raw T1w of the run's session, or the one that stands for it: the run is looked for near it.
-    `sha256` is that of the run when it was indexed; every byte that is read is compared with it.
+    With a field map (`given`; `sidecar` is the run's own) the reference is straightened, and so is what lies
+    in its space: the mask, and the map to the T1w. `sha256` is that of the run when it was indexed; every
+    byte that is read is compared with it.
 
     Raises
     ------
     DataFault
-        The run is damaged, too short, flat, another than the indexed one, or could not be placed in the T1w.
+        The run is damaged, too short, flat, another than the indexed one, or it or its field map could not be
+        placed in the T1w.
     """
     run = intake.open_run(bold, sha256=sha256)
     try:
         reference, transforms, n_non_steady = _head_motion(run, threads=threads)
-        dseg = registration.read_volume(anatomy.dseg)
-        head, start = registration.read_volume(anatomy.t1w), _place_of(t1w, anatomy)
-        to_t1w, facts = coregistration.align_to_t1w(reference, head, dseg, start=start)
+        place = _place_of(t1w, anatomy)
+        head = _placed(registration.read_volume(anatomy.t1w), place)
+        dseg = _placed(registration.read_volume(anatomy.dseg), place)
+        if given is None:
+            undone = distortion.none_of(reference)
+            to_t1w, facts = coregistration.align_to_t1w(reference, head, dseg)
+        else:
+            encoding = phase_encoding(sidecar or {}, run.shape)
+            field = fieldmap.read(given, head, dseg, run=(reference, sidecar or {}))
+            undone, to_t1w, facts = distortion.by_field_map(field, reference, encoding, head, dseg)
+            reference = undone.straightened(reference)
         brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
         mask = coregistration.native_brain(reference, brain, to_t1w)
     except DataFault as fault:
         raise _of_file(fault, bold) from fault
     intake.write_volume(outputs.boldref, reference)
     intake.write_volume(outputs.mask, Volume(mask, run.affine))
+    intake.write_volume(outputs.displacement, undone.shift)
     alignment: dict[str, Any] = {
         "head_motion": [matrix.ravel().tolist() for matrix in transforms],
-        "boldref_to_t1w": to_t1w.ravel().tolist(),
+        "boldref_to_t1w": (np.linalg.inv(place) @ to_t1w).ravel().tolist(),
         "non_steady_state_volumes": n_non_steady,
+        "distortion": distortion.described(undone, mask, given, sidecar or {}),
         "bold_sha256": sha256,
         **facts,
     }
@@ -123,32 +145,46 @@ def resample_run(
     *,
     outputs: PreprocessedFiles,
     settings: Preprocessing,
+    sidecar: Mapping[str, Any] | None = None,
     threads: int = 1,
 ) -> PreprocessedRun:
     """Write a run on the template grid with its mask, tissue, confounds and metadata; return the contract.
 
-    `tr` is the repetition time, s.
+    `tr` is the repetition time, s; `sidecar` what the raw run's sidecars say of the acquisition. Head motion
+    was estimated before slices are brought to one moment, as in fMRIPrep.
 
     Raises
     ------
     DataFault
-        The run is damaged or flat.
+        The run is damaged or flat, or its slice times cannot be (E-DATA-B24).
     """
     run = intake.open_run(bold)
+    try:
+        slices = slice_times(sidecar or {}, run.shape, tr) if settings.slice_timing else None
+    except DataFault as fault:
+        raise _of_file(fault, bold) from fault
     known = json.loads(alignment.alignment.read_text(encoding="utf-8"))
     transforms = np.array(known["head_motion"]).reshape(-1, 4, 4)
     to_t1w = np.array(known["boldref_to_t1w"]).reshape(4, 4)
     dseg = registration.read_volume(anatomy.dseg)
     native = registration.read_volume(alignment.mask)
-    voxels = _voxels_in_view(run, transforms, dseg, anatomy, native, to_t1w, resolution=settings.resolution)
+    bent = Distortion(registration.read_volume(alignment.displacement), int(known["distortion"]["Axis"]))
+    voxels = _voxels_in_view(
+        run, transforms, dseg, anatomy, native, to_t1w, bent, resolution=settings.resolution
+    )
     brain = registration.grid_points(native.data.shape, native.affine)[native.data > 0]
     signals = VoxelSeries(len(brain), folder=outputs.bold.parent)
-    points = [voxels.points, brain]
-    streamed = resampling.resampled(run.volumes(), transforms, run.affine, points, threads=threads)
+    points = [bent.moved(voxels.points), bent.moved(brain)]
+    stretch = [bent.stretch(voxels.points), bent.stretch(brain)]
+    volumes = run.volumes()
+    if slices:
+        steady_from = int(known["non_steady_state_volumes"])
+        volumes = slice_timing.corrected(volumes, slices, tr=tr, n_non_steady=steady_from)
+    streamed = resampling.resampled(volumes, transforms, run.affine, points, threads=threads)
     with resampling.SeriesWriter(outputs.bold, voxels, n_volumes=run.n_volumes, tr=tr) as series:
         for on_target, on_native in streamed:
-            series.write(on_target)
-            signals.append(on_native)
+            series.write(on_target * stretch[0])
+            signals.append(on_native * stretch[1])
     intake.write_volume(outputs.mask, voxels.image(np.ones(len(voxels.points)), np.uint8), template=True)
     intake.write_volume(outputs.dseg, voxels.image(voxels.tissue, np.uint8), template=True)
     white, fluid = resampling.deep_tissue(dseg, registration.transform_points(to_t1w, brain), native.voxel_mm)
@@ -165,9 +201,14 @@ def resample_run(
     except DataFault as fault:
         raise _of_file(fault, bold) from fault
     _write_confounds(outputs.confounds, table, facts)
-    metadata = _metadata(bold, tr, anatomy, alignment, known, settings)
+    metadata = _metadata(bold, tr, anatomy, alignment, known, settings) | _timing_facts(slices)
     outputs.metadata.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     return PreprocessedRun(outputs.bold, outputs.mask, outputs.confounds, outputs.dseg, metadata)
+
+
+def _placed(image: Volume, place: Array) -> Volume:
+    """Return an image of the anatomy where the head lay in a session, by its header alone."""
+    return Volume(image.data, place @ image.affine)
 
 
 def _place_of(t1w: Path, anatomy: AnatomyFiles) -> Array:
@@ -220,6 +261,7 @@ def _voxels_in_view(
     anatomy: AnatomyFiles,
     native: Volume,
     to_t1w: Array,
+    bent: Distortion,
     *,
     resolution: float,
 ) -> resampling.TargetVoxels:
@@ -227,7 +269,7 @@ def _voxels_in_view(
     voxels = resampling.target_voxels(
         registration.read_volume(anatomy.to_t1w), dseg, np.linalg.inv(to_t1w), resolution=resolution
     )
-    seen = resampling.seen_throughout(voxels.points, run.affine, run.shape, transforms)
+    seen = resampling.seen_throughout(bent.moved(voxels.points), run.affine, run.shape, transforms)
     signal = registration.sample(native, voxels.points, order=1) > 0.25
     return voxels.kept(seen & signal)
 
@@ -251,11 +293,11 @@ def _metadata(
     return {
         "RepetitionTime": tr,
         "NonSteadyStateVolumes": known["non_steady_state_volumes"],
+        "DistortionCorrection": known["distortion"],
         "SkullStripped": True,
-        "SliceTimingCorrected": False,
         "Resolution": f"{settings.resolution:g} mm isotropic",
         "Sources": [bold.name],
-        "Interpolation": "one cubic B-spline through all transforms",
+        "Interpolation": "one cubic B-spline in space through all transforms",
         "AnatomicalReference": [
             image["source"] for image in json.loads(anatomy.facts.read_text(encoding="utf-8"))["t1w_images"]
         ],
@@ -267,6 +309,13 @@ def _metadata(
         "CoregistrationCost": known["coregistration_cost"],
         "SignalInBrain": known["signal_in_brain"],
     }
+
+
+def _timing_facts(slices: SliceTimes | None) -> dict[str, Any]:
+    """Return BIDS's words for it: `StartTime` is the moment of the first volume, s."""
+    if slices is None:
+        return {"SliceTimingCorrected": False}
+    return {"SliceTimingCorrected": True, "StartTime": slices.reference}
 
 
 def _of_file(fault: DataFault, path: Path) -> DataFault:

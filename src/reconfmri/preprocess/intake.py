@@ -94,7 +94,9 @@ def open_run(path: Path, *, sha256: str = "") -> RawRun:
 
 
 def read_anatomy(path: Path, *, sha256: str = "") -> Volume:
-    """Return a T1w image in the nearest-to-RAS orientation, float32; `sha256` is what was indexed.
+    """Return a T1w image, or a field map's, in the nearest-to-RAS orientation, float32.
+
+    `sha256` is what was indexed.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def read_anatomy(path: Path, *, sha256: str = "") -> Volume:
     if len(shape) != 3 or min(shape) < 16:
         raise DataFault(
             "E-DATA-B05",
-            f"a T1w image needs three dimensions, it is {image.shape}",
+            f"an anatomical image needs three dimensions, it is {image.shape}",
             mend=RECOPY,
             file=path.name,
         )
@@ -130,6 +132,30 @@ def read_anatomy(path: Path, *, sha256: str = "") -> Volume:
         )
     straight = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
     return Volume(np.ascontiguousarray(straight.dataobj), np.asarray(straight.affine, dtype=np.float64))
+
+
+def read_mean(path: Path, *, most: int = 16) -> Volume:
+    """Return an EPI of one or several volumes as their mean (the first `most`), in its own orientation.
+
+    Raises
+    ------
+    DataFault
+        As `read_anatomy`.
+    """
+    image = _load(path)
+    if len(image.shape) not in (3, 4) or min(image.shape[:3]) < 8:
+        raise DataFault(
+            "E-DATA-B05", f"an EPI needs three dimensions, it is {image.shape}", mend=RECOPY, file=path.name
+        )
+    affine = _checked_affine(path, image)
+    with damage(path):
+        whole = np.asarray(image.dataobj[..., :most] if len(image.shape) == 4 else image.dataobj, np.float32)
+    data = whole.mean(axis=3) if whole.ndim == 4 else whole
+    if bad := data.size - int(np.isfinite(data).sum()):
+        raise _not_finite(path, f"the image has {bad} voxels that are not finite")
+    if float(np.ptp(data)) == 0:
+        raise DataFault("E-DATA-B04", "flat image: every voxel is the same", mend=RECOPY, file=path.name)
+    return Volume(data, affine)
 
 
 def write_volume(path: Path, volume: Volume, *, template: bool = False) -> None:

@@ -63,7 +63,7 @@ def read_head(images: dict[Path, str]) -> PersonHead:
     Raises
     ------
     DataFault
-        No image can be read (E-DATA-B01 and others), or the only two show different heads (E-DATA-B24).
+        No image can be read (E-DATA-B01 and others), or the only two show different heads (E-DATA-B27).
     """
     heads, remarks = {}, []
     for path, sha256 in images.items():
@@ -73,7 +73,7 @@ def read_head(images: dict[Path, str]) -> PersonHead:
             if len(images) == 1:
                 raise
             reason = f"left out of the person's template: {fault.reason}"
-            remarks.append(DataFault("W-DATA-B24", reason, mend=fault.mend, file=path.name))
+            remarks.append(DataFault("W-DATA-B27", reason, mend=fault.mend, file=path.name))
     if not heads:
         reason = f"none of the {len(images)} T1w images can be read"
         raise DataFault("E-DATA-B01", reason, mend=intake.RECOPY, file=next(iter(images)).name)
@@ -86,7 +86,7 @@ def one_head(heads: dict[str, Volume], remarks: list[DataFault]) -> PersonHead:
     Raises
     ------
     DataFault
-        The only two show different heads (E-DATA-B24).
+        The only two show different heads (E-DATA-B27).
     """
     if len(heads) == 1:
         [(name, head)] = heads.items()
@@ -111,9 +111,9 @@ def _stranger(names: list[str], worst: int, likeness: float) -> DataFault:
     found = f"correlation {likeness:.2f}, at least {MIN_LIKENESS:g}"
     if len(names) == 2:
         reason = f"{' and '.join(names)} do not show the same head ({found})"
-        raise DataFault("E-DATA-B24", reason, mend=mend, file=names[0])
+        raise DataFault("E-DATA-B27", reason, mend=mend, file=names[0])
     reason = f"left out of the person's template: it does not show the head of the others ({found})"
-    return DataFault("W-DATA-B24", reason, mend=mend, file=names[worst])
+    return DataFault("W-DATA-B27", reason, mend=mend, file=names[worst])
 
 
 def person_template(heads: list[Volume]) -> PersonTemplate:

@@ -35,6 +35,7 @@ GRID_NUMBERS = (
     "unseen_active", "unseen_control",
 )  # fmt: skip
 TIPPING_NUMBERS = ("n_unseen", "p", "level", "reach", "delta")
+TARGET_SPACE = "MNI152NLin2009cAsym"
 RUN_KEYS = ("participant_id", "session_id", "task", "run")
 
 
@@ -51,6 +52,23 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Processed:
+    """How one scan was made; `shift` is the mean distance (mm) that signals were moved back.
+
+    `slice_timing`: whether it was corrected, None where nothing tells; `fmriprep`: the version, if any.
+    """
+
+    participant_id: str
+    session_id: str
+    task: str
+    run: str
+    slice_timing: bool | None
+    distortion: str
+    shift: float | None
+    fmriprep: str = ""
+
+
+@dataclass(frozen=True)
 class ReportFiles:
     """Where the report's inputs lie, named as in the rule `build_report`; what a study lacks stays empty."""
 
@@ -63,8 +81,8 @@ class ReportFiles:
     region_table: Path | None = None
     outlines: tuple[Path, ...] = ()
     edges: tuple[Path, ...] = ()
+    metadata: tuple[Path, ...] = ()
     designs: tuple[Path, ...] = ()
-    made: tuple[Path, ...] = ()
     maps: tuple[Path, ...] = ()
     allocation: Path | None = None
     estimates: Path | None = None
@@ -81,7 +99,7 @@ class ReportFiles:
     @classmethod
     def of(cls, named: Iterable[tuple[str, Any]]) -> ReportFiles:
         """Return the files of `snakemake.input.items()`; an empty list stands for what the study lacks."""
-        several = ("outlines", "edges", "designs", "made", "maps")
+        several = ("outlines", "edges", "metadata", "designs", "maps")
         given: dict[str, Any] = {}
         for name, value in named:
             paths = [Path(value)] if isinstance(value, str | Path) else [Path(item) for item in value]
@@ -118,8 +136,8 @@ class ReportInputs:
     design: pd.DataFrame | None = None
     design_run: Mapping[str, str] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
+    processed: list[Processed] = field(default_factory=list)
     maps: list[Path] = field(default_factory=list)
-    made: list[Mapping[str, Any]] = field(default_factory=list)  # metadata of the preprocessed runs
     versions: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
@@ -164,8 +182,8 @@ def gather(files: ReportFiles) -> ReportInputs:
             *_pictures(files.outlines, runs, "outlines"),
             *_pictures(files.edges, runs, "edges"),
         ],
+        processed=_processed(files.metadata, runs),
         maps=[path for path in files.maps if "stat-z_" in path.name and path.stat().st_size],
-        made=[read_json(path) for path in files.made if path.stat().st_size],
         versions=software_versions(),
         provenance=_hashes(files),
     )
@@ -184,14 +202,22 @@ def _allocation(path: Path) -> pd.DataFrame:
     return allocation.assign(participant_id="sub-" + bare)
 
 
-def scan_name(row: Mapping[Any, Any], runs: pd.DataFrame, *, desc: str | None, suffix: str, ext: str) -> str:
+def scan_name(
+    row: Mapping[Any, Any],
+    runs: pd.DataFrame,
+    *,
+    desc: str | None,
+    suffix: str,
+    ext: str,
+    space: str | None = None,
+) -> str:
     """Return the name that the workflow gives a file of one scan: entities that no scan has are left out."""
     has = {column: bool(runs[column].notna().any()) for column in ("session_id", "run")}
     run = row["run"] if row["run"] is not None and row["run"] == row["run"] else "1"
     path = bids_path(
         "", datatype="func", suffix=suffix, ext=ext, sub=str(row["participant_id"]).removeprefix("sub-"),
         ses=str(row["session_id"]) if has["session_id"] else None, task=str(row["task"]),
-        run=str(run) if has["run"] else None, desc=desc,
+        run=str(run) if has["run"] else None, space=space, desc=desc,
     )  # fmt: skip
     return Path(path).name
 
@@ -210,6 +236,28 @@ def _pictures(paths: tuple[Path, ...], runs: pd.DataFrame, kind: str) -> list[Pi
         if path is not None and path.stat().st_size:
             pictures.append(Picture(kind=kind, path=path, **key_of(row)))
     return pictures
+
+
+def _processed(paths: tuple[Path, ...], runs: pd.DataFrame) -> list[Processed]:
+    """What the metadata of each preprocessed scan say, in the order of the run table."""
+    found = {path.name: path for path in paths if path.stat().st_size}
+    rows = []
+    for row in runs.to_dict("records"):
+        name = scan_name(row, runs, desc="preproc", suffix="bold", ext=".json", space=TARGET_SPACE)
+        if name in found:
+            known = read_json(found[name])
+            undone = known.get("DistortionCorrection", {})
+            tools = {tool["Name"]: tool.get("Version", "") for tool in known.get("GeneratedBy", ())}
+            rows.append(
+                Processed(
+                    **key_of(row),
+                    slice_timing=known.get("SliceTimingCorrected"),
+                    distortion=str(undone.get("Method", "none")),
+                    shift=undone.get("MeanShift"),
+                    fmriprep=tools.get("fMRIPrep", ""),
+                )
+            )
+    return rows
 
 
 def _representative_design(

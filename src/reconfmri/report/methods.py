@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from reconfmri.config import Connectivity, FirstLevel, Group, Quality, Study
 from reconfmri.confounds import HEAD_RADIUS_MM, HIGH_PASS_S
 from reconfmri.figures.labels import estimand_label, outcome_label, session_name
 from reconfmri.preprocess.embedded import FINEST_MM, N_REFERENCE
+from reconfmri.report.words import DISTORTION
 
 REFERENCES = Path(__file__).parent / "references.tsv"
 CONFOUNDS = {
@@ -37,7 +38,8 @@ class Facts:
     trs: tuple[float, ...] = ()
     volumes: tuple[int, int] | None = None
     fmriprep: tuple[str, ...] = ()  # versions that made the runs
-    slice_timing: tuple[bool | None, ...] = ()  # whether an engine corrected it, if it tells
+    slice_timing: tuple[bool | None, ...] = ()  # of each run: corrected or not, None where nothing tells
+    distortion: Mapping[str, int] = field(default_factory=dict)
 
 
 class Citation(NamedTuple):
@@ -87,7 +89,7 @@ def _data(study: Study, facts: Facts) -> str:
     return text + "The allocation to arms was no input of any step before the group models."
 
 
-def _embedded(study: Study, _facts: Facts) -> str:
+def _embedded(study: Study, facts: Facts) -> str:
     settings = study.preprocessing
     return (
         "Anatomical images were corrected for the bias field (N4) and matched with the brain of "
@@ -111,8 +113,7 @@ def _embedded(study: Study, _facts: Facts) -> str:
         "mm), DVARS, "
         f"and {_count(settings.acompcor, 'anatomical CompCor component')} of deep white matter and fluid "
         "together, "
-        f"high-pass filtered at {HIGH_PASS_S:g} s. Slice timing was not corrected, and no field map was "
-        "used."
+        f"high-pass filtered at {HIGH_PASS_S:g} s. {_slice_timing(study, facts)} {_distortion(study, facts)}"
     )
 
 
@@ -141,6 +142,40 @@ def _fmriprep(study: Study, facts: Facts) -> str:
             "to which it was aligned."
         )
     return text.rstrip()
+
+
+def _slice_timing(study: Study, facts: Facts) -> str:
+    if not study.preprocessing.slice_timing:
+        return "Slice timing was not corrected."
+    timed = facts.slice_timing.count(True)
+    if facts.slice_timing and not timed:
+        return "Slice timing was not corrected: no sidecar holds slice times."
+    text = (
+        "Slices were brought to the middle of their volume's acquisition (ordinary kriging in time over up "
+        "to 17 volumes, those before the steady state apart) after head motion had been estimated, and the "
+        "design was sampled at that moment."
+    )
+    absent = len(facts.slice_timing) - timed
+    return text + (f" {_count(absent, 'run')} without slice times stayed as they were." if absent else "")
+
+
+def _distortion(study: Study, facts: Facts) -> str:
+    found = {name: count for name, count in facts.distortion.items() if name != "none"}
+    if study.preprocessing.distortion == "none" or not found:
+        why = (
+            "the study file says so" if study.preprocessing.distortion == "none" else "no run has a field map"
+        )
+        return f"Susceptibility distortion was not corrected: {why}."
+    counted = _list(
+        [f"{DISTORTION.get(name, name)} ({_count(count, 'run')})" for name, count in found.items()]
+    )
+    text = (
+        f"Susceptibility distortion was corrected by {counted}: the shift along the phase-encoding axis was "
+        "applied in the space of the run's reference, before head motion and inside the same interpolation; "
+        "intensities were multiplied by its Jacobian."
+    )
+    absent = facts.distortion.get("none", 0)
+    return text + (f" {_count(absent, 'run')} without a field map stayed distorted." if absent else "")
 
 
 _PREPROCESSING = {"embedded": _embedded, "fmriprep": _fmriprep}
@@ -381,7 +416,7 @@ def _list(items: list[str], *, comma: str = ", ") -> str:
     return comma.join(items[:-1]) + f"{';' if comma == '; ' else ''} and {items[-1]}"
 
 
-def citations(study: Study) -> list[Citation]:
+def citations(study: Study, facts: Facts | None = None) -> list[Citation]:
     """Return what a paper with these results should cite, by the parts that the study uses."""
     used = {"always", study.preprocessing.engine, *study.scales}
     used |= {
@@ -391,6 +426,11 @@ def citations(study: Study) -> list[Citation]:
     }
     if study.first_level and study.first_level.hrf.startswith("glover"):
         used.add("glover")
+    if facts and True in facts.slice_timing and study.preprocessing.engine == "embedded":
+        used.add("slice_timing")
+    undone = {name for name in facts.distortion if name != "none"} if facts else set()
+    if undone:
+        used |= {"distortion", *undone} | ({"phasediff"} if "phases" in undone else set())
     lines = REFERENCES.read_text(encoding="utf-8").splitlines()[1:]
     rows = [line.split("\t") for line in lines]
     return [Citation(used_for, reference) for part, used_for, reference in rows if part in used]

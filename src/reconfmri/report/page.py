@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from reconfmri.report import answer, arms, brain, scans
 from reconfmri.report.blocks import Block
-from reconfmri.report.inputs import ReportInputs
+from reconfmri.report.inputs import Processed, ReportInputs
 from reconfmri.report.methods import Facts, citations, methods_text
 from reconfmri.report.rendering import render
 
@@ -39,7 +39,11 @@ def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:
     candidates = [
         ("design", "Question and design" if inputs.study.question else "Design", True),
         ("scans", "Scans and exclusions", True),
-        ("quality", "Quality of the scans", bool(shown["quality_dots"] or shown["scan_pictures"])),
+        (
+            "quality",
+            "Quality of the scans",
+            bool(shown["quality_dots"] or shown["scan_pictures"] or shown["processing"]),
+        ),
         ("parity", "Are a person's sessions alike?", bool(shown["parity_items"])),
         ("regions", "Regions", True),
         ("response", "Model of one run", shown["design"] is not None),
@@ -89,26 +93,27 @@ INTRODUCTIONS = {
 def _small_print(inputs: ReportInputs) -> Block:
     from reconfmri import __version__
 
+    facts = facts_of(inputs.runs, inputs.processed)
     return {
-        "methods": methods_text(inputs.study, facts_of(inputs.runs, inputs.made)),
+        "methods": methods_text(inputs.study, facts),
         "seed": inputs.study.seed,
         "provenance": list(inputs.provenance.items()),
         "versions": list(inputs.versions.items()),
         "config_text": inputs.config_text,
-        "citations": citations(inputs.study),
+        "citations": citations(inputs.study, facts),
         "version": __version__,
     }
 
 
-def facts_of(runs: pd.DataFrame, made: list[Mapping[str, Any]]) -> Facts:
-    """Return what the methods text names of the data: the run table's counts, and how each run was made."""
-    tools = [tool for known in made for tool in known.get("GeneratedBy", ())]
+def facts_of(runs: pd.DataFrame, processed: Sequence[Processed] = ()) -> Facts:
+    """Return the counts that the methods text names, from the run table and what was done to each scan."""
     volumes = runs["n_volumes"].dropna()
     return Facts(
         participants=int(runs["participant_id"].nunique()),
         scans=len(runs),
         trs=tuple(sorted({round(float(tr), 6) for tr in runs["tr"].dropna()})),
         volumes=(int(volumes.min()), int(volumes.max())) if len(volumes) else None,
-        fmriprep=tuple(sorted({tool["Version"] for tool in tools if tool["Name"] == "fMRIPrep"})),
-        slice_timing=tuple(known.get("SliceTimingCorrected") for known in made),
+        fmriprep=tuple(sorted({scan.fmriprep for scan in processed} - {""})),
+        slice_timing=tuple(scan.slice_timing for scan in processed),
+        distortion=Counter(scan.distortion for scan in processed),
     )

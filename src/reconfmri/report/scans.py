@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,7 +21,8 @@ from reconfmri.parity import not_compared
 from reconfmri.quality import LIMITS
 from reconfmri.report import flow
 from reconfmri.report.blocks import Block, picture, scan_label, several
-from reconfmri.report.inputs import RUN_KEYS, Picture, ReportInputs
+from reconfmri.report.inputs import RUN_KEYS, Picture, Processed, ReportInputs
+from reconfmri.report.words import DISTORTION
 
 if TYPE_CHECKING:
     pass
@@ -237,6 +239,7 @@ def scan_quality(inputs: ReportInputs) -> Block:
         "quality_rows": _quality_rows(inputs),
         "scan_pictures": parts,
         "pictures_note": note,
+        "processing": _processing(inputs),
     }
 
 
@@ -259,6 +262,56 @@ def _quality_rows(inputs: ReportInputs) -> list[Block]:
         }
         for (outcome, unit), part in table.groupby(["outcome", "unit"], sort=False)
     ]
+
+
+def _processing(inputs: ReportInputs) -> list[Block]:
+    """One row per session and task: in which scans slice timing and distortion were corrected, and by what.
+
+    Where the scans of a row differ, the people of the rarer kind are named.
+    """
+    groups: dict[tuple[str, str], list[Processed]] = {}
+    for scan in inputs.processed:
+        groups.setdefault((scan.session_id, scan.task), []).append(scan)
+    rows = []
+    for (session, task), scans in sorted(groups.items(), key=lambda item: _place(inputs, *item[0])):
+        shifts = [scan.shift for scan in scans if scan.shift is not None]
+        rows.append(
+            {
+                "session": "all scans" if session == MISSING else session_name(inputs.study, session),
+                "task": task,
+                "n": len(scans),
+                "slices": _kinds(scans, _timing),
+                "distortion": _kinds(scans, lambda scan: DISTORTION.get(scan.distortion, scan.distortion)),
+                "shift": f"{sum(shifts) / len(shifts):.2f}" if shifts else "",
+            }
+        )
+    return rows
+
+
+def _timing(scan: Processed) -> str:
+    if scan.fmriprep and scan.slice_timing is None:
+        return "not told"
+    return "corrected" if scan.slice_timing else "no slice times"
+
+
+def _place(inputs: ReportInputs, session: str, task: str) -> tuple[int, str, str]:
+    order = [item.id for item in inputs.study.sessions]
+    return (order.index(session) if session in order else len(order), session, task)
+
+
+def _kinds(scans: list[Processed], kind_of: Callable[[Processed], str]) -> str:
+    """`phase difference 9; not corrected 1 (sub-04)`; a single kind without numbers."""
+    kinds: dict[str, list[str]] = {}
+    for scan in scans:
+        kinds.setdefault(kind_of(scan), []).append(scan.participant_id)
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    most = max(len(people) for people in kinds.values())
+    told = []
+    for kind, people in sorted(kinds.items(), key=lambda item: -len(item[1])):
+        named = f" ({', '.join(dict.fromkeys(people))})" if len(people) < most and len(people) <= 10 else ""
+        told.append(f"{kind} {len(people)}{named}")
+    return "; ".join(told)
 
 
 def _quality_table(inputs: ReportInputs) -> pd.DataFrame:

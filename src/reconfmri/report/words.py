@@ -18,6 +18,15 @@ ADJECTIVES = {
 }
 
 
+DISTORTION = {
+    "phasediff": "phase difference",
+    "phases": "two phase images",
+    "fieldmap": "field map in Hz",
+    "pepolar": "opposite phase encoding",
+    "none": "not corrected",
+}
+
+
 def headline(
     estimates: pd.DataFrame,
     group: Group,
