@@ -35,6 +35,7 @@ from reconfmri.group.estimands import (
     as_table,
     ask,
     refuse_without_baseline,
+    start_of_row,
 )
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.maximum_likelihood import fit_means_and_covariance
@@ -122,30 +123,11 @@ def estimate(
     for outcome in outcomes:
         fits: dict[bool, Fit] = {}
         for question in ask(group.estimands, labels):
-            row = _row(outcome, question, group, sampler, fits)
-            rows.append(row)
+            row = start_of_row(outcome, question, "bayes", group.level)
+            rows.append(row | answer_question(outcome, question, group, sampler, fits))
         for common_baseline, fit in fits.items():
             diagnostics += _describe(outcome, common_baseline, fit, labels, group.sampling)
     return as_table(rows), pd.DataFrame(diagnostics, columns=list(DIAGNOSTICS))
-
-
-def _row(
-    outcome: Outcome, question: Question, group: Group, sampler: Sampler, fits: dict[bool, Fit]
-) -> dict[str, object]:
-    """The answer to one question; fits its model where no earlier question did."""
-    n_active, n_control = outcome.counts(question.visit)
-    row: dict[str, object] = {
-        "domain": outcome.domain,
-        "outcome": outcome.name,
-        "estimand": question.estimand,
-        "session": question.session,
-        "method": "bayes",
-        "unit": outcome.unit,
-        "level": group.level,
-        "n_active": n_active,
-        "n_control": n_control,
-    }
-    return row | answer_question(outcome, question, group, sampler, fits)
 
 
 def answer_question(

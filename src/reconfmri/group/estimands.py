@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from reconfmri.config import Estimand
+from reconfmri.config import Estimand, Primary
+from reconfmri.tables import MISSING
+
+if TYPE_CHECKING:
+    from reconfmri.group.grid import Outcome
 
 Array = NDArray[np.float64]
 
@@ -78,6 +83,12 @@ class Contrast:
         half = float(stdtrit(self.df, (1 + level) / 2)) * self.se
         return self.estimate - half, self.estimate + half
 
+    def numbers(self, level: float) -> dict[str, object]:
+        """The cells of an estimate row that a t interval fills."""
+        lower, upper = self.interval(level)
+        cells = (self.estimate, self.se, self.df, lower, upper, self.p)
+        return dict(zip(("estimate", "sd", "df", "lower", "upper", "p"), cells, strict=True))
+
 
 @dataclass(frozen=True)
 class Question:
@@ -133,6 +144,38 @@ def ask(estimands: Sequence[Estimand], sessions: Sequence[str]) -> list[Question
         else:
             questions += [Question(name, visit, session) for visit, session in later]
     return questions
+
+
+def primary_question(primary: Primary, sessions: Sequence[str]) -> Question:
+    """Return the question of the study's primary, or of another outcome, visit and estimand.
+
+    Raises
+    ------
+    ValueError
+        Nothing can be asked about its session.
+    """
+    questions = ask([primary.estimand], sessions)
+    for question in questions:
+        if question.session in (primary.session, MISSING):
+            return question
+    known = [question.session for question in questions]
+    raise ValueError(f"Session {primary.session!r} is not one that can be asked about; these are: {known}")
+
+
+def start_of_row(outcome: Outcome, question: Question, method: str, level: float) -> dict[str, object]:
+    """Return the cells of an estimate row that say what was asked, of whom, and how."""
+    n_active, n_control = outcome.counts(question.visit)
+    return {
+        "domain": outcome.domain,
+        "outcome": outcome.name,
+        "estimand": question.estimand,
+        "session": question.session,
+        "method": method,
+        "unit": outcome.unit,
+        "level": level,
+        "n_active": n_active,
+        "n_control": n_control,
+    }
 
 
 def refuse_without_baseline(question: Question) -> None:

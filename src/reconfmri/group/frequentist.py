@@ -22,8 +22,9 @@ from reconfmri.group.estimands import (
     as_table,
     ask,
     refuse_without_baseline,
+    start_of_row,
 )
-from reconfmri.group.grid import Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.reml import RemlFit, Structure, fit_reml
 from reconfmri.group.repeated import MeanModel, covariances_for, mean_model, status_of
 
@@ -39,7 +40,7 @@ def estimate(
         The tables do not fit the study or one another.
     """
     outcomes = lay_out(measures, allocation, group, sessions)
-    questions = ask(group.estimands, list(sessions) or ["n/a"])
+    questions = ask(group.estimands, list(sessions) or [NO_SESSION])
     rows: list[dict[str, object]] = []
     for outcome in outcomes:
         fits: dict[bool, Mixed] = {}
@@ -61,30 +62,39 @@ class Mixed(NamedTuple):
 def fit_mixed(outcome: Outcome, common_baseline: bool, group: Group, *, add_se: bool = False) -> Mixed:
     """Return the repeated-measures model of one outcome by REML; `add_se`: its values have known errors."""
     model = mean_model(outcome, common_baseline)
-    values = outcome.values[:, model.visits]
-    someone = ~np.isnan(values).all(axis=1)
     fault = ""
     for covariance in covariances_for(outcome, group):
         try:
-            design = model.design(outcome.active)[someone]
-            ses = outcome.ses[:, model.visits][someone] if add_se and outcome.ses is not None else None
-            fit = fit_reml(values[someone], design, cast(Structure, covariance), known_se=ses)
-            return Mixed(model, covariance, fit)
+            return Mixed(model, covariance, fit_with(outcome, model, covariance, add_se=add_se))
         except NotEstimableError as reason:
             fault = fault or str(reason)
     return Mixed(model, fault=fault)
 
 
+def fit_with(outcome: Outcome, model: MeanModel, covariance: str, *, add_se: bool = False) -> RemlFit:
+    """Return the REML fit of a mean model with one structure of the covariance over visits.
+
+    Raises
+    ------
+    NotEstimableError
+        The data do not determine it.
+    """
+    values = outcome.values[:, model.visits]
+    someone = ~np.isnan(values).all(axis=1)
+    ses = outcome.ses[:, model.visits][someone] if add_se and outcome.ses is not None else None
+    design = model.design(outcome.active)[someone]
+    return fit_reml(values[someone], design, cast(Structure, covariance), known_se=ses)
+
+
 def _mixed_row(
     outcome: Outcome, question: Question, group: Group, fits: dict[bool, Mixed]
 ) -> dict[str, object]:
-    n_active, n_control = outcome.counts(question.visit)
-    row = _start_of_row(outcome, question, group, "reml") | {"n_active": n_active, "n_control": n_control}
+    row = start_of_row(outcome, question, "reml", group.level)
     try:
         found, status = answer_by_reml(outcome, question, group, fits)
     except NotEstimableError as reason:
         return row | {"status": f"not reported: {reason}"}
-    return row | _numbers(found, group.level) | {"status": status}
+    return row | found.numbers(group.level) | {"status": status}
 
 
 def answer_by_reml(
@@ -194,38 +204,14 @@ def _least_squares_rows(outcome: Outcome, question: Question, group: Group) -> l
     }
     rows = []
     for method in methods_of(question):
-        row = _start_of_row(outcome, question, group, method) | counts
+        row = start_of_row(outcome, question, method, group.level) | counts
         try:
             found = answer_question(outcome, question, robust=method == "ancova_hc2")
         except NotEstimableError as reason:
             rows.append(row | {"status": f"not reported: {reason}"})
         else:
-            rows.append(row | _numbers(found, group.level) | {"status": "ok"})
+            rows.append(row | found.numbers(group.level) | {"status": "ok"})
     return rows
-
-
-def _start_of_row(outcome: Outcome, question: Question, group: Group, method: str) -> dict[str, object]:
-    return {
-        "domain": outcome.domain,
-        "outcome": outcome.name,
-        "estimand": question.estimand,
-        "session": question.session,
-        "method": method,
-        "unit": outcome.unit,
-        "level": group.level,
-    }
-
-
-def _numbers(found: Contrast, level: float) -> dict[str, object]:
-    lower, upper = found.interval(level)
-    return {
-        "estimate": found.estimate,
-        "sd": found.se,
-        "df": found.df,
-        "lower": lower,
-        "upper": upper,
-        "p": found.p,
-    }
 
 
 def answer_question(outcome: Outcome, question: Question, *, robust: bool = False) -> Contrast:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,21 @@ class Outcome:
         """People with a value at the visit: active arm, control arm."""
         seen = self.seen[:, visit]
         return int((seen & self.active).sum()), int((seen & ~self.active).sum())
+
+    def of(self, people: NDArray[np.bool_]) -> Outcome:
+        """Return the outcome of some of the people, chosen by a mask (n_people,)."""
+        return replace(
+            self,
+            values=self.values[people],
+            active=self.active[people],
+            people=tuple(compress(self.people, people)),
+            strata=tuple(compress(self.strata, people)),
+            ses=None if self.ses is None else self.ses[people],
+        )
+
+    def without(self, person: int) -> Outcome:
+        """Return the outcome without one person, by place."""
+        return self.of(np.arange(len(self.active)) != person)
 
 
 def lay_out(

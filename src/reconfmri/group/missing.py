@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -32,11 +30,13 @@ from reconfmri.group.estimands import (
     Question,
     as_table,
     ask,
+    primary_question,
     refuse_without_baseline,
+    start_of_row,
 )
-from reconfmri.group.frequentist import Mixed, answer_by_reml, answer_question, fit_mixed
+from reconfmri.group.frequentist import Mixed, answer_by_reml, answer_question, fit_mixed, fit_with
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, read_arms, refuse_unanswerable
-from reconfmri.group.reml import Data, RemlFit, Structure, fit_reml, precisions
+from reconfmri.group.reml import Data, RemlFit, precisions
 from reconfmri.group.repeated import MeanModel, covariances_for, mean_model, status_of
 
 COMPLETERS = "completers"
@@ -160,7 +160,7 @@ def completers(
     """
     rows = []
     for outcome in lay_out(measures, allocation, group, sessions):
-        stayed = _subset(outcome, np.asarray(outcome.seen.all(axis=1)))
+        stayed = outcome.of(np.asarray(outcome.seen.all(axis=1)))
         fits = {False: _fit_completers(stayed, group)}
         for question in ask(group.estimands, list(sessions) or [NO_SESSION]):
             if question.common_baseline:
@@ -218,7 +218,7 @@ def tipping(
         The tables do not fit the study or one another, or `asked` names what the study lacks.
     """
     asked = asked or group.primary
-    question = _question(asked, list(sessions) or [NO_SESSION])
+    question = primary_question(asked, list(sessions) or [NO_SESSION])
     outcomes = {item.name: item for item in lay_out_everybody(measures, allocation, group, sessions)}
     if asked.outcome not in outcomes:
         raise ValueError(f"group.outcomes has no {asked.outcome!r} to ask about; it has {group.outcomes}")
@@ -233,7 +233,7 @@ def tipping(
     except NotEstimableError as reason:
         grid = [{"status": f"not reported: {reason}"}]
         tips = [{"arm": arm} | grid[0] for arm in _arms(outcome, group)]
-    start = _asked(outcome, question) | {"level": group.level}
+    start = start_of_row(outcome, question, "", group.level)
     grid = [start | {"unseen_active": unseen[0], "unseen_control": unseen[1]} | row for row in grid]
     tips = [start | {"n_unseen": n} | row for n, row in zip(unseen, tips, strict=True)]
     return (
@@ -336,7 +336,7 @@ class Completion:
         weights = refits.model.weights(question, self.outcome.values.shape[1])
         parts = answer_parts(self.outcome, question, refits.whole)
         others = [
-            answer_parts(_without(self.outcome, person), question, fit)
+            answer_parts(self.outcome.without(person), question, fit)
             for person, fit in enumerate(refits.without)
         ]
         spread = jackknife(np.stack(others), self.outcome.active)
@@ -367,7 +367,7 @@ def refit(outcome: Outcome, common_baseline: bool, group: Group) -> Refits:
     for covariance in covariances_for(outcome, group):
         try:
             model = mean_model(outcome, common_baseline)
-            reml = _fit_reml(outcome, model, covariance)
+            reml = fit_with(outcome, model, covariance)
             whole = _as_fit(model, reml)
             without = [
                 _fit_without(outcome, person, common_baseline, covariance) if seen.any() else whole
@@ -388,7 +388,7 @@ def fit_means(outcome: Outcome, common_baseline: bool, covariance: str) -> Fit:
         The data do not determine the model.
     """
     model = mean_model(outcome, common_baseline)
-    return _as_fit(model, _fit_reml(outcome, model, covariance))
+    return _as_fit(model, fit_with(outcome, model, covariance))
 
 
 def conditional_means(values: Array, means: Array, covariance: Array) -> Array:
@@ -480,13 +480,6 @@ def _most_df(question: Question, active: NDArray[np.bool_]) -> int:
     return len(active) - 2 - question.common_baseline
 
 
-def _fit_reml(outcome: Outcome, model: MeanModel, covariance: str) -> RemlFit:
-    values = outcome.values[:, model.visits]
-    someone = ~np.isnan(values).all(axis=1)
-    design = model.design(outcome.active)[someone]
-    return fit_reml(values[someone], design, cast(Structure, covariance))
-
-
 def _as_fit(model: MeanModel, reml: RemlFit) -> Fit:
     means = model.design(np.array([False, True])) @ reml.beta
     return Fit(model.visits, means, reml.covariance)
@@ -494,7 +487,7 @@ def _as_fit(model: MeanModel, reml: RemlFit) -> Fit:
 
 def _fit_without(outcome: Outcome, person: int, common_baseline: bool, covariance: str) -> Fit:
     try:
-        return fit_means(_without(outcome, person), common_baseline, covariance)
+        return fit_means(outcome.without(person), common_baseline, covariance)
     except NotEstimableError as reason:
         raise NotEstimableError(f"without {outcome.people[person]}: {reason}") from None
 
@@ -512,20 +505,6 @@ def _by_ancova(outcome: Outcome, question: Question) -> tuple[Contrast, str]:
     return answer_question(outcome, question), "ok"
 
 
-def _subset(outcome: Outcome, people: NDArray[np.bool_]) -> Outcome:
-    return replace(
-        outcome,
-        values=outcome.values[people],
-        active=outcome.active[people],
-        people=tuple(compress(outcome.people, people)),
-        strata=tuple(compress(outcome.strata, people)),
-    )
-
-
-def _without(outcome: Outcome, person: int) -> Outcome:
-    return _subset(outcome, np.arange(len(outcome.active)) != person)
-
-
 # Rows
 
 
@@ -539,15 +518,6 @@ def _unseen(outcome: Outcome, visit: int) -> tuple[int, int]:
     return int((unseen & outcome.active).sum()), int((unseen & ~outcome.active).sum())
 
 
-def _question(asked: Primary, sessions: list[str]) -> Question:
-    questions = ask([asked.estimand], sessions)
-    for question in questions:
-        if question.session in (asked.session, NO_SESSION):
-            return question
-    known = [question.session for question in questions]
-    raise ValueError(f"Session {asked.session!r} is not one that can be asked about; these are: {known}")
-
-
 def _row(
     outcome: Outcome,
     question: Question,
@@ -555,41 +525,19 @@ def _row(
     method: str,
     answer: Callable[[], tuple[Contrast, str]],
 ) -> dict[str, object]:
-    n_active, n_control = outcome.counts(question.visit)
-    row = _asked(outcome, question) | {
-        "domain": outcome.domain,
-        "method": method,
-        "level": group.level,
-        "n_active": n_active,
-        "n_control": n_control,
-    }
+    row = start_of_row(outcome, question, method, group.level)
     try:
         found, status = answer()
     except NotEstimableError as reason:
         return row | {"status": f"not reported: {reason}"}
-    return row | _numbers(found, group.level) | {"status": status}
-
-
-def _asked(outcome: Outcome, question: Question) -> dict[str, object]:
-    return {
-        "outcome": outcome.name,
-        "estimand": question.estimand,
-        "session": question.session,
-        "unit": outcome.unit,
-    }
-
-
-def _numbers(found: Contrast, level: float) -> dict[str, object]:
-    lower, upper = found.interval(level)
-    values = (found.estimate, found.se, found.df, lower, upper, found.p)
-    return dict(zip(("estimate", "sd", "df", "lower", "upper", "p"), values, strict=True))
+    return row | found.numbers(group.level) | {"status": status}
 
 
 def _grid_rows(completed: Completed, shifts: Array, level: float) -> list[dict[str, object]]:
     status = {"status": status_of(completed.covariance)}
     return [
         {"delta_active": active, "delta_control": control}
-        | _numbers(completed.at(active=active, control=control), level)
+        | completed.at(active=active, control=control).numbers(level)
         | status
         for active in shifts.tolist()
         for control in shifts.tolist()

@@ -24,7 +24,9 @@ from reconfmri.group.estimands import (
     Question,
     as_table,
     ask,
+    primary_question,
     refuse_without_baseline,
+    start_of_row,
 )
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.reml import Data, Structure, fit_reml, precisions
@@ -110,8 +112,7 @@ def headline_statistics(
         primary = group.primary
         only = group.model_copy(update={"outcomes": [primary.outcome]})
         (outcome,) = lay_out(measures, allocation, only, sessions)
-        asked = ask([primary.estimand], list(sessions) or [NO_SESSION])
-        question = next(item for item in asked if item.session in (primary.session, NO_SESSION))
+        question = primary_question(primary, list(sessions) or [NO_SESSION])
         sides = draw_sides(outcome.active, outcome.strata, n_draws=group.permutations, seed=seed)
         _, statistics = Test(outcome, group, sides).answer(question)
     found = np.empty(0) if statistics is None else statistics
@@ -139,18 +140,7 @@ class Test:
     def answer(self, question: Question) -> tuple[dict[str, object], Array | None]:
         """Return the row of a question and its statistic under every draw, the observed one first."""
         outcome = self.outcome
-        n_active, n_control = outcome.counts(question.visit)
-        row: dict[str, object] = {
-            "domain": outcome.domain,
-            "outcome": outcome.name,
-            "estimand": question.estimand,
-            "session": question.session,
-            "method": METHOD,
-            "unit": outcome.unit,
-            "level": self.group.level,
-            "n_active": n_active,
-            "n_control": n_control,
-        }
+        row = start_of_row(outcome, question, METHOD, self.group.level)
         try:
             if question.within_an_arm:
                 raise NotEstimableError("a change within one arm has nothing to do with the allocation")

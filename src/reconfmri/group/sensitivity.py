@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from reconfmri.config import Group
 from reconfmri.group import bayes, frequentist
-from reconfmri.group.estimands import NotEstimableError, Question, ask
+from reconfmri.group.estimands import NotEstimableError, Question, primary_question
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
 from reconfmri.group.repeated import covariance_for
 
@@ -54,11 +52,7 @@ def estimate(
     (outcome,) = (
         item for item in lay_out(measures, allocation, group, sessions) if item.name == group.primary.outcome
     )
-    (question,) = (
-        item
-        for item in ask([group.primary.estimand], labels)
-        if item.session in (group.primary.session, NO_SESSION)
-    )
+    question = primary_question(group.primary, labels)
     rows = [
         *_by_prior(outcome, question, group, bayes.Sampler(seed, cores)),
         *_by_covariance(outcome, question, group),
@@ -108,10 +102,8 @@ def _by_person(outcome: Outcome, question: Question, group: Group) -> Iterator[R
     for place, person in enumerate(outcome.people):
         if not outcome.seen[place].any():
             continue
-        values = np.delete(outcome.values, place, axis=0)
-        rest = replace(outcome, values=values, active=np.delete(outcome.active, place), ses=None)
         row: Row = {"analysis": f"without {person}", "kind": "influence", "method": "reml"}
-        yield row | _reml(rest, question, group)
+        yield row | _reml(outcome.without(place), question, group)
 
 
 def _reml(outcome: Outcome, question: Question, group: Group, *, add_se: bool = False) -> Row:
@@ -119,6 +111,4 @@ def _reml(outcome: Outcome, question: Question, group: Group, *, add_se: bool = 
         found, status = frequentist.answer_by_reml(outcome, question, group, add_se=add_se)
     except NotEstimableError as reason:
         return {"status": f"not reported: {reason}"}
-    lower, upper = found.interval(group.level)
-    numbers: Row = {"estimate": found.estimate, "sd": found.se, "lower": lower, "upper": upper, "p": found.p}
-    return numbers | {"status": status}
+    return found.numbers(group.level) | {"status": status}
