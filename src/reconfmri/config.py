@@ -293,6 +293,11 @@ class Group(Section):
         default_factory=dict,
         description="Name -> outcomes corrected together; the primary stands alone",
     )
+    exploratory: list[str] = Field(
+        default_factory=list,
+        description="Outcomes that were not declared before the data were seen: modelled like the others, in "
+        "no family, labelled exploratory; what stands neither here nor in `outcomes` is not modelled",
+    )
     controls: list[str] = Field(
         default_factory=list,
         description="Those of `outcomes` in which no difference is expected, such as a control region",
@@ -324,7 +329,16 @@ class Group(Section):
         _known(self.controls, self.outcomes, "group.controls")
         for name, family in self.families.items():
             _known(family, self.outcomes, f"group.families.{name}")
+            if name in ("primary", "exploratory"):
+                raise ValueError(f"group.families.{name}: the name is taken; call the family otherwise")
+        if both := [name for name in self.exploratory if name in self.outcomes]:
+            raise ValueError(f"group.exploratory: {both} stand in group.outcomes too; keep one")
         return self
+
+    @property
+    def modelled(self) -> list[str]:
+        """Every outcome that meets the model: declared ones, then exploratory ones."""
+        return [*self.outcomes, *self.exploratory]
 
 
 class Study(Section):
@@ -380,7 +394,8 @@ class Study(Section):
     def _check_group(self, group: Group, sessions: list[str]) -> None:
         _known([group.primary.session], sessions[1:] or sessions, "group.primary.session")
         _known(group.outcomes, self.outcome_units(), "group.outcomes")
-        missing = sorted({self.outcome_units()[name] for name in group.outcomes} - set(group.scales))
+        _known(group.exploratory, self.outcome_units(), "group.exploratory")
+        missing = sorted({self.outcome_units()[name] for name in group.modelled} - set(group.scales))
         if missing:
             raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")
 

@@ -22,6 +22,8 @@ def answer_table(options: Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     write_table(options.out / "estimates.tsv", estimates, group.DESCRIPTIONS)
     write_table(options.out / "diagnostics.tsv", diagnostics, group.DIAGNOSTICS)
+    for line in group.unanswered(estimates):
+        print(line)
     print(f"wrote {options.out / 'estimates.tsv'}: {len(estimates)} rows")
     return 0
 

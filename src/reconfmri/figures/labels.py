@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconfmri.config import Study
+from reconfmri.config import Group, Study
 
 PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance"}
 SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
@@ -48,6 +48,11 @@ def outcome_label(name: str) -> str:
         else spoken[:1].upper() + spoken[1:]
     )
     return f"{spoken}: {contrast_label(condition)}" if condition else spoken
+
+
+def declared_label(name: str, group: Group) -> str:
+    """Return the outcome's label, and that it is exploratory where it was not declared."""
+    return outcome_label(name) + (" (exploratory)" if name in group.exploratory else "")
 
 
 def contrast_label(name: str) -> str:

@@ -148,7 +148,8 @@ def answer_question(
         fits[question.common_baseline] = sampler.fit(outcome, question.common_baseline, group)
     fit = fits[question.common_baseline]
     if not fit.passes(group.sampling):
-        return {"status": f"not reported: {fit.shortcoming}"}
+        mend = "more group.sampling.draws, or group.covariance: random_intercept"
+        return {"status": f"not reported: {fit.shortcoming}. Mend: {mend}"}
     numbers = _summarise(contrast(fit, question, outcome), group.level)
     return numbers | {"r_hat": fit.r_hat, "ess": fit.ess, "status": status_of(fit.covariance)}
 

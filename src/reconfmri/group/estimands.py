@@ -45,7 +45,7 @@ DESCRIPTIONS = {
     "p": "Two-sided p value; missing for bayes",
     "p_adjusted": "p corrected within the family (randomisation: max-T); the primary keeps its own p; "
     "missing outside families",
-    "family": "Declared family, or `primary`",
+    "family": "Declared family, or `primary`; `exploratory`: of an outcome that was not declared",
     "n_active": "People of the active arm: with a value at the session (bayes, reml), in the fit (others)",
     "n_control": "People of the control arm, counted in the same way",
     "r_hat": "bayes: largest R-hat over all parameters of the model",
@@ -62,7 +62,10 @@ WITHIN = ("change_active", "change_control")
 
 
 class NotEstimableError(ValueError):
-    """An estimand that these data cannot answer; the text is the reason."""
+    """An estimand that these data cannot answer; the text is the reason, and how to mend it."""
+
+    def __init__(self, reason: str, *, mend: str = ""):
+        super().__init__(f"{reason}. Mend: {mend}" if mend else reason)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,8 @@ def _ancova_design(baseline: Array, active: Array) -> Array:
     design = np.column_stack([np.ones_like(baseline), active, baseline - baseline.mean()])
     if len(baseline) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
         raise NotEstimableError(
-            f"{len(baseline)} people with baseline do not determine arm and baseline slope"
+            f"{len(baseline)} people with baseline do not determine arm and baseline slope",
+            mend="ask for difference_unadjusted",
         )
     return design
 

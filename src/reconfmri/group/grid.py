@@ -15,6 +15,7 @@ from reconfmri.group.estimands import Array, NotEstimableError
 
 NO_SESSION = NO_STRATUM = "n/a"
 KEY = ["participant_id", "session_id", "outcome"]
+SEE_VALUES = "look at its rows of measures.tsv and at what made them"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def lay_out(
         strata |= dict(zip(allocation["participant_id"], labels, strict=True))
     outcomes = [
         _outcome(name, measures[measures["outcome"] == name], group, (people, sessions), active)
-        for name in group.outcomes
+        for name in group.modelled
     ]
     row_strata = tuple(strata[person] for person in people)
     return [replace(outcome, people=tuple(people), strata=row_strata) for outcome in outcomes]
@@ -204,9 +205,11 @@ def _outcome(
     fault = ""
     if np.isinf(values).any():
         person, visit = np.argwhere(np.isinf(values))[0]
-        fault = f"the value of {people[person]} at session {sessions[visit]} is not finite"
+        fault = (
+            f"the value of {people[person]} at session {sessions[visit]} is not finite. Mend: {SEE_VALUES}"
+        )
     elif np.isnan(values).all():
-        fault = "there is no measurement"
+        fault = "there is no measurement. Mend: see exclusions.tsv, or take it out of group.outcomes"
     scale = group.scales.get(unit, 1.0)
     return Outcome(name, domain, unit, scale, values, active, fault, ses=ses if known else None)
 
@@ -226,10 +229,11 @@ def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:
         if min(n_active, n_control) < 2:
             raise NotEstimableError(
                 f"two people per arm are needed, there are {n_active} active and {n_control} control"
-                + (" at baseline" if visit == 0 and len(visits) > 1 else "")
+                + (" at baseline" if visit == 0 and len(visits) > 1 else ""),
+                mend="see exclusions.tsv for scans that can be saved; without them nothing can be compared",
             )
         if within_arm_variation(outcome, visit) == 0:
-            raise NotEstimableError("the values do not vary within the arms")
+            raise NotEstimableError("the values do not vary within the arms", mend=SEE_VALUES)
 
 
 def within_arm_variation(outcome: Outcome, visit: int) -> float:

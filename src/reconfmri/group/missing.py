@@ -221,7 +221,7 @@ def tipping(
     question = primary_question(asked, list(sessions) or [NO_SESSION])
     outcomes = {item.name: item for item in lay_out_everybody(measures, allocation, group, sessions)}
     if asked.outcome not in outcomes:
-        raise ValueError(f"group.outcomes has no {asked.outcome!r} to ask about; it has {group.outcomes}")
+        raise ValueError(f"group.outcomes has no {asked.outcome!r} to ask about; it has {group.modelled}")
     outcome = outcomes[asked.outcome]
     shifts = outcome.scale * np.asarray(deltas, dtype=np.float64)
     unseen = _unseen(outcome, question.visit)

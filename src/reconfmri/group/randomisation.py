@@ -110,7 +110,7 @@ def headline_statistics(
     statistics = None
     if group.permutations:
         primary = group.primary
-        only = group.model_copy(update={"outcomes": [primary.outcome]})
+        only = group.model_copy(update={"outcomes": [primary.outcome], "exploratory": []})
         (outcome,) = lay_out(measures, allocation, only, sessions)
         question = primary_question(primary, list(sessions) or [NO_SESSION])
         sides = draw_sides(outcome.active, outcome.strata, n_draws=group.permutations, seed=seed)

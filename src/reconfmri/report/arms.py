@@ -55,7 +55,7 @@ def _trajectories(inputs: ReportInputs) -> Block | None:
         return None
     arms = inputs.allocation[["participant_id", "arm"]]
     table = inputs.measures.merge(arms, on="participant_id", how="inner", validate="many_to_one")
-    table = table[table["outcome"].isin(group.outcomes) & table["value"].notna()]
+    table = table[table["outcome"].isin(group.modelled) & table["value"].notna()]
     if not len(table):
         return None
     caption = (
@@ -154,7 +154,7 @@ def _scales(inputs: ReportInputs) -> str:
     if group is None:
         return ""
     units = inputs.study.outcome_units()
-    used = dict.fromkeys(units[name] for name in group.outcomes)
+    used = dict.fromkeys(units[name] for name in group.modelled)
     return ", ".join(f"{group.scales[unit]:g} {unit}" for unit in used)
 
 

@@ -245,6 +245,9 @@ def _estimands(study: Study, group: Group) -> str:
         named = {"holm": "Holm's method", "benjamini_hochberg": "Benjamini and Hochberg's method"}
         text += f"p values were corrected by {named[group.correction]} within the declared families: "
         text += f"{_list(families, comma='; ')}. "
+    if group.exploratory:
+        later = _list([outcome_label(item) for item in group.exploratory], comma="; ")
+        text += f"Not declared in advance, modelled in the same way and labelled exploratory: {later}. "
     return text + "Posterior probabilities are not adjusted for multiplicity."
 
 
@@ -309,7 +312,7 @@ def _frequentist(group: Group) -> str:
 
 def _units(study: Study, group: Group) -> set[str]:
     units = study.outcome_units()
-    return {units[name] for name in group.outcomes}
+    return {units[name] for name in group.modelled}
 
 
 def _confounds(names: list[str], components: int | None) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from reconfmri.config import Group, Study
 from reconfmri.figures.labels import (
     PROPER,
+    declared_label,
     method_label,
     number,
     outcome_label,
@@ -35,7 +36,7 @@ def estimate_groups(estimates: pd.DataFrame, study: Study) -> list[Row]:
     groups = []
     for session in sorted(sessions, key=lambda name: name != group.primary.session):
         table = estimates[estimates["session"] == session]
-        names = [name for name in group.outcomes if (table["outcome"] == name).any()]
+        names = [name for name in group.modelled if (table["outcome"] == name).any()]
         names += [name for name in dict.fromkeys(table["outcome"]) if name not in names]
         blocks = [_block(table[table["outcome"] == name], name, group) for name in names]
         title = f"Estimates at {session_name(study, session)}"
@@ -47,7 +48,7 @@ def _block(table: pd.DataFrame, outcome: str, group: Group) -> Row:
     bayesian = table["method"] == "bayes"
     parts = ((table[bayesian], "Bayesian"), (table[~bayesian], "Frequentist"))
     rows = [_row(part, kind, group) for part, kind in parts if len(part)]
-    return {"name": outcome_label(outcome), "unit": str(table["unit"].iloc[0]), "rows": rows}
+    return {"name": declared_label(outcome, group), "unit": str(table["unit"].iloc[0]), "rows": rows}
 
 
 def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
@@ -113,7 +114,7 @@ def truth_rows(inputs: ReportInputs) -> list[Row]:
         )
         if planted is not None:
             rows.append(_truth_row({str(k): v for k, v in row.items()}, planted))
-    order = {name: place for place, name in enumerate(group.outcomes)}
+    order = {name: place for place, name in enumerate(group.modelled)}
     return sorted(rows, key=lambda item: order.get(item["outcome"], len(order)))
 
 
@@ -142,7 +143,7 @@ def truth_by_estimand(inputs: ReportInputs, session: str) -> dict[str, dict[str,
         return {}
     baseline = inputs.study.sessions[0].id if inputs.study.sessions else None
     planted: dict[str, dict[str, float]] = {}
-    for outcome in group.outcomes:
+    for outcome in group.modelled:
         for estimand in group.estimands:
             value = planted_difference(inputs.truth, outcome, session, estimand, baseline=baseline)
             if value is not None:
