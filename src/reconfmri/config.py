@@ -315,6 +315,18 @@ class Group(Section):
     permutations: int = Field(
         10_000, ge=0, description="Draws of the randomisation test, within the strata; 0 = no test"
     )
+    likelihood: Literal["gaussian", "student_t"] = Field(
+        "gaussian",
+        description="Residuals of the Bayesian model; `student_t`: people far from the others weigh less",
+    )
+    spread: Literal["common", "by_arm"] = Field(
+        "common", description="SD of a visit in the Bayesian model: alike in both arms, or one per arm"
+    )
+    rope: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Unit -> difference, up or down, that is too small to matter (region of practical "
+        "equivalence); the estimates hold the posterior probability inside",
+    )
     scales: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_SCALES),
         description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with "
@@ -395,6 +407,7 @@ class Study(Section):
         _known([group.primary.session], sessions[1:] or sessions, "group.primary.session")
         _known(group.outcomes, self.outcome_units(), "group.outcomes")
         _known(group.exploratory, self.outcome_units(), "group.exploratory")
+        _known(group.rope, {self.outcome_units()[name] for name in group.modelled}, "group.rope")
         missing = sorted({self.outcome_units()[name] for name in group.modelled} - set(group.scales))
         if missing:
             raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")

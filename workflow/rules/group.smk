@@ -84,6 +84,7 @@ rule fit_bayesian_models:
     output:
         estimates="results/group/bayesian_estimates.tsv",
         diagnostics="results/group/bayesian_diagnostics.tsv",
+        predictions="results/group/predictions.tsv",
         sensitivity="results/group/sensitivity.tsv",
     log:
         "logs/fit_bayesian_models/study.log",

@@ -26,6 +26,7 @@ rule build_report:
         seen=rules.examine_missing_visits.output.seen if study.group else [],
         tipping_grid=rules.examine_missing_visits.output.grid if study.group else [],
         tipping=rules.examine_missing_visits.output.tipping if study.group else [],
+        predictions=rules.fit_bayesian_models.output.predictions if study.group else [],
         sensitivity=rules.fit_bayesian_models.output.sensitivity if study.group else [],
         truth=str(bids_root / "truth.json") if (bids_root / "truth.json").is_file() else [],
     output:

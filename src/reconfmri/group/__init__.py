@@ -34,7 +34,7 @@ def answer(
         People, arms, sessions or units of the two tables do not fit the study or one another.
     """
     by_frequency = frequentist.estimate(measures, allocation, group, sessions)
-    by_bayes, diagnostics = bayes.estimate(measures, allocation, group, sessions, seed=seed, cores=cores)
+    by_bayes, diagnostics, _ = bayes.estimate(measures, allocation, group, sessions, seed=seed, cores=cores)
     by_chance = randomisation.estimate(measures, allocation, group, sessions, seed=seed)
     return combine([by_bayes, by_frequency, by_chance], group), diagnostics
 

@@ -42,6 +42,8 @@ DESCRIPTIONS = {
     "upper": "Upper end of the interval, in the same way",
     "level": "Level of the interval",
     "probability": "bayes: posterior probability of the sign of the estimate, not adjusted for multiplicity",
+    "rope_probability": "bayes: posterior probability that the difference is no larger than group.rope of "
+    "its unit, up or down; missing where the study declares none",
     "p": "Two-sided p value; missing for bayes",
     "p_adjusted": "p corrected within the family (randomisation: max-T); the primary keeps its own p; "
     "missing outside families",
@@ -54,7 +56,10 @@ DESCRIPTIONS = {
     "and then the numbers are missing",
 }
 COLUMNS = tuple(DESCRIPTIONS)
-NUMBERS = ("estimate", "sd", "df", "lower", "upper", "probability", "p", "p_adjusted", "r_hat", "ess")
+NUMBERS = (
+    "estimate", "sd", "df", "lower", "upper", "probability", "rope_probability", "p", "p_adjusted", "r_hat",
+    "ess",
+)  # fmt: skip
 ANALYSIS_SET = "all_randomised"
 BASELINE = 0
 AVERAGE = "average"

@@ -31,7 +31,13 @@ class Outcome:
     fault: str = ""
     people: tuple[str, ...] = ()
     strata: tuple[str, ...] = ()
+    covariates: Array | None = None  # (n_people, n_covariates), in SDs around their mean
     ses: Array | None = None  # (n_people, n_visits), standard errors of the values; None where one is missing
+
+    @property
+    def adjusted_for(self) -> Array:
+        """(n_people, n_covariates): the covariates in SDs around their mean; no column without any."""
+        return np.zeros((len(self.active), 0)) if self.covariates is None else self.covariates
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -51,6 +57,7 @@ class Outcome:
             active=self.active[people],
             people=tuple(compress(self.people, people)),
             strata=tuple(compress(self.strata, people)),
+            covariates=None if self.covariates is None else self.covariates[people],
             ses=None if self.ses is None else self.ses[people],
         )
 

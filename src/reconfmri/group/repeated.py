@@ -52,9 +52,17 @@ def covariances_for(outcome: Outcome, group: Group) -> list[str]:
     return list(dict.fromkeys([first, "random_intercept"]))
 
 
-def status_of(covariance: str) -> str:
-    """Return `ok`, with the covariance where it is not the unstructured one."""
-    return "ok" if covariance == "unstructured" else f"ok, {covariance.replace('_', ' ')}"
+def status_of(covariance: str, group: Group | None = None) -> str:
+    """Return `ok`, with the covariance where it is not the unstructured one.
+
+    Given the study, with what the Bayesian model alone has: t residuals, an SD per arm.
+    """
+    parts = [] if covariance == "unstructured" else [covariance.replace("_", " ")]
+    if group and group.likelihood == "student_t":
+        parts.append("Student t residuals")
+    if group and group.spread == "by_arm":
+        parts.append("SD by arm")
+    return ", ".join(["ok", *parts])
 
 
 @dataclass(frozen=True)

@@ -273,9 +273,21 @@ def _bayesian(study: Study, group: Group) -> str:
         else f"Priors were Normal(0, {priors.effect:g} s) on arm differences and on their changes between "
         f"visits, Normal(centre, {priors.mean:g} s) on visit means, centred on the mean of all values"
     )
+    residuals = {
+        "gaussian": "",
+        "student_t": " Residuals of a person over visits are multivariate t, with degrees of freedom given a "
+        "gamma(2, 0.1) prior above 1, so that people far from the others weigh less.",
+    }[group.likelihood]
+    if group.spread == "by_arm":
+        residuals += (
+            " Each arm has its own standard deviation at a visit, but for a common baseline; the log of their "
+            "ratio has a Normal(0, 0.5) prior."
+        )
+    rope = [f"± {value:g} {unit}" for unit, value in group.rope.items() if unit in _units(study, group)]
+    small = f" Too small to matter was declared to be a difference within {_list(rope)}." if rope else ""
     return (
-        f"Each outcome met {MEAN_MODEL}, with {COVARIANCE[group.covariance]}. Missing visits are integrated "
-        "out (missing at random), so that everybody with a measurement is in. "
+        f"Each outcome met {MEAN_MODEL}, with {COVARIANCE[group.covariance]}.{residuals} Missing visits are "
+        "integrated out (missing at random), so that everybody with a measurement is in. "
         f"{prior}; half-t(4, 0, {priors.sd:g} s) on the standard deviation of each visit; LKJ(1) on the "
         "correlations. s "
         f"is a constant per unit: {_list(scales)}. Sampling used PyMC and nutpie with {sampling.chains} "
@@ -287,7 +299,7 @@ def _bayesian(study: Study, group: Group) -> str:
         f"A result is withheld when any parameter has R-hat above {sampling.max_r_hat:g} or an effective "
         "sample size below "
         f"{sampling.min_ess:g}, or when there are more than {sampling.max_divergences} divergent "
-        "transitions."
+        f"transitions.{small}"
     )
 
 

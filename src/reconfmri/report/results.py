@@ -58,7 +58,7 @@ def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
         primary = group.primary
         cells.append(
             {
-                "lines": [_line({str(k): v for k, v in row.items()}) for row in found],
+                "lines": [_line({str(k): v for k, v in row.items()}, group) for row in found],
                 "primary": any(
                     (row["outcome"], row["session"], estimand)
                     == (primary.outcome, primary.session, primary.estimand)
@@ -77,7 +77,7 @@ def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
     }
 
 
-def _line(row: Row) -> Row:
+def _line(row: Row, group: Group) -> Row:
     """One estimate: the numbers, and the detail that its method has."""
     method = str(row["method"])
     if not str(row["status"]).startswith("ok"):
@@ -86,6 +86,9 @@ def _line(row: Row) -> Row:
     numbers = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
     if method == "bayes":
         detail = f"SD {number(row['sd'], unit)}, P({sign_of(row)} 0) {probability_text(row['probability'])}"
+        if unit in group.rope:
+            inside = probability_text(row["rope_probability"])
+            detail += f", P(within ± {group.rope[unit]:g}) {inside}"
         return {"numbers": numbers, "detail": detail}
     error = f"SE {number(row['sd'], unit)}, " if row["sd"] == row["sd"] else ""
     detail = f"{method_label(method)}: {error}p {p_text(row['p'])}"
@@ -149,6 +152,21 @@ def truth_by_estimand(inputs: ReportInputs, session: str) -> dict[str, dict[str,
             if value is not None:
                 planted.setdefault(outcome, {})[estimand] = value
     return planted
+
+
+def unlike_rows(table: pd.DataFrame, study: Study) -> list[Row]:
+    """Return the statistics that the fitted model does not replicate: where, observed, replicated, p."""
+    return [
+        {
+            "name": outcome_label(row["outcome"]),
+            "where": f"{row['arm']}, {session_name(study, row['session'])}",
+            "statistic": row["statistic"],
+            "observed": number(row["observed"], str(row["unit"])),
+            "replicated": f"{number(row['lower'], row['unit'])} to {number(row['upper'], row['unit'])}",
+            "p": p_text(row["p"]),
+        }
+        for row in table.to_dict("records")
+    ]
 
 
 def reliability_note(inputs: ReportInputs) -> str:
