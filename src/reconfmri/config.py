@@ -240,6 +240,33 @@ class Attributes(Section):
     summary: str = Field(min_length=1, description="How the arms are compared at the level of the population")
 
 
+class Covariate(Section):
+    """A variable known before treatment that enters the mean of every outcome."""
+
+    column: str | None = Field(None, description="Column of participants.tsv")
+    measure: str | None = Field(
+        None, description="In place of a column: an outcome or quality number, at baseline, such as `fd.mean`"
+    )
+    kind: Literal["number", "category"] = Field(
+        "number", description="`category`: a column of the model per level after the first"
+    )
+    missing: Literal["stop", "mean"] = Field(
+        "stop",
+        description="Somebody without a value: `stop` names them; `mean` gives them the mean of all, which "
+        "does not bias a comparison of randomised arms (White & Thompson 2005)",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Covariate:
+        if (self.column is None) == (self.measure is None):
+            raise ValueError("group.covariates: give either column or measure")
+        if self.column in ("participant_id", "arm", "stratum"):
+            raise ValueError(f"group.covariates: the column {self.column!r} is not a covariate")
+        if self.measure and self.kind == "category":
+            raise ValueError("group.covariates: a measure is a number")
+        return self
+
+
 class Priors(Section):
     """Prior widths in multiples of the unit's scale s (group.scales)."""
 
@@ -293,6 +320,15 @@ class Group(Section):
         default_factory=dict,
         description="Name -> outcomes corrected together; the primary stands alone",
     )
+    covariates: dict[Name, Covariate] = Field(
+        default_factory=dict,
+        description="Name -> variable known before treatment, in the mean model of both engines: a slope per "
+        "visit, around the mean of all people",
+    )
+    moderators: list[str] = Field(
+        default_factory=list,
+        description="Those of `covariates` with which the arm difference may change (analysis of covariance)",
+    )
     exploratory: list[str] = Field(
         default_factory=list,
         description="Outcomes that were not declared before the data were seen: modelled like the others, in "
@@ -339,6 +375,7 @@ class Group(Section):
     def _outcomes_declared(self) -> Group:
         _known([self.primary.outcome], self.outcomes, "group.primary.outcome")
         _known(self.controls, self.outcomes, "group.controls")
+        _known(self.moderators, self.covariates, "group.moderators")
         for name, family in self.families.items():
             _known(family, self.outcomes, f"group.families.{name}")
             if name in ("primary", "exploratory"):
@@ -346,6 +383,11 @@ class Group(Section):
         if both := [name for name in self.exploratory if name in self.outcomes]:
             raise ValueError(f"group.exploratory: {both} stand in group.outcomes too; keep one")
         return self
+
+    @property
+    def participant_columns(self) -> list[str]:
+        """Columns of participants.tsv that are covariates."""
+        return [item.column for item in self.covariates.values() if item.column]
 
     @property
     def modelled(self) -> list[str]:
@@ -407,6 +449,8 @@ class Study(Section):
         _known([group.primary.session], sessions[1:] or sessions, "group.primary.session")
         _known(group.outcomes, self.outcome_units(), "group.outcomes")
         _known(group.exploratory, self.outcome_units(), "group.exploratory")
+        measured = [item.measure for item in group.covariates.values() if item.measure]
+        _known(measured, self.outcome_units(), "group.covariates")
         _known(group.rope, {self.outcome_units()[name] for name in group.modelled}, "group.rope")
         missing = sorted({self.outcome_units()[name] for name in group.modelled} - set(group.scales))
         if missing:

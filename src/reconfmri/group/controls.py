@@ -70,7 +70,7 @@ def _quality(
     if len(rows):
         scales = group.scales | dict.fromkeys(rows["unit"].dropna(), 1.0)
         names = list(dict.fromkeys(rows["outcome"]))
-        changed = {"outcomes": names, "exploratory": [], "scales": scales}
+        changed = {"outcomes": names, "exploratory": [], "covariates": {}, "scales": scales}
         yield from lay_out(rows, allocation, group.model_copy(update=changed), sessions)
 
 

@@ -32,7 +32,8 @@ DESCRIPTIONS = {
     "method": "bayes: Bayesian repeated measures; reml: the same mean model by restricted maximum likelihood "
     "with Kenward-Roger; ancova: least squares given baseline; ancova_hc2: the same, allowing unequal "
     "variances (Bell and McCaffrey's degrees of freedom); welch: two-sample t with unequal variances (of "
-    "change scores for difference_of_change); paired_t: t of the changes in one arm; randomisation: "
+    "change scores for difference_of_change), paired_t: t of the changes in one arm, both without the "
+    "study's covariates, which are in all the others; randomisation: "
     "studentised one-step estimate under other draws of the allocation",
     "unit": "Unit of estimate, sd, lower and upper",
     "estimate": "Active minus control, or a change within an arm; bayes: posterior mean",

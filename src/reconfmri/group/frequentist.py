@@ -82,7 +82,7 @@ def fit_with(outcome: Outcome, model: MeanModel, covariance: str, *, add_se: boo
     values = outcome.values[:, model.visits]
     someone = ~np.isnan(values).all(axis=1)
     ses = outcome.ses[:, model.visits][someone] if add_se and outcome.ses is not None else None
-    design = model.design(outcome.active)[someone]
+    design = model.design(outcome.active, outcome.adjusted_for)[someone]
     return fit_reml(values[someone], design, cast(Structure, covariance), known_se=ses)
 
 
@@ -125,54 +125,79 @@ def answer_by_reml(
     )
 
 
-def ancova(values: Array, baseline: Array, active: Array) -> tuple[Contrast, float]:
-    """Return the arm difference given baseline by least squares, and the baseline slope.
+def ancova(values: Array, baseline: Array, active: Array, covariates: Array | None = None) -> Contrast:
+    """Return the arm difference given baseline, and covariates (n_people, n), by least squares.
 
     Raises
     ------
     NotEstimableError
         No degrees of freedom are left, or arm and baseline cannot be told apart.
     """
-    design = _ancova_design(baseline, active)
-    df = len(values) - design.shape[1]
-    coefficients, *_ = np.linalg.lstsq(design, values)
-    residuals = values - design @ coefficients
-    covariance = np.linalg.inv(design.T @ design) * float(residuals @ residuals) / df
-    se = _positive(float(covariance[1, 1]) ** 0.5, values)
-    return Contrast(float(coefficients[1]), se, df), float(coefficients[2])
+    return least_squares(values, _ancova_design(baseline, active, covariates), 1)
 
 
-def robust_ancova(values: Array, baseline: Array, active: Array) -> Contrast:
-    """Return the arm difference given baseline with a standard error that allows unequal variances.
-
-    HC2 with Bell and McCaffrey's degrees of freedom (Survey Methodology 2002;28:169).
+def robust_ancova(values: Array, baseline: Array, active: Array, covariates: Array | None = None) -> Contrast:
+    """Return the same with a standard error that allows unequal variances.
 
     Raises
     ------
     NotEstimableError
         Arm and baseline cannot be told apart, or one person determines a coefficient alone.
     """
-    design = _ancova_design(baseline, active)
+    return robust_least_squares(values, _ancova_design(baseline, active, covariates), 1)
+
+
+def least_squares(values: Array, design: Array, place: int) -> Contrast:
+    """Return the coefficient of a column of the design (n_people, n) by least squares.
+
+    Raises
+    ------
+    NotEstimableError
+        No degrees of freedom are left, or columns cannot be told apart.
+    """
+    _refuse_undetermined(design)
+    df = len(values) - design.shape[1]
+    coefficients, *_ = np.linalg.lstsq(design, values)
+    residuals = values - design @ coefficients
+    covariance = np.linalg.inv(design.T @ design) * float(residuals @ residuals) / df
+    se = _positive(float(covariance[place, place]) ** 0.5, values)
+    return Contrast(float(coefficients[place]), se, df)
+
+
+def robust_least_squares(values: Array, design: Array, place: int) -> Contrast:
+    """Return the coefficient with a standard error that allows unequal variances.
+
+    HC2 with Bell and McCaffrey's degrees of freedom (Survey Methodology 2002;28:169).
+
+    Raises
+    ------
+    NotEstimableError
+        Columns cannot be told apart, or one person determines a coefficient alone.
+    """
+    _refuse_undetermined(design)
     solved = np.linalg.inv(design.T @ design) @ design.T
     annihilator = np.eye(len(values)) - design @ solved
     kept = np.diag(annihilator)
     if kept.min() < 1e-8:
         raise NotEstimableError("one person determines a coefficient alone: no robust standard error")
-    shares = solved[1] / np.sqrt(kept)
+    shares = solved[place] / np.sqrt(kept)
     residuals = annihilator @ values
     squares = np.abs(np.linalg.eigvalsh(shares[:, None] * annihilator * shares))
     se = _positive(float(np.sum((shares * residuals) ** 2)) ** 0.5, values)
-    return Contrast(float(solved[1] @ values), se, float(squares.sum() ** 2 / (squares**2).sum()))
+    return Contrast(float(solved[place] @ values), se, float(squares.sum() ** 2 / (squares**2).sum()))
 
 
-def _ancova_design(baseline: Array, active: Array) -> Array:
-    design = np.column_stack([np.ones_like(baseline), active, baseline - baseline.mean()])
-    if len(baseline) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
+def _ancova_design(baseline: Array, active: Array, covariates: Array | None) -> Array:
+    covariates = np.zeros((len(baseline), 0)) if covariates is None else covariates
+    return np.column_stack([np.ones_like(baseline), active, baseline - baseline.mean(), covariates])
+
+
+def _refuse_undetermined(design: Array) -> None:
+    if len(design) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
         raise NotEstimableError(
-            f"{len(baseline)} people with baseline do not determine arm and baseline slope",
-            mend="ask for difference_unadjusted",
+            f"{len(design)} people with baseline do not determine arm, baseline slope and covariates",
+            mend="ask for difference_unadjusted, or fewer covariates",
         )
-    return design
 
 
 def welch(active: Array, control: Array) -> Contrast:
@@ -235,8 +260,8 @@ def answer_question(outcome: Outcome, question: Question, *, robust: bool = Fals
     values, baseline = outcome.values[people][:, later].mean(axis=1), outcome.values[people, BASELINE]
     active = outcome.active[people]
     if question.common_baseline:
-        given = values, baseline, active.astype(np.float64)
-        return robust_ancova(*given) if robust else ancova(*given)[0]
+        given = values, baseline, active.astype(np.float64), outcome.adjusted_for[people]
+        return robust_ancova(*given) if robust else ancova(*given)
     if question.within_an_arm:
         return mean_of((values - baseline)[active == (question.estimand == "change_active")])
     if question.estimand == "difference_of_change":

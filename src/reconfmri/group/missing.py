@@ -252,6 +252,7 @@ class Fit:
     visits: tuple[int, ...]
     means: Array
     covariance: Array
+    slopes: Array  # (n_covariates, v)
 
 
 @dataclass(frozen=True)
@@ -340,7 +341,7 @@ class Completion:
             for person, fit in enumerate(refits.without)
         ]
         spread = jackknife(np.stack(others), self.outcome.active)
-        df = min(refits.reml.infer(weights).df, _most_df(question, self.outcome.active))
+        df = min(refits.reml.infer(weights).df, _most_df(question, self.outcome))
         return Completed(parts, spread, df, refits.covariance)
 
     def _fit(self, common_baseline: bool) -> Refits:
@@ -408,13 +409,14 @@ def answer_parts(outcome: Outcome, question: Question, fit: Fit) -> Array:
     (unstructured) and every baseline was seen, and close to it elsewhere.
     """
     values, active = outcome.values[:, fit.visits], outcome.active
-    completed = conditional_means(values, fit.means[active.astype(np.intp)], fit.covariance)
+    means = fit.means[active.astype(np.intp)] + outcome.adjusted_for @ fit.slopes
+    completed = conditional_means(values, means, fit.covariance)
     if not set(question.visits) <= set(fit.visits):
         raise NotEstimableError("without one of its people a visit of the question has too few to compare")
     later = [fit.visits.index(visit) for visit in question.averaged or (question.visit,)]
     answers, unseen = completed[:, later].mean(axis=1), np.isnan(values[:, later])
     baseline = completed[:, fit.visits.index(BASELINE)] if BASELINE in question.visits else None
-    weights = _weights_of_people(question, active, baseline)
+    weights = _weights_of_people(question, outcome, baseline)
     if baseline is not None and not question.common_baseline and question.visit != BASELINE:
         answers = answers - baseline
     jumps = unseen @ (fit.means[0, later] - fit.means[1, later]) / len(later)
@@ -441,6 +443,8 @@ def lay_out_everybody(
 ) -> list[Outcome]:
     """Return every outcome for all who were randomised; those without any measurement come last.
 
+    They have average covariates: with no value they tell the model nothing.
+
     Raises
     ------
     ValueError
@@ -457,32 +461,37 @@ def lay_out_everybody(
             active=np.concatenate([outcome.active, active]),
             people=(*outcome.people, *absent),
             strata=(),
+            columns=tuple(
+                replace(column, values=np.append(column.values, np.zeros(len(absent))))
+                for column in outcome.columns
+            ),
         )
         for outcome in outcomes
     ]
 
 
-def _weights_of_people(question: Question, active: NDArray[np.bool_], baseline: Array | None) -> Array:
-    """The answer as a weighted sum over people (n,) of their values or changes."""
+def _weights_of_people(question: Question, outcome: Outcome, baseline: Array | None) -> Array:
+    """The answer as a weighted sum over people (n,) of their values or changes, by least squares."""
+    columns = [np.ones(len(outcome.active)), outcome.active, outcome.adjusted_for]
     if question.common_baseline and baseline is not None:
-        design = np.column_stack([np.ones(len(active)), active, baseline - baseline.mean()])
-        return np.asarray(np.linalg.pinv(design)[1])
-    means = {"active": active / active.sum(), "control": ~active / (~active).sum()}
+        columns.append(baseline - baseline.mean())
+    control, difference = np.linalg.pinv(np.column_stack(columns))[:2]
     if question.within_an_arm:
-        return np.asarray(means[question.estimand.removeprefix("change_")])
-    return np.asarray(means["active"] - means["control"])
+        return np.asarray(control + (question.estimand == "change_active") * difference)
+    return np.asarray(difference)
 
 
-def _most_df(question: Question, active: NDArray[np.bool_]) -> int:
+def _most_df(question: Question, outcome: Outcome) -> int:
     """Degrees of freedom with everybody seen; an assumed covariance must not lend the jackknife more."""
+    active, n_covariates = outcome.active, len(outcome.columns)
     if question.within_an_arm:
-        return int((active == (question.estimand == "change_active")).sum()) - 1
-    return len(active) - 2 - question.common_baseline
+        return int((active == (question.estimand == "change_active")).sum()) - 1 - n_covariates
+    return len(active) - 2 - question.common_baseline - n_covariates
 
 
 def _as_fit(model: MeanModel, reml: RemlFit) -> Fit:
     means = model.design(np.array([False, True])) @ reml.beta
-    return Fit(model.visits, means, reml.covariance)
+    return Fit(model.visits, means, reml.covariance, model.slopes(reml.beta))
 
 
 def _fit_without(outcome: Outcome, person: int, common_baseline: bool, covariance: str) -> Fit:

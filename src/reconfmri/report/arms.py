@@ -28,7 +28,7 @@ def arms(inputs: ReportInputs) -> Block:
     empty: Block = {
         "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
         "diagnostics": None, "prior_reach": None, "replicates": None, "unlike": [], "firmness": None,
-        "controls": None, "tipping": None,
+        "moderation": [], "controls": None, "tipping": None,
         "tipping_words": [], "seen_rows": [], "reliability_rows": [], "reliability_note": "",
         "truth_rows": [], "recovery": None, "recovery_coefficients": "",
     }  # fmt: skip
@@ -43,6 +43,7 @@ def arms(inputs: ReportInputs) -> Block:
         "diagnostics": _plain_table(inputs.diagnostics),
         **_predictions(inputs),
         "firmness": _firmness(inputs),
+        "moderation": results.moderation_rows(inputs),
         "controls": _controls(inputs),
         **_missing_visits(inputs),
         "reliability_rows": results.reliability_rows(inputs),

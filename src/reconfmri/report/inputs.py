@@ -26,6 +26,7 @@ ESTIMATE_NUMBERS = (
     "p_adjusted", "n_active", "n_control", "r_hat", "ess",
 )  # fmt: skip
 SENSITIVITY_NUMBERS = ("estimate", "sd", "lower", "upper", "level", "probability", "p", "pareto_k")
+MODERATION_NUMBERS = ("estimate", "sd", "df", "lower", "upper", "level", "p", "n_active", "n_control")
 PREDICTION_NUMBERS = ("observed", "lower", "median", "upper", "p")
 RELIABILITY_NUMBERS = (
     "n", "icc_2_1", "icc_2_1_lower", "icc_2_1_upper", "icc_3_1", "icc_3_1_lower", "icc_3_1_upper",
@@ -76,6 +77,7 @@ class ReportFiles:
     draws: Path | None = None
     sensitivity: Path | None = None
     predictions: Path | None = None
+    moderation: Path | None = None
     truth: Path | None = None
 
     @classmethod
@@ -112,6 +114,7 @@ class ReportInputs:
     draws: pd.DataFrame | None = None
     sensitivity: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
+    moderation: pd.DataFrame | None = None
     truth: Mapping[str, Any] | None = None
     regions: SpatialImage | None = None
     region_table: pd.DataFrame | None = None
@@ -154,6 +157,7 @@ def gather(files: ReportFiles) -> ReportInputs:
         draws=read_table(files.draws, numeric=("statistic",)) if files.draws else None,
         sensitivity=read_table(files.sensitivity, numeric=SENSITIVITY_NUMBERS) if files.sensitivity else None,
         predictions=read_table(files.predictions, numeric=PREDICTION_NUMBERS) if files.predictions else None,
+        moderation=read_table(files.moderation, numeric=MODERATION_NUMBERS) if files.moderation else None,
         truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
         regions=_open(files.regions),
         region_table=read_table(files.region_table) if files.region_table else None,

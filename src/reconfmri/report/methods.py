@@ -241,6 +241,7 @@ def _estimands(study: Study, group: Group) -> str:
         "outcome and later session: "
         f"{_list([estimand_label(item).lower() for item in group.estimands], comma='; ')}. "
     )
+    text += _covariates(group)
     if families:
         named = {"holm": "Holm's method", "benjamini_hochberg": "Benjamini and Hochberg's method"}
         text += f"p values were corrected by {named[group.correction]} within the declared families: "
@@ -249,6 +250,23 @@ def _estimands(study: Study, group: Group) -> str:
         later = _list([outcome_label(item) for item in group.exploratory], comma="; ")
         text += f"Not declared in advance, modelled in the same way and labelled exploratory: {later}. "
     return text + "Posterior probabilities are not adjusted for multiplicity."
+
+
+def _covariates(group: Group) -> str:
+    if not group.covariates:
+        return ""
+    named = [f"{name.replace('_', ' ')} ({item.kind})" for name, item in group.covariates.items()]
+    filled = [name.replace("_", " ") for name, item in group.covariates.items() if item.missing == "mean"]
+    text = (
+        f"Covariates, known before treatment: {_list(named)}; around their means, with a slope per visit, in "
+        "the mean of every model but the t tests. "
+    )
+    if filled:
+        text += f"Where {_list(filled)} was not known, the mean of all people was taken. "
+    if group.moderators:
+        later = [name.replace("_", " ") for name in group.moderators]
+        text += f"Whether the difference depends on {_list(later)} was asked by analysis of covariance. "
+    return text
 
 
 MEAN_MODEL = (
@@ -280,7 +298,7 @@ def _bayesian(study: Study, group: Group) -> str:
     }[group.likelihood]
     if group.spread == "by_arm":
         residuals += (
-            " Each arm has its own standard deviation at a visit, but for a common baseline; the log of their "
+            " Each arm has its own standard deviation at a visit, but for a common baseline; the log of the "
             "ratio has a Normal(0, 0.5) prior."
         )
     rope = [f"± {value:g} {unit}" for unit, value in group.rope.items() if unit in _units(study, group)]

@@ -169,6 +169,29 @@ def unlike_rows(table: pd.DataFrame, study: Study) -> list[Row]:
     ]
 
 
+def moderation_rows(inputs: ReportInputs) -> list[Row]:
+    """Return one row per outcome, moderator and visit: the change of the arm difference, robust."""
+    if inputs.moderation is None or inputs.study.group is None:
+        return []
+    table = inputs.moderation[inputs.moderation["method"] == "ancova_hc2"]
+    rows = []
+    for row in table.to_dict("records"):
+        unit = str(row["unit"])
+        known = str(row["status"]).startswith("ok")
+        ends = f"[{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
+        rows.append(
+            {
+                "name": declared_label(row["outcome"], inputs.study.group),
+                "per": row["per"],
+                "session": session_name(inputs.study, row["session"]),
+                "numbers": f"{number(row['estimate'], unit)} {ends} {unit}" if known else row["status"],
+                "p": p_text(row["p"]),
+                "n": f"{row['n_active']:.0f} + {row['n_control']:.0f}",
+            }
+        )
+    return rows
+
+
 def reliability_note(inputs: ReportInputs) -> str:
     """Return for how many outcomes and arms no reliability is reported, and why."""
     if inputs.reliability is None:
