@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import approx_fprime
-from scipy.stats import multivariate_normal
+from scipy.special import psi
+from scipy.stats import multivariate_normal, multivariate_t, norm
 
 from reconfmri import group
 from reconfmri.config import DEFAULT_SCALES, Group
@@ -60,25 +61,52 @@ def test_likelihood_and_gradients_are_those_of_the_seen_visits():
     seen = (random.random((6, 3)) > 0.4).astype(float)
     root = random.normal(size=(3, 3))
     covariance = root @ root.T + np.eye(3)
-    total, by_mean, by_covariance = log_density(mean, covariance, values, seen)
+    known = random.random((6, 3))
+    given = values, seen, known, np.inf
+    total, by_mean, by_covariance, _ = log_density(mean, covariance, *given)
     expected = 0.0
     for i, there in enumerate(seen.astype(bool)):
         if there.any():
             expected += multivariate_normal.logpdf(
-                values[i, there], mean[i, there], covariance[np.ix_(there, there)]
+                values[i, there], mean[i, there], (covariance + np.diag(known[i]))[np.ix_(there, there)]
             )
     assert total - 0.5 * seen.sum() * np.log(2 * np.pi) == pytest.approx(expected, rel=1e-10)
     # finite differences of step 1e-7 are good to about 1e-6
-    numeric = approx_fprime(
-        mean.ravel(), lambda x: log_density(x.reshape(6, 3), covariance, values, seen)[0], 1e-7
-    )
+    numeric = approx_fprime(mean.ravel(), lambda x: log_density(x.reshape(6, 3), covariance, *given)[0], 1e-7)
     np.testing.assert_allclose(by_mean.ravel(), numeric, atol=1e-5)
 
     def at(x):
         matrix = x.reshape(3, 3)
-        return log_density(mean, (matrix + matrix.T) / 2, values, seen)[0]
+        return log_density(mean, (matrix + matrix.T) / 2, *given)[0]
 
     np.testing.assert_allclose(by_covariance.ravel(), approx_fprime(covariance.ravel(), at, 1e-7), atol=1e-5)
+
+
+def test_the_t_likelihood_is_scipys_and_becomes_the_gaussian_one():
+    from reconfmri.group.likelihood import digamma, log_density
+
+    random = np.random.default_rng(1)
+    values, mean, seen = random.normal(size=(5, 3)), random.normal(size=(5, 3)), np.ones((5, 3))
+    seen[0, 1] = seen[1] = 0
+    root, known, df = random.normal(size=(3, 3)), np.zeros((5, 3)), 3.7
+    scale = root @ root.T + np.eye(3)
+    total, by_mean, by_scale, by_df = log_density(mean, scale, values, seen, known, df)
+    expected = sum(
+        multivariate_t.logpdf(values[i, there], mean[i, there], scale[np.ix_(there, there)], df=df)
+        for i, there in enumerate(seen.astype(bool))
+        if there.any()
+    )
+    assert total - 0.5 * seen.sum() * np.log(2 * np.pi) == pytest.approx(expected, rel=1e-10)
+
+    def at(x):
+        matrix = x[15:24].reshape(3, 3)
+        return log_density(x[:15].reshape(5, 3), (matrix + matrix.T) / 2, values, seen, known, x[24])[0]
+
+    numeric = approx_fprime(np.concatenate([mean.ravel(), scale.ravel(), [df]]), at, 1e-7)
+    np.testing.assert_allclose([*by_mean.ravel(), *by_scale.ravel(), by_df], numeric, atol=1e-5)
+    gaussian, *_ = log_density(mean, scale, values, seen, known, np.inf)
+    assert log_density(mean, scale, values, seen, known, 1e8)[0] == pytest.approx(gaussian, abs=1e-6)
+    assert [digamma(x) for x in (0.5, 3.0, 40.0)] == pytest.approx(psi([0.5, 3.0, 40.0]), abs=1e-9)
 
 
 def test_no_compiler_is_called(small_answer):
@@ -144,7 +172,7 @@ def test_answers_do_not_depend_on_cores_order_or_other_outcomes(small_trial, sma
 
 def test_what_did_not_converge_is_not_a_number(small_trial):
     strict = make_group(("amygdala.x",), sampling={"tune": 200, "draws": 200, "min_ess": 1e5})
-    estimates, diagnostics = bayes.estimate(*small_trial, strict, SESSIONS, seed=1)
+    estimates, diagnostics, _ = bayes.estimate(*small_trial, strict, SESSIONS, seed=1)
     assert estimates["status"].str.startswith("not reported: did not converge (R-hat 1.0").all()
     assert estimates[list(NUMBERS)].isna().all(axis=None)
     # the second attempt is the stricter one
@@ -197,6 +225,57 @@ def test_random_intercept_posterior_is_that_of_least_squares_when_it_is_true_and
     # balanced and flat: posterior means are the differences of means, SDs the pooled standard error
     np.testing.assert_allclose(drawn.mean(axis=0), means, atol=0.03)
     np.testing.assert_allclose(drawn.std(axis=0), np.sqrt(pooled * 2 / 15), rtol=0.1)
+
+
+def test_t_residuals_and_an_sd_per_arm_find_what_was_planted():
+    """25 per arm; the active arm spreads 2.5 times as much after treatment; three values are far off."""
+    random = np.random.default_rng(3)
+    active = np.arange(50) < 25
+    values = random.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], 50)
+    values[active, 1] = -1 + 2.5 * values[active, 1]
+    far = values.copy()
+    far[[30, 35, 40], 1] = [9.0, 10.0, 11.0]
+    short = {"chains": 2, "tune": 400, "draws": 500, "min_ess": 100, "max_r_hat": 1.05}
+    both = {"likelihood": "student_t", "spread": "by_arm", "covariance": "unstructured", "sampling": short}
+    answers = {}
+    for name, grid in (("clean", values), ("far", far)):
+        outcome = Outcome("x", "activation", UNIT, 1.0, grid, active)
+        asked = make_group(("x",), **both)
+        fit = bayes.Sampler(1).fit(outcome, True, asked)
+        assert fit.passes(asked.sampling)
+        answers[name] = fit
+        assert (fit.log_ratio[:, 0] == 0).all(), "both arms are alike at their common baseline"
+    clean, far_off = answers["clean"], answers["far"]
+    low, high = bayes.highest_density(np.exp(clean.log_ratio[:, 1]), 0.95)
+    assert low < 2.5 < high
+    assert low > 1.5
+    assert np.median(clean.df) > 10 > 4 > np.median(far_off.df)
+    gap = clean.difference[:, 1].mean() - far_off.difference[:, 1].mean()
+    # of 25 people three at 10 move a mean by 1.2
+    assert abs(gap) < 0.4
+
+
+def test_probability_inside_the_rope_is_a_share_of_the_draws(small_trial, small_answer):
+    reach = 0.2
+    asked = make_group(("amygdala.x",), rope={UNIT: reach})
+    estimates, *_ = bayes.estimate(*small_trial, asked, SESSIONS, seed=1)
+    row = estimates.query("session == '2' and estimand == 'difference_adjusted'").iloc[0]
+    ends = norm.cdf((np.array([-reach, reach]) - row["estimate"]) / row["sd"])
+    # posteriors here are near to normal, with somewhat longer tails
+    assert row["rope_probability"] == pytest.approx(ends[1] - ends[0], abs=0.04)
+    assert small_answer[0]["rope_probability"].isna().all()
+
+
+def test_weights_count_as_copies_of_draws():
+    random = np.random.default_rng(2)
+    draws, copies = random.normal(size=400), random.integers(0, 5, 400)
+    many = np.repeat(draws, copies)
+    weighted = bayes.summarise(draws, 0.9, copies / copies.sum())
+    plain = bayes.summarise(many, 0.9)
+    assert [weighted[name] for name in ("estimate", "sd", "probability")] == pytest.approx(
+        [plain[name] for name in ("estimate", "sd", "probability")]
+    )
+    assert weighted["upper"] - weighted["lower"] == pytest.approx(plain["upper"] - plain["lower"], rel=0.02)
 
 
 def test_highest_density_interval_is_the_shortest():

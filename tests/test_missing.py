@@ -309,7 +309,7 @@ def test_the_grid_is_the_same_as_shifting_the_values_by_hand():
         fit = missing.fit_means(part, True, "unstructured")
         filled = missing.conditional_means(part.values, fit.means[part.active.astype(int)], fit.covariance)
         filled[:, 2] += np.isnan(part.values[:, 2]) * np.where(part.active, shift[True], shift[False])
-        return frequentist.ancova(filled[:, 2], filled[:, 0], part.active.astype(float))[0].estimate
+        return frequentist.ancova(filled[:, 2], filled[:, 0], part.active.astype(float)).estimate
 
     without = [
         by_hand(as_outcome(np.delete(outcome.values, person, 0), np.delete(outcome.active, person)))
@@ -376,7 +376,7 @@ def test_reference_based_answers_every_question_twice():
     by_method = {name: rows.reset_index(drop=True) for name, rows in found.groupby("method")}
     away = (by_method["conditional_mean"]["estimate"] - by_method["jump_to_reference"]["estimate"]).abs()
     control = by_method["conditional_mean"]["estimand"] == "change_control"
-    assert away[control].max() == 0
+    assert away[control].max() < 1e-12
     assert away[~control].min() > 0
     assert found.loc[found["estimand"] == "change_control", "df"].max() <= 12
 

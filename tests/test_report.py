@@ -107,7 +107,8 @@ def estimate_table(study: Study) -> pd.DataFrame:
                             "unit": unit,
                             "estimate": estimate, "sd": sd, "df": np.nan if bayes else 20.0,
                             "lower": estimate - 2 * sd, "upper": estimate + 2 * sd, "level": 0.95,
-                            "probability": 0.988 if bayes else np.nan, "p": np.nan if bayes else 0.0213,
+                            "probability": 0.988 if bayes else np.nan,
+                            "rope_probability": 0.112 if bayes else np.nan, "p": np.nan if bayes else 0.0213,
                             "p_adjusted": 0.0426 if not bayes and name.startswith("hippocampus.") else np.nan,
                             "family": "circuit" if name.startswith("hippocampus.") else None,
                             "n_active": 12.0, "n_control": 11.0, "r_hat": 1.003 if bayes else np.nan,
@@ -119,6 +120,38 @@ def estimate_table(study: Study) -> pd.DataFrame:
     table.loc[out, ["estimate", "sd", "lower", "upper", "probability", "p", "r_hat", "ess"]] = np.nan
     table.loc[out, "status"] = "not reported: 3 people in an arm"
     return table
+
+
+def prediction_table(study: Study) -> pd.DataFrame:
+    """Prior and posterior checks of the first two outcomes; one statistic is not replicated."""
+    assert study.group
+    rows = [
+        {
+            "outcome": name, "unit": study.outcome_units()[name], "check": check, "model": "common_baseline",
+            "arm": arm, "session": session, "statistic": statistic, "observed": place / 2 - 0.4,
+            "lower": place / 2 - 1.4, "median": place / 2 - 0.4, "upper": place / 2 + 0.6, "p": 0.51,
+            "status": "ok",
+        }
+        for name in study.group.outcomes[:2]
+        for check in ("prior", "posterior")
+        for arm in ("ketamine", "midazolam")
+        for session in SESSIONS
+        for place, statistic in enumerate(("lowest", "mean", "sd", "highest"))
+    ]  # fmt: skip
+    rows[-1] |= {"observed": 7.77, "p": 0.0}
+    return pd.DataFrame(rows)
+
+
+def moderation_table(study: Study) -> pd.DataFrame:
+    assert study.group
+    row = {
+        "domain": "activation", "outcome": study.group.primary.outcome, "estimand": "moderation",
+        "covariate": "age", "per": "1 SD of age (9.5)", "session": "2", "method": "ancova_hc2",
+        "unit": "percent signal change", "estimate": 0.321, "sd": 0.1, "df": 20.0, "lower": 0.111,
+        "upper": 0.531, "level": 0.95, "p": 0.0047, "n_active": 12.0, "n_control": 11.0, "status": "ok",
+    }  # fmt: skip
+    silent = dict.fromkeys(["estimate", "sd", "df", "lower", "upper", "p"], np.nan)
+    return pd.DataFrame([row, row | silent | {"session": "3", "status": "not reported: 3 people"}])
 
 
 def truth_of(study: Study) -> dict:
@@ -213,6 +246,8 @@ def make_inputs(folder: Path, *, config: dict | None = None) -> report.ReportInp
         allocation=arms,
         estimates=estimate_table(study),
         diagnostics=pd.DataFrame({"outcome": ["amygdala"], "r_hat": [1.003], "divergences": [0]}),
+        predictions=prediction_table(study),
+        moderation=moderation_table(study),
         truth=truth_of(study),
         regions=region_image(len(study.rois.regions)),
         region_table=pd.DataFrame(
@@ -352,6 +387,14 @@ def test_every_estimate_is_on_the_page(inputs, page):
             assert f"{number(row.estimate, row.unit)} [{number(row.lower, row.unit)}," in words
         else:
             assert row.status in words
+
+
+def test_what_the_model_does_not_replicate_and_what_moderates_is_on_the_page(page):
+    words = Page(page).words
+    assert "1 of 64 statistics lie outside their 95 %" in words
+    assert "midazolam, 90 dayshighest7.770.10 to 2.10< 0.001" in words
+    assert "1 SD of age (9.5)end of treatment0.32 [0.11, 0.53] percent signal change0.00512 + 11" in words
+    assert "30 daysnot reported: 3 people" in words
 
 
 def test_every_exclusion_is_on_the_page_with_its_reason(page):

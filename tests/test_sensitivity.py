@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from reconfmri.config import DEFAULT_SCALES, Group
-from reconfmri.group import frequentist, sensitivity
+from reconfmri.group import bayes, frequentist, influence, sensitivity
 from reconfmri.group.estimands import ask
 from reconfmri.group.grid import lay_out
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
@@ -85,10 +85,44 @@ def test_known_errors_change_little_when_all_alike_and_more_where_they_differ(ta
 
 
 def test_the_person_who_pulls_is_named(found):
-    without = found[found["kind"] == "influence"]
-    assert len(without) == 27
-    moved = (without["estimate"] - found.loc[("declared", "reml"), "estimate"]).abs()
-    assert moved.idxmax()[0] == "without sub-01"
+    for method in ("reml", "bayes"):
+        without = found[found["kind"] == "influence"].xs(method, level="method")
+        assert len(without) == 27
+        moved = (without["estimate"] - found.loc[("declared", method), "estimate"]).abs()
+        assert moved.idxmax() == "without sub-01"
+
+
+def test_weighted_draws_say_what_leaving_out_in_truth_says(found, tables, group):
+    """Draws weighted by PSIS against the model fitted again, for two people with Pareto k below 0.7."""
+    (outcome,) = lay_out(*tables, group, SESSIONS)
+    question = ask(["difference_adjusted"], SESSIONS)[0]
+    without = found[found["kind"] == "influence"].xs("bayes", level="method")
+    weighed = without[without["pareto_k"] <= influence.MAX_K]
+    assert len(weighed) > 20
+    sampler = bayes.Sampler(1, 1)
+    moved = (weighed["estimate"] - found.loc[("declared", "bayes"), "estimate"]).abs()
+    for name in (moved.idxmax(), moved.idxmin()):
+        place = outcome.people.index(name.removeprefix("without "))
+        truly = bayes.answer_question(influence.unseen(outcome, place), question, group, sampler)
+        # both are of 1,000 draws: means are known to about a twentieth of an SD, SDs too
+        assert weighed.loc[name, "estimate"] == pytest.approx(truly["estimate"], abs=0.2 * truly["sd"])
+        assert weighed.loc[name, "sd"] == pytest.approx(truly["sd"], rel=0.2)
+
+
+def test_bayesian_known_errors_are_those_of_reml(tables, group):
+    """Two people whose values say that they are worth little, in both engines, with flat priors."""
+    measures, allocation = tables
+    loose = measures["participant_id"].isin(["sub-01", "sub-20"])
+    errors = measures.assign(se=np.where(loose, 3.0, 0.05))
+    flat = group.model_copy(update={"priors": group.priors.model_copy(update={"flat": True})})
+    (outcome,) = lay_out(errors, allocation, flat, SESSIONS)
+    question = ask(["difference_adjusted"], SESSIONS)[0]
+    by_reml, _ = frequentist.answer_by_reml(outcome, question, flat, add_se=True)
+    plain, _ = frequentist.answer_by_reml(outcome, question, flat)
+    by_bayes = bayes.answer_question(outcome, question, flat, bayes.Sampler(1, 1), add_se=True)
+    assert abs(by_reml.estimate - plain.estimate) > 0.2 * plain.se
+    assert by_bayes["estimate"] == pytest.approx(by_reml.estimate, abs=0.2 * by_reml.se)
+    assert by_bayes["sd"] == pytest.approx(by_reml.se, rel=0.2)
 
 
 def test_columns_are_described(found):

@@ -214,8 +214,13 @@ def _check_row(row: Any, where: str) -> None:
             )
 
 
-def read_allocation(path: str | Path) -> pd.DataFrame:
+def read_allocation(
+    path: str | Path, participants: str | Path | None = None, columns: Iterable[str] = ()
+) -> pd.DataFrame:
     """Return `participant_id arm stratum` as text, one row per randomised person; stratum may be `n/a`.
+
+    And, for the covariates of the group model, `columns` of `participants` (participants.tsv); None where a
+    person has no value there.
 
     Raises
     ------
@@ -238,7 +243,11 @@ def read_allocation(path: str | Path) -> pd.DataFrame:
         seen[person] = line
     if table.empty:
         raise ValueError(f"{path}: nobody is allocated; expected one row per randomised person")
-    return table
+    wanted = list(dict.fromkeys(columns))
+    if not participants or not wanted:
+        return table
+    known = read_table(participants, required=["participant_id", *wanted])[["participant_id", *wanted]]
+    return table.merge(known, on="participant_id", how="left", validate="one_to_one")
 
 
 def verify_unchanged(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from reconfmri import bids
+from reconfmri import bids, covariates
 from reconfmri.config import Group, Study, load_study
 from reconfmri.dataset import twice
 from reconfmri.derivatives import check_fmriprep
@@ -55,7 +55,8 @@ def check_study(folder: Path, *, full: bool = True, progress: Progress | None = 
     problems += check_trial_types(root, study, table) + check_scales(root, study)
     embedded = study.preprocessing.engine == "embedded"
     problems += check_derivatives(root) if embedded else check_fmriprep(folder, study, table, full=full)
-    return problems + check_blinding(root) + (check_allocation(folder, study, table) if study.group else [])
+    problems += check_covariates(root, study, table) + check_blinding(root)
+    return problems + (check_allocation(folder, study, table) if study.group else [])
 
 
 def _believed(folder: Path, root: Path) -> tuple[pd.DataFrame, list[Problem]]:
@@ -196,6 +197,32 @@ def check_scales(root: Path, study: Study) -> list[Problem]:
             problems.append(Problem("STOP", "E-BIDS-A11", what, "correct the table", path))
             continue
         problems += twice([" ".join(map(str, row)) for row in table[keys].to_numpy()], path)
+    return problems
+
+
+def check_covariates(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]:
+    """Covariates of the group model in participants.tsv: a value for every scanned person, of its kind."""
+    name, problems = "participants.tsv", []
+    chosen = {key: item for key, item in study.group.covariates.items() if item.column} if study.group else {}
+    if not chosen:
+        return []
+    try:
+        people = read_table(root / name, required=["participant_id"]).set_index("participant_id")
+    except (ValueError, FileNotFoundError):
+        what, mend = f"covariates {list(chosen)} are columns of a table that cannot be read", "mend the table"
+        return [Problem("STOP", covariates.CODE, what, mend, name)]
+    for key, item in chosen.items():
+        if item.column not in people:
+            what = f"covariate {key!r}: there is no column {item.column!r}"
+            mend = f"correct group.covariates.{key}.column; it has {list(people.columns)}"
+            problems.append(Problem("STOP", covariates.CODE, what, mend, name))
+            continue
+        cells = {person: people[item.column].get(person) for person in sorted(set(table["participant_id"]))}
+        try:
+            covariates.columns_of(key, item, cells, name)
+        except ValueError as error:
+            what, _, mend = str(error).removeprefix(f"{covariates.CODE} {name}: ").partition(". Mend: ")
+            problems.append(Problem("STOP", covariates.CODE, what, mend, name))
     return problems
 
 

@@ -412,6 +412,33 @@ class Attributes(Section):
     summary: str = Field(min_length=1, description="How the arms are compared at the level of the population")
 
 
+class Covariate(Section):
+    """A variable known before treatment that enters the mean of every outcome."""
+
+    column: str | None = Field(None, description="Column of participants.tsv")
+    measure: str | None = Field(
+        None, description="In place of a column: an outcome or quality number, at baseline, such as `fd.mean`"
+    )
+    kind: Literal["number", "category"] = Field(
+        "number", description="`category`: a column of the model per level after the first"
+    )
+    missing: Literal["stop", "mean"] = Field(
+        "stop",
+        description="Somebody without a value: `stop` names them; `mean` gives them the mean of all, which "
+        "does not bias a comparison of randomised arms (White & Thompson 2005)",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Covariate:
+        if (self.column is None) == (self.measure is None):
+            raise ValueError("group.covariates: give either column or measure")
+        if self.column in ("participant_id", "arm", "stratum"):
+            raise ValueError(f"group.covariates: the column {self.column!r} is not a covariate")
+        if self.measure and self.kind == "category":
+            raise ValueError("group.covariates: a measure is a number")
+        return self
+
+
 class Priors(Section):
     """Prior widths in multiples of the unit's scale s (group.scales)."""
 
@@ -465,6 +492,20 @@ class Group(Section):
         default_factory=dict,
         description="Name -> outcomes corrected together; the primary stands alone",
     )
+    covariates: dict[Name, Covariate] = Field(
+        default_factory=dict,
+        description="Name -> variable known before treatment, in the mean model of both engines: a slope per "
+        "visit, around the mean of all people",
+    )
+    moderators: list[str] = Field(
+        default_factory=list,
+        description="Those of `covariates` with which the arm difference may change (analysis of covariance)",
+    )
+    exploratory: list[str] = Field(
+        default_factory=list,
+        description="Outcomes that were not declared before the data were seen: modelled like the others, in "
+        "no family, labelled exploratory; what stands neither here nor in `outcomes` is not modelled",
+    )
     controls: list[str] = Field(
         default_factory=list,
         description="Those of `outcomes` in which no difference is expected, such as a control region",
@@ -482,6 +523,18 @@ class Group(Section):
     permutations: int = Field(
         10_000, ge=0, description="Draws of the randomisation test, within the strata; 0 = no test"
     )
+    likelihood: Literal["gaussian", "student_t"] = Field(
+        "gaussian",
+        description="Residuals of the Bayesian model; `student_t`: people far from the others weigh less",
+    )
+    spread: Literal["common", "by_arm"] = Field(
+        "common", description="SD of a visit in the Bayesian model: alike in both arms, or one per arm"
+    )
+    rope: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Unit -> difference, up or down, that is too small to matter (region of practical "
+        "equivalence); the estimates hold the posterior probability inside",
+    )
     scales: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_SCALES),
         description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with "
@@ -494,9 +547,24 @@ class Group(Section):
     def _outcomes_declared(self) -> Group:
         _known([self.primary.outcome], self.outcomes, "group.primary.outcome")
         _known(self.controls, self.outcomes, "group.controls")
+        _known(self.moderators, self.covariates, "group.moderators")
         for name, family in self.families.items():
             _known(family, self.outcomes, f"group.families.{name}")
+            if name in ("primary", "exploratory"):
+                raise ValueError(f"group.families.{name}: the name is taken; call the family otherwise")
+        if both := [name for name in self.exploratory if name in self.outcomes]:
+            raise ValueError(f"group.exploratory: {both} stand in group.outcomes too; keep one")
         return self
+
+    @property
+    def participant_columns(self) -> list[str]:
+        """Columns of participants.tsv that are covariates."""
+        return [item.column for item in self.covariates.values() if item.column]
+
+    @property
+    def modelled(self) -> list[str]:
+        """Every outcome that meets the model: declared ones, then exploratory ones."""
+        return [*self.outcomes, *self.exploratory]
 
 
 class Study(Section):
@@ -552,7 +620,11 @@ class Study(Section):
     def _check_group(self, group: Group, sessions: list[str]) -> None:
         _known([group.primary.session], sessions[1:] or sessions, "group.primary.session")
         _known(group.outcomes, self.outcome_units(), "group.outcomes")
-        missing = sorted({self.outcome_units()[name] for name in group.outcomes} - set(group.scales))
+        _known(group.exploratory, self.outcome_units(), "group.exploratory")
+        measured = [item.measure for item in group.covariates.values() if item.measure]
+        _known(measured, self.outcome_units(), "group.covariates")
+        _known(group.rope, {self.outcome_units()[name] for name in group.modelled}, "group.rope")
+        missing = sorted({self.outcome_units()[name] for name in group.modelled} - set(group.scales))
         if missing:
             raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")
 

@@ -6,7 +6,6 @@ import runpy
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
@@ -14,6 +13,7 @@ from reconfmri.group.estimands import NotEstimableError
 from reconfmri.group.reml import fit_reml
 
 published = runpy.run_path(str(Path(__file__).parent / "published_moments.py"))
+oxazepam = runpy.run_path(str(Path(__file__).parent / "oxazepam.py"))
 ADJUSTED, UNADJUSTED, CHANGE = np.array([0, 0, 1.0]), np.array([0, 0, 0, 1.0]), np.array([0, 0, -1.0, 1.0])
 
 
@@ -66,26 +66,9 @@ def test_the_constructed_two_visits(two_visits, structure, weights, estimate, se
 
 def test_a_real_trial_gives_the_published_coefficients(real_data):
     """Oxazepam trial: 2080 responses of 33 people, random intercept; table of its authors to 5 decimals."""
-    folder = real_data / "oxazepam_rct"
-    events = pd.read_csv(folder / "SCREventData_ER.csv")
-    arms = pd.read_csv(folder / "treatment.csv").set_index("Subject")["Treatment"]
-    expected = pd.read_csv(folder / "SCR_main.csv", index_col=0)
-    codes = np.column_stack(
-        [
-            np.where(events["instruction"] == "Downregulate", -0.5, 0.5),
-            np.where(events["valence"] == "Neutral", -0.5, 0.5),
-            np.where(arms[events["Subject"]] == "Placebo", -0.5, 0.5),
-        ]
-    )
-    terms = [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
-    flat = np.column_stack([codes[:, list(term)].prod(axis=1) for term in terms])
-    place = events.groupby("Subject").cumcount().to_numpy()
-    person = pd.factorize(events["Subject"])[0]
-    values = np.full((person.max() + 1, place.max() + 1), np.nan)
-    design = np.zeros((*values.shape, flat.shape[1]))
-    values[person, place], design[person, place] = events["log_SCR_mean_stimulus"], flat
+    values, design, expected = oxazepam["load"](real_data / "oxazepam_rct")
     fit = fit_reml(values, design, "random_intercept")
-    errors = [fit.plain_se(row) for row in np.eye(len(terms))]
+    errors = [fit.plain_se(row) for row in np.eye(8)]
     np.testing.assert_allclose(fit.beta, expected["Value"], atol=5e-6)
     np.testing.assert_allclose(errors, expected["Std.Error"], atol=5e-6)
     # Within people, Kenward-Roger's degrees of freedom are those of the complete design, but for lost events.

@@ -149,6 +149,12 @@ def settings_of(section):
     return section.model_dump(mode="json") if section else None
 
 
+def participants_table():
+    """participants.tsv, where the group model takes covariates from it."""
+    wanted = study.group and study.group.participant_columns
+    return str(bids_root / "participants.tsv") if wanted else []
+
+
 def measure_tables():
     """Every table of measures that participant-level rules make, one per scan and producer."""
     tables = of_runs(rules.assess_quality.output.measures)

@@ -6,10 +6,12 @@ rule fit_frequentist_models:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
+        participants=participants_table(),
     output:
         estimates="results/group/frequentist_estimates.tsv",
         reliability="results/group/reliability.tsv",
         controls="results/group/controls.tsv",
+        moderation="results/group/moderation.tsv",
     log:
         "logs/fit_frequentist_models/study.log",
     conda:
@@ -20,7 +22,7 @@ rule fit_frequentist_models:
     params:
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
-        code=code_of("group.controls") + code_of("group.reliability"),
+        code=code_of("group.controls") + code_of("group.reliability") + code_of("group.moderation"),
     script:
         "../scripts/fit_frequentist_models.py"
 
@@ -30,6 +32,7 @@ rule test_by_randomisation:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
+        participants=participants_table(),
     output:
         estimates="results/group/randomisation_estimates.tsv",
         draws="results/group/randomisation_draws.tsv",
@@ -54,6 +57,7 @@ rule examine_missing_visits:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
+        participants=participants_table(),
     output:
         seen="results/group/visits_seen.tsv",
         patterns="results/group/missing_patterns.tsv",
@@ -81,9 +85,11 @@ rule fit_bayesian_models:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
+        participants=participants_table(),
     output:
         estimates="results/group/bayesian_estimates.tsv",
         diagnostics="results/group/bayesian_diagnostics.tsv",
+        predictions="results/group/predictions.tsv",
         sensitivity="results/group/sensitivity.tsv",
     log:
         "logs/fit_bayesian_models/study.log",

@@ -23,11 +23,13 @@ rule build_report:
         estimates=rules.collect_estimates.output.estimates if study.group else [],
         diagnostics=rules.fit_bayesian_models.output.diagnostics if study.group else [],
         reliability=rules.fit_frequentist_models.output.reliability if study.group else [],
+        moderation=rules.fit_frequentist_models.output.moderation if study.group else [],
         controls=rules.fit_frequentist_models.output.controls if study.group else [],
         draws=rules.test_by_randomisation.output.draws if study.group else [],
         seen=rules.examine_missing_visits.output.seen if study.group else [],
         tipping_grid=rules.examine_missing_visits.output.grid if study.group else [],
         tipping=rules.examine_missing_visits.output.tipping if study.group else [],
+        predictions=rules.fit_bayesian_models.output.predictions if study.group else [],
         sensitivity=rules.fit_bayesian_models.output.sensitivity if study.group else [],
         truth=str(bids_root / "truth.json") if (bids_root / "truth.json").is_file() else [],
     output:

@@ -8,8 +8,9 @@ from reconfmri.provenance import log_to
 from reconfmri.tables import write_table
 
 with log_to(snakemake.log[0]):
-    tables = read_measures(snakemake.input.measures), read_allocation(snakemake.input.allocation)
-    asked = Group.from_params(snakemake.params.settings), snakemake.params.sessions
+    given, group = snakemake.input, Group.from_params(snakemake.params.settings)
+    arms = read_allocation(given.allocation, given.participants, group.participant_columns)
+    tables, asked = (read_measures(given.measures), arms), (group, snakemake.params.sessions)
     out = snakemake.output
     write_table(out.seen, missing.visits_seen(*tables, *asked), missing.SEEN_DESCRIPTIONS)
     write_table(out.patterns, missing.patterns(*tables, *asked), missing.PATTERN_DESCRIPTIONS)

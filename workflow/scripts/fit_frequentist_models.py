@@ -2,18 +2,21 @@
 
 from reconfmri.bids import read_allocation
 from reconfmri.config import Group
-from reconfmri.group import controls, frequentist, reliability
+from reconfmri.group import controls, frequentist, moderation, reliability
 from reconfmri.group.estimands import DESCRIPTIONS
 from reconfmri.measures import read_measures
 from reconfmri.provenance import log_to
 from reconfmri.tables import write_table
 
 with log_to(snakemake.log[0]):
-    tables = read_measures(snakemake.input.measures), read_allocation(snakemake.input.allocation)
-    asked = Group.from_params(snakemake.params.settings), snakemake.params.sessions
+    given, group = snakemake.input, Group.from_params(snakemake.params.settings)
+    arms = read_allocation(given.allocation, given.participants, group.participant_columns)
+    tables, asked = (read_measures(given.measures), arms), (group, snakemake.params.sessions)
     estimates = frequentist.estimate(*tables, *asked)
     write_table(snakemake.output.estimates, estimates, DESCRIPTIONS)
     ought_to_be_none = controls.estimate(*tables, *asked)
+    moderated = moderation.estimate(*tables, *asked)
+    write_table(snakemake.output.moderation, moderated, moderation.DESCRIPTIONS)
     write_table(snakemake.output.controls, ought_to_be_none, controls.DESCRIPTIONS)
     within_arms = reliability.estimate(*tables, *asked)
     write_table(snakemake.output.reliability, within_arms, reliability.DESCRIPTIONS)

@@ -114,6 +114,9 @@ def _group(commands: Commands) -> None:
     )
     new.add_argument("--control", metavar="ARM", help="label of the control arm")
     new.add_argument("--baseline", metavar="SESSION", help="first visit (default: the first label in order)")
+    new.add_argument(
+        "--participants", type=Path, metavar="FILE", help="participants.tsv, for covariates of the study file"
+    )
     new.add_argument("--flat-priors", action="store_true", help="flat priors on effects and means")
     new.add_argument(
         "--seed", type=int, metavar="S", help="seed of the sampler (default: of the study file, else 1)"

@@ -18,10 +18,13 @@ def answer_table(options: Namespace) -> int:
 
     measures, allocation = read_measures(options.measures), read_allocation(options.allocation)
     settings, sessions, seed = questions(options, measures, allocation)
+    allocation = read_allocation(options.allocation, options.participants, settings.participant_columns)
     estimates, diagnostics = group.answer(measures, allocation, settings, sessions, seed)
     options.out.mkdir(parents=True, exist_ok=True)
     write_table(options.out / "estimates.tsv", estimates, group.DESCRIPTIONS)
     write_table(options.out / "diagnostics.tsv", diagnostics, group.DIAGNOSTICS)
+    for line in group.unanswered(estimates):
+        print(line)
     print(f"wrote {options.out / 'estimates.tsv'}: {len(estimates)} rows")
     return 0
 

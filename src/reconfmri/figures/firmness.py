@@ -55,9 +55,13 @@ def alternatives(table: pd.DataFrame) -> Figure:
 def rows_shown(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the figure: every choice, and the people who move the answer most."""
     declared = table[(table["kind"] == "declared") & (table["method"] == "reml")]["estimate"]
-    people = table[table["kind"] == "influence"]
+    people = table[(table["kind"] == "influence") & (table["method"] == "reml")]
     moved = (people["estimate"] - declared.iloc[0]).abs().sort_values(ascending=False)
-    return table.loc[[*table.index[table["kind"] != "influence"], *moved.index[:N_PEOPLE]]]
+    names = people.loc[moved.index[:N_PEOPLE], "analysis"]
+    chosen = [
+        place for name in names for place in table.index[(table["analysis"] == name)]
+    ]  # by both methods
+    return table.loc[[*table.index[table["kind"] != "influence"], *chosen]]
 
 
 def _numbers(axes: Axes, place: int, row: dict[Any, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconfmri.config import Rois, Study
+from reconfmri.config import Group, Rois, Study
 
 PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
 SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
@@ -68,6 +68,11 @@ def region_groups(rois: Rois) -> dict[str, list[int]]:
     }
     taken = {index for volumes in groups.values() for index in volumes}
     return groups | {name: [index] for index, name in enumerate(names) if index not in taken}
+
+
+def declared_label(name: str, group: Group) -> str:
+    """Return the outcome's label, and that it is exploratory where it was not declared."""
+    return outcome_label(name) + (" (exploratory)" if name in group.exploratory else "")
 
 
 def contrast_label(name: str) -> str:

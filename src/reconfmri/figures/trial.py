@@ -8,6 +8,7 @@ import numpy as np
 
 from reconfmri.figures.labels import (
     contrast_label,
+    declared_label,
     estimand_label,
     method_label,
     number,
@@ -145,7 +146,7 @@ def trajectories(measures: pd.DataFrame, study: Study) -> Figure:
     group = study.group
     if group is None:
         raise ValueError("trajectories by arm need a study with a group section")
-    outcomes = [name for name in group.outcomes if (measures["outcome"] == name).any()]
+    outcomes = [name for name in group.modelled if (measures["outcome"] == name).any()]
     columns = min(3, len(outcomes))
     rows = -(-len(outcomes) // columns)
     figure = new_figure(9.6, 2.35 * rows + 0.35)
@@ -155,7 +156,7 @@ def trajectories(measures: pd.DataFrame, study: Study) -> Figure:
         table = measures[measures["outcome"] == outcome]
         for arm, marker, shift in ((group.arms.control, "s", 0.07), (group.arms.active, "o", -0.07)):
             _one_arm(axes, table[table["arm"] == arm], study, marker=marker, shift=shift, label=arm)
-        axes.set_title(outcome_label(outcome), fontsize=8.5, loc="left", color=INK, weight="bold")
+        axes.set_title(declared_label(outcome, group), fontsize=8.5, loc="left", color=INK, weight="bold")
         axes.set_ylabel(str(table["unit"].iloc[0]), fontsize=8, color=MUTED)
         axes.set_xticks(range(len(study.sessions)), [f"day {item.day:g}" for item in study.sessions])
         axes.set_xlim(-0.35, len(study.sessions) - 0.65)
@@ -217,7 +218,7 @@ def forest(
         raise ValueError("a forest of arm differences needs a study with a group section")
     here = estimates[(estimates["session"] == session) & estimates["method"].isin(list(METHOD_MARKS))]
     here = here[here["estimand"].str.startswith("difference")]
-    outcomes = [name for name in group.outcomes if (here["outcome"] == name).any()]
+    outcomes = [name for name in group.modelled if (here["outcome"] == name).any()]
     figure = new_figure(11.0, 0.5 * len(outcomes) + 1.25)
     asked = [name for name in group.estimands if (here["estimand"] == name).any()]
     panels = figure.subplots(1, len(asked), sharex=True, sharey=True, squeeze=False)[0]
@@ -232,7 +233,9 @@ def forest(
     ticks = [tick for tick in panels[0].get_xticks() if low <= tick <= high]
     panels[0].set_xticks(ticks)
     units = study.outcome_units()
-    panels[0].set_yticks(range(len(outcomes)), [f"{outcome_label(name)}\n{units[name]}" for name in outcomes])
+    panels[0].set_yticks(
+        range(len(outcomes)), [f"{declared_label(name, group)}\n{units[name]}" for name in outcomes]
+    )
     middle = panels[len(panels) // 2]
     middle.set_xlabel(
         f"{group.arms.active} minus {group.arms.control}, in multiples of the unit's scale",

@@ -12,7 +12,7 @@ from reconfmri.group.bayes import DIAGNOSTICS
 from reconfmri.group.estimands import COLUMNS, DESCRIPTIONS
 from reconfmri.group.grid import group_from_tables
 
-__all__ = ["COLUMNS", "DESCRIPTIONS", "DIAGNOSTICS", "answer", "combine", "group_from_tables"]
+__all__ = ["COLUMNS", "DESCRIPTIONS", "DIAGNOSTICS", "answer", "combine", "group_from_tables", "unanswered"]
 
 
 def answer(
@@ -34,7 +34,7 @@ def answer(
         People, arms, sessions or units of the two tables do not fit the study or one another.
     """
     by_frequency = frequentist.estimate(measures, allocation, group, sessions)
-    by_bayes, diagnostics = bayes.estimate(measures, allocation, group, sessions, seed=seed, cores=cores)
+    by_bayes, diagnostics, _ = bayes.estimate(measures, allocation, group, sessions, seed=seed, cores=cores)
     by_chance = randomisation.estimate(measures, allocation, group, sessions, seed=seed)
     return combine([by_bayes, by_frequency, by_chance], group), diagnostics
 
@@ -42,7 +42,7 @@ def answer(
 def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
     """Return the engines' tables as one, in the order of the study, corrected within its families."""
     table = pd.concat([part.astype(object) for part in estimates], ignore_index=True)
-    order = {name: place for place, name in enumerate(group.outcomes)}
+    order = {name: place for place, name in enumerate(group.modelled)}
     table = (
         table.assign(place=table["outcome"].map(order))
         .sort_values("place", kind="stable")
@@ -50,4 +50,17 @@ def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
     )
     table = table.reset_index(drop=True).infer_objects()
     table = multiplicity.adjust(table, group.families, group.primary, correction=group.correction)
+    table.loc[table["outcome"].isin(group.exploratory), "family"] = multiplicity.EXPLORATORY
     return table[list(COLUMNS)]
+
+
+def unanswered(estimates: pd.DataFrame) -> list[str]:
+    """Return one line per outcome, session and reason why it has no number: who says so, what is wrong."""
+    said_by: dict[tuple[str, str, str], list[str]] = {}
+    for row in estimates[~estimates["status"].str.startswith("ok")].to_dict("records"):
+        methods = said_by.setdefault((row["outcome"], row["session"], row["status"]), [])
+        methods += [row["method"]] * (row["method"] not in methods)
+    return [
+        f"{outcome}, session {session}: {status} ({', '.join(methods)})"
+        for (outcome, session, status), methods in said_by.items()
+    ]

@@ -4,7 +4,9 @@ One model meets every outcome. For person i of arm a at visit v, in units of s (
 y_iv = m_v + x_a d_v + e_iv with x = +1/2 (active) and -1/2 (control) and e_i ~ Normal(0, S). Priors:
 m_v ~ Normal(0, 5) around the mean of all values, d_v and every d_v - d_w ~ Normal(0, 2.5), which makes the
 d_v correlate by one half, SD of each visit ~ half-t(4, 0, 2.5), correlations ~ LKJ(1). Missing visits are
-integrated out, so everybody with any measurement is in.
+integrated out, so everybody with any measurement is in. Asked for in the study file: multivariate t in place
+of Normal, S its scale, degrees of freedom ~ gamma(2, 0.1) above 1; an SD per arm, their log ratio at a visit
+~ Normal(0, 0.5), none at a common baseline; covariates, a slope per visit ~ Normal(0, 2.5) per SD.
 The baseline-adjusted difference comes from the model with d_0 = 0 (constrained longitudinal: Liang and
 Zeger 2000), the others from the model with d_0 free.
 """
@@ -12,21 +14,20 @@ Zeger 2000), the others from the model with d_0 free.
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import time
-import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from reconfmri.config import Group, Priors, Sampling
+from reconfmri.group import predictive
+from reconfmri.group.bayes_model import Form, compile_model
+from reconfmri.group.draws import Draws
 from reconfmri.group.estimands import (
     BASELINE,
     Array,
@@ -35,6 +36,7 @@ from reconfmri.group.estimands import (
     as_table,
     ask,
     refuse_without_baseline,
+    start_of_row,
 )
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.maximum_likelihood import fit_means_and_covariance
@@ -50,7 +52,10 @@ DIAGNOSTICS = {
     "n_control": "People of the control arm with a value at the visit",
     "scale": "s of the unit: the priors are Normal(0, effect s) and so on, see group.priors",
     "centre": "Centre of the prior of the visit means: the mean of all values, whatever the arm",
-    "visit_sd": "Posterior mean of the standard deviation between people at the visit",
+    "visit_sd": "Posterior mean of the standard deviation between people at the visit; student_t: of the "
+    "scale; by_arm: of the geometric mean of the arms",
+    "sd_ratio": "by_arm: posterior median of the SD of the active arm over that of the control arm",
+    "t_df": "student_t: posterior median of the degrees of freedom",
     "r_hat": "Largest R-hat over all parameters",
     "ess": "Smallest bulk or tail effective sample size over all parameters",
     "divergences": "Divergent transitions after warm-up",
@@ -60,19 +65,17 @@ DIAGNOSTICS = {
     "converged": "Whether the fit passed the gate of group.sampling",
 }
 FLAT = 1e6
+USED = ("difference", "log_ratio", "moved_ratio")  # what stands still where a difference is not used
 # (times the tuning and the draws of the settings, target acceptance): the second is the stricter one
 ATTEMPTS = ((1, 0.97), (3, 0.995))
 log = logging.getLogger("reconfmri")
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Posterior draws in units of s, (n_draws, n_visits) each, and how well they were sampled."""
+class Fit(Draws):
+    """Posterior draws and how well they were sampled."""
 
     visits: tuple[int, ...]
-    mean: Array
-    difference: Array
-    visit_sd: Array
     r_hat: float
     ess: float
     divergences: int
@@ -96,6 +99,14 @@ class Fit:
         )
 
 
+class Answers(NamedTuple):
+    """The estimates, the diagnostics of every fit, and what prior and posterior predict."""
+
+    estimates: pd.DataFrame
+    diagnostics: pd.DataFrame
+    predictions: pd.DataFrame
+
+
 def estimate(
     measures: pd.DataFrame,
     allocation: pd.DataFrame,
@@ -104,10 +115,11 @@ def estimate(
     *,
     seed: int,
     cores: int | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return one estimate per outcome, estimand and later session, and the diagnostics of every fit.
+) -> Answers:
+    """Return one estimate per outcome, estimand and later session, and how well the model does.
 
-    The draws depend on `seed`, the outcome's name and its data only: not on cores, nor on the other outcomes.
+    Columns: `estimands.DESCRIPTIONS`, `DIAGNOSTICS`, `predictive.DESCRIPTIONS`. The draws depend on `seed`,
+    the outcome's name and its data only: not on cores, nor on the other outcomes.
 
     Raises
     ------
@@ -119,33 +131,23 @@ def estimate(
     sampler = Sampler(seed, cores)
     rows: list[dict[str, object]] = []
     diagnostics: list[dict[str, object]] = []
+    predictions: list[dict[str, object]] = []
     for outcome in outcomes:
         fits: dict[bool, Fit] = {}
         for question in ask(group.estimands, labels):
-            row = _row(outcome, question, group, sampler, fits)
-            rows.append(row)
+            row = start_of_row(outcome, question, "bayes", group.level)
+            rows.append(row | answer_question(outcome, question, group, sampler, fits))
         for common_baseline, fit in fits.items():
             diagnostics += _describe(outcome, common_baseline, fit, labels, group.sampling)
-    return as_table(rows), pd.DataFrame(diagnostics, columns=list(DIAGNOSTICS))
-
-
-def _row(
-    outcome: Outcome, question: Question, group: Group, sampler: Sampler, fits: dict[bool, Fit]
-) -> dict[str, object]:
-    """The answer to one question; fits its model where no earlier question did."""
-    n_active, n_control = outcome.counts(question.visit)
-    row: dict[str, object] = {
-        "domain": outcome.domain,
-        "outcome": outcome.name,
-        "estimand": question.estimand,
-        "session": question.session,
-        "method": "bayes",
-        "unit": outcome.unit,
-        "level": group.level,
-        "n_active": n_active,
-        "n_control": n_control,
-    }
-    return row | answer_question(outcome, question, group, sampler, fits)
+        for common_baseline in sorted(fits)[-1:]:
+            predictions += predictive.check(
+                outcome, fits[common_baseline], common_baseline, group, labels, seed
+            )
+    return Answers(
+        as_table(rows),
+        pd.DataFrame(diagnostics, columns=list(DIAGNOSTICS)),
+        pd.DataFrame(predictions, columns=list(predictive.DESCRIPTIONS)),
+    )
 
 
 def answer_question(
@@ -154,8 +156,13 @@ def answer_question(
     group: Group,
     sampler: Sampler,
     fits: dict[bool, Fit] | None = None,
+    *,
+    add_se: bool = False,
 ) -> dict[str, object]:
-    """Return the numbers and the status of one question; `fits` keeps the models that questions share."""
+    """Return the numbers and the status of one question; `fits` keeps the models that questions share.
+
+    `add_se`: every value has a known error of its own, on top of the covariance over visits.
+    """
     fits = {} if fits is None else fits
     try:
         refuse_without_baseline(question)
@@ -163,12 +170,14 @@ def answer_question(
     except NotEstimableError as reason:
         return {"status": f"not reported: {reason}"}
     if question.common_baseline not in fits:
-        fits[question.common_baseline] = sampler.fit(outcome, question.common_baseline, group)
+        fits[question.common_baseline] = sampler.fit(outcome, question.common_baseline, group, add_se=add_se)
     fit = fits[question.common_baseline]
     if not fit.passes(group.sampling):
-        return {"status": f"not reported: {fit.shortcoming}"}
-    numbers = _summarise(contrast(fit, question, outcome), group.level)
-    return numbers | {"r_hat": fit.r_hat, "ess": fit.ess, "status": status_of(fit.covariance)}
+        mend = "more group.sampling.draws, or group.covariance: random_intercept"
+        return {"status": f"not reported: {fit.shortcoming}. Mend: {mend}"}
+    draws = contrast(fit, question, outcome)
+    numbers = summarise(draws, group.level) | {"rope_probability": rope_probability(draws, outcome, group)}
+    return numbers | {"r_hat": fit.r_hat, "ess": fit.ess, "status": status_of(fit.covariance, group)}
 
 
 def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:
@@ -179,12 +188,25 @@ def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:
     return draws
 
 
-def highest_density(draws: Array, level: float) -> tuple[float, float]:
-    """Return the ends of the shortest interval that holds `level` of the draws."""
-    ordered = np.sort(draws)
-    inside = int(np.floor(level * ordered.size))
-    start = int(np.argmin(ordered[inside:] - ordered[: ordered.size - inside]))
-    return float(ordered[start]), float(ordered[start + inside])
+def highest_density(draws: Array, level: float, weights: Array | None = None) -> tuple[float, float]:
+    """Return the ends of the shortest interval that holds `level` of the draws, or of their weights."""
+    order = np.argsort(draws)
+    ordered = draws[order]
+    if weights is None:
+        inside = int(np.floor(level * ordered.size))
+        start = int(np.argmin(ordered[inside:] - ordered[: ordered.size - inside]))
+        return float(ordered[start]), float(ordered[start + inside])
+    up_to = np.concatenate([[0.0], np.cumsum(weights[order])])
+    ends = np.searchsorted(up_to, up_to[:-1] + level * up_to[-1] * (1 - 1e-12)) - 1
+    starts = np.flatnonzero(ends < ordered.size)
+    start = int(starts[np.argmin(ordered[ends[starts]] - ordered[starts])])
+    return float(ordered[start]), float(ordered[ends[start]])
+
+
+def rope_probability(draws: Array, outcome: Outcome, group: Group) -> float:
+    """Return the share of the draws that are too small to matter; missing where the study does not say."""
+    reach = group.rope.get(outcome.unit)
+    return np.nan if reach is None else float((np.abs(draws) <= reach).mean())
 
 
 class Sampler:
@@ -193,13 +215,22 @@ class Sampler:
     def __init__(self, seed: int, cores: int | None = None):
         self.seed, self.cores = seed, cores
 
-    def fit(self, outcome: Outcome, common_baseline: bool, group: Group) -> Fit:
+    def fit(self, outcome: Outcome, common_baseline: bool, group: Group, *, add_se: bool = False) -> Fit:
         """Return the fit that passed the gate, or the second, stricter one."""
-        data = model_data(outcome, common_baseline, group.priors)
+        data = model_data(outcome, common_baseline, group.priors, add_se=add_se)
         name = f"{outcome.name}|{'common' if common_baseline else 'free'}"
         seeds = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]).generate_state(len(ATTEMPTS))
         covariance = covariance_for(outcome, group)
-        compiled = compile_model(*data["values"].shape, covariance).with_data(**data)
+        n_people, n_visits = data["values"].shape
+        form = Form(
+            n_people,
+            n_visits,
+            covariance,
+            student_t=group.likelihood == "student_t",
+            by_arm=group.spread == "by_arm",
+            n_covariates=outcome.adjusted_for.shape[1],
+        )
+        compiled = compile_model(form).with_data(**data)
         for (longer, target_accept), seed in zip(ATTEMPTS, seeds, strict=True):
             started = time.monotonic()
             fit = self._sample(
@@ -239,16 +270,19 @@ class Sampler:
         )
         draws = {name: trace.posterior[name].to_numpy() for name in trace.posterior.data_vars}
         draws["difference"] = np.where(used, draws["difference"], 0.0)
-        r_hat, ess = _mixing(
-            [draws[name][..., used] if name == "difference" else draws[name] for name in draws]
-        )
-        flat = {
-            name: draws[name].reshape(-1, draws[name].shape[-1])
-            for name in ("mean", "difference", "visit_sd")
-        }
+        moving = {name: block[..., used] if name in USED else block for name, block in draws.items()}
+        r_hat, ess = _mixing([block.reshape(*block.shape[:2], -1) for block in moving.values()])
+        flat = {name: block.reshape(-1, *block.shape[2:]) for name, block in draws.items()}
+        n_draws = len(flat["mean"])
         return Fit(
             visits=usable_visits(outcome),
-            **flat,
+            mean=flat["mean"],
+            difference=flat["difference"],
+            visit_sd=flat["visit_sd"],
+            correlation=flat.get("correlation", np.zeros((n_draws, 0))),
+            slope=flat.get("slope", np.zeros((n_draws, 0, len(used)))),
+            log_ratio=flat.get("log_ratio", np.zeros((n_draws, len(used)))),
+            df=flat["df"][:, 0] if "df" in flat else np.full(n_draws, np.inf),
             r_hat=r_hat,
             ess=ess,
             divergences=int(trace.sample_stats["diverging"].sum()),
@@ -258,7 +292,9 @@ class Sampler:
         )
 
 
-def model_data(outcome: Outcome, common_baseline: bool, priors: Priors) -> dict[str, Array]:
+def model_data(
+    outcome: Outcome, common_baseline: bool, priors: Priors, *, add_se: bool = False
+) -> dict[str, Array]:
     """Return the data of the compiled model for one outcome, in units of s around its centre.
 
     `used` is 0 where a difference is not in the likelihood: at a common baseline, or if an arm was not seen.
@@ -273,133 +309,32 @@ def model_data(outcome: Outcome, common_baseline: bool, priors: Priors) -> dict[
         used[0] = 0.0
     someone = ~np.isnan(values).all(axis=1)
     means, covariance = fit_means_and_covariance(
-        values[someone], side[someone], common_baseline=common_baseline
+        values[someone],
+        side[someone],
+        outcome.adjusted_for[someone],
+        common_baseline=common_baseline,
     )
+    covariates = {"covariates": outcome.adjusted_for} if outcome.adjusted_for.shape[1] else {}
+    known = np.zeros_like(values)
+    if add_se and outcome.ses is not None:
+        known = np.nan_to_num(outcome.ses[:, visits] / outcome.scale) ** 2
     wide = [FLAT, FLAT] if priors.flat else [priors.mean, priors.effect]
     return {
         "values": np.nan_to_num(values),
         "seen": (~np.isnan(values)).astype(np.float64),
         "side": side,
         "used": used,
+        "known": known,
         "prior_sd": np.array([*wide, priors.sd]),
-        "start_means": means * np.stack([np.ones_like(used), used]),
+        "start_means": means * np.stack([np.ones_like(used), used, *np.ones((len(means) - 2, used.size))]),
         "start_factor": np.linalg.cholesky(covariance),
+        **covariates,
     }
 
 
 def centre_of(outcome: Outcome) -> float:
     """Return the mean of all values of all people at all visits: it does not depend on the arms."""
     return float(np.nanmean(outcome.values))
-
-
-@cache
-def compile_model(n_people: int, n_visits: int, covariance: str = "unstructured") -> Any:
-    """Return nutpie's compiled model for any data on a grid of this size, by numba alone."""
-    started = time.monotonic()
-    # PyTensor wants a folder to write to although nothing is compiled to C; HOME may be read-only.
-    os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={tempfile.gettempdir()}/pytensor-{os.getuid()}")
-    with warnings.catch_warnings():
-        # arviz announces its successor at every import
-        warnings.simplefilter("ignore", FutureWarning)
-        import nutpie
-
-        from reconfmri.group.likelihood import without_compiler
-
-    without_compiler()
-    compiled = nutpie.compile_pymc_model(build_model(n_people, n_visits, covariance), backend="numba")
-    took = time.monotonic() - started
-    log.info("compiled for %d people x %d visits, %s, %.1f s", n_people, n_visits, covariance, took)
-    return compiled
-
-
-def build_model(n_people: int, n_visits: int, covariance: str = "unstructured") -> Any:
-    """Return the PyMC model, with its data at harmless values.
-
-    Means are sampled as `root @ moved` around a first estimate, `root` being a factor of the covariance S
-    over visits, so that small samples have no funnel.
-    """
-    import pymc as pm
-    import pytensor.tensor as pt
-
-    from reconfmri.group.likelihood import seen_log_density
-
-    with pm.Model() as model:
-        values = pm.Data("values", np.zeros((n_people, n_visits)))
-        seen = pm.Data("seen", np.ones((n_people, n_visits)))
-        side = pm.Data("side", np.resize([0.5, -0.5], n_people))
-        used = pm.Data("used", np.ones(n_visits))
-        prior_sd = pm.Data("prior_sd", np.ones(3))
-        start_means = pm.Data("start_means", np.zeros((2, n_visits)))
-        start_factor = pm.Data("start_factor", np.eye(n_visits))
-
-        factor = _unstructured if covariance == "unstructured" else _random_intercept
-        root = factor(pm, n_visits, start_factor, prior_sd[2])
-        moved_mean, moved_difference = (
-            _flat(pm, "moved_mean", n_visits),
-            _flat(pm, "moved_difference", n_visits),
-        )
-        mean = pm.Deterministic("mean", start_means[0] + root @ moved_mean)
-        difference = pm.Deterministic(
-            "difference", used * (start_means[1] + root @ (used * moved_difference))
-        )
-
-        pm.Potential("prior_mean", -0.5 * pt.sum(pt.square(mean / prior_sd[0])))
-        # Differences correlate by one half: they and their changes between visits have the same spread.
-        apart = used * difference / prior_sd[1]
-        together = 2 * (pt.sum(pt.square(apart)) - pt.square(pt.sum(apart)) / (pt.sum(used) + 1))
-        # a difference that is not in the likelihood leaves its coordinate a standard normal
-        idle = pt.sum((1 - used) * pt.square(moved_difference))
-        pm.Potential("prior_difference", -0.5 * (together + idle))
-        pm.Potential("jacobian_means", pt.sum((1 + used) * pt.log(pt.diag(root))))
-        means = mean[None, :] + side[:, None] * difference[None, :]
-        pm.Potential("likelihood", seen_log_density(means, root @ root.T, values, seen))
-    return model
-
-
-def _unstructured(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> Any:
-    """Return the factor R = A U^-1 of a free covariance S = R R', with its prior: half-t SDs and LKJ(1).
-
-    A factors a first estimate, U is lower triangular: its diagonal exp(`log_scale`), below it `slope`.
-    """
-    import pytensor.tensor as pt
-
-    log_scale = _flat(pm, "log_scale", n_visits)
-    precision_factor = pt.diag(pt.exp(log_scale))
-    below = np.tril_indices(n_visits, -1)
-    if n_visits > 1:
-        precision_factor = precision_factor[below].set(_flat(pm, "slope", len(below[0])))
-    root = start_factor @ pt.linalg.solve_triangular(precision_factor, np.eye(n_visits), lower=True)
-    covariance = root @ root.T
-    visit_sd = pm.Deterministic("visit_sd", pt.sqrt(pt.diag(covariance)))
-    if n_visits > 1:
-        pm.Deterministic("correlation", (covariance / (visit_sd[:, None] * visit_sd[None, :]))[below])
-    half_t = pm.HalfStudentT.dist(nu=4, sigma=sd_scale, shape=n_visits)
-    # LKJ(1) is flat over correlations: p(S) = prod half_t(sd_v) sd_v^-V, times |dS / d(log_scale, slope)|
-    pm.Potential("prior_covariance", pt.sum(pm.logp(half_t, visit_sd) - n_visits * pt.log(visit_sd)))
-    exponents = np.arange(2, n_visits + 2) - 2 * (n_visits + 1)
-    pm.Potential("jacobian_covariance", pt.sum(exponents * log_scale))
-    return root
-
-
-def _random_intercept(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> Any:
-    """Return the factor of S = sd^2 ((1 - r) I + r J): one half-t SD for all visits, r uniform on 0 to 1."""
-    import pytensor.tensor as pt
-
-    start = pt.log(pt.mean(pt.diag(start_factor @ start_factor.T))) / 2
-    moved = _flat(pm, "moved_log_sd", 1)[0]
-    sd = pt.exp(start + moved)
-    logit = _flat(pm, "logit_correlation", 1)[0]
-    share = pm.math.sigmoid(logit)
-    pm.Deterministic("correlation", share[None])
-    pm.Deterministic("visit_sd", sd * pt.ones(n_visits))
-    pm.Potential("prior_sd_log", pm.logp(pm.HalfStudentT.dist(nu=4, sigma=sd_scale), sd) + start + moved)
-    pm.Potential("prior_share", pt.log(share) + pt.log1p(-share))
-    covariance = sd**2 * ((1 - share) * pt.eye(n_visits) + share * pt.ones((n_visits, n_visits)))
-    return pt.linalg.cholesky(covariance)
-
-
-def _flat(pm: Any, name: str, size: int) -> Any:
-    return pm.Flat(name, shape=size, initval=np.zeros(size))
 
 
 def _mixing(parameters: list[Array]) -> tuple[float, float]:
@@ -412,12 +347,14 @@ def _mixing(parameters: list[Array]) -> tuple[float, float]:
     return r_hat, ess
 
 
-def _summarise(draws: Array, level: float) -> dict[str, object]:
-    lower, upper = highest_density(draws, level)
-    above = float((draws > 0).mean())
+def summarise(draws: Array, level: float, weights: Array | None = None) -> dict[str, object]:
+    """Return the cells of an estimate row that draws fill; `weights` (n_draws,) sum to one."""
+    lower, upper = highest_density(draws, level, weights)
+    shares = np.full(draws.size, 1 / draws.size) if weights is None else weights
+    above, mean = float(shares[draws > 0].sum()), float(shares @ draws)
     return {
-        "estimate": float(draws.mean()),
-        "sd": float(draws.std(ddof=1)),
+        "estimate": mean,
+        "sd": float(shares @ (draws - mean) ** 2) ** 0.5,
         "lower": lower,
         "upper": upper,
         "probability": max(above, 1 - above),
@@ -429,6 +366,7 @@ def _describe(
 ) -> list[dict[str, object]]:
     """The diagnostics of one fit, one row per visit in the model."""
     rows: list[dict[str, object]] = []
+    by_arm = bool(fit.log_ratio.any())
     for column, visit in enumerate(fit.visits):
         n_active, n_control = outcome.counts(visit)
         rows.append(
@@ -443,6 +381,8 @@ def _describe(
                 "scale": outcome.scale,
                 "centre": centre_of(outcome),
                 "visit_sd": outcome.scale * float(fit.visit_sd[:, column].mean()),
+                "sd_ratio": float(np.exp(np.median(fit.log_ratio[:, column]))) if by_arm else np.nan,
+                "t_df": float(np.median(fit.df)) if np.isfinite(fit.df).all() else np.nan,
                 "r_hat": fit.r_hat,
                 "ess": fit.ess,
                 "divergences": fit.divergences,

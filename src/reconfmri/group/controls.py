@@ -70,9 +70,8 @@ def _quality(
     if len(rows):
         scales = group.scales | dict.fromkeys(rows["unit"].dropna(), 1.0)
         names = list(dict.fromkeys(rows["outcome"]))
-        yield from lay_out(
-            rows, allocation, group.model_copy(update={"outcomes": names, "scales": scales}), sessions
-        )
+        changed = {"outcomes": names, "exploratory": [], "covariates": {}, "scales": scales}
+        yield from lay_out(rows, allocation, group.model_copy(update=changed), sessions)
 
 
 def _row(check: str, outcome: Outcome, question: Question, group: Group) -> dict[str, object]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from reconfmri.config import Estimand
+from reconfmri.config import Estimand, Primary
+from reconfmri.tables import MISSING
+
+if TYPE_CHECKING:
+    from reconfmri.group.grid import Outcome
 
 Array = NDArray[np.float64]
 
@@ -27,7 +32,8 @@ DESCRIPTIONS = {
     "method": "bayes: Bayesian repeated measures; reml: the same mean model by restricted maximum likelihood "
     "with Kenward-Roger; ancova: least squares given baseline; ancova_hc2: the same, allowing unequal "
     "variances (Bell and McCaffrey's degrees of freedom); welch: two-sample t with unequal variances (of "
-    "change scores for difference_of_change); paired_t: t of the changes in one arm; randomisation: "
+    "change scores for difference_of_change), paired_t: t of the changes in one arm, both without the "
+    "study's covariates, which are in all the others; randomisation: "
     "studentised one-step estimate under other draws of the allocation",
     "unit": "Unit of estimate, sd, lower and upper",
     "estimate": "Active minus control, or a change within an arm; bayes: posterior mean",
@@ -37,10 +43,12 @@ DESCRIPTIONS = {
     "upper": "Upper end of the interval, in the same way",
     "level": "Level of the interval",
     "probability": "bayes: posterior probability of the sign of the estimate, not adjusted for multiplicity",
+    "rope_probability": "bayes: posterior probability that the difference is no larger than group.rope of "
+    "its unit, up or down; missing where the study declares none",
     "p": "Two-sided p value; missing for bayes",
     "p_adjusted": "p corrected within the family (randomisation: max-T); the primary keeps its own p; "
     "missing outside families",
-    "family": "Declared family, or `primary`",
+    "family": "Declared family, or `primary`; `exploratory`: of an outcome that was not declared",
     "n_active": "People of the active arm: with a value at the session (bayes, reml), in the fit (others)",
     "n_control": "People of the control arm, counted in the same way",
     "r_hat": "bayes: largest R-hat over all parameters of the model",
@@ -49,7 +57,10 @@ DESCRIPTIONS = {
     "and then the numbers are missing",
 }
 COLUMNS = tuple(DESCRIPTIONS)
-NUMBERS = ("estimate", "sd", "df", "lower", "upper", "probability", "p", "p_adjusted", "r_hat", "ess")
+NUMBERS = (
+    "estimate", "sd", "df", "lower", "upper", "probability", "rope_probability", "p", "p_adjusted", "r_hat",
+    "ess",
+)  # fmt: skip
 ANALYSIS_SET = "all_randomised"
 BASELINE = 0
 AVERAGE = "average"
@@ -57,7 +68,10 @@ WITHIN = ("change_active", "change_control")
 
 
 class NotEstimableError(ValueError):
-    """An estimand that these data cannot answer; the text is the reason."""
+    """An estimand that these data cannot answer; the text is the reason, and how to mend it."""
+
+    def __init__(self, reason: str, *, mend: str = ""):
+        super().__init__(f"{reason}. Mend: {mend}" if mend else reason)
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,12 @@ class Contrast:
         """Ends of the t interval."""
         half = float(stdtrit(self.df, (1 + level) / 2)) * self.se
         return self.estimate - half, self.estimate + half
+
+    def numbers(self, level: float) -> dict[str, object]:
+        """The cells of an estimate row that a t interval fills."""
+        lower, upper = self.interval(level)
+        cells = (self.estimate, self.se, self.df, lower, upper, self.p)
+        return dict(zip(("estimate", "sd", "df", "lower", "upper", "p"), cells, strict=True))
 
 
 @dataclass(frozen=True)
@@ -133,6 +153,38 @@ def ask(estimands: Sequence[Estimand], sessions: Sequence[str]) -> list[Question
         else:
             questions += [Question(name, visit, session) for visit, session in later]
     return questions
+
+
+def primary_question(primary: Primary, sessions: Sequence[str]) -> Question:
+    """Return the question of the study's primary, or of another outcome, visit and estimand.
+
+    Raises
+    ------
+    ValueError
+        Nothing can be asked about its session.
+    """
+    questions = ask([primary.estimand], sessions)
+    for question in questions:
+        if question.session in (primary.session, MISSING):
+            return question
+    known = [question.session for question in questions]
+    raise ValueError(f"Session {primary.session!r} is not one that can be asked about; these are: {known}")
+
+
+def start_of_row(outcome: Outcome, question: Question, method: str, level: float) -> dict[str, object]:
+    """Return the cells of an estimate row that say what was asked, of whom, and how."""
+    n_active, n_control = outcome.counts(question.visit)
+    return {
+        "domain": outcome.domain,
+        "outcome": outcome.name,
+        "estimand": question.estimand,
+        "session": question.session,
+        "method": method,
+        "unit": outcome.unit,
+        "level": level,
+        "n_active": n_active,
+        "n_control": n_control,
+    }
 
 
 def refuse_without_baseline(question: Question) -> None:

@@ -22,8 +22,9 @@ from reconfmri.group.estimands import (
     as_table,
     ask,
     refuse_without_baseline,
+    start_of_row,
 )
-from reconfmri.group.grid import Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.reml import RemlFit, Structure, fit_reml
 from reconfmri.group.repeated import MeanModel, covariances_for, mean_model, status_of
 
@@ -39,7 +40,7 @@ def estimate(
         The tables do not fit the study or one another.
     """
     outcomes = lay_out(measures, allocation, group, sessions)
-    questions = ask(group.estimands, list(sessions) or ["n/a"])
+    questions = ask(group.estimands, list(sessions) or [NO_SESSION])
     rows: list[dict[str, object]] = []
     for outcome in outcomes:
         fits: dict[bool, Mixed] = {}
@@ -61,30 +62,39 @@ class Mixed(NamedTuple):
 def fit_mixed(outcome: Outcome, common_baseline: bool, group: Group, *, add_se: bool = False) -> Mixed:
     """Return the repeated-measures model of one outcome by REML; `add_se`: its values have known errors."""
     model = mean_model(outcome, common_baseline)
-    values = outcome.values[:, model.visits]
-    someone = ~np.isnan(values).all(axis=1)
     fault = ""
     for covariance in covariances_for(outcome, group):
         try:
-            design = model.design(outcome.active)[someone]
-            ses = outcome.ses[:, model.visits][someone] if add_se and outcome.ses is not None else None
-            fit = fit_reml(values[someone], design, cast(Structure, covariance), known_se=ses)
-            return Mixed(model, covariance, fit)
+            return Mixed(model, covariance, fit_with(outcome, model, covariance, add_se=add_se))
         except NotEstimableError as reason:
             fault = fault or str(reason)
     return Mixed(model, fault=fault)
 
 
+def fit_with(outcome: Outcome, model: MeanModel, covariance: str, *, add_se: bool = False) -> RemlFit:
+    """Return the REML fit of a mean model with one structure of the covariance over visits.
+
+    Raises
+    ------
+    NotEstimableError
+        The data do not determine it.
+    """
+    values = outcome.values[:, model.visits]
+    someone = ~np.isnan(values).all(axis=1)
+    ses = outcome.ses[:, model.visits][someone] if add_se and outcome.ses is not None else None
+    design = model.design(outcome.active, outcome.adjusted_for)[someone]
+    return fit_reml(values[someone], design, cast(Structure, covariance), known_se=ses)
+
+
 def _mixed_row(
     outcome: Outcome, question: Question, group: Group, fits: dict[bool, Mixed]
 ) -> dict[str, object]:
-    n_active, n_control = outcome.counts(question.visit)
-    row = _start_of_row(outcome, question, group, "reml") | {"n_active": n_active, "n_control": n_control}
+    row = start_of_row(outcome, question, "reml", group.level)
     try:
         found, status = answer_by_reml(outcome, question, group, fits)
     except NotEstimableError as reason:
         return row | {"status": f"not reported: {reason}"}
-    return row | _numbers(found, group.level) | {"status": status}
+    return row | found.numbers(group.level) | {"status": status}
 
 
 def answer_by_reml(
@@ -115,53 +125,79 @@ def answer_by_reml(
     )
 
 
-def ancova(values: Array, baseline: Array, active: Array) -> tuple[Contrast, float]:
-    """Return the arm difference given baseline by least squares, and the baseline slope.
+def ancova(values: Array, baseline: Array, active: Array, covariates: Array | None = None) -> Contrast:
+    """Return the arm difference given baseline, and covariates (n_people, n), by least squares.
 
     Raises
     ------
     NotEstimableError
         No degrees of freedom are left, or arm and baseline cannot be told apart.
     """
-    design = _ancova_design(baseline, active)
-    df = len(values) - design.shape[1]
-    coefficients, *_ = np.linalg.lstsq(design, values)
-    residuals = values - design @ coefficients
-    covariance = np.linalg.inv(design.T @ design) * float(residuals @ residuals) / df
-    se = _positive(float(covariance[1, 1]) ** 0.5, values)
-    return Contrast(float(coefficients[1]), se, df), float(coefficients[2])
+    return least_squares(values, _ancova_design(baseline, active, covariates), 1)
 
 
-def robust_ancova(values: Array, baseline: Array, active: Array) -> Contrast:
-    """Return the arm difference given baseline with a standard error that allows unequal variances.
-
-    HC2 with Bell and McCaffrey's degrees of freedom (Survey Methodology 2002;28:169).
+def robust_ancova(values: Array, baseline: Array, active: Array, covariates: Array | None = None) -> Contrast:
+    """Return the same with a standard error that allows unequal variances.
 
     Raises
     ------
     NotEstimableError
         Arm and baseline cannot be told apart, or one person determines a coefficient alone.
     """
-    design = _ancova_design(baseline, active)
+    return robust_least_squares(values, _ancova_design(baseline, active, covariates), 1)
+
+
+def least_squares(values: Array, design: Array, place: int) -> Contrast:
+    """Return the coefficient of a column of the design (n_people, n) by least squares.
+
+    Raises
+    ------
+    NotEstimableError
+        No degrees of freedom are left, or columns cannot be told apart.
+    """
+    _refuse_undetermined(design)
+    df = len(values) - design.shape[1]
+    coefficients, *_ = np.linalg.lstsq(design, values)
+    residuals = values - design @ coefficients
+    covariance = np.linalg.inv(design.T @ design) * float(residuals @ residuals) / df
+    se = _positive(float(covariance[place, place]) ** 0.5, values)
+    return Contrast(float(coefficients[place]), se, df)
+
+
+def robust_least_squares(values: Array, design: Array, place: int) -> Contrast:
+    """Return the coefficient with a standard error that allows unequal variances.
+
+    HC2 with Bell and McCaffrey's degrees of freedom (Survey Methodology 2002;28:169).
+
+    Raises
+    ------
+    NotEstimableError
+        Columns cannot be told apart, or one person determines a coefficient alone.
+    """
+    _refuse_undetermined(design)
     solved = np.linalg.inv(design.T @ design) @ design.T
     annihilator = np.eye(len(values)) - design @ solved
     kept = np.diag(annihilator)
     if kept.min() < 1e-8:
         raise NotEstimableError("one person determines a coefficient alone: no robust standard error")
-    shares = solved[1] / np.sqrt(kept)
+    shares = solved[place] / np.sqrt(kept)
     residuals = annihilator @ values
     squares = np.abs(np.linalg.eigvalsh(shares[:, None] * annihilator * shares))
     se = _positive(float(np.sum((shares * residuals) ** 2)) ** 0.5, values)
-    return Contrast(float(solved[1] @ values), se, float(squares.sum() ** 2 / (squares**2).sum()))
+    return Contrast(float(solved[place] @ values), se, float(squares.sum() ** 2 / (squares**2).sum()))
 
 
-def _ancova_design(baseline: Array, active: Array) -> Array:
-    design = np.column_stack([np.ones_like(baseline), active, baseline - baseline.mean()])
-    if len(baseline) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
+def _ancova_design(baseline: Array, active: Array, covariates: Array | None) -> Array:
+    covariates = np.zeros((len(baseline), 0)) if covariates is None else covariates
+    return np.column_stack([np.ones_like(baseline), active, baseline - baseline.mean(), covariates])
+
+
+def _refuse_undetermined(design: Array) -> None:
+    if len(design) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
         raise NotEstimableError(
-            f"{len(baseline)} people with baseline do not determine arm and baseline slope"
+            f"{len(design)} people with baseline do not determine arm, baseline slope and covariates",
+            mend="ask for difference_unadjusted, or fewer covariates",
         )
-    return design
 
 
 def welch(active: Array, control: Array) -> Contrast:
@@ -194,38 +230,14 @@ def _least_squares_rows(outcome: Outcome, question: Question, group: Group) -> l
     }
     rows = []
     for method in methods_of(question):
-        row = _start_of_row(outcome, question, group, method) | counts
+        row = start_of_row(outcome, question, method, group.level) | counts
         try:
             found = answer_question(outcome, question, robust=method == "ancova_hc2")
         except NotEstimableError as reason:
             rows.append(row | {"status": f"not reported: {reason}"})
         else:
-            rows.append(row | _numbers(found, group.level) | {"status": "ok"})
+            rows.append(row | found.numbers(group.level) | {"status": "ok"})
     return rows
-
-
-def _start_of_row(outcome: Outcome, question: Question, group: Group, method: str) -> dict[str, object]:
-    return {
-        "domain": outcome.domain,
-        "outcome": outcome.name,
-        "estimand": question.estimand,
-        "session": question.session,
-        "method": method,
-        "unit": outcome.unit,
-        "level": group.level,
-    }
-
-
-def _numbers(found: Contrast, level: float) -> dict[str, object]:
-    lower, upper = found.interval(level)
-    return {
-        "estimate": found.estimate,
-        "sd": found.se,
-        "df": found.df,
-        "lower": lower,
-        "upper": upper,
-        "p": found.p,
-    }
 
 
 def answer_question(outcome: Outcome, question: Question, *, robust: bool = False) -> Contrast:
@@ -248,8 +260,8 @@ def answer_question(outcome: Outcome, question: Question, *, robust: bool = Fals
     values, baseline = outcome.values[people][:, later].mean(axis=1), outcome.values[people, BASELINE]
     active = outcome.active[people]
     if question.common_baseline:
-        given = values, baseline, active.astype(np.float64)
-        return robust_ancova(*given) if robust else ancova(*given)[0]
+        given = values, baseline, active.astype(np.float64), outcome.adjusted_for[people]
+        return robust_ancova(*given) if robust else ancova(*given)
     if question.within_an_arm:
         return mean_of((values - baseline)[active == (question.estimand == "change_active")])
     if question.estimand == "difference_of_change":

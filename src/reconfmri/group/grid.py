@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from reconfmri.config import DEFAULT_SCALES, Estimand, Group
+from reconfmri.covariates import CODE, Column, columns_of
 from reconfmri.group.estimands import Array, NotEstimableError
 
 NO_SESSION = NO_STRATUM = "n/a"
 KEY = ["participant_id", "session_id", "outcome"]
+SEE_VALUES = "look at its rows of measures.tsv and at what made them"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,13 @@ class Outcome:
     fault: str = ""
     people: tuple[str, ...] = ()
     strata: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()  # of covariates
     ses: Array | None = None  # (n_people, n_visits), standard errors of the values; None where one is missing
+
+    @property
+    def adjusted_for(self) -> Array:
+        """(n_people, n_covariates): the covariates in SDs around their mean; no column without any."""
+        return np.hstack([np.zeros((len(self.active), 0)), *(c.values[:, None] for c in self.columns)])
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -40,6 +49,22 @@ class Outcome:
         """People with a value at the visit: active arm, control arm."""
         seen = self.seen[:, visit]
         return int((seen & self.active).sum()), int((seen & ~self.active).sum())
+
+    def of(self, people: NDArray[np.bool_]) -> Outcome:
+        """Return the outcome of some of the people, chosen by a mask (n_people,)."""
+        return replace(
+            self,
+            values=self.values[people],
+            active=self.active[people],
+            people=tuple(compress(self.people, people)),
+            strata=tuple(compress(self.strata, people)),
+            columns=tuple(replace(column, values=column.values[people]) for column in self.columns),
+            ses=None if self.ses is None else self.ses[people],
+        )
+
+    def without(self, person: int) -> Outcome:
+        """Return the outcome without one person, by place."""
+        return self.of(np.arange(len(self.active)) != person)
 
 
 def lay_out(
@@ -63,10 +88,54 @@ def lay_out(
         strata |= dict(zip(allocation["participant_id"], labels, strict=True))
     outcomes = [
         _outcome(name, measures[measures["outcome"] == name], group, (people, sessions), active)
-        for name in group.outcomes
+        for name in group.modelled
     ]
     row_strata = tuple(strata[person] for person in people)
-    return [replace(outcome, people=tuple(people), strata=row_strata) for outcome in outcomes]
+    columns = _covariates(measures, allocation, group, (people, sessions), active)
+    return [
+        replace(
+            _not_its_own_baseline(outcome, group), people=tuple(people), strata=row_strata, columns=columns
+        )
+        for outcome in outcomes
+    ]
+
+
+def _covariates(
+    measures: pd.DataFrame,
+    allocation: pd.DataFrame,
+    group: Group,
+    grid: tuple[list[str], list[str]],
+    active: NDArray[np.bool_],
+) -> tuple[Column, ...]:
+    """The columns of all covariates, which neither arm nor one another determine."""
+    people, sessions = grid
+    columns: list[Column] = []
+    for name, settings in group.covariates.items():
+        if settings.measure:
+            file = "measures"
+            first = (measures["outcome"] == settings.measure) & (measures["session_id"] == sessions[0])
+            ids, found = measures.loc[first, "participant_id"], measures.loc[first, "value"]
+        else:
+            file = "participants.tsv"
+            _need(allocation, [str(settings.column)], file)
+            ids, found = allocation["participant_id"], allocation[str(settings.column)]
+        cells = dict(zip(ids, found, strict=True))
+        columns += columns_of(name, settings, {person: cells.get(person) for person in people}, file)
+    design = np.column_stack([np.ones(len(people)), active, *(column.values for column in columns)])
+    if columns and np.linalg.matrix_rank(design) < design.shape[1]:
+        raise ValueError(
+            f"{CODE} group.covariates: {list(group.covariates)} cannot be told apart from the arm or one "
+            "from another. Mend: drop one"
+        )
+    return tuple(columns)
+
+
+def _not_its_own_baseline(outcome: Outcome, group: Group) -> Outcome:
+    for name, settings in group.covariates.items():
+        if settings.measure == outcome.name and not outcome.fault:
+            fault = f"the covariate {name!r} is its own baseline. Mend: take one of them out of the study"
+            return replace(outcome, fault=fault)
+    return outcome
 
 
 def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:
@@ -188,9 +257,11 @@ def _outcome(
     fault = ""
     if np.isinf(values).any():
         person, visit = np.argwhere(np.isinf(values))[0]
-        fault = f"the value of {people[person]} at session {sessions[visit]} is not finite"
+        fault = (
+            f"the value of {people[person]} at session {sessions[visit]} is not finite. Mend: {SEE_VALUES}"
+        )
     elif np.isnan(values).all():
-        fault = "there is no measurement"
+        fault = "there is no measurement. Mend: see exclusions.tsv, or take it out of group.outcomes"
     scale = group.scales.get(unit, 1.0)
     return Outcome(name, domain, unit, scale, values, active, fault, ses=ses if known else None)
 
@@ -210,10 +281,17 @@ def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:
         if min(n_active, n_control) < 2:
             raise NotEstimableError(
                 f"two people per arm are needed, there are {n_active} active and {n_control} control"
-                + (" at baseline" if visit == 0 and len(visits) > 1 else "")
+                + (" at baseline" if visit == 0 and len(visits) > 1 else ""),
+                mend="see exclusions.tsv for scans that can be saved; without them nothing can be compared",
             )
         if within_arm_variation(outcome, visit) == 0:
-            raise NotEstimableError("the values do not vary within the arms")
+            raise NotEstimableError("the values do not vary within the arms", mend=SEE_VALUES)
+        seen = outcome.seen[:, visit]
+        design = np.column_stack([np.ones(seen.sum()), outcome.active[seen], outcome.adjusted_for[seen]])
+        if outcome.columns and np.linalg.matrix_rank(design) < design.shape[1]:
+            raise NotEstimableError(
+                "among the people seen, arm and covariates cannot be told apart", mend="fewer covariates"
+            )
 
 
 def within_arm_variation(outcome: Outcome, visit: int) -> float:

@@ -1,4 +1,4 @@
-"""The likelihood of the visits that were seen: Gaussian, missing visits integrated out, with its gradient.
+"""The likelihood of the visits that were seen: Gaussian or t, missing visits integrated out, with gradient.
 
 A PyTensor operation in closed form: the same sum written with PyTensor's own operations takes ten times
 longer to compile and to evaluate, because every person has another pattern of visits.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,14 @@ from reconfmri.group.estimands import Array
 
 
 @numba_njit(final_function=True)  # type: ignore[untyped-decorator]
-def invert_factor(covariance: Array, visits: Any, factor: Array, inverse: Array) -> bool:
-    """Fill the lower Cholesky factor of the covariance over `visits` and its inverse; False without one."""
+def invert_factor(covariance: Array, known: Array, visits: Any, factor: Array, inverse: Array) -> bool:
+    """Fill the lower Cholesky factor of the covariance over `visits` and its inverse; False without one.
+
+    `known` (n_visits,) are variances that come on top of the diagonal.
+    """
     for i in range(len(visits)):
         for j in range(i + 1):
-            rest = covariance[visits[i], visits[j]]
+            rest = covariance[visits[i], visits[j]] + (known[visits[i]] if i == j else 0.0)
             for k in range(j):
                 rest -= factor[i, k] * factor[j, k]
             if i > j:
@@ -46,48 +50,74 @@ def invert_factor(covariance: Array, visits: Any, factor: Array, inverse: Array)
 
 
 @numba_njit(final_function=True)  # type: ignore[untyped-decorator]
-def log_density(mean: Array, covariance: Array, values: Array, seen: Array) -> tuple[float, Array, Array]:
+def digamma(x: float) -> float:
+    """Return the derivative of lgamma for x > 0, to 1e-9 (Abramowitz & Stegun 6.3.5 and 6.3.18)."""
+    total = 0.0
+    while x < 8:
+        total -= 1 / x
+        x += 1
+    square = 1 / x**2
+    return total + math.log(x) - 0.5 / x - square * (1 / 12 - square * (1 / 120 - square / 252))
+
+
+@numba_njit(final_function=True)  # type: ignore[untyped-decorator]
+def log_density(
+    mean: Array, covariance: Array, values: Array, seen: Array, known: Array, df: float
+) -> tuple[float, Array, Array, float]:
     """Return the log density of the seen values (without its constant) and its gradients.
 
-    `mean`, `values` and `seen` (1 or 0) are (n_people, n_visits), `covariance` is (n_visits, n_visits); the
-    gradients are by mean and by covariance: with r the residual and K the inverse of the covariance among a
-    person's seen visits, K r and (K r r' K - K) / 2.
+    `mean`, `values`, `seen` (1 or 0) and `known` (variances that a value has of its own) are (n_people,
+    n_visits), `covariance` is (n_visits, n_visits). `df` infinite: a person's values are Gaussian; else
+    multivariate t, of which `covariance` is the scale. The gradients are by mean, by covariance and by df:
+    with r the residual and K the inverse of the covariance among a person's m seen visits, w K r and
+    (w K r r' K - K) / 2, where w is 1, or (df + m) / (df + r' K r): who is far away counts less.
     """
     n_people, n_visits = values.shape
-    total = 0.0
+    total, by_df = 0.0, 0.0
     by_mean, by_covariance = np.zeros((n_people, n_visits)), np.zeros((n_visits, n_visits))
     factor, inverse = np.zeros((n_visits, n_visits)), np.zeros((n_visits, n_visits))
     for person in range(n_people):
         visits = np.flatnonzero(seen[person])
-        if not invert_factor(covariance, visits, factor, inverse):
-            return -np.inf, by_mean, by_covariance
-        weighted = np.zeros(len(visits))
+        if len(visits) == 0:
+            continue
+        if not invert_factor(covariance, known[person], visits, factor, inverse):
+            return -np.inf, by_mean, by_covariance, by_df
+        weighted, distance = np.zeros(len(visits)), 0.0
         for i in range(len(visits)):
             whitened = 0.0
             for j in range(i + 1):
                 whitened += inverse[i, j] * (values[person, visits[j]] - mean[person, visits[j]])
-            total -= 0.5 * whitened**2 - np.log(inverse[i, i])
+            distance += whitened**2
+            total += np.log(inverse[i, i])
             for j in range(i + 1):
                 weighted[j] += inverse[i, j] * whitened
+        weight = 1.0
+        if np.isfinite(df):
+            half, together, apart = len(visits) / 2, (df + len(visits)) / 2, np.log1p(distance / df)
+            weight = 2 * together / (df + distance)
+            total += math.lgamma(together) - math.lgamma(df / 2) - half * np.log(df / 2) - together * apart
+            by_df += 0.5 * (digamma(together) - digamma(df / 2) - apart + weight * distance / df) - half / df
+        else:
+            total -= 0.5 * distance
         for i in range(len(visits)):
-            by_mean[person, visits[i]] = weighted[i]
+            by_mean[person, visits[i]] = weight * weighted[i]
             for j in range(len(visits)):
                 precision = 0.0
                 for k in range(max(i, j), len(visits)):
                     precision += inverse[k, i] * inverse[k, j]
-                by_covariance[visits[i], visits[j]] += 0.5 * (weighted[i] * weighted[j] - precision)
-    return total, by_mean, by_covariance
+                by_covariance[visits[i], visits[j]] += 0.5 * (weight * weighted[i] * weighted[j] - precision)
+    return total, by_mean, by_covariance, by_df
 
 
 class SeenVisits(Op):  # type: ignore[misc]
-    """`log_density` as a node of the model graph; only mean and covariance are differentiated, once."""
+    """`log_density` as a node of the model graph; mean, covariance and df are differentiated, once."""
 
     __props__ = ()
 
     def make_node(self, *inputs: Any) -> Any:
-        """Inputs as in `log_density`; outputs the log density and its two gradients."""
+        """Inputs as in `log_density`; outputs the log density and its three gradients."""
         tensors = [pt.as_tensor(item) for item in inputs]
-        return Apply(self, tensors, [pt.dscalar(), pt.dmatrix(), pt.dmatrix()])
+        return Apply(self, tensors, [pt.dscalar(), pt.dmatrix(), pt.dmatrix(), pt.dscalar()])
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:  # noqa: ARG002
         """Evaluate outside of numba's graph."""
@@ -101,28 +131,30 @@ class SeenVisits(Op):  # type: ignore[misc]
             output_grads[0] * outputs[2],
             DisconnectedType()(),
             DisconnectedType()(),
+            DisconnectedType()(),
+            output_grads[0] * outputs[3],
         ]
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:  # noqa: ARG002
-        """Mean and covariance reach every output, the data none."""
-        return [[True] * 3, [True] * 3, [False] * 3, [False] * 3]
+        """Mean, covariance and df reach every output, the data none."""
+        return [[True] * 4, [True] * 4, [False] * 4, [False] * 4, [False] * 4, [True] * 4]
 
 
 @register_funcify_default_op_cache_key(SeenVisits)  # type: ignore[untyped-decorator]
 def _to_numba(op: Any, node: Any, **kwargs: Any) -> Any:  # noqa: ARG001
     @numba_njit  # type: ignore[untyped-decorator]
-    def seen_visits(mean: Array, covariance: Array, values: Array, seen: Array) -> Any:
-        total, by_mean, by_covariance = log_density(mean, covariance, values, seen)
-        return np.asarray(total), by_mean, by_covariance
+    def seen_visits(mean: Any, covariance: Any, values: Any, seen: Any, known: Any, df: Any) -> Any:
+        total, by_mean, by_covariance, by_df = log_density(mean, covariance, values, seen, known, df.item())
+        return np.asarray(total), by_mean, by_covariance, np.asarray(by_df)
 
     # PyTensor keeps compiled functions on disk: an edit of this file must not meet an old one.
     source = inspect.getsource(inspect.getmodule(_to_numba))  # type: ignore[arg-type]
     return seen_visits, int(hashlib.sha256(source.encode()).hexdigest()[:12], 16)
 
 
-def seen_log_density(mean: Any, covariance: Any, values: Any, seen: Any) -> Any:
+def seen_log_density(mean: Any, covariance: Any, values: Any, seen: Any, known: Any, df: Any = np.inf) -> Any:
     """Return the scalar log density of the seen values as a node of a PyTensor graph."""
-    density, _, _ = SeenVisits()(mean, covariance, values, seen)
+    density, *_ = SeenVisits()(mean, covariance, values, seen, known, pt.as_tensor(df, dtype="float64"))
     return density
 
 

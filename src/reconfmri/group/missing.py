@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -32,11 +30,13 @@ from reconfmri.group.estimands import (
     Question,
     as_table,
     ask,
+    primary_question,
     refuse_without_baseline,
+    start_of_row,
 )
-from reconfmri.group.frequentist import Mixed, answer_by_reml, answer_question, fit_mixed
+from reconfmri.group.frequentist import Mixed, answer_by_reml, answer_question, fit_mixed, fit_with
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, read_arms, refuse_unanswerable
-from reconfmri.group.reml import Data, RemlFit, Structure, fit_reml, precisions
+from reconfmri.group.reml import Data, RemlFit, precisions
 from reconfmri.group.repeated import MeanModel, covariances_for, mean_model, status_of
 
 COMPLETERS = "completers"
@@ -160,7 +160,7 @@ def completers(
     """
     rows = []
     for outcome in lay_out(measures, allocation, group, sessions):
-        stayed = _subset(outcome, np.asarray(outcome.seen.all(axis=1)))
+        stayed = outcome.of(np.asarray(outcome.seen.all(axis=1)))
         fits = {False: _fit_completers(stayed, group)}
         for question in ask(group.estimands, list(sessions) or [NO_SESSION]):
             if question.common_baseline:
@@ -218,10 +218,10 @@ def tipping(
         The tables do not fit the study or one another, or `asked` names what the study lacks.
     """
     asked = asked or group.primary
-    question = _question(asked, list(sessions) or [NO_SESSION])
+    question = primary_question(asked, list(sessions) or [NO_SESSION])
     outcomes = {item.name: item for item in lay_out_everybody(measures, allocation, group, sessions)}
     if asked.outcome not in outcomes:
-        raise ValueError(f"group.outcomes has no {asked.outcome!r} to ask about; it has {group.outcomes}")
+        raise ValueError(f"group.outcomes has no {asked.outcome!r} to ask about; it has {group.modelled}")
     outcome = outcomes[asked.outcome]
     shifts = outcome.scale * np.asarray(deltas, dtype=np.float64)
     unseen = _unseen(outcome, question.visit)
@@ -233,7 +233,7 @@ def tipping(
     except NotEstimableError as reason:
         grid = [{"status": f"not reported: {reason}"}]
         tips = [{"arm": arm} | grid[0] for arm in _arms(outcome, group)]
-    start = _asked(outcome, question) | {"level": group.level}
+    start = start_of_row(outcome, question, "", group.level)
     grid = [start | {"unseen_active": unseen[0], "unseen_control": unseen[1]} | row for row in grid]
     tips = [start | {"n_unseen": n} | row for n, row in zip(unseen, tips, strict=True)]
     return (
@@ -252,6 +252,7 @@ class Fit:
     visits: tuple[int, ...]
     means: Array
     covariance: Array
+    slopes: Array  # (n_covariates, v)
 
 
 @dataclass(frozen=True)
@@ -336,11 +337,11 @@ class Completion:
         weights = refits.model.weights(question, self.outcome.values.shape[1])
         parts = answer_parts(self.outcome, question, refits.whole)
         others = [
-            answer_parts(_without(self.outcome, person), question, fit)
+            answer_parts(self.outcome.without(person), question, fit)
             for person, fit in enumerate(refits.without)
         ]
         spread = jackknife(np.stack(others), self.outcome.active)
-        df = min(refits.reml.infer(weights).df, _most_df(question, self.outcome.active))
+        df = min(refits.reml.infer(weights).df, _most_df(question, self.outcome))
         return Completed(parts, spread, df, refits.covariance)
 
     def _fit(self, common_baseline: bool) -> Refits:
@@ -367,7 +368,7 @@ def refit(outcome: Outcome, common_baseline: bool, group: Group) -> Refits:
     for covariance in covariances_for(outcome, group):
         try:
             model = mean_model(outcome, common_baseline)
-            reml = _fit_reml(outcome, model, covariance)
+            reml = fit_with(outcome, model, covariance)
             whole = _as_fit(model, reml)
             without = [
                 _fit_without(outcome, person, common_baseline, covariance) if seen.any() else whole
@@ -388,7 +389,7 @@ def fit_means(outcome: Outcome, common_baseline: bool, covariance: str) -> Fit:
         The data do not determine the model.
     """
     model = mean_model(outcome, common_baseline)
-    return _as_fit(model, _fit_reml(outcome, model, covariance))
+    return _as_fit(model, fit_with(outcome, model, covariance))
 
 
 def conditional_means(values: Array, means: Array, covariance: Array) -> Array:
@@ -408,13 +409,14 @@ def answer_parts(outcome: Outcome, question: Question, fit: Fit) -> Array:
     (unstructured) and every baseline was seen, and close to it elsewhere.
     """
     values, active = outcome.values[:, fit.visits], outcome.active
-    completed = conditional_means(values, fit.means[active.astype(np.intp)], fit.covariance)
+    means = fit.means[active.astype(np.intp)] + outcome.adjusted_for @ fit.slopes
+    completed = conditional_means(values, means, fit.covariance)
     if not set(question.visits) <= set(fit.visits):
         raise NotEstimableError("without one of its people a visit of the question has too few to compare")
     later = [fit.visits.index(visit) for visit in question.averaged or (question.visit,)]
     answers, unseen = completed[:, later].mean(axis=1), np.isnan(values[:, later])
     baseline = completed[:, fit.visits.index(BASELINE)] if BASELINE in question.visits else None
-    weights = _weights_of_people(question, active, baseline)
+    weights = _weights_of_people(question, outcome, baseline)
     if baseline is not None and not question.common_baseline and question.visit != BASELINE:
         answers = answers - baseline
     jumps = unseen @ (fit.means[0, later] - fit.means[1, later]) / len(later)
@@ -441,6 +443,8 @@ def lay_out_everybody(
 ) -> list[Outcome]:
     """Return every outcome for all who were randomised; those without any measurement come last.
 
+    They have average covariates: with no value they tell the model nothing.
+
     Raises
     ------
     ValueError
@@ -457,44 +461,42 @@ def lay_out_everybody(
             active=np.concatenate([outcome.active, active]),
             people=(*outcome.people, *absent),
             strata=(),
+            columns=tuple(
+                replace(column, values=np.append(column.values, np.zeros(len(absent))))
+                for column in outcome.columns
+            ),
         )
         for outcome in outcomes
     ]
 
 
-def _weights_of_people(question: Question, active: NDArray[np.bool_], baseline: Array | None) -> Array:
-    """The answer as a weighted sum over people (n,) of their values or changes."""
+def _weights_of_people(question: Question, outcome: Outcome, baseline: Array | None) -> Array:
+    """The answer as a weighted sum over people (n,) of their values or changes, by least squares."""
+    columns = [np.ones(len(outcome.active)), outcome.active, outcome.adjusted_for]
     if question.common_baseline and baseline is not None:
-        design = np.column_stack([np.ones(len(active)), active, baseline - baseline.mean()])
-        return np.asarray(np.linalg.pinv(design)[1])
-    means = {"active": active / active.sum(), "control": ~active / (~active).sum()}
+        columns.append(baseline - baseline.mean())
+    control, difference = np.linalg.pinv(np.column_stack(columns))[:2]
     if question.within_an_arm:
-        return np.asarray(means[question.estimand.removeprefix("change_")])
-    return np.asarray(means["active"] - means["control"])
+        return np.asarray(control + (question.estimand == "change_active") * difference)
+    return np.asarray(difference)
 
 
-def _most_df(question: Question, active: NDArray[np.bool_]) -> int:
+def _most_df(question: Question, outcome: Outcome) -> int:
     """Degrees of freedom with everybody seen; an assumed covariance must not lend the jackknife more."""
+    active, n_covariates = outcome.active, len(outcome.columns)
     if question.within_an_arm:
-        return int((active == (question.estimand == "change_active")).sum()) - 1
-    return len(active) - 2 - question.common_baseline
-
-
-def _fit_reml(outcome: Outcome, model: MeanModel, covariance: str) -> RemlFit:
-    values = outcome.values[:, model.visits]
-    someone = ~np.isnan(values).all(axis=1)
-    design = model.design(outcome.active)[someone]
-    return fit_reml(values[someone], design, cast(Structure, covariance))
+        return int((active == (question.estimand == "change_active")).sum()) - 1 - n_covariates
+    return len(active) - 2 - question.common_baseline - n_covariates
 
 
 def _as_fit(model: MeanModel, reml: RemlFit) -> Fit:
     means = model.design(np.array([False, True])) @ reml.beta
-    return Fit(model.visits, means, reml.covariance)
+    return Fit(model.visits, means, reml.covariance, model.slopes(reml.beta))
 
 
 def _fit_without(outcome: Outcome, person: int, common_baseline: bool, covariance: str) -> Fit:
     try:
-        return fit_means(_without(outcome, person), common_baseline, covariance)
+        return fit_means(outcome.without(person), common_baseline, covariance)
     except NotEstimableError as reason:
         raise NotEstimableError(f"without {outcome.people[person]}: {reason}") from None
 
@@ -512,20 +514,6 @@ def _by_ancova(outcome: Outcome, question: Question) -> tuple[Contrast, str]:
     return answer_question(outcome, question), "ok"
 
 
-def _subset(outcome: Outcome, people: NDArray[np.bool_]) -> Outcome:
-    return replace(
-        outcome,
-        values=outcome.values[people],
-        active=outcome.active[people],
-        people=tuple(compress(outcome.people, people)),
-        strata=tuple(compress(outcome.strata, people)),
-    )
-
-
-def _without(outcome: Outcome, person: int) -> Outcome:
-    return _subset(outcome, np.arange(len(outcome.active)) != person)
-
-
 # Rows
 
 
@@ -539,15 +527,6 @@ def _unseen(outcome: Outcome, visit: int) -> tuple[int, int]:
     return int((unseen & outcome.active).sum()), int((unseen & ~outcome.active).sum())
 
 
-def _question(asked: Primary, sessions: list[str]) -> Question:
-    questions = ask([asked.estimand], sessions)
-    for question in questions:
-        if question.session in (asked.session, NO_SESSION):
-            return question
-    known = [question.session for question in questions]
-    raise ValueError(f"Session {asked.session!r} is not one that can be asked about; these are: {known}")
-
-
 def _row(
     outcome: Outcome,
     question: Question,
@@ -555,41 +534,19 @@ def _row(
     method: str,
     answer: Callable[[], tuple[Contrast, str]],
 ) -> dict[str, object]:
-    n_active, n_control = outcome.counts(question.visit)
-    row = _asked(outcome, question) | {
-        "domain": outcome.domain,
-        "method": method,
-        "level": group.level,
-        "n_active": n_active,
-        "n_control": n_control,
-    }
+    row = start_of_row(outcome, question, method, group.level)
     try:
         found, status = answer()
     except NotEstimableError as reason:
         return row | {"status": f"not reported: {reason}"}
-    return row | _numbers(found, group.level) | {"status": status}
-
-
-def _asked(outcome: Outcome, question: Question) -> dict[str, object]:
-    return {
-        "outcome": outcome.name,
-        "estimand": question.estimand,
-        "session": question.session,
-        "unit": outcome.unit,
-    }
-
-
-def _numbers(found: Contrast, level: float) -> dict[str, object]:
-    lower, upper = found.interval(level)
-    values = (found.estimate, found.se, found.df, lower, upper, found.p)
-    return dict(zip(("estimate", "sd", "df", "lower", "upper", "p"), values, strict=True))
+    return row | found.numbers(group.level) | {"status": status}
 
 
 def _grid_rows(completed: Completed, shifts: Array, level: float) -> list[dict[str, object]]:
     status = {"status": status_of(completed.covariance)}
     return [
         {"delta_active": active, "delta_control": control}
-        | _numbers(completed.at(active=active, control=control), level)
+        | completed.at(active=active, control=control).numbers(level)
         | status
         for active in shifts.tolist()
         for control in shifts.tolist()

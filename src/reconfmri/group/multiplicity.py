@@ -11,7 +11,7 @@ from reconfmri.config import Primary
 from reconfmri.group import randomisation
 from reconfmri.group.estimands import Array
 
-PRIMARY = "primary"
+PRIMARY, EXPLORATORY = "primary", "exploratory"
 
 
 def adjust(

@@ -24,11 +24,13 @@ from reconfmri.group.estimands import (
     Question,
     as_table,
     ask,
+    primary_question,
     refuse_without_baseline,
+    start_of_row,
 )
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.reml import Data, Structure, fit_reml, precisions
-from reconfmri.group.repeated import covariances_for, mean_model
+from reconfmri.group.repeated import MeanModel, covariances_for, mean_model
 
 METHOD = "randomisation"
 DRAWS = {
@@ -41,11 +43,12 @@ TIE, SINGULAR = 1e-9, 1e-8
 
 @dataclass(frozen=True)
 class Null:
-    """The model without arms: per person the precision (n, v, v) and the residuals (n, v)."""
+    """The model without arms: per person precision (n, v, v), residuals (n, v) and design (n, v, p)."""
 
     precision: Array
     residuals: Array
-    total: Array  # (v, v), sum of the precisions
+    design: Array
+    information: Array  # (p, p), of its coefficients: visit means and slopes of covariates
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Drawn:
     covariance: Array
     usable: NDArray[np.bool_]
     sides: Array
-    overlap: Array  # (draws, v, v), sum of side times precision
+    overlap: Array  # (draws, v, p), sum of side times precision times design
 
 
 def estimate(
@@ -108,10 +111,9 @@ def headline_statistics(
     statistics = None
     if group.permutations:
         primary = group.primary
-        only = group.model_copy(update={"outcomes": [primary.outcome]})
+        only = group.model_copy(update={"outcomes": [primary.outcome], "exploratory": []})
         (outcome,) = lay_out(measures, allocation, only, sessions)
-        asked = ask([primary.estimand], list(sessions) or [NO_SESSION])
-        question = next(item for item in asked if item.session in (primary.session, NO_SESSION))
+        question = primary_question(primary, list(sessions) or [NO_SESSION])
         sides = draw_sides(outcome.active, outcome.strata, n_draws=group.permutations, seed=seed)
         _, statistics = Test(outcome, group, sides).answer(question)
     found = np.empty(0) if statistics is None else statistics
@@ -139,18 +141,7 @@ class Test:
     def answer(self, question: Question) -> tuple[dict[str, object], Array | None]:
         """Return the row of a question and its statistic under every draw, the observed one first."""
         outcome = self.outcome
-        n_active, n_control = outcome.counts(question.visit)
-        row: dict[str, object] = {
-            "domain": outcome.domain,
-            "outcome": outcome.name,
-            "estimand": question.estimand,
-            "session": question.session,
-            "method": METHOD,
-            "unit": outcome.unit,
-            "level": self.group.level,
-            "n_active": n_active,
-            "n_control": n_control,
-        }
+        row = start_of_row(outcome, question, METHOD, self.group.level)
         try:
             if question.within_an_arm:
                 raise NotEstimableError("a change within one arm has nothing to do with the allocation")
@@ -172,7 +163,8 @@ class Test:
         if question.common_baseline not in self.drawn:
             self.drawn[question.common_baseline] = _draw(self.null, self.sides, compared)
         drawn = self.drawn[question.common_baseline]
-        weights = model.weights(question, self.outcome.values.shape[1])[len(model.visits) :]
+        start = len(model.visits)
+        weights = model.weights(question, self.outcome.values.shape[1])[start : start + len(compared)]
         ses = np.sqrt(np.einsum("p,bpq,q->b", weights, drawn.covariance, weights))
         statistics = np.where(drawn.usable, (drawn.differences @ weights) / ses, np.inf)
         ends = _invert(self.null, drawn, compared, weights, ses, level=self.group.level)
@@ -180,7 +172,7 @@ class Test:
 
 
 def _without_arms(outcome: Outcome, group: Group) -> Null:
-    """Fit visit means only.
+    """Fit visit means and covariates only.
 
     Raises
     ------
@@ -191,7 +183,7 @@ def _without_arms(outcome: Outcome, group: Group) -> Null:
     values = outcome.values[:, visits]
     seen = ~np.isnan(values)
     someone = seen.any(axis=1)
-    design = np.tile(np.eye(len(visits)), (len(values), 1, 1))
+    design = MeanModel(visits, (), len(outcome.columns)).design(outcome.active, outcome.adjusted_for)
     fault = NotEstimableError("the model without arms could not be fitted")
     for covariance in covariances_for(outcome, group):
         try:
@@ -202,16 +194,19 @@ def _without_arms(outcome: Outcome, group: Group) -> Null:
     else:
         raise fault
     precision, _ = precisions(Data(values, design, seen), fit.covariance)
-    residuals = np.where(seen, values - fit.beta, 0.0)
-    return Null(precision, residuals, precision.sum(axis=0))
+    residuals = np.where(seen, values - design @ fit.beta, 0.0)
+    information = np.einsum("nvp,nvw,nwq->pq", design, precision, design, optimize=True)
+    return Null(precision, residuals, design, information)
 
 
 def _draw(null: Null, sides: Array, compared: list[int]) -> Drawn:
     """Return the one-step arm differences under every draw."""
     n_people, n_visits = null.residuals.shape
-    overlap = (sides @ null.precision.reshape(n_people, -1)).reshape(-1, n_visits, n_visits)
+    weighted = null.precision @ null.design
+    overlap = (sides @ weighted.reshape(n_people, -1)).reshape(-1, n_visits, weighted.shape[2])
     # Sides are +-1/2, so the sum of side^2 times precision does not depend on the draw.
-    information = 0.25 * null.total - overlap @ np.linalg.inv(null.total) @ overlap
+    lost = overlap @ np.linalg.inv(null.information) @ overlap.transpose(0, 2, 1)
+    information = 0.25 * null.precision.sum(axis=0) - lost
     information = information[:, compared][:, :, compared]
     spread = np.linalg.eigvalsh(information)
     usable = spread[:, 0] > SINGULAR * spread[:, -1]
@@ -236,9 +231,9 @@ def _invert(
     path = np.zeros((2, n_visits))  # what is taken away: a constant part, and one per unit of the estimand
     path[0, compared] = drawn.differences[0] - along * centre
     path[1, compared] = along
-    # The visit means follow what is taken away.
-    mean_shift = np.linalg.solve(null.total, drawn.overlap[0] @ path.T).T
-    removed = drawn.sides[0][:, None, None] * path - mean_shift  # (n, 2, v)
+    # Visit means and slopes follow what is taken away.
+    shift = np.linalg.solve(null.information, drawn.overlap[0].T @ path.T)
+    removed = drawn.sides[0][:, None, None] * path - (null.design @ shift).transpose(0, 2, 1)  # (n, 2, v)
     parts = np.einsum("nvw,npw->npv", null.precision, removed)
     base = np.einsum("nvw,nw->nv", null.precision, null.residuals)
     scores = [drawn.sides @ part for part in (base - parts[:, 0], -parts[:, 1])]

@@ -142,7 +142,7 @@ def fit_reml(values: Array, design: Array, structure: Structure, *, known_se: Ar
                 break
         else:
             break
-    raise NotEstimableError(reason)
+    raise NotEstimableError(reason, mend="group.covariance: auto or random_intercept")
 
 
 def _determined(information: Array) -> bool:

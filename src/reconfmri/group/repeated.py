@@ -52,30 +52,53 @@ def covariances_for(outcome: Outcome, group: Group) -> list[str]:
     return list(dict.fromkeys([first, "random_intercept"]))
 
 
-def status_of(covariance: str) -> str:
-    """Return `ok`, with the covariance where it is not the unstructured one."""
-    return "ok" if covariance == "unstructured" else f"ok, {covariance.replace('_', ' ')}"
+def status_of(covariance: str, group: Group | None = None) -> str:
+    """Return `ok`, with the covariance where it is not the unstructured one.
+
+    Given the study, with what the Bayesian model alone has: t residuals, an SD per arm.
+    """
+    parts = [] if covariance == "unstructured" else [covariance.replace("_", " ")]
+    if group and group.likelihood == "student_t":
+        parts.append("Student t residuals")
+    if group and group.spread == "by_arm":
+        parts.append("SD by arm")
+    return ", ".join(["ok", *parts])
 
 
 @dataclass(frozen=True)
 class MeanModel:
-    """Coefficients: a mean per visit, then the arm differences that are in the likelihood."""
+    """Coefficients: a mean per visit, arm differences in the likelihood, a slope per covariate and visit."""
 
     visits: tuple[int, ...]
     compared: tuple[int, ...]  # visits with a difference
+    n_covariates: int = 0
 
-    def design(self, active: NDArray[np.bool_]) -> Array:
-        """Return (n_people, n_visits, n_coefficients); the arms are coded +1/2 (active) and -1/2."""
+    def design(self, active: NDArray[np.bool_], covariates: Array | None = None) -> Array:
+        """Return (n_people, n_visits, n_coefficients); the arms are coded +1/2 (active) and -1/2.
+
+        `covariates` (n_people, n_covariates) are in SDs around their mean; without them people are average.
+        """
         means = np.eye(len(self.visits))
         differences = means[:, [self.visits.index(visit) for visit in self.compared]]
         side = np.where(active, 0.5, -0.5)[:, None, None]
-        return np.concatenate([means + 0 * side, side * differences], axis=2)
+        if covariates is None:
+            covariates = np.zeros((len(active), self.n_covariates))
+        slopes = np.einsum("nk,vw->nvkw", covariates, means)
+        slopes = slopes.reshape(len(active), len(means), covariates.shape[1] * len(means))
+        return np.concatenate([means + 0 * side, side * differences, slopes], axis=2)
 
     def weights(self, question: Question, n_visits: int) -> Array:
         """Return the weights (n_coefficients,) of the answer to a question."""
         control, active = question.weights(n_visits)
         means, differences = control + active, (active - control) / 2
-        return np.concatenate([means[list(self.visits)], differences[list(self.compared)]])
+        slopes = np.zeros(self.n_covariates * len(self.visits))
+        return np.concatenate([means[list(self.visits)], differences[list(self.compared)], slopes])
+
+    def slopes(self, coefficients: Array) -> Array:
+        """Return those of the coefficients that are slopes, (n_covariates, n_visits)."""
+        n_visits = len(self.visits)
+        start = n_visits + len(self.compared)
+        return np.asarray(coefficients[start:].reshape(self.n_covariates, n_visits))
 
 
 def mean_model(outcome: Outcome, common_baseline: bool) -> MeanModel:
@@ -84,4 +107,4 @@ def mean_model(outcome: Outcome, common_baseline: bool) -> MeanModel:
     compared = tuple(visit for visit in visits if min(outcome.counts(visit)) > 0)
     if common_baseline:
         compared = tuple(visit for visit in compared if visit != BASELINE)
-    return MeanModel(visits, compared)
+    return MeanModel(visits, compared, len(outcome.columns))

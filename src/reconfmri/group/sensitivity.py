@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from reconfmri.config import Group
-from reconfmri.group import bayes, frequentist
-from reconfmri.group.estimands import NotEstimableError, Question, ask
+from reconfmri.group import bayes, frequentist, influence
+from reconfmri.group.estimands import NotEstimableError, Question, primary_question
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
 from reconfmri.group.repeated import covariance_for
 
 DESCRIPTIONS = {
     "analysis": "What differs from the declared analysis; `declared` is that analysis itself",
-    "kind": "declared, prior, covariance, errors (first-level) or influence (without one participant)",
+    "kind": "declared, prior, residuals, covariance, errors (first-level) or influence (without one person)",
     "method": "bayes or reml, as in the estimates",
     "unit": "Unit of estimate, sd, lower and upper",
     "estimate": "Active minus control for the primary question",
@@ -27,6 +25,8 @@ DESCRIPTIONS = {
     "level": "Level of the interval",
     "probability": "bayes: posterior probability of the sign of the estimate",
     "p": "reml: two-sided p value",
+    "pareto_k": "bayes, influence: how unreliable the weights of the draws without the person are; above "
+    "0.7 the model was fitted again instead",
     "status": "ok, or `not reported: <reason>` and then the numbers are missing",
 }
 PRIOR_FACTORS = {"prior SD of differences x 1/2": 0.5, "prior SD of differences x 2": 2.0}
@@ -54,22 +54,25 @@ def estimate(
     (outcome,) = (
         item for item in lay_out(measures, allocation, group, sessions) if item.name == group.primary.outcome
     )
-    (question,) = (
-        item
-        for item in ask([group.primary.estimand], labels)
-        if item.session in (group.primary.session, NO_SESSION)
-    )
+    question = primary_question(group.primary, labels)
+    sampler, fits = bayes.Sampler(seed, cores), dict[bool, bayes.Fit]()
     rows = [
-        *_by_prior(outcome, question, group, bayes.Sampler(seed, cores)),
+        *_by_prior(outcome, question, group, sampler, fits),
         *_by_covariance(outcome, question, group),
-        *_with_known_errors(outcome, question, group),
-        *_by_person(outcome, question, group),
+        *_with_known_errors(outcome, question, group, sampler),
+        *_by_person(outcome, question, group, sampler, fits),
     ]
     start = {"unit": outcome.unit, "level": group.level}
     return pd.DataFrame([start | row for row in rows], columns=list(DESCRIPTIONS))
 
 
-def _by_prior(outcome: Outcome, question: Question, group: Group, sampler: bayes.Sampler) -> Iterator[Row]:
+def _by_prior(
+    outcome: Outcome, question: Question, group: Group, sampler: bayes.Sampler, fits: dict[bool, bayes.Fit]
+) -> Iterator[Row]:
+    """The Bayesian answer as declared, with other priors, and with plain residuals where they are not.
+
+    `fits` keeps the declared fit.
+    """
     priors = group.priors
     choices: dict[str, Any] = {"declared": priors}
     choices |= {
@@ -81,6 +84,16 @@ def _by_prior(outcome: Outcome, question: Question, group: Group, sampler: bayes
         kind = "declared" if name == "declared" else "prior"
         changed = group.model_copy(update={"priors": chosen})
         row: Row = {"analysis": name, "kind": kind, "method": "bayes"}
+        kept = fits if kind == "declared" else None
+        yield row | bayes.answer_question(outcome, question, changed, sampler, kept)
+    plain = {"likelihood": "gaussian", "spread": "common"}
+    if (group.likelihood, group.spread) != tuple(plain.values()):
+        row = {
+            "analysis": "Gaussian residuals, SD alike in both arms",
+            "kind": "residuals",
+            "method": "bayes",
+        }
+        changed = group.model_copy(update=plain)
         yield row | bayes.answer_question(outcome, question, changed, sampler)
 
 
@@ -95,23 +108,33 @@ def _by_covariance(outcome: Outcome, question: Question, group: Group) -> Iterat
             yield row | _reml(outcome, question, changed)
 
 
-def _with_known_errors(outcome: Outcome, question: Question, group: Group) -> Iterator[Row]:
+def _with_known_errors(
+    outcome: Outcome, question: Question, group: Group, sampler: bayes.Sampler
+) -> Iterator[Row]:
     """The standard errors that the values bring, added to the covariance over visits."""
-    row: Row = {"analysis": "first-level errors added", "kind": "errors", "method": "reml"}
+    row: Row = {"analysis": "first-level errors added", "kind": "errors"}
     if outcome.ses is None:
-        yield row | {"status": "not reported: not every value has a standard error"}
+        reason = {"status": "not reported: not every value has a standard error"}
+        yield from (row | {"method": method} | reason for method in ("bayes", "reml"))
     else:
-        yield row | _reml(outcome, question, group, add_se=True)
+        by_bayes = bayes.answer_question(outcome, question, group, sampler, add_se=True)
+        yield row | {"method": "bayes"} | by_bayes
+        yield row | {"method": "reml"} | _reml(outcome, question, group, add_se=True)
 
 
-def _by_person(outcome: Outcome, question: Question, group: Group) -> Iterator[Row]:
+def _by_person(
+    outcome: Outcome, question: Question, group: Group, sampler: bayes.Sampler, fits: dict[bool, bayes.Fit]
+) -> Iterator[Row]:
+    for fit in fits.values():
+        if fit.passes(group.sampling):
+            for person, numbers in influence.without_each(outcome, question, group, fit, sampler):
+                row: Row = {"analysis": f"without {person}", "kind": "influence", "method": "bayes"}
+                yield row | numbers
     for place, person in enumerate(outcome.people):
         if not outcome.seen[place].any():
             continue
-        values = np.delete(outcome.values, place, axis=0)
-        rest = replace(outcome, values=values, active=np.delete(outcome.active, place), ses=None)
-        row: Row = {"analysis": f"without {person}", "kind": "influence", "method": "reml"}
-        yield row | _reml(rest, question, group)
+        row = {"analysis": f"without {person}", "kind": "influence", "method": "reml"}
+        yield row | _reml(outcome.without(place), question, group)
 
 
 def _reml(outcome: Outcome, question: Question, group: Group, *, add_se: bool = False) -> Row:
@@ -119,6 +142,4 @@ def _reml(outcome: Outcome, question: Question, group: Group, *, add_se: bool = 
         found, status = frequentist.answer_by_reml(outcome, question, group, add_se=add_se)
     except NotEstimableError as reason:
         return {"status": f"not reported: {reason}"}
-    lower, upper = found.interval(group.level)
-    numbers: Row = {"estimate": found.estimate, "sd": found.se, "lower": lower, "upper": upper, "p": found.p}
-    return numbers | {"status": status}
+    return found.numbers(group.level) | {"status": status}

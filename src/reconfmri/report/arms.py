@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reconfmri.figures import firmness, trial
+from reconfmri.figures import firmness, predictive, trial
 from reconfmri.figures import missing as missing_figures
 from reconfmri.figures.labels import (
     estimand_label,
@@ -27,7 +27,8 @@ def arms(inputs: ReportInputs) -> Block:
     study, estimates = inputs.study, inputs.estimates
     empty: Block = {
         "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
-        "diagnostics": None, "firmness": None, "controls": None, "tipping": None,
+        "diagnostics": None, "prior_reach": None, "replicates": None, "unlike": [], "firmness": None,
+        "moderation": [], "controls": None, "tipping": None,
         "tipping_words": [], "seen_rows": [], "reliability_rows": [], "reliability_note": "",
         "truth_rows": [], "recovery": None, "recovery_coefficients": "",
     }  # fmt: skip
@@ -40,7 +41,9 @@ def arms(inputs: ReportInputs) -> Block:
         "estimate_groups": results.estimate_groups(estimates, study),
         "estimand_titles": [estimand_label(name) for name in study.group.estimands],
         "diagnostics": _plain_table(inputs.diagnostics),
+        **_predictions(inputs),
         "firmness": _firmness(inputs),
+        "moderation": results.moderation_rows(inputs),
         "controls": _controls(inputs),
         **_missing_visits(inputs),
         "reliability_rows": results.reliability_rows(inputs),
@@ -55,7 +58,7 @@ def _trajectories(inputs: ReportInputs) -> Block | None:
         return None
     arms = inputs.allocation[["participant_id", "arm"]]
     table = inputs.measures.merge(arms, on="participant_id", how="inner", validate="many_to_one")
-    table = table[table["outcome"].isin(group.outcomes) & table["value"].notna()]
+    table = table[table["outcome"].isin(group.modelled) & table["value"].notna()]
     if not len(table):
         return None
     caption = (
@@ -71,7 +74,7 @@ def _firmness(inputs: ReportInputs) -> Block | None:
     table = inputs.sensitivity
     if table is None or not len(table):
         return None
-    people = table[(table["kind"] == "influence") & table["estimate"].notna()]
+    people = table[(table["kind"] == "influence") & (table["method"] == "reml") & table["estimate"].notna()]
     caption = (
         "The primary question under other priors and other covariances over visits, and without each of "
         f"the {len(people)} participants in turn (shown: those who move the answer most). Without one of "
@@ -80,6 +83,36 @@ def _firmness(inputs: ReportInputs) -> Block | None:
     )
     alt = "The primary answer under other choices"
     return picture(firmness.alternatives(table), alt=alt, caption=caption)
+
+
+def _predictions(inputs: ReportInputs) -> Block:
+    """What the priors allow, what the model replicates, and every statistic that it does not."""
+    table = inputs.predictions
+    if table is None or inputs.study.group is None or not (table["status"] == "ok").any():
+        return {}
+    known = table[(table["check"] == "posterior") & (table["status"] == "ok")]
+    far = known[(known["p"] < 0.025) | (known["p"] > 0.975)]
+    allowed = (
+        "Black: lowest to highest observed value of an outcome. Thick grey: lowest to highest value of a "
+        "typical trial of this size made by the priors alone; thin grey: what they still allow. Purple: the "
+        "ends of a clinical scale. Priors far wider than the data say little; narrower ones would decide."
+    )
+    made = (
+        "The primary outcome: observed statistics beside 95 % of 500 trials that the model makes, with "
+        f"the same people and missed visits. Over all outcomes {len(far)} of {len(known)} statistics lie "
+        "outside their 95 % (posterior predictive p below 0.025 or above 0.975)."
+    )
+    primary = (known["outcome"] == inputs.study.group.primary.outcome).any()
+    prior = ((table["check"] == "prior") & (table["status"] == "ok")).any()
+    reach = predictive.prior_reach(table, inputs.study) if prior else None
+    replicated = predictive.replicates(known, inputs.study) if primary else None
+    return {
+        "prior_reach": picture(reach, alt="What the priors allow", caption=allowed) if reach else None,
+        "replicates": picture(replicated, alt="Replicated trials", caption=made, size="large")
+        if replicated
+        else None,
+        "unlike": results.unlike_rows(far, inputs.study),
+    }
 
 
 def _missing_visits(inputs: ReportInputs) -> Block:
@@ -154,7 +187,7 @@ def _scales(inputs: ReportInputs) -> str:
     if group is None:
         return ""
     units = inputs.study.outcome_units()
-    used = dict.fromkeys(units[name] for name in group.outcomes)
+    used = dict.fromkeys(units[name] for name in group.modelled)
     return ", ".join(f"{group.scales[unit]:g} {unit}" for unit in used)
 
 

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 MEASURE_NUMBERS = ("value", "se", "coverage", "n_runs")
 ESTIMATE_NUMBERS = (
-    "estimate", "sd", "df", "lower", "upper", "level", "probability", "p", "p_adjusted",
-    "n_active", "n_control", "r_hat", "ess",
+    "estimate", "sd", "df", "lower", "upper", "level", "probability", "rope_probability", "p",
+    "p_adjusted", "n_active", "n_control", "r_hat", "ess",
 )  # fmt: skip
-SENSITIVITY_NUMBERS = ("estimate", "sd", "lower", "upper", "level", "probability", "p")
+SENSITIVITY_NUMBERS = ("estimate", "sd", "lower", "upper", "level", "probability", "p", "pareto_k")
+MODERATION_NUMBERS = ("estimate", "sd", "df", "lower", "upper", "level", "p", "n_active", "n_control")
+PREDICTION_NUMBERS = ("observed", "lower", "median", "upper", "p")
 RELIABILITY_NUMBERS = (
     "n", "icc_2_1", "icc_2_1_lower", "icc_2_1_upper", "icc_3_1", "icc_3_1_lower", "icc_3_1_upper",
     "sem", "sdc",
@@ -94,6 +96,8 @@ class ReportFiles:
     controls: Path | None = None
     draws: Path | None = None
     sensitivity: Path | None = None
+    predictions: Path | None = None
+    moderation: Path | None = None
     truth: Path | None = None
 
     @classmethod
@@ -130,6 +134,8 @@ class ReportInputs:
     controls: pd.DataFrame | None = None
     draws: pd.DataFrame | None = None
     sensitivity: pd.DataFrame | None = None
+    predictions: pd.DataFrame | None = None
+    moderation: pd.DataFrame | None = None
     truth: Mapping[str, Any] | None = None
     regions: SpatialImage | None = None
     region_table: pd.DataFrame | None = None
@@ -173,6 +179,8 @@ def gather(files: ReportFiles) -> ReportInputs:
         else None,
         draws=read_table(files.draws, numeric=("statistic",)) if files.draws else None,
         sensitivity=read_table(files.sensitivity, numeric=SENSITIVITY_NUMBERS) if files.sensitivity else None,
+        predictions=read_table(files.predictions, numeric=PREDICTION_NUMBERS) if files.predictions else None,
+        moderation=read_table(files.moderation, numeric=MODERATION_NUMBERS) if files.moderation else None,
         truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
         regions=_open(files.regions),
         region_table=read_table(files.region_table) if files.region_table else None,

@@ -323,11 +323,32 @@ def _estimands(study: Study, group: Group) -> str:
         "outcome and later session: "
         f"{_list([estimand_label(item).lower() for item in group.estimands], comma='; ')}. "
     )
+    text += _covariates(group)
     if families:
         named = {"holm": "Holm's method", "benjamini_hochberg": "Benjamini and Hochberg's method"}
         text += f"p values were corrected by {named[group.correction]} within the declared families: "
         text += f"{_list(families, comma='; ')}. "
+    if group.exploratory:
+        later = _list([outcome_label(item) for item in group.exploratory], comma="; ")
+        text += f"Not declared in advance, modelled in the same way and labelled exploratory: {later}. "
     return text + "Posterior probabilities are not adjusted for multiplicity."
+
+
+def _covariates(group: Group) -> str:
+    if not group.covariates:
+        return ""
+    named = [f"{name.replace('_', ' ')} ({item.kind})" for name, item in group.covariates.items()]
+    filled = [name.replace("_", " ") for name, item in group.covariates.items() if item.missing == "mean"]
+    text = (
+        f"Covariates, known before treatment: {_list(named)}; around their means, with a slope per visit, in "
+        "the mean of every model but the t tests. "
+    )
+    if filled:
+        text += f"Where {_list(filled)} was not known, the mean of all people was taken. "
+    if group.moderators:
+        later = [name.replace("_", " ") for name in group.moderators]
+        text += f"Whether the difference depends on {_list(later)} was asked by analysis of covariance. "
+    return text
 
 
 MEAN_MODEL = (
@@ -352,9 +373,21 @@ def _bayesian(study: Study, group: Group) -> str:
         else f"Priors were Normal(0, {priors.effect:g} s) on arm differences and on their changes between "
         f"visits, Normal(centre, {priors.mean:g} s) on visit means, centred on the mean of all values"
     )
+    residuals = {
+        "gaussian": "",
+        "student_t": " Residuals of a person over visits are multivariate t, with degrees of freedom given a "
+        "gamma(2, 0.1) prior above 1, so that people far from the others weigh less.",
+    }[group.likelihood]
+    if group.spread == "by_arm":
+        residuals += (
+            " Each arm has its own standard deviation at a visit, but for a common baseline; the log of the "
+            "ratio has a Normal(0, 0.5) prior."
+        )
+    rope = [f"± {value:g} {unit}" for unit, value in group.rope.items() if unit in _units(study, group)]
+    small = f" Too small to matter was declared to be a difference within {_list(rope)}." if rope else ""
     return (
-        f"Each outcome met {MEAN_MODEL}, with {COVARIANCE[group.covariance]}. Missing visits are integrated "
-        "out (missing at random), so that everybody with a measurement is in. "
+        f"Each outcome met {MEAN_MODEL}, with {COVARIANCE[group.covariance]}.{residuals} Missing visits are "
+        "integrated out (missing at random), so that everybody with a measurement is in. "
         f"{prior}; half-t(4, 0, {priors.sd:g} s) on the standard deviation of each visit; LKJ(1) on the "
         "correlations. s "
         f"is a constant per unit: {_list(scales)}. Sampling used PyMC and nutpie with {sampling.chains} "
@@ -366,7 +399,7 @@ def _bayesian(study: Study, group: Group) -> str:
         f"A result is withheld when any parameter has R-hat above {sampling.max_r_hat:g} or an effective "
         "sample size below "
         f"{sampling.min_ess:g}, or when there are more than {sampling.max_divergences} divergent "
-        "transitions."
+        f"transitions.{small}"
     )
 
 
@@ -391,7 +424,7 @@ def _frequentist(group: Group) -> str:
 
 def _units(study: Study, group: Group) -> set[str]:
     units = study.outcome_units()
-    return {units[name] for name in group.outcomes}
+    return {units[name] for name in group.modelled}
 
 
 def _confounds(names: list[str], components: int | None) -> str:

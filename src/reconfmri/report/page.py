@@ -50,7 +50,13 @@ def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:
         ("first-level", "First-level results", not group and len(inputs.measures) > 0),
         ("course", "Outcomes over sessions", shown["trajectories"] is not None),
         ("differences", "Differences between arms", bool(shown["forests"])),
+        (
+            "predictions",
+            "What the model allows and what it replicates",
+            bool(shown["prior_reach"] or shown["replicates"]),
+        ),
         ("firmness", "How firm the primary answer is", bool(shown["firmness"])),
+        ("moderation", "Who the difference depends on", bool(shown["moderation"])),
         ("missing", "Missing visits", bool(shown["seen_rows"])),
         ("controls", "Negative controls", bool(shown["controls"])),
         (
@@ -77,7 +83,10 @@ INTRODUCTIONS = {
     "differences": "One row per outcome, one column per question asked of it. The adjusted difference and "
     "the "
     "difference of change can disagree: read them side by side.",
+    "predictions": "Priors are judged by the trials they allow, the fitted model by the trials it makes.",
     "firmness": "None of these was chosen by its result; the declared analysis is in bold.",
+    "moderation": "Change of the arm difference, adjusted for baseline, per step of a declared moderator, by "
+    "analysis of covariance that allows unequal variances. Not corrected for their number.",
     "missing": "The models take what was missed to depend on what was seen. How far could that be wrong?",
     "controls": "Differences before treatment, in control outcomes, and in the quality of the scans.",
     "reliability": "How well one visit stands for a person. ICC(2,1): agreement, a mean change over visits "

@@ -10,6 +10,7 @@ import pandas as pd
 from reconfmri.config import Group, Study
 from reconfmri.figures.labels import (
     PROPER,
+    declared_label,
     method_label,
     number,
     outcome_label,
@@ -35,7 +36,7 @@ def estimate_groups(estimates: pd.DataFrame, study: Study) -> list[Row]:
     groups = []
     for session in sorted(sessions, key=lambda name: name != group.primary.session):
         table = estimates[estimates["session"] == session]
-        names = [name for name in group.outcomes if (table["outcome"] == name).any()]
+        names = [name for name in group.modelled if (table["outcome"] == name).any()]
         names += [name for name in dict.fromkeys(table["outcome"]) if name not in names]
         blocks = [_block(table[table["outcome"] == name], name, group) for name in names]
         title = f"Estimates at {session_name(study, session)}"
@@ -47,7 +48,7 @@ def _block(table: pd.DataFrame, outcome: str, group: Group) -> Row:
     bayesian = table["method"] == "bayes"
     parts = ((table[bayesian], "Bayesian"), (table[~bayesian], "Frequentist"))
     rows = [_row(part, kind, group) for part, kind in parts if len(part)]
-    return {"name": outcome_label(outcome), "unit": str(table["unit"].iloc[0]), "rows": rows}
+    return {"name": declared_label(outcome, group), "unit": str(table["unit"].iloc[0]), "rows": rows}
 
 
 def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
@@ -57,7 +58,7 @@ def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
         primary = group.primary
         cells.append(
             {
-                "lines": [_line({str(k): v for k, v in row.items()}) for row in found],
+                "lines": [_line({str(k): v for k, v in row.items()}, group) for row in found],
                 "primary": any(
                     (row["outcome"], row["session"], estimand)
                     == (primary.outcome, primary.session, primary.estimand)
@@ -76,7 +77,7 @@ def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
     }
 
 
-def _line(row: Row) -> Row:
+def _line(row: Row, group: Group) -> Row:
     """One estimate: the numbers, and the detail that its method has."""
     method = str(row["method"])
     if not str(row["status"]).startswith("ok"):
@@ -85,6 +86,9 @@ def _line(row: Row) -> Row:
     numbers = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
     if method == "bayes":
         detail = f"SD {number(row['sd'], unit)}, P({sign_of(row)} 0) {probability_text(row['probability'])}"
+        if unit in group.rope:
+            inside = probability_text(row["rope_probability"])
+            detail += f", P(within ± {group.rope[unit]:g}) {inside}"
         return {"numbers": numbers, "detail": detail}
     error = f"SE {number(row['sd'], unit)}, " if row["sd"] == row["sd"] else ""
     detail = f"{method_label(method)}: {error}p {p_text(row['p'])}"
@@ -113,7 +117,7 @@ def truth_rows(inputs: ReportInputs) -> list[Row]:
         )
         if planted is not None:
             rows.append(_truth_row({str(k): v for k, v in row.items()}, planted))
-    order = {name: place for place, name in enumerate(group.outcomes)}
+    order = {name: place for place, name in enumerate(group.modelled)}
     return sorted(rows, key=lambda item: order.get(item["outcome"], len(order)))
 
 
@@ -142,12 +146,50 @@ def truth_by_estimand(inputs: ReportInputs, session: str) -> dict[str, dict[str,
         return {}
     baseline = inputs.study.sessions[0].id if inputs.study.sessions else None
     planted: dict[str, dict[str, float]] = {}
-    for outcome in group.outcomes:
+    for outcome in group.modelled:
         for estimand in group.estimands:
             value = planted_difference(inputs.truth, outcome, session, estimand, baseline=baseline)
             if value is not None:
                 planted.setdefault(outcome, {})[estimand] = value
     return planted
+
+
+def unlike_rows(table: pd.DataFrame, study: Study) -> list[Row]:
+    """Return the statistics that the fitted model does not replicate: where, observed, replicated, p."""
+    return [
+        {
+            "name": outcome_label(row["outcome"]),
+            "where": f"{row['arm']}, {session_name(study, row['session'])}",
+            "statistic": row["statistic"],
+            "observed": number(row["observed"], str(row["unit"])),
+            "replicated": f"{number(row['lower'], row['unit'])} to {number(row['upper'], row['unit'])}",
+            "p": p_text(row["p"]),
+        }
+        for row in table.to_dict("records")
+    ]
+
+
+def moderation_rows(inputs: ReportInputs) -> list[Row]:
+    """Return one row per outcome, moderator and visit: the change of the arm difference, robust."""
+    if inputs.moderation is None or inputs.study.group is None:
+        return []
+    table = inputs.moderation[inputs.moderation["method"] == "ancova_hc2"]
+    rows = []
+    for row in table.to_dict("records"):
+        unit = str(row["unit"])
+        known = str(row["status"]).startswith("ok")
+        ends = f"[{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
+        rows.append(
+            {
+                "name": declared_label(row["outcome"], inputs.study.group),
+                "per": row["per"],
+                "session": session_name(inputs.study, row["session"]),
+                "numbers": f"{number(row['estimate'], unit)} {ends} {unit}" if known else row["status"],
+                "p": p_text(row["p"]),
+                "n": f"{row['n_active']:.0f} + {row['n_control']:.0f}",
+            }
+        )
+    return rows
 
 
 def reliability_note(inputs: ReportInputs) -> str:

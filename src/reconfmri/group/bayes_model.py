@@ -1,0 +1,188 @@
+"""The PyMC model of repeated measures and its compilation: once per form and size of the grid, for any data.
+
+Priors and the meaning of every parameter: `reconfmri.group.bayes`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+import warnings
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+RATIO_SD = 0.5  # prior SD of the log ratio of the arms' SDs: a ratio of 0.37 to 2.7 with 95 %
+DF_SHAPE, DF_RATE = 2.0, 0.1  # of the gamma prior of the degrees of freedom (Juarez & Steel 2010)
+log = logging.getLogger("reconfmri")
+
+
+class Form(NamedTuple):
+    """What a compiled model depends on."""
+
+    n_people: int
+    n_visits: int
+    covariance: str = "unstructured"
+    student_t: bool = False
+    by_arm: bool = False  # an SD per arm and visit
+    n_covariates: int = 0
+
+
+@cache
+def compile_model(form: Form) -> Any:
+    """Return nutpie's compiled model for any data on a grid of this size, by numba alone."""
+    started = time.monotonic()
+    # PyTensor wants a folder to write to although nothing is compiled to C; HOME may be read-only.
+    os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={tempfile.gettempdir()}/pytensor-{os.getuid()}")
+    with warnings.catch_warnings():
+        # arviz announces its successor at every import
+        warnings.simplefilter("ignore", FutureWarning)
+        import nutpie
+
+        from reconfmri.group.likelihood import without_compiler
+
+    without_compiler()
+    compiled = nutpie.compile_pymc_model(build_model(form), backend="numba")
+    took = time.monotonic() - started
+    log.info("compiled for %d people x %d visits, %s, %.1f s", *form[:3], took)
+    return compiled
+
+
+def build_model(form: Form) -> Any:
+    """Return the PyMC model, with its data at harmless values.
+
+    Means are sampled as `root @ moved` around a first estimate, `root` being a factor of the covariance S
+    over visits, so that small samples have no funnel.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    n_people, n_visits = form.n_people, form.n_visits
+    with pm.Model() as model:
+        side = pm.Data("side", np.resize([0.5, -0.5], n_people))
+        used = pm.Data("used", np.ones(n_visits))
+        prior_sd = pm.Data("prior_sd", np.ones(3))
+        start_means = pm.Data("start_means", np.zeros((2 + form.n_covariates, n_visits)))
+        start_factor = pm.Data("start_factor", np.eye(n_visits))
+
+        factor = _unstructured if form.covariance == "unstructured" else _random_intercept
+        root = factor(pm, n_visits, start_factor, prior_sd[2])
+        moved_mean, moved_difference = (
+            _flat(pm, "moved_mean", n_visits),
+            _flat(pm, "moved_difference", n_visits),
+        )
+        mean = pm.Deterministic("mean", start_means[0] + root @ moved_mean)
+        difference = pm.Deterministic(
+            "difference", used * (start_means[1] + root @ (used * moved_difference))
+        )
+
+        pm.Potential("prior_mean", -0.5 * pt.sum(pt.square(mean / prior_sd[0])))
+        # Differences correlate by one half: they and their changes between visits have the same spread.
+        apart = used * difference / prior_sd[1]
+        together = 2 * (pt.sum(pt.square(apart)) - pt.square(pt.sum(apart)) / (pt.sum(used) + 1))
+        # a difference that is not in the likelihood leaves its coordinate a standard normal
+        idle = pt.sum((1 - used) * pt.square(moved_difference))
+        pm.Potential("prior_difference", -0.5 * (together + idle))
+        pm.Potential("jacobian_means", pt.sum((1 + used) * pt.log(pt.diag(root))))
+        means = mean[None, :] + side[:, None] * difference[None, :]
+        if form.n_covariates:
+            means = means + _covariates(pm, form, root, start_means[2:], prior_sd[1])
+        _likelihood(pm, form, means, root @ root.T, side, used)
+    return model
+
+
+def _covariates(pm: Any, form: Form, root: Any, start: Any, prior_sd: Any) -> Any:
+    """What covariates add to the means, (n_people, n_visits): a slope per covariate and visit."""
+    import pytensor.tensor as pt
+
+    shape = (form.n_covariates, form.n_visits)
+    covariates = pm.Data("covariates", np.zeros((form.n_people, form.n_covariates)))
+    moved = pm.Flat("moved_slope", shape=shape, initval=np.zeros(shape))
+    slope = pm.Deterministic("slope", start + moved @ root.T)
+    pm.Potential("prior_slope", -0.5 * pt.sum(pt.square(slope / prior_sd)))
+    pm.Potential("jacobian_slope", form.n_covariates * pt.sum(pt.log(pt.diag(root))))
+    return covariates @ slope
+
+
+def _likelihood(pm: Any, form: Form, means: Any, covariance: Any, side: Any, used: Any) -> None:
+    """The seen values given means (n_people, n_visits) and covariance over visits, alike or per arm."""
+    import pytensor.tensor as pt
+
+    from reconfmri.group.likelihood import seen_log_density
+
+    grid = (form.n_people, form.n_visits)
+    values = pm.Data("values", np.zeros(grid))
+    seen = pm.Data("seen", np.ones(grid))
+    known = pm.Data("known", np.zeros(grid))
+    df = _degrees_of_freedom(pm) if form.student_t else np.inf
+    if not form.by_arm:
+        pm.Potential("likelihood", seen_log_density(means, covariance, values, seen, known, df))
+        return
+    moved = _flat(pm, "moved_ratio", form.n_visits)
+    pm.Potential("prior_ratio", -0.5 * pt.sum(pt.square(moved)))
+    log_ratio = pm.Deterministic("log_ratio", used * RATIO_SD * moved)
+    for name, arm in (("active", 0.5), ("control", -0.5)):
+        spread = pt.exp(arm * log_ratio)
+        there = seen * pt.eq(side, arm)[:, None]
+        of_arm = covariance * spread[:, None] * spread[None, :]
+        pm.Potential(f"likelihood_{name}", seen_log_density(means, of_arm, values, there, known, df))
+
+
+def _degrees_of_freedom(pm: Any) -> Any:
+    """Gamma(2, 0.1), and above one, so that there is a mean."""
+    import pytensor.tensor as pt
+
+    above = _flat(pm, "log_df", 1)[0]
+    df = 1 + pt.exp(3 + above)
+    pm.Deterministic("df", df[None])
+    pm.Potential("prior_df", (DF_SHAPE - 1) * pt.log(df) - DF_RATE * df + above)
+    return df
+
+
+def _unstructured(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> Any:
+    """Return the factor R = A U^-1 of a free covariance S = R R', with its prior: half-t SDs and LKJ(1).
+
+    A factors a first estimate, U is lower triangular: its diagonal exp(`log_scale`), below it `below`.
+    """
+    import pytensor.tensor as pt
+
+    log_scale = _flat(pm, "log_scale", n_visits)
+    precision_factor = pt.diag(pt.exp(log_scale))
+    below = np.tril_indices(n_visits, -1)
+    if n_visits > 1:
+        precision_factor = precision_factor[below].set(_flat(pm, "below", len(below[0])))
+    root = start_factor @ pt.linalg.solve_triangular(precision_factor, np.eye(n_visits), lower=True)
+    covariance = root @ root.T
+    visit_sd = pm.Deterministic("visit_sd", pt.sqrt(pt.diag(covariance)))
+    if n_visits > 1:
+        pm.Deterministic("correlation", (covariance / (visit_sd[:, None] * visit_sd[None, :]))[below])
+    half_t = pm.HalfStudentT.dist(nu=4, sigma=sd_scale, shape=n_visits)
+    # LKJ(1) is flat over correlations: p(S) = prod half_t(sd_v) sd_v^-V, times |dS / d(log_scale, slope)|
+    pm.Potential("prior_covariance", pt.sum(pm.logp(half_t, visit_sd) - n_visits * pt.log(visit_sd)))
+    exponents = np.arange(2, n_visits + 2) - 2 * (n_visits + 1)
+    pm.Potential("jacobian_covariance", pt.sum(exponents * log_scale))
+    return root
+
+
+def _random_intercept(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> Any:
+    """Return the factor of S = sd^2 ((1 - r) I + r J): one half-t SD for all visits, r uniform on 0 to 1."""
+    import pytensor.tensor as pt
+
+    start = pt.log(pt.mean(pt.diag(start_factor @ start_factor.T))) / 2
+    moved = _flat(pm, "moved_log_sd", 1)[0]
+    sd = pt.exp(start + moved)
+    logit = _flat(pm, "logit_correlation", 1)[0]
+    share = pm.math.sigmoid(logit)
+    pm.Deterministic("correlation", share[None])
+    pm.Deterministic("visit_sd", sd * pt.ones(n_visits))
+    pm.Potential("prior_sd_log", pm.logp(pm.HalfStudentT.dist(nu=4, sigma=sd_scale), sd) + start + moved)
+    pm.Potential("prior_share", pt.log(share) + pt.log1p(-share))
+    covariance = sd**2 * ((1 - share) * pt.eye(n_visits) + share * pt.ones((n_visits, n_visits)))
+    return pt.linalg.cholesky(covariance)
+
+
+def _flat(pm: Any, name: str, size: int) -> Any:
+    return pm.Flat(name, shape=size, initval=np.zeros(size))

@@ -1,0 +1,71 @@
+"""Draws of the parameters of the Bayesian model, and what they say of people: means, densities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln
+
+from reconfmri.group.estimands import Array
+from reconfmri.group.grid import Outcome
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of the parameters in units of s, of the posterior or of the prior; (n_draws, n_visits) each."""
+
+    mean: Array
+    difference: Array
+    visit_sd: Array
+    correlation: Array  # (n_draws, n): below the diagonal row by row, or one for all
+    slope: Array  # (n_draws, n_covariates, n_visits)
+    log_ratio: Array  # of the active arm's SD over that of the control arm
+    df: Array  # (n_draws,), infinite where residuals are Gaussian
+
+    def covariances(self) -> Array:
+        """(n_draws, n_visits, n_visits): covariance over visits, the arms' geometric mean."""
+        n_visits = self.visit_sd.shape[1]
+        matrices = np.tile(np.eye(n_visits), (len(self.visit_sd), 1, 1))
+        rows, columns = np.tril_indices(n_visits, -1)
+        matrices[:, rows, columns] = matrices[:, columns, rows] = self.correlation[:, : len(rows)]
+        return np.asarray(matrices * self.visit_sd[:, :, None] * self.visit_sd[:, None, :])
+
+    def means(self, outcome: Outcome) -> Array:
+        """(n_draws, n_people, n_visits): what is expected of every person."""
+        side = np.where(outcome.active, 0.5, -0.5)[:, None]
+        of_people = np.einsum("ik,bkv->biv", outcome.adjusted_for, self.slope)
+        return np.asarray(self.mean[:, None] + side * self.difference[:, None] + of_people)
+
+    def spread(self, active: bool) -> Array:
+        """(n_draws, n_visits): SD of an arm over the geometric mean of both."""
+        return np.asarray(np.exp(self.log_ratio * (0.5 if active else -0.5)))
+
+    def log_densities(self, outcome: Outcome, values: Array) -> Array:
+        """(n_draws, n_people): log density of each person's seen `values` (n_people, n_visits), in s.
+
+        Without the constant of pi, which no comparison needs.
+        """
+        seen, means, covariances = ~np.isnan(values), self.means(outcome), self.covariances()
+        total = np.zeros((len(means), len(values)))
+        for active in (True, False):
+            spread = self.spread(active)
+            of_arm = covariances * spread[:, :, None] * spread[:, None, :]
+            for pattern in np.unique(seen[outcome.active == active], axis=0):
+                there = np.flatnonzero(pattern)
+                people = np.flatnonzero((seen == pattern).all(axis=1) & (outcome.active == active))
+                if there.size:
+                    away = values[np.ix_(people, there)] - means[:, people][:, :, there]
+                    total[:, people] = self._log_density(away, of_arm[:, there[:, None], there])
+        return total
+
+    def _log_density(self, away: Array, covariance: Array) -> Array:
+        """Of residuals (n_draws, n, m) given their covariance (n_draws, m, m): (n_draws, n)."""
+        root = np.linalg.cholesky(covariance)
+        squares = np.square(np.linalg.solve(root, away.transpose(0, 2, 1))).sum(axis=1)
+        log_root = np.log(np.einsum("bmm->bm", root)).sum(axis=1)[:, None]
+        if not np.isfinite(self.df).all():
+            return np.asarray(-0.5 * squares - log_root)
+        m, df = away.shape[2], self.df[:, None]
+        constant = gammaln((df + m) / 2) - gammaln(df / 2) - m / 2 * np.log(df / 2)
+        return np.asarray(constant - (df + m) / 2 * np.log1p(squares / df) - log_root)

@@ -1,0 +1,160 @@
+"""What the priors allow and what the fitted model would have seen: replicated trials beside the observed one.
+
+A replicated trial has the people, arms and missed visits of the real one. Of the prior one asks whether it
+allows what can happen and not much more; of the posterior whether the observed mean, spread, lowest and
+highest value of an arm at a visit are among those of its replicates (Gelman, Meng & Stern, Statistica Sinica
+1996;6:733). A mean is nearly always well replicated, as the model was fitted to it; the extremes are what a
+Gaussian model gets wrong.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reconfmri.config import Group
+from reconfmri.group.bayes_model import DF_RATE, DF_SHAPE, RATIO_SD
+from reconfmri.group.draws import Draws
+from reconfmri.group.estimands import Array
+from reconfmri.group.grid import Outcome
+
+if TYPE_CHECKING:
+    from reconfmri.group.bayes import Fit
+
+REPLICATES = 500
+STATISTICS: dict[str, Callable[..., Any]] = {
+    "mean": np.nanmean,
+    "sd": lambda values, axis: np.nanstd(values, axis=axis, ddof=1),
+    "lowest": np.nanmin,
+    "highest": np.nanmax,
+}
+DESCRIPTIONS = {
+    "outcome": "Outcome, <what>.<contrast or condition>",
+    "unit": "Unit of observed, lower, median and upper",
+    "check": "prior: trials as the priors allow them; posterior: trials as the fitted model makes them",
+    "model": "common_baseline: both arms share the baseline mean; free_baseline: they do not",
+    "arm": "Arm as randomised",
+    "session": "BIDS session label, without ses-",
+    "statistic": "mean, sd, lowest or highest value of the people of the arm who were seen at the session",
+    "observed": "The statistic in the data",
+    "lower": "2.5 % quantile of the statistic over 500 replicated trials with the same missed visits",
+    "median": "Median over the replicated trials",
+    "upper": "97.5 % quantile",
+    "p": "Share of the replicated trials whose statistic is at least the observed one; near 0 or 1: the "
+    "model does not make such data. Of the posterior it is conservative: the data were used to fit it",
+    "status": "ok; or `not reported: <reason>` and then the numbers are missing",
+}
+Row = dict[str, object]
+
+
+def check(
+    outcome: Outcome, fit: Fit, common_baseline: bool, group: Group, labels: Sequence[str], seed: int
+) -> Iterator[Row]:
+    """Yield the rows of one fit: what its priors and its posterior replicate. Columns: `DESCRIPTIONS`."""
+    start = {
+        "outcome": outcome.name,
+        "unit": outcome.unit,
+        "model": "common_baseline" if common_baseline else "free_baseline",
+    }
+    random = np.random.default_rng([seed, zlib.crc32(outcome.name.encode()), 1])
+    chosen = np.linspace(0, len(fit.mean) - 1, REPLICATES).astype(int)
+    prior_fault = "flat priors allow every value" if group.priors.flat else ""
+    posterior_fault = "" if fit.passes(group.sampling) else fit.shortcoming
+    for name, fault in (("prior", prior_fault), ("posterior", posterior_fault)):
+        if fault:
+            yield {**start, "check": name, "status": f"not reported: {fault}"}
+            continue
+        draws = draw_prior(fit, group, random) if name == "prior" else some_of(fit, chosen)
+        values = replicate(draws, fit.visits, outcome, random)
+        for row in _compare(values, fit.visits, outcome, group, labels):
+            yield {**start, "check": name, **row}
+
+
+def replicate(draws: Draws, visits: Sequence[int], outcome: Outcome, random: np.random.Generator) -> Array:
+    """Return trials (n_draws, n_people, n_visits) in the outcome's unit, NaN where a visit was missed."""
+    means = draws.means(outcome)
+    roots = np.linalg.cholesky(draws.covariances() + 1e-9 * np.eye(means.shape[2]))
+    noise = np.einsum("bvw,biw->biv", roots, random.standard_normal(means.shape))
+    spread = np.stack([draws.spread(False), draws.spread(True)])[outcome.active.astype(int)]
+    noise *= spread.transpose(1, 0, 2)
+    if np.isfinite(draws.df).all():
+        noise *= np.sqrt(draws.df[:, None] / random.chisquare(draws.df[:, None], means.shape[:2]))[..., None]
+    centre = float(np.nanmean(outcome.values))
+    seen = outcome.seen[:, list(visits)]
+    return np.asarray(np.where(seen, centre + outcome.scale * (means + noise), np.nan))
+
+
+def draw_prior(fit: Fit, group: Group, random: np.random.Generator, n_draws: int = REPLICATES) -> Draws:
+    """Return draws from the priors of a fit, in units of s, with the differences that it has."""
+    n_visits, priors = len(fit.visits), group.priors
+    shape = (n_draws, n_visits)
+    used = fit.difference.any(axis=0)
+    shared, own = random.standard_normal((n_draws, 1)), random.standard_normal(shape)
+    one_sd = fit.covariance != "unstructured"
+    visit_sd = priors.sd * np.abs(random.standard_t(4, (n_draws, 1) if one_sd else shape))
+    log_ratio = RATIO_SD * random.standard_normal(shape) if fit.log_ratio.any() else np.zeros(shape)
+    return Draws(
+        mean=priors.mean * random.standard_normal(shape),
+        difference=used * priors.effect * (shared + own) / np.sqrt(2),
+        visit_sd=np.broadcast_to(visit_sd, shape),
+        correlation=random.random((n_draws, 1)) if one_sd else lkj(n_draws, n_visits, random),
+        slope=priors.effect * random.standard_normal((n_draws, *fit.slope.shape[1:])),
+        log_ratio=used * log_ratio,
+        df=_prior_df(n_draws, random) if np.isfinite(fit.df).all() else np.full(n_draws, np.inf),
+    )
+
+
+def lkj(n_draws: int, n_visits: int, random: np.random.Generator) -> Array:
+    """Return draws from LKJ(1), flat over correlation matrices: below the diagonal, row by row.
+
+    Row by row of a Cholesky factor (Lewandowski, Kurowicka & Joe, J Multivar Anal 2009;100:1989).
+    """
+    factor = np.zeros((n_draws, n_visits, n_visits))
+    factor[:, 0, 0] = 1.0
+    for row in range(1, n_visits):
+        length = random.beta(row / 2, 1 + (n_visits - 1 - row) / 2, (n_draws, 1))
+        direction = random.standard_normal((n_draws, row))
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        factor[:, row, :row] = np.sqrt(length) * direction
+        factor[:, row, row] = np.sqrt(1 - length[:, 0])
+    rows, columns = np.tril_indices(n_visits, -1)
+    return np.asarray((factor @ factor.transpose(0, 2, 1))[:, rows, columns])
+
+
+def some_of(fit: Draws, chosen: Array) -> Draws:
+    """Return some of the draws."""
+    names = ("mean", "difference", "visit_sd", "correlation", "slope", "log_ratio", "df")
+    return Draws(**{name: getattr(fit, name)[chosen] for name in names})
+
+
+def _prior_df(n_draws: int, random: np.random.Generator) -> Array:
+    drawn = random.gamma(DF_SHAPE, 1 / DF_RATE, 2 * n_draws + 100)
+    return np.asarray(drawn[drawn > 1][:n_draws])
+
+
+def _compare(
+    values: Array, visits: Sequence[int], outcome: Outcome, group: Group, labels: Sequence[str]
+) -> Iterator[Row]:
+    for arm, people in ((group.arms.active, outcome.active), (group.arms.control, ~outcome.active)):
+        for place, visit in enumerate(visits):
+            observed = outcome.values[people, visit]
+            if (~np.isnan(observed)).sum() < 2:
+                continue
+            for name, statistic in STATISTICS.items():
+                found = float(statistic(observed, axis=0))
+                replicated = statistic(values[:, people, place], axis=1)
+                lower, median, upper = np.quantile(replicated, [0.025, 0.5, 0.975]).tolist()
+                yield {
+                    "arm": arm,
+                    "session": labels[visit],
+                    "statistic": name,
+                    "observed": found,
+                    "lower": lower,
+                    "median": median,
+                    "upper": upper,
+                    "p": float((replicated >= found).mean()),
+                    "status": "ok",
+                }
