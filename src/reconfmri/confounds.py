@@ -116,7 +116,7 @@ def voxel_statistics(tissue: TissueSignals, *, skip: int = 0) -> VoxelStatistics
     }
     sums = {name: np.zeros(series.n_volumes) for name in masks}
     varies, spread = np.zeros(series.n_voxels, bool), np.zeros(series.n_voxels)
-    bins = np.linspace(series.lowest, series.highest, N_BINS + 1)
+    extent = (series.lowest, series.highest)
     counts, changes, expected = np.zeros(N_BINS, np.int64), np.zeros(series.n_volumes - 1), []
     for voxels, signals in series.blocks():
         for name, mask in masks.items():
@@ -124,7 +124,7 @@ def voxel_statistics(tissue: TissueSignals, *, skip: int = 0) -> VoxelStatistics
         varies[voxels] = moving = signals.std(axis=1) > 0
         signals = signals[moving]
         spread[voxels[moving]] = regress_poly(2, signals[:, skip:].astype(np.float64))[0].std(axis=1)
-        counts += np.histogram(signals, bins)[0]
+        counts += np.histogram(signals, N_BINS, extent)[0]
         expected.append(_expected_change(signals))
         change = np.diff(signals, axis=1)
         changes += np.einsum("vt,vt->t", change, change, dtype=np.float64)
@@ -136,7 +136,7 @@ def voxel_statistics(tissue: TissueSignals, *, skip: int = 0) -> VoxelStatistics
         raise _flat(int(varies.sum()))
     usual = np.concatenate(expected)
     plain = np.sqrt(changes / max(len(usual), 1))
-    scale = 1000.0 / _median_of(counts, bins)
+    scale = 1000.0 / _median_of(counts, extent)
     standard, plain = (np.concatenate([[np.nan], values]) for values in (plain / usual.mean(), plain * scale))
     return VoxelStatistics(means, varies, spread, standard, plain)
 
@@ -157,10 +157,10 @@ def _flat(count: int) -> DataFault:
     return DataFault("E-DATA-B04", reason, mend="export the series again from the scanner")
 
 
-def _median_of(counts: Array, bins: Array) -> float:
-    """Return the median of counted values, linear inside its bin."""
+def _median_of(counts: Array, extent: tuple[float, float]) -> float:
+    """Return the median of values counted in equal bins over `extent`, linear inside its bin."""
     below = np.concatenate([[0], np.cumsum(counts)])
-    return float(np.interp(below[-1] / 2, below, bins))
+    return float(np.interp(below[-1] / 2, below, np.linspace(*extent, len(below))))
 
 
 def build(
