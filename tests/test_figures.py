@@ -139,10 +139,10 @@ def test_temporal_snr_is_drawn_where_it_is_low_and_regions_are_outlined():
     inside = np.asarray(mask.dataobj) > 0
     x = np.argwhere(inside)[:, 0] * 3 - 90
     regions = regions_of(mask)
-    figure = scans.tsnr_map(np.where(x > 0, 10.0, 40.0), mask, regions, {"both": [0, 1]})
+    figure = scans.tsnr_map(np.where(x > 0, 20.0, 80.0), mask, regions, {"both": [0, 1]})
     row, bar = figure.axes
     picture = np.asarray(row.images[0].get_array()).astype(int)
-    assert bar.get_ylim() == (0, 80)  # the median is below 0.6 x 80
+    assert bar.get_ylim() == (0, scans.TSNR_TOP)
     lit = picture[:, -180:].sum(axis=-1)  # the last axial cut
     bright = np.flatnonzero(((lit > 250) & (lit < 700)).any(axis=0))
     dark = np.flatnonzero(((lit > 0) & (lit < 250)).any(axis=0))

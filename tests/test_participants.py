@@ -57,7 +57,7 @@ def study(tmp_path) -> Study:
             {"participant_id": PERSON, "session_id": session, "task": "memory", "run": "n/a", "tr": "2.0",
              "n_volumes": "120"}
         )  # fmt: skip
-        facts = {"head_motion": [[1.0]], "non_steady_state_volumes": 2, "coregistration_cost": 0.5773}
+        facts = {"head_motion": [[1.0]], "non_steady_state_volumes": 2, "signal_in_brain": 0.4321}
         for name, text in (("measures", MEASURES), ("alignments", json.dumps(facts))):
             files[name].append(made / f"{session}_{name}")
             files[name][-1].write_text("" if out else text, encoding="utf-8")
@@ -115,9 +115,9 @@ def test_every_scan_is_on_the_page_with_its_pictures_or_with_the_reason(study):
 
 def test_a_number_beyond_its_threshold_is_marked_and_the_alignment_is_told(study):
     text = page_of(study)
-    assert text.count('<td class="bad">0.61</td>') == 2
-    assert "<td>55.2</td>" in text
-    assert text.count("<td>0.5773</td>") == 2
+    assert text.count('<td class="n bad">0.61</td>') == 2
+    assert '<td class="n">55.25</td>' in text
+    assert text.count('<td class="n">0.4321</td>') == 2
     assert "Brain: 1621.3 ml" in text
 
 

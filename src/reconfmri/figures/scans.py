@@ -37,7 +37,7 @@ ON_BLACK = ("#ff8a7a", "#6fb7ff", "#5fe0c0", "#d79bff", "#ffa54d", "#f5f5f5", "#
 WORDS = "#aab4bf"
 DPI, TITLE_PX, PAGE_PX = 100, 20, 1320
 FINE_MM = 1.0  # pixels of the picture of a person: the voxels of a conformed T1w
-TSNR_TOPS = (40.0, 80.0, 160.0, 320.0)
+TSNR_TOP = 160.0  # one scale for all scans, so that sessions can be compared
 
 # What a reader looks for; one line per kind of picture.
 CAPTIONS = {
@@ -311,8 +311,8 @@ def _rgb(colour: str) -> Colour:
 def tsnr_map(tsnr: Array, mask: SpatialImage, regions: SpatialImage, groups: dict[str, list[int]]) -> Figure:
     """Return temporal SNR on cuts through the regions, with their outlines and a colour bar.
 
-    `tsnr` (n_voxels,) belongs to the voxels of `mask`, in array order. The scale begins at 0 and ends at one
-    of four values, so that sessions are compared by colour.
+    `tsnr` (n_voxels,) belongs to the voxels of `mask`, in array order. The scale is the same for every
+    scan, so that sessions are compared by colour.
 
     Raises
     ------
@@ -327,21 +327,20 @@ def tsnr_map(tsnr: Array, mask: SpatialImage, regions: SpatialImage, groups: dic
     values = np.full(inside.shape, np.nan, np.float32)
     values[inside] = tsnr
     usual = float(np.nanmedian(tsnr)) if np.isfinite(tsnr).any() else 0.0
-    top = next((top for top in TSNR_TOPS if usual < 0.6 * top), TSNR_TOPS[-1])
     shades = (colormaps["inferno"](np.linspace(0.08, 1, slices.SHADES))[:, :3] * 255).astype(np.uint8)
     masks = np.asarray(regions.dataobj) > 0
     cuts = _region_cuts(masks, regions.affine, groups)
     tiles = []
     for cut in cuts:
         plane = slices.values_at(np.nan_to_num(values), mask.affine, cut.points, order=0)
-        level = (np.clip(plane / top, 0, 1) * (slices.SHADES - 1)).astype(np.uint8)
+        level = (np.clip(plane / TSNR_TOP, 0, 1) * (slices.SHADES - 1)).astype(np.uint8)
         tiles.append(np.where((plane > 0)[..., None], shades[level], np.uint8(0)))
     tiles = slices.painted(tiles, _rims(_any(masks), regions.affine, cuts), (255, 255, 255))
     legend = [(f"median {usual:.0f}", WORDS), ("regions", (255, 255, 255))]
     figure = framed(
         [Strip("temporal SNR", tiles, labels=[cut.name for cut in cuts], legend=legend)], right_px=72
     )
-    _colour_bar(figure, shades, top)
+    _colour_bar(figure, shades, TSNR_TOP)
     return figure
 
 

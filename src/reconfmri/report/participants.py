@@ -19,6 +19,7 @@ from reconfmri.figures.labels import QUALITY, number
 from reconfmri.figures.scans import CAPTIONS, picture_of_person
 from reconfmri.figures.style import light_png
 from reconfmri.preprocess import AnatomyFiles
+from reconfmri.quality import LIMITS
 from reconfmri.report.blocks import Block, scan_label, several
 from reconfmri.report.flow import SIGNAL_STAGES
 from reconfmri.report.inputs import concerns
@@ -41,8 +42,6 @@ ANATOMY_FACTS = {
     "fluid_ml": ("Fluid", "ml"),
 }
 ALIGNMENT_FACTS = {
-    "non_steady_state_volumes": "Volumes before the steady state",
-    "coregistration_cost": "Cost of EPI to T1w",
     "signal_in_brain": "Share of the brain with signal",
     "brain_in_view_ml": "Brain in view, ml",
 }
@@ -193,8 +192,11 @@ def compose_participant(person: Participant) -> str:
         "participant.html.j2",
         title=person.participant_id,
         summary=_summary(person, states),
-        columns=_columns(person.quality),
-        rows=[_row(scan, state, person) for scan, state in zip(person.scans, states, strict=True)],
+        scans=[
+            {**_names_of(scan, person), "tr": f"{scan.tr:g}", "state": state}
+            for scan, state in zip(person.scans, states, strict=True)
+        ],
+        rows=_numbers(person),
         absent=_absent(person),
         exclusions=[_exclusion(row) for row in person.exclusions],
         anatomies=[_anatomy(record) for record in person.anatomies],
@@ -251,36 +253,29 @@ def _absent(person: Participant) -> list[str]:
     return [f"{name} (ses-{session})" for session, name in person.sessions.items() if session not in present]
 
 
-def _columns(quality: Quality) -> list[Block]:
-    """Headings of the numbers, with the threshold of exclusion where there is one."""
-    limits = {
-        "fd.mean": f"out above {quality.max_mean_fd:g} mm",
-        "fd.outlier_share": f"beyond {quality.fd_threshold:g} mm; out above {quality.max_outlier_share:g}",
-        "tsnr.median": f"out below {quality.min_tsnr:g}",
-    }
-    shown = [{"name": "Volumes", "limit": f"out below {quality.min_volumes}"}]
-    shown += [{"name": name, "limit": limits.get(key, "")} for key, name in QUALITY.items()]
-    return shown + [{"name": name, "limit": ""} for name in ALIGNMENT_FACTS.values()]
-
-
-def _row(scan: ScanRecord, state: str, person: Participant) -> Block:
-    nan = float("nan")
-    quality, values = person.quality, scan.measures
-    broken = {
-        "fd.mean": values.get("fd.mean", 0) > quality.max_mean_fd,
-        "fd.outlier_share": values.get("fd.outlier_share", 0) > quality.max_outlier_share,
-        "tsnr.median": values.get("tsnr.median", nan) < quality.min_tsnr,
-    }
-    cells = [{"text": str(scan.n_volumes), "bad": scan.n_volumes < quality.min_volumes}]
-    cells += [
-        {
-            "text": number(values.get(key, nan), "tSNR" if key == "tsnr.median" else ""),
-            "bad": broken.get(key, False),
-        }
-        for key in QUALITY
-    ]
-    cells += [{"text": _plain(scan.alignment.get(key)), "bad": False} for key in ALIGNMENT_FACTS]
-    return {**_names_of(scan, person), "tr": f"{scan.tr:g}", "cells": cells, "state": state}
+def _numbers(person: Participant) -> list[Block]:
+    """One row per number, with the threshold of exclusion where there is one, and a cell per scan."""
+    limits = {limit.outcome: limit for limit in LIMITS}
+    rows = []
+    for key, name in QUALITY.items():
+        values = [scan.measures.get(key) for scan in person.scans]
+        if all(value is None for value in values):
+            continue
+        limit = limits.get(key)
+        bound = getattr(person.quality, limit.key) if limit else None
+        side = "above" if limit and limit.key.startswith("max_") else "below"
+        cells = [
+            {
+                "text": _plain(value),
+                "bad": bool(limit and value is not None and limit.fault(value, person.quality)),
+            }
+            for value in values
+        ]
+        rows.append({"name": name, "limit": "" if bound is None else f"out {side} {bound:g}", "cells": cells})
+    for key, name in ALIGNMENT_FACTS.items():
+        found = [{"text": _plain(scan.alignment.get(key)), "bad": False} for scan in person.scans]
+        rows.append({"name": name, "limit": "", "cells": found})
+    return rows
 
 
 def _names_of(scan: ScanRecord, person: Participant) -> dict[str, str]:
@@ -291,7 +286,7 @@ def _names_of(scan: ScanRecord, person: Participant) -> dict[str, str]:
 
 
 def _plain(value: Any) -> str:
-    return "–" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+    return "–" if value is None or value != value else f"{value:.4g}"
 
 
 def _exclusion(row: Exclusion) -> Block:
