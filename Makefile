@@ -1,4 +1,4 @@
-# make demo | test | recover | validate | lock. Everything happens in .venv, from envs/*.lock.
+# make demo | test | recover | validate | bench | lock. Everything happens in .venv, from envs/*.lock.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -11,7 +11,7 @@ TRIALS ?= 2000
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo test lint recover validate lock install install-test clean
+.PHONY: demo test lint recover validate bench lock install install-test clean
 
 $(BIN)/uv:
 	@test "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2] == (3, 11))')" = True || { echo "make: Python 3.11 is needed; give one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -57,6 +57,10 @@ recover: $(VENV)/.installed-test
 # Calibration of the group models over many simulated trials (about half an hour).
 validate: $(VENV)/.installed-test
 	$(BIN)/python -m tests.validate --trials $(TRIALS) --table docs/calibration.tsv --figure docs/calibration.png
+
+# Time, memory and error of each step of preprocessing, others' beside ours (about half an hour).
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.bench --table docs/bench.tsv
 
 # Resolve everything in one step, then the runtime part of it.
 lock: $(BIN)/uv

@@ -134,6 +134,8 @@ def test_real_tables_of_two_generations_are_read(tmp_path, real_data):
         assert {told[column]["Mask"] for column in kept} == {"combined"}
         assert len(confounds.select(ours, ["motion24", "acompcor", "fd"]).columns) == 24 + n_kept + 1
         assert not [column for column in ours if "aroma" in column or column.startswith("t_comp")]
+        more, _ = confounds.from_fmriprep(table, facts, n_components=0, n_temporal=3)
+        assert [column for column in more if "_comp_" in column] == [f"t_comp_cor_0{n}" for n in range(3)]
     moved = confounds.framewise_displacement(ours[list(confounds.MOTION)].to_numpy())
     np.testing.assert_allclose(moved[1:], ours["framewise_displacement"][1:], atol=1e-6)
 

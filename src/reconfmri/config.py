@@ -183,7 +183,7 @@ class Preprocessing(Section):
         if value == "registration":
             raise ValueError(
                 "undoing distortion by registration to the T1w is not offered: on a planted field it moved "
-                "the rest of the brain while it mended a part (docs/preprocessing_notes_distortion.md); "
+                "the rest of the brain while it mended a part (docs/distortion.md); "
                 "acquire a field map, or take `none`"
             )
         return value

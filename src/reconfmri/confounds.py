@@ -208,13 +208,14 @@ def build(
 
 
 def from_fmriprep(
-    table: pd.DataFrame, facts: dict[str, Any], *, n_components: int
+    table: pd.DataFrame, facts: dict[str, Any], *, n_components: int, n_temporal: int = 0
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """Return the columns of an fMRIPrep table that `select` reads, and what is known of each.
 
     `table` has text cells, `facts` is its JSON (may be empty). Of the aCompCor components the first
-    `n_components` of the combined mask stay. Early tables, which have neither the expansion of the motion
-    parameters nor motion outliers, get both by the definitions of later versions.
+    `n_components` of the combined mask stay, of the tCompCor components the first `n_temporal`. Early tables,
+    which have neither the expansion of the motion parameters nor motion outliers, get both by the definitions
+    of later versions.
 
     Raises
     ------
@@ -236,6 +237,7 @@ def from_fmriprep(
     if n_components and not kept:
         mend = "set preprocessing.acompcor to 0 if the study does without aCompCor, or " + AGAIN
         raise DataFault("E-DATA-B11", "fMRIPrep's confounds have no aCompCor components", mend=mend)
+    kept += _by_number([str(name) for name in numbers if str(name).startswith("t_comp_cor_")])[:n_temporal]
     whole = pd.concat([chosen, numbers[kept]], axis=1)
     if f"{MOTION[0]}_derivative1" not in whole:
         whole = pd.concat([whole.drop(columns=list(MOTION)), _of_later_versions(whole)], axis=1)
@@ -249,7 +251,7 @@ def _holds_text(column: pd.Series[Any]) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether this table of ours has such a column too, aCompCor aside."""
+    """Whether this table of ours has such a column too, CompCor aside."""
     parts = {parameter + end for parameter in MOTION for end in DERIVED}
     return name in {*parts, *ALWAYS, "dvars"} or name.startswith(
         ("cosine", "non_steady_state_outlier", "motion_outlier")
@@ -260,7 +262,11 @@ def _combined_components(names: list[str], facts: dict[str, Any]) -> list[str]:
     """The aCompCor columns of the combined mask, by number; from 1.4 to 20.2 others follow them."""
     found = [name for name in names if name.startswith("a_comp_cor_")]
     combined = [name for name in found if facts.get(name, {}).get("Mask", "combined") == "combined"]
-    return sorted(combined, key=lambda name: int(name.rpartition("_")[2]))
+    return _by_number(combined)
+
+
+def _by_number(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
 
 
 def _of_later_versions(table: pd.DataFrame) -> pd.DataFrame:

@@ -131,6 +131,33 @@ def test_the_workflow_plans_without_arms_sessions_or_runs(tmp_path):
     assert "sub-001_task-objectcategories_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz" in made
 
 
+@pytest.mark.parametrize(
+    ("mode", "images"),
+    [
+        ("unbiased", [{"1", "2"}]),
+        ("baseline", [{"1"}]),
+        ("sessionwise", [{"1"}, {"2"}]),
+    ],
+)
+def test_an_anatomy_is_made_from_the_sessions_that_the_study_asks_for(tmp_path, mode, images):
+    study = plan_study(tmp_path / "study", participants=1, sessions=2)
+    own = "sub-001/ses-2/anat/sub-001_ses-2_T1w.nii.gz"
+    (study / "bids" / own).parent.mkdir()
+    (study / "bids" / own).touch()
+    table = study / "config" / "runs.tsv"
+    lines = table.read_text().splitlines()
+    lines[2] = lines[2].replace("sub-001/ses-1/anat/sub-001_ses-1_T1w.nii.gz", own)
+    table.write_text("\n".join(lines) + "\n")
+    config = study / "config" / "config.yaml"
+    config.write_text(config.read_text().replace("preprocessing:\n", f"preprocessing:\n  anatomy: {mode}\n"))
+    jobs = [job for job in jobs_of(study) if job.rule == "prepare_anatomy"]
+    found = [{name.partition("_ses-")[2][0] for name in job.inputs if "_T1w" in name} for job in jobs]
+    assert sorted(found, key=sorted) == images
+    aligned = [job for job in jobs_of(study) if job.rule == "align_run"]
+    anatomies = {name for job in aligned for name in job.inputs if "desc-preproc_T1w.nii.gz" in name}
+    assert len(anatomies) == len(images)
+
+
 def test_generated_documents_are_fresh():
     done = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -20,6 +20,7 @@ def work(snakemake, _decisions):
         tr=scan["tr"],
         n_volumes=scan["n_volumes"],
         n_components=settings.acompcor,
+        n_temporal=settings.tcompcor,
         versions=versions_of(root, f"sub-{snakemake.wildcards.sub}", last=bool(settings.fmriprep.container)),
         relative=not root.is_absolute(),
     )

@@ -47,6 +47,7 @@ def adopt_run(
     tr: float,
     n_volumes: int,
     n_components: int,
+    n_temporal: int = 0,
     versions: list[str],
     relative: bool = False,
 ) -> PreprocessedRun:
@@ -65,7 +66,7 @@ def adopt_run(
     mask = _on_grid(found.mask, series) > 0
     if not mask.any():
         raise DataFault("E-DATA-B04", "the brain mask is empty", mend=AGAIN, file=found.mask.name)
-    table, facts = _read_confounds(found, n_volumes, n_components)
+    table, facts = _read_confounds(found, n_volumes, n_components, n_temporal)
     t1w = _read(found.t1w)
     reference = _read(found.boldref) if found.boldref else _middle_volume(found.bold)
     tissue, source = _tissue(found, series, mask, t1w)
@@ -137,7 +138,9 @@ def _read(path: Path) -> Volume:
         return registration.read_volume(path)
 
 
-def _read_confounds(found: FmriprepRun, n_volumes: int, n_components: int) -> tuple[Any, dict[str, Any]]:
+def _read_confounds(
+    found: FmriprepRun, n_volumes: int, n_components: int, n_temporal: int
+) -> tuple[Any, dict[str, Any]]:
     name = found.confounds.name
     try:
         table = read_table(found.confounds)
@@ -151,7 +154,7 @@ def _read_confounds(found: FmriprepRun, n_volumes: int, n_components: int) -> tu
         reason = f"the confounds have {len(table)} rows, the run {n_volumes} volumes"
         raise DataFault("E-DATA-B11", reason, mend=AGAIN, file=name)
     try:
-        return confounds.from_fmriprep(table, facts, n_components=n_components)
+        return confounds.from_fmriprep(table, facts, n_components=n_components, n_temporal=n_temporal)
     except DataFault as fault:
         raise DataFault(fault.code, fault.reason, mend=fault.mend, file=name) from fault
 
