@@ -124,6 +124,24 @@ def test_a_head_of_somebody_else_in_another_place_is_not_accepted(run, prepared)
         coregistration.align_to_t1w(Volume(np.abs(blob), run.affine), prepared.t1w, prepared.dseg)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        registration.rigid(np.array([0, 0, 0, 0, 20.0, 0]), np.zeros(3)),
+        np.diag([1.0, 1, -1, 1]),
+        np.diag([1.0, -1, 1, 1]),
+    ],
+    ids=["20 mm off", "upside down", "back to front"],
+)
+def test_a_registration_that_went_wrong_is_caught_by_its_cost(run, prepared, wrong, monkeypatch):
+    """The search ends 20 mm off or flipped, where the boundary cannot find back."""
+    reference = Volume(np.mean(run.volumes[:3], axis=0, dtype=np.float32), run.affine)
+    right = np.linalg.inv(run.epi_to_t1w)
+    monkeypatch.setattr(coregistration, "_by_information", lambda *_: right @ wrong)
+    with pytest.raises(DataFault, match=r"E-DATA-B21.*coregistration_cost"):
+        coregistration.align_to_t1w(reference, prepared.t1w, prepared.dseg)
+
+
 def test_an_image_without_a_brain_is_not_accepted():
     rng = np.random.default_rng(2)
     ball = np.linalg.norm(np.indices((50, 50, 50)) - 25, axis=0) < 19
