@@ -44,7 +44,7 @@ def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:
             "Quality of the scans",
             bool(shown["quality_dots"] or shown["scan_pictures"] or shown["processing"]),
         ),
-        ("parity", "Are a person's sessions alike?", bool(shown["parity_items"])),
+        ("parity", "Are a person's sessions alike?", bool(shown["parity_items"] or shown["parity_alike"])),
         ("regions", "Regions", True),
         ("response", "Model of one run", shown["design"] is not None),
         ("first-level", "First-level results", not group and len(inputs.measures) > 0),

@@ -153,7 +153,7 @@ def parity(inputs: ReportInputs) -> Block:
     """Return how scans deviate from the person's other sessions: counts by session and arm, and each one."""
     table = inputs.parity
     if table is None or table.empty:
-        return {"parity_items": [], "parity_columns": [], "parity_rows": [], "parity_untold": ""}
+        return {"parity_items": [], "parity_alike": [], "parity_columns": [], "parity_rows": []}
     odd = table[table["deviation"] != MISSING]
     columns = _parity_columns(inputs, table)
     items = [
@@ -165,6 +165,7 @@ def parity(inputs: ReportInputs) -> Block:
             ],
         )
         for item, part in table.groupby("item", sort=False)
+        if (odd["item"] == item).any()
     ]
     rows = [
         {
@@ -176,6 +177,7 @@ def parity(inputs: ReportInputs) -> Block:
     ]
     return {
         "parity_items": items,
+        "parity_alike": [item for item in table["item"].unique() if not (odd["item"] == item).any()],
         "parity_columns": [title for title, _ in columns],
         "parity_rows": rows,
         "parity_untold": ", ".join(not_compared(table)),
