@@ -44,7 +44,7 @@ demo/config/runs.tsv: demo/bids/truth.json | $(VENV)/.installed
 
 # Tests run side by side; one that starts Snakemake gives it the cores itself.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup --no-loadscope-reorder -q
+	$(BIN)/python -m pytest -n $(CORES) --dist loadscope --no-loadscope-reorder -q
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check src workflow/scripts tests

@@ -29,10 +29,6 @@ LONGEST_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Start the longest first; keep tests that share a module's fixture on one worker: it is made once."""
+    """Start the longest modules first; a worker takes whole modules, whose fixtures are made once."""
     order = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.module.__name__.split(".")[-1], len(order)))
-    for item in items:
-        made = [part[-1].scope for part in item._fixtureinfo.name2fixturedefs.values()]
-        if "module" in made:
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
