@@ -68,8 +68,11 @@ def align_volumes(
         The reference is flat inside the mask.
     """
     target = _target(reference, mask)
+    chunks, found = _chunks(volumes), []
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        found = list(pool.map(lambda chunk: _align_chunk(target, chunk), _chunks(volumes)))
+        # As many chunks as threads at once: the pool would read the whole run ahead.
+        while batch := list(islice(chunks, max(threads, 1))):
+            found += pool.map(lambda chunk: _align_chunk(target, chunk), batch)
     return np.linalg.inv(np.concatenate(found))
 
 
