@@ -68,7 +68,7 @@ def align_volumes(
         The reference is flat inside the mask.
     """
     target = _target(reference, mask)
-    chunks, found = _chunks(volumes), []
+    chunks, found = _chunks(volumes), list[Array]()
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         # As many chunks as threads at once: the pool would read the whole run ahead.
         while batch := list(islice(chunks, max(threads, 1))):
