@@ -1,0 +1,13 @@
+"""The benchmark runs: a step in a process of its own, with its cost and its error."""
+
+from tests.bench.bench import SMALL, measure
+
+
+def test_a_step_is_measured_in_its_own_process():
+    rows, missed = measure(SMALL, ["dark slab"])
+    (row,) = rows
+    assert row.by == "reconfmri"
+    assert row.cpu_s > 0
+    assert 60 < row.peak_mb < 2000
+    assert "mm (mean / worst volume of 16)" in row.error
+    assert not missed, missed
