@@ -241,11 +241,11 @@ def motion_of_five(bench: Bench) -> Found:
 
 
 def motion_with_a_dark_slab(bench: Bench) -> Found:
-    return _motion(heads.darkened(_few(bench.run())), mean=0.03, largest=0.08)
+    return _motion(heads.darkened(_few(bench.run())), mean=0.35, largest=1.0)
 
 
 def motion_in_drift(bench: Bench) -> Found:
-    return _motion(heads.drifting(_few(bench.run())), mean=0.03, largest=0.08)
+    return _motion(heads.drifting(_few(bench.run())), mean=0.16, largest=0.32)
 
 
 def motion_by_itk(bench: Bench) -> Found:

@@ -24,8 +24,6 @@ CHUNK = 24
 # and 4 mm voxels the error has its minimum between 2.5 and 2.7 voxels.
 SMOOTHING_VOXELS = 2.6
 N_POINTS = 12000
-HEAD_MM = 60.0  # from its centre to the cortex
-TUKEY = 6.0  # robust standard deviations of the residual from which a point has no say
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class _Target:
     centre: Array  # (3,), mm: rotations turn around it
     index: tuple[Array, ...]  # voxels that are compared
     points: Array  # (n, 3), mm, relative to the centre
-    jacobian: Array  # (n, 11): change of the reference by the six motions, gain, its slopes, and offset
+    jacobian: Array  # (n, 8): change of the reference by the six motions, gain and offset
 
 
 def estimate_head_motion(bold: Any, reference: Any, mask: Any = None, n_threads: int = 1) -> Array:
@@ -103,28 +101,19 @@ def _descend(
     target: _Target, values: Array, matrix: Array, subset: slice, *, order: int, steps: int, enough_mm: float
 ) -> Array:
     jacobian, points, measured = target.jacobian[subset].copy(), target.points[subset], values[subset]
-    spline, nuisance = target.spline, np.zeros(5)
+    spline = target.spline
+    normal = None
     for _ in range(steps):
         where = transform_points(target.to_voxel @ matrix, points + target.centre)
         expected = ndimage.map_coordinates(spline, where.T, order=order, prefilter=False, mode="nearest")
         jacobian[:, 6] = expected
-        # The coil's field drifts: its slopes would pass for rotations.
-        jacobian[:, 7:10] = points * (expected / HEAD_MM)[:, None]
-        residual = measured - expected - jacobian[:, 6:] @ nuisance
-        weights = _weights(residual)
-        weighted = jacobian * weights[:, None]
-        step = np.linalg.solve(weighted.T @ jacobian, weighted.T @ residual)
-        nuisance = nuisance + step[6:]
+        normal = jacobian.T @ jacobian
+        step = np.linalg.solve(normal, jacobian.T @ (measured - expected))
         matrix = _moved(matrix, step, target.centre)
-        if np.abs(step[:3]).max() + HEAD_MM * np.abs(step[3:6]).max() < enough_mm:
+        # A rotation by one radian moves the cortex by about 60 mm.
+        if np.abs(step[:3]).max() + 60 * np.abs(step[3:6]).max() < enough_mm:
             break
     return matrix
-
-
-def _weights(residual: Array) -> Array:
-    """Return Tukey's weights: points that a signal dropout makes dark have no say."""
-    scale = 1.4826 * np.median(np.abs(residual)) + 1e-12
-    return np.asarray(np.clip(1 - (residual / (TUKEY * scale)) ** 2, 0, None) ** 2)
 
 
 def _moved(matrix: Array, step: Array, centre: Array) -> Array:
@@ -152,10 +141,10 @@ def _target(reference: Volume, mask: Array | None) -> _Target:
     points = grid_points(smooth.shape, reference.affine)[index]
     centre = points.mean(axis=0)
     gradient = slopes[index]
-    jacobian = np.empty((len(chosen), 11))
+    jacobian = np.empty((len(chosen), 8))
     jacobian[:, :3] = gradient
     jacobian[:, 3:6] = np.cross(points - centre, gradient)
-    jacobian[:, 10] = 1.0
+    jacobian[:, 6], jacobian[:, 7] = smooth[index], 1.0
     spline = ndimage.spline_filter(smooth, order=3)
     return _Target(spline, np.linalg.inv(reference.affine), sigma, centre, index, points - centre, jacobian)
 
