@@ -537,8 +537,8 @@ class Group(Section):
     )
     scales: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_SCALES),
-        description="Unit -> s, a typical between-person SD that anchors the priors; never estimated with "
-        "arm labels",
+        description="Unit -> s, the SD between people expected at the visit where they differ most; "
+        "anchors the priors; never estimated with arm labels",
     )
     priors: Priors = Priors()
     sampling: Sampling = Sampling()

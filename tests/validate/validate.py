@@ -1,17 +1,23 @@
 """Coverage, bias and type I error of the group engines over simulated trials (`make validate`).
 
 Scenarios: no effect and a planted one, under four covariances over visits; 14 and 13 people, a baseline
-and three visits, 7, 20 and 33 % missing; and four departures from them. `reml`, `ancova` and `welch` are the
-functions of the workflow; `bayes` is the same model by the batched sampler of `gibbs.py`, and a few trials of
-every scenario also go through the full sampler with its gate. REML with a random intercept is shown beside
-them to see it fail, and is not judged. Exits with 1 when a bound is missed.
+and three visits, 7, 20 and 33 % missing; and four departures from them. The s of the priors is what
+`group.scales` asks for, the SD at the visit where people differ most. Where it is not 1, the scenario is
+repeated with s = 1, a third too small: shown, not judged. Among 324 cells some miss a bound by chance: a cell
+that does is asked again in three times as many new trials, and those decide.
+
+`reml`, `ancova` and `welch` are the functions of the workflow; `bayes` is the same model by the batched
+sampler of `gibbs.py`, and a few trials of every scenario also go through the full sampler with its gate. REML
+with a random intercept is shown beside them to see it fail, and is not judged. Exits with 1 when a bound is
+missed.
 """
 
 import argparse
 import logging
 import time
 import zlib
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Collection
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -35,10 +41,18 @@ SMALL_BOUNDS = ((0.89, 0.995), (0.92, 0.98))
 MAX_WITHHELD = 0.02
 UNIT = "percent signal change"
 SHOWN = "random intercept"
+TOO_SMALL = "; s too small"
+AGAIN, AGAIN_FACTOR = "; asked again", 3
 
 
 def scenarios() -> dict[str, Truth]:
-    """Return name -> truth: each covariance without and with an effect."""
+    """Return name -> truth: those that are judged, and some of them with s declared too small."""
+    found = declared_scenarios()
+    return found | {name + TOO_SMALL: truth for name, truth in found.items() if truth.widest_sd > 1}
+
+
+def declared_scenarios() -> dict[str, Truth]:
+    """Return the scenarios that are judged."""
     effects = {"null": np.zeros(4), "planted": PLANTED}
     like = COVARIANCES["reference"]
     return {
@@ -56,24 +70,31 @@ def scenarios() -> dict[str, Truth]:
 
 
 def judge_scenario(
-    name: str, *, trials: int, draws: int, full: int, seed: int
+    name: str, *, trials: int, draws: int, full: int, seed: int, only: Collection[str] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return one row per engine, estimand and visit, and one per answer of the full sampler."""
+    """Return a row per engine (of `only`), estimand and visit, and one per answer of the full sampler."""
     truth = scenarios()[name]
-    seed = int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
+    seed = int(
+        np.random.SeedSequence([seed, zlib.crc32(name.removesuffix(TOO_SMALL).encode())]).generate_state(1)[0]
+    )
     values = simulate_values(truth, trials=trials, seed=seed)
-    intervals = bayes_intervals(values, truth, draws=draws, seed=seed + 1)
+    scale = 1.0 if name.endswith(TOO_SMALL) else truth.widest_sd
+    engines = {
+        "bayes": lambda: bayes_intervals(values, truth, scale, draws=draws, seed=seed + 1),
+        "reml": lambda: reml_intervals(values, truth, "unstructured"),
+        "ancova, welch": lambda: least_squares_intervals(values, truth),
+        SHOWN: lambda: reml_intervals(values, truth, "random_intercept"),
+    }
+    if name.endswith(TOO_SMALL):  # the others know no s
+        only = ("bayes",)
+    found = {engine: answer() for engine, answer in engines.items() if only is None or engine in only}
     rows = [
-        judge(name, engine, estimand, visit, found, truth)
-        for engine, answers in (
-            ("bayes", intervals),
-            ("reml", reml_intervals(values, truth, "unstructured")),
-            ("ancova, welch", least_squares_intervals(values, truth)),
-            (SHOWN, reml_intervals(values, truth, "random_intercept")),
-        )
-        for (estimand, visit), found in answers.items()
+        judge(name, engine, estimand, visit, answers[estimand, visit], truth)
+        for engine, answers in found.items()
+        for estimand, visit in answers
     ]
-    return pd.DataFrame(rows), compare_with_full_sampler(name, values[:full], truth, intervals, seed)
+    compared = compare_with_full_sampler(name, values[:full], truth, scale, found.get("bayes", {}), seed)
+    return pd.DataFrame(rows), compared
 
 
 def judge(
@@ -99,14 +120,15 @@ def judge(
 
 
 def bayes_intervals(
-    values: np.ndarray, truth: Truth, *, draws: int, seed: int
+    values: np.ndarray, truth: Truth, scale: float, *, draws: int, seed: int
 ) -> dict[tuple[str, int], np.ndarray]:
-    """Return (n_trials, 3) per estimand and visit from the batched sampler."""
+    """Return (n_trials, 3) per estimand and visit from the batched sampler, which works in units of s."""
     found = {}
     for common_baseline in (True, False):
         batch = gibbs.sample(
-            values, truth.active, common_baseline=common_baseline, draws=draws, burn_in=200, seed=seed
+            values / scale, truth.active, common_baseline=common_baseline, draws=draws, burn_in=200, seed=seed
         ).difference
+        batch *= scale
         for visit in (1, 2, 3):
             if common_baseline:
                 found["difference_adjusted", visit] = summarise(batch[:, :, visit])
@@ -171,7 +193,12 @@ def settings(covariance: str) -> Group:
 
 
 def compare_with_full_sampler(
-    name: str, values: np.ndarray, truth: Truth, intervals: dict[tuple[str, int], np.ndarray], seed: int
+    name: str,
+    values: np.ndarray,
+    truth: Truth,
+    scale: float,
+    intervals: dict[tuple[str, int], np.ndarray],
+    seed: int,
 ) -> pd.DataFrame:
     """Return per trial, estimand and visit: did it pass, and full minus batched in posterior SDs."""
     from reconfmri.group import bayes
@@ -182,7 +209,7 @@ def compare_with_full_sampler(
     sampler, rows = bayes.Sampler(seed, cores=1), []
     group = settings("unstructured")
     for trial, grid in enumerate(values):
-        outcome = as_outcome(grid, truth)
+        outcome = as_outcome(grid, truth, scale)
         fits = {common: sampler.fit(outcome, common, group) for common in (True, False)}
         for estimand in ESTIMANDS:
             for visit in (1, 2, 3):
@@ -209,24 +236,53 @@ def randomisation_size(covariance: str, *, trials: int, draws: int, seed: int) -
     return (rejected / trials).tolist()
 
 
-def as_outcome(grid: np.ndarray, truth: Truth) -> Outcome:
-    """Return one simulated trial as the group room lays it out, in units of the scale."""
-    return Outcome("x", "activation", UNIT, 1.0, grid, truth.active)
+def as_outcome(grid: np.ndarray, truth: Truth, scale: float = 1.0) -> Outcome:
+    """Return one simulated trial as the group room lays it out; `scale` is the s of the priors."""
+    return Outcome("x", "activation", UNIT, scale, grid, truth.active)
+
+
+def judged(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells that have to keep their bounds."""
+    return cells[(cells["engine"] != SHOWN) & ~cells["scenario"].str.endswith(TOO_SMALL)]
+
+
+def shortcomings(cell: pd.Series, *, wide: bool) -> list[str]:
+    """Return the bounds that a cell misses."""
+    low, high = (SMALL_BOUNDS if wide else FULL_BOUNDS)[0]
+    found = []
+    if not low <= cell.coverage <= high:
+        found.append(f"coverage {cell.coverage:.3f} is not in {low}-{high}")
+    if abs(cell.bias) > cell.bias_bound:
+        found.append(f"bias {cell.bias:.4f} is above {cell.bias_bound:.4f}")
+    if cell.withheld > MAX_WITHHELD:
+        found.append(f"{cell.withheld:.1%} withheld, more than {MAX_WITHHELD:.0%}")
+    return found
+
+
+def ask_again(cells: pd.DataFrame, pool: Executor, **given: int) -> pd.DataFrame:
+    """Return the cells that missed a bound, from new trials."""
+    key = ["scenario", "engine", "estimand", "visit"]
+    missed = cells[[bool(shortcomings(cell, wide=False)) for _, cell in cells.iterrows()]]
+    jobs = [
+        pool.submit(judge_scenario, scenario, full=0, only=(engine,), **given)
+        for scenario, engine in missed[["scenario", "engine"]].drop_duplicates().itertuples(index=False)
+    ]
+    return pd.concat([missed[:0], *(job.result()[0].merge(missed[key], on=key) for job in jobs)])
 
 
 def verdicts(cells: pd.DataFrame, full: pd.DataFrame, *, wide: bool) -> list[str]:
-    """Return every bound that is missed, as one line each."""
-    (low, high), (mean_low, mean_high) = SMALL_BOUNDS if wide else FULL_BOUNDS
-    missed = []
-    cells = cells[cells["engine"] != SHOWN]
-    for _, cell in cells.iterrows():
-        where = f"{cell.scenario}; {cell.engine}; {cell.estimand}; visit {cell.visit}"
-        if not low <= cell.coverage <= high:
-            missed.append(f"{where}: coverage {cell.coverage:.3f} is not in {low}-{high}")
-        if abs(cell.bias) > cell.bias_bound:
-            missed.append(f"{where}: bias {cell.bias:.4f} is above {cell.bias_bound:.4f}")
-        if cell.withheld > MAX_WITHHELD:
-            missed.append(f"{where}: {cell.withheld:.1%} withheld, more than {MAX_WITHHELD:.0%}")
+    """Return every bound that is missed, as one line each; cells that were asked again count as there."""
+    mean_low, mean_high = (SMALL_BOUNDS if wide else FULL_BOUNDS)[1]
+    cells = judged(cells)
+    again = cells["scenario"].str.endswith(AGAIN)
+    key = ["scenario", "engine", "estimand", "visit"]
+    repeated = cells[again].assign(scenario=cells["scenario"].str.removesuffix(AGAIN))
+    cells = cells[~again]
+    missed = [
+        f"{cell.scenario}; {cell.engine}; {cell.estimand}; visit {cell.visit}: {line}"
+        for _, cell in pd.concat([repeated, cells]).drop_duplicates(key).iterrows()
+        for line in shortcomings(cell, wide=wide)
+    ]
     for engine, mean in cells.groupby("engine")["coverage"].mean().items():
         if not mean_low <= mean <= mean_high:
             missed.append(f"{engine}: mean coverage {mean:.4f} is not in {mean_low}-{mean_high}")
@@ -313,10 +369,24 @@ def main() -> int:
             for name in COVARIANCES
         }
         sizes = {name: job.result() for name, job in waiting.items()}
-    cells = pd.concat([part[0] for part in parts], ignore_index=True)
+        cells = pd.concat([part[0] for part in parts], ignore_index=True)
+        if given.trials >= 2000:
+            again = ask_again(
+                judged(cells),
+                pool,
+                trials=AGAIN_FACTOR * given.trials,
+                draws=given.draws,
+                seed=given.seed + 1,
+            )
+            again["scenario"] += AGAIN
+            cells = pd.concat([cells, again], ignore_index=True)
     full = pd.concat([part[1] for part in parts], ignore_index=True)
-    print(as_markdown(cells))
-    print("\nmean coverage:", cells.groupby("engine")["coverage"].mean().round(4).to_dict())
+    print(as_markdown(cells[~cells["scenario"].str.endswith(AGAIN)]))
+    repeated = cells["scenario"].str.endswith(AGAIN)
+    print(cells[repeated].to_string(index=False) if repeated.any() else "no cell was asked again")
+    print(
+        "\nmean coverage:", judged(cells[~repeated]).groupby("engine")["coverage"].mean().round(4).to_dict()
+    )
     if len(full):
         gaps = full[["estimate", "lower", "upper"]]
         print(f"full sampler: {full['passed'].mean():.1%} of {len(full)} answers passed the gate;")
@@ -325,7 +395,7 @@ def main() -> int:
     if given.table:
         cells.to_csv(given.table, sep="\t", index=False, float_format="%.5f")
     if given.figure:
-        draw(cells, given.figure)
+        draw(cells[~repeated], given.figure)
     for name, shares in sizes.items():
         found = " ".join(f"{100 * share:.1f}" for share in shares)
         print(f"randomisation test, {name}, no effect: rejects {found} % at visits 1 2 3")

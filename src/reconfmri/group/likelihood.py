@@ -50,6 +50,15 @@ def invert_factor(covariance: Array, known: Array, visits: Any, factor: Array, i
 
 
 @numba_njit(final_function=True)  # type: ignore[untyped-decorator]
+def differ(a: Array, b: Array) -> bool:
+    """Return whether two vectors of one length differ anywhere."""
+    for i in range(len(a)):  # noqa: SIM110 (numba knows no generator)
+        if a[i] != b[i]:
+            return True
+    return False
+
+
+@numba_njit(final_function=True)  # type: ignore[untyped-decorator]
 def digamma(x: float) -> float:
     """Return the derivative of lgamma for x > 0, to 1e-9 (Abramowitz & Stegun 6.3.5 and 6.3.18)."""
     total = 0.0
@@ -76,22 +85,31 @@ def log_density(
     total, by_df = 0.0, 0.0
     by_mean, by_covariance = np.zeros((n_people, n_visits)), np.zeros((n_visits, n_visits))
     factor, inverse = np.zeros((n_visits, n_visits)), np.zeros((n_visits, n_visits))
+    precision = np.zeros((n_visits, n_visits))
+    visits, last, log_inverse = np.flatnonzero(seen[0]), -1, 0.0
     for person in range(n_people):
-        visits = np.flatnonzero(seen[person])
+        # People who missed the same visits share a factor where they stand together.
+        if last < 0 or differ(seen[last], seen[person]) or differ(known[last], known[person]):
+            visits, last = np.flatnonzero(seen[person]), person
+            if not invert_factor(covariance, known[person], visits, factor, inverse):
+                return -np.inf, by_mean, by_covariance, by_df
+            log_inverse = 0.0
+            for i in range(len(visits)):
+                log_inverse += np.log(inverse[i, i])
+                for j in range(len(visits)):
+                    precision[i, j] = 0.0
+                    for k in range(max(i, j), len(visits)):
+                        precision[i, j] += inverse[k, i] * inverse[k, j]
         if len(visits) == 0:
             continue
-        if not invert_factor(covariance, known[person], visits, factor, inverse):
-            return -np.inf, by_mean, by_covariance, by_df
-        weighted, distance = np.zeros(len(visits)), 0.0
+        weighted, distance = by_mean[person], 0.0
         for i in range(len(visits)):
-            whitened = 0.0
-            for j in range(i + 1):
-                whitened += inverse[i, j] * (values[person, visits[j]] - mean[person, visits[j]])
-            distance += whitened**2
-            total += np.log(inverse[i, i])
-            for j in range(i + 1):
-                weighted[j] += inverse[i, j] * whitened
+            for j in range(len(visits)):
+                away = values[person, visits[j]] - mean[person, visits[j]]
+                weighted[visits[i]] += precision[i, j] * away
+            distance += weighted[visits[i]] * (values[person, visits[i]] - mean[person, visits[i]])
         weight = 1.0
+        total += log_inverse
         if np.isfinite(df):
             half, together, apart = len(visits) / 2, (df + len(visits)) / 2, np.log1p(distance / df)
             weight = 2 * together / (df + distance)
@@ -100,12 +118,11 @@ def log_density(
         else:
             total -= 0.5 * distance
         for i in range(len(visits)):
-            by_mean[person, visits[i]] = weight * weighted[i]
             for j in range(len(visits)):
-                precision = 0.0
-                for k in range(max(i, j), len(visits)):
-                    precision += inverse[k, i] * inverse[k, j]
-                by_covariance[visits[i], visits[j]] += 0.5 * (weight * weighted[i] * weighted[j] - precision)
+                product = weight * weighted[visits[i]] * weighted[visits[j]]
+                by_covariance[visits[i], visits[j]] += 0.5 * (product - precision[i, j])
+        for i in range(len(visits)):
+            weighted[visits[i]] *= weight
     return total, by_mean, by_covariance, by_df
 
 

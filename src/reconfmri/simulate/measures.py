@@ -53,6 +53,12 @@ class Truth:
         """(n_people,): who is in the active arm."""
         return np.arange(self.n_active + self.n_control) < self.n_active
 
+    @property
+    def widest_sd(self) -> float:
+        """SD around the arms' means at the visit where people differ most: the s of a study file."""
+        arms = (self.spread_active**2 * self.n_active + self.n_control) / (self.n_active + self.n_control)
+        return float(np.sqrt(arms * self.covariance.diagonal().max()))
+
 
 def simulate_values(truth: Truth, *, trials: int, seed: int) -> Array:
     """Return (trials, n_people, n_visits), in units of the scale; NaN where a visit is missing.
