@@ -58,14 +58,21 @@ recover: $(VENV)/.installed-test
 validate: $(VENV)/.installed-test
 	$(BIN)/python -m tests.validate --trials $(TRIALS) --table docs/calibration.tsv --figure docs/calibration.png
 
-# Time, memory and error of each step of preprocessing, others' beside ours (about half an hour).
-bench: $(VENV)/.installed-test
+# Time, memory and error of preprocessing and of the group stage, others' beside ours (about half an hour).
+bench: $(VENV)/.installed-test .bench/.installed
+	$(BIN)/python -m tests.bench.group --beside .bench --table docs/bench_group.tsv
 	$(BIN)/python -m tests.bench --table docs/bench.tsv
+
+# bambi stands aside: nothing else needs it, and it brings libraries that change what arviz does.
+.bench/.installed: $(VENV)/.installed-test envs/requirements-bench.lock
+	$(BIN)/uv pip install --quiet --target .bench --no-deps --require-hashes -r envs/requirements-bench.lock
+	@touch $@
 
 # Resolve everything in one step, then the runtime part of it.
 lock: $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra slurm --extra test --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o envs/requirements-test.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -c envs/requirements-test.lock pyproject.toml -o envs/requirements.lock
+	echo "bambi>=0.17,<0.18" | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -c envs/requirements-test.lock $$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' envs/requirements-test.lock) - -o envs/requirements-bench.lock
 
 clean:
-	rm -rf demo recover validate .venv
+	rm -rf demo recover validate .bench .venv

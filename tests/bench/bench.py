@@ -148,7 +148,7 @@ def measure(size: Size, words: list[str] | None = None) -> tuple[list[Row], list
         chosen = {key: work for key, work in STEPS.items() if not words or any(w in key[0] for w in words)}
         generate(bench, regions=any("anatomy" in step for step, _ in chosen))
         for (step, by), work in chosen.items():
-            row, found = _alone(step, by, work, bench)
+            row, found = alone(step, by, work, bench)
             said = f"{row.step:34} {row.by:10} {row.cpu_s:8.1f} s {row.peak_mb:6.0f} MB  {row.error}"
             print(said, flush=True)
             rows.append(row)
@@ -162,11 +162,11 @@ def measure(size: Size, words: list[str] | None = None) -> tuple[list[Row], list
     return rows, missed
 
 
-def _alone(step: str, by: str, work: Callable[[Bench], Found], bench: Bench) -> tuple[Row, Found]:
-    """Do a step in a fresh process."""
+def alone(step: str, by: str, work: Callable[[Any], Found], given: Any) -> tuple[Row, Found]:
+    """Do a step in a fresh process, with the data that were generated for it."""
     context = get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_report, args=(there, work, bench))
+    process = context.Process(target=_report, args=(there, work, given))
     process.start()
     there.close()
     found, cpu, wall, peak = here.recv()
@@ -175,9 +175,9 @@ def _alone(step: str, by: str, work: Callable[[Bench], Found], bench: Bench) -> 
     return row, found
 
 
-def _report(pipe: Any, work: Callable[[Bench], Found], bench: Bench) -> None:
+def _report(pipe: Any, work: Callable[[Any], Found], given: Any) -> None:
     started, before = time.monotonic(), time.process_time()
-    found = work(bench)
+    found = work(given)
     cpu, wall = time.process_time() - before, time.monotonic() - started
     pipe.send((found, cpu, wall, _peak_mb()))
 
