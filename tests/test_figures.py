@@ -325,7 +325,7 @@ def estimates_of(study, **changes) -> pd.DataFrame:
 
 
 def test_the_forest_draws_estimates_in_multiples_of_the_unit_s_scale(study):
-    figure = trial.forest(estimates_of(study), study, session="2")
+    figure = trial.forest(estimates_of(study), study.trial, session="2")
     points = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() in ("o", "s")]
     assert len(points) == 2 * len(study.group.outcomes)
     np.testing.assert_allclose(points, -0.5)
@@ -333,7 +333,7 @@ def test_the_forest_draws_estimates_in_multiples_of_the_unit_s_scale(study):
 
 def test_a_withheld_estimate_is_named_in_the_forest(study):
     missing = {"estimate": np.nan, "lower": np.nan, "upper": np.nan, "status": "not reported: 2 people"}
-    figure = trial.forest(estimates_of(study, **missing), study, session="2")
+    figure = trial.forest(estimates_of(study, **missing), study.trial, session="2")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("not reported") == len(study.group.outcomes)
 

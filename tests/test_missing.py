@@ -519,36 +519,36 @@ def test_a_question_that_the_study_lacks_is_refused(asked, message):
 
 
 @pytest.fixture(scope="module")
-def study():
+def trial():
     config = Path(__file__).parents[1] / "config" / "config.yaml"
-    return parse_config(yaml.safe_load(config.read_text(encoding="utf-8")))
+    return parse_config(yaml.safe_load(config.read_text(encoding="utf-8"))).trial
 
 
-def test_the_map_is_drawn_and_its_words_are_those_of_the_table(study):
+def test_the_map_is_drawn_and_its_words_are_those_of_the_table(trial):
     tables = missing.tipping(*strong_tables(), make_group(), SESSIONS, deltas=np.linspace(-6, 6, 9).tolist())
-    words = " ".join(figures.sentences(*tables, study))
+    words = " ".join(figures.sentences(*tables, trial))
     for delta in tables[1]["delta"]:
         assert f"{abs(delta):.2f} {UNIT} {'higher' if delta > 0 else 'lower'} than predicted" in words
     assert words.count("the interval includes zero once") == 2
-    svg = style.to_svg(figures.tipping_map(*tables, study))
+    svg = style.to_svg(figures.tipping_map(*tables, trial))
     texts = "".join(ET.fromstring(svg).itertext())  # noqa: S314 (our own picture)
     for word in ("missing at random", "p = 0.05", "ketamine minus midazolam", "not seen"):
         assert word in texts
     assert len(svg) < 150_000
-    assert style.to_png(figures.tipping_map(*tables, study)).startswith(b"\x89PNG")
+    assert style.to_png(figures.tipping_map(*tables, trial)).startswith(b"\x89PNG")
 
 
-def test_what_cannot_tip_or_be_reported_is_said_in_words(study):
+def test_what_cannot_tip_or_be_reported_is_said_in_words(trial):
     tables = missing.tipping(*strong_tables(), make_group(), SESSIONS, deltas=[-0.01, 0.0, 0.01])
-    assert "the interval still excludes zero" in " ".join(figures.sentences(*tables, study))
-    assert style.to_svg(figures.tipping_map(*tables, study)).startswith("<svg")
+    assert "the interval still excludes zero" in " ".join(figures.sentences(*tables, trial))
+    assert style.to_svg(figures.tipping_map(*tables, trial)).startswith("<svg")
     everybody = missing.tipping(*make_tables(COMPLETE), make_group(), SESSIONS)
-    assert "In ketamine everybody was seen" in " ".join(figures.sentences(*everybody, study))
-    assert style.to_svg(figures.tipping_map(*everybody, study)).startswith("<svg")
+    assert "In ketamine everybody was seen" in " ".join(figures.sentences(*everybody, trial))
+    assert style.to_svg(figures.tipping_map(*everybody, trial)).startswith("<svg")
     measures, allocation = make_tables()
     none = missing.tipping(measures.assign(value=1.5), allocation, make_group(), SESSIONS)
-    assert "do not vary" in " ".join(figures.sentences(*none, study))
-    assert style.to_svg(figures.tipping_map(*none, study)).startswith("<svg")
+    assert "do not vary" in " ".join(figures.sentences(*none, trial))
+    assert style.to_svg(figures.tipping_map(*none, trial)).startswith("<svg")
 
 
 def test_a_visit_that_one_person_holds_up_gets_a_reason():

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
@@ -567,6 +568,29 @@ class Group(Section):
         return [*self.outcomes, *self.exploratory]
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What the answers of the group model are shown with, whoever made the measures.
+
+    `session_names` are in order, baseline first; `days` and `ranges` (ends of a clinical scale) hold what is
+    known.
+    """
+
+    name: str
+    question: str
+    seed: int
+    group: Group
+    session_names: Mapping[str, str]
+    days: Mapping[str, float]
+    units: Mapping[str, str]  # of every outcome
+    ranges: Mapping[str, tuple[float, float]]
+
+    @property
+    def baseline(self) -> str | None:
+        """Label of the first session."""
+        return next(iter(self.session_names), None)
+
+
 class Study(Section):
     """A whole study file."""
 
@@ -627,6 +651,27 @@ class Study(Section):
         missing = sorted({self.outcome_units()[name] for name in group.modelled} - set(group.scales))
         if missing:
             raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")
+
+    @property
+    def session_names(self) -> dict[str, str]:
+        """Session label -> what the report calls it, in order."""
+        return {session.id: session.name for session in self.sessions}
+
+    @property
+    def trial(self) -> Trial | None:
+        """What the answers of the group model are shown with; None for a study without arms."""
+        if self.group is None:
+            return None
+        return Trial(
+            name=self.name,
+            question=self.question.strip(),
+            seed=self.seed,
+            group=self.group,
+            session_names=self.session_names,
+            days={session.id: session.day for session in self.sessions},
+            units=self.outcome_units(),
+            ranges={f"{name}.total": scale.range for name, scale in self.scales.items()},
+        )
 
     def outcome_units(self) -> dict[str, str]:
         """Every outcome this study can produce, with its unit."""

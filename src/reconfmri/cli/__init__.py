@@ -105,7 +105,9 @@ def _group(commands: Commands) -> None:
     new = commands.add_parser("group", help="arm contrasts of any table of measures")
     new.add_argument("measures", type=Path, metavar="MEASURES")
     new.add_argument("allocation", type=Path, metavar="ALLOCATION")
-    new.add_argument("out", type=Path, metavar="OUT", help="folder of estimates.tsv and diagnostics.tsv")
+    new.add_argument(
+        "out", type=Path, metavar="OUT", help="folder of report.html, estimates.tsv, figures/ and group/"
+    )
     new.add_argument(
         "--config", type=Path, metavar="FILE", help="study file; else every outcome and visit is asked"
     )
@@ -114,6 +116,15 @@ def _group(commands: Commands) -> None:
     )
     new.add_argument("--control", metavar="ARM", help="label of the control arm")
     new.add_argument("--baseline", metavar="SESSION", help="first visit (default: the first label in order)")
+    new.add_argument("--outcome", metavar="NAME", help="primary outcome (default: the first of the table)")
+    new.add_argument("--session", metavar="SESSION", help="primary visit (default: the first after baseline)")
+    new.add_argument(
+        "--scale",
+        type=scale,
+        action="append",
+        metavar="UNIT=SD",
+        help="typical SD between people of a unit; anchors the priors, e.g. 'IES-R points=15'",
+    )
     new.add_argument(
         "--participants", type=Path, metavar="FILE", help="participants.tsv, for covariates of the study file"
     )
@@ -121,6 +132,24 @@ def _group(commands: Commands) -> None:
     new.add_argument(
         "--seed", type=int, metavar="S", help="seed of the sampler (default: of the study file, else 1)"
     )
+
+
+def scale(text: str) -> tuple[str, float]:
+    """Return unit and SD of `UNIT=SD`.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        It is not of that form, or SD is not above zero.
+    """
+    unit, _, number = text.rpartition("=")
+    try:
+        sd = float(number)
+    except ValueError:
+        sd = 0.0
+    if not (unit and 0 < sd < float("inf")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not UNIT=SD with an SD above 0, such as 'points=12'")
+    return unit, sd
 
 
 def _plan(commands: Commands) -> None:

@@ -1,61 +1,97 @@
-"""`reconfmri group`: the group questions asked of any table of measures."""
+"""`reconfmri group`: the group questions asked of any table of measures, answered on a page."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
+import yaml
 
 from reconfmri.bids import read_allocation
-from reconfmri.config import Group, load_study
-from reconfmri.tables import write_table
+from reconfmri.cli.screen import bar
+from reconfmri.config import Trial, load_study
+from reconfmri.tables import MISSING, write_table
+
+if TYPE_CHECKING:
+    from reconfmri.report import GroupFiles, GroupTables
+
+REPORTED = {
+    "diagnostics": "bayesian_diagnostics",
+    "reliability": "reliability",
+    "seen": "visits_seen",
+    "tipping_grid": "tipping_grid",
+    "tipping": "tipping",
+    "controls": "controls",
+    "draws": "randomisation_draws",
+    "sensitivity": "sensitivity",
+    "predictions": "predictions",
+    "moderation": "moderation",
+}  # field of `report.GroupFiles` -> name of the table
 
 
 def answer_table(options: Namespace) -> int:
-    """Write `estimates.tsv` and `diagnostics.tsv` into OUT; return 0."""
-    from reconfmri import group
+    """Write `report.html`, `estimates.tsv`, `group/` and `figures/` into OUT; return 0."""
+    from reconfmri import group, report
     from reconfmri.measures import read_measures
 
     measures, allocation = read_measures(options.measures), read_allocation(options.allocation)
-    settings, sessions, seed = questions(options, measures, allocation)
-    allocation = read_allocation(options.allocation, options.participants, settings.participant_columns)
-    estimates, diagnostics = group.answer(measures, allocation, settings, sessions, seed)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_table(options.out / "estimates.tsv", estimates, group.DESCRIPTIONS)
-    write_table(options.out / "diagnostics.tsv", diagnostics, group.DIAGNOSTICS)
-    for line in group.unanswered(estimates):
-        print(line)
-    print(f"wrote {options.out / 'estimates.tsv'}: {len(estimates)} rows")
+    trial = asked(options, measures, allocation)
+    columns = trial.group.participant_columns
+    allocation = read_allocation(options.allocation, options.participants, columns)
+    files = write_answers(options, measures, allocation, trial)
+    tables = report.gather_tables(files)
+    write_page(options, trial, files, tables)
+    if tables.estimates is not None:
+        for line in group.unanswered(tables.estimates):
+            print(line)
+        print(report.headline(tables.estimates, trial.group, sessions=trial.session_names))
+    print(f"wrote {options.out / 'report.html'}")
     return 0
 
 
-def questions(
-    options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame
-) -> tuple[Group, list[str], int]:
-    """Return the group section, the visits in order and the seed: of the study file, else all there is.
+def asked(options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame) -> Trial:
+    """Return what is asked: of the study file, else of every outcome and visit of the tables.
 
     Raises
     ------
     ValueError
-        The study file has no group section, or neither it nor --active and --control name the arms.
+        The study file has no group section, it and an option tell the same, or nothing names the arms.
     """
-    if options.config:
-        study = load_study(options.config)
-        if study.group is None:
-            raise ValueError(f"E-CONF-C02 {options.config}: group is none. Mend: give a study file with arms")
-        settings, sessions, seed = study.group, [session.id for session in study.sessions], study.seed
-    else:
-        settings, sessions = from_tables(options, measures, allocation)
-        seed = 1
+    trial = from_study(options) if options.config else from_tables(options, measures, allocation)
     if options.flat_priors:
-        settings = settings.model_copy(update={"priors": settings.priors.model_copy(update={"flat": True})})
-    return settings, sessions, seed if options.seed is None else options.seed
+        priors = trial.group.priors.model_copy(update={"flat": True})
+        trial = replace(trial, group=trial.group.model_copy(update={"priors": priors}))
+    return trial if options.seed is None else replace(trial, seed=options.seed)
 
 
-def from_tables(
-    options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame
-) -> tuple[Group, list[str]]:
-    """Every outcome and visit of the tables, between the arms of --active and --control."""
+def from_study(options: Namespace) -> Trial:
+    """Return what a study file asks.
+
+    Raises
+    ------
+    ValueError
+        It has no group section, or an option stands against it.
+    """
+    for name in ("active", "control", "baseline", "outcome", "session", "scale"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name}: the study file tells it. Mend: give --config or --{name}, not both")
+    trial = load_study(options.config).trial
+    if trial is None:
+        raise ValueError(f"E-CONF-C02 {options.config}: group is none. Mend: give a study file with arms")
+    return trial
+
+
+def from_tables(options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame) -> Trial:
+    """Return every outcome and visit of the tables as asked, between the arms of --active and --control.
+
+    Raises
+    ------
+    ValueError
+        An arm is not told or empty, or an option names what the tables lack.
+    """
     from reconfmri.group import group_from_tables
 
     arms = sorted(set(allocation["arm"]))
@@ -65,6 +101,105 @@ def from_tables(
         if arm not in arms:
             where = options.allocation
             raise ValueError(f"E-CONF-C04 {where}: nobody is in the arm {arm!r}. Mend: the arms are {arms}")
-    return group_from_tables(
-        measures, allocation, active=options.active, control=options.control, baseline=options.baseline
+    group, sessions = group_from_tables(
+        measures,
+        allocation,
+        active=options.active,
+        control=options.control,
+        baseline=options.baseline,
+        outcome=options.outcome,
+        session=options.session,
+        scales=dict(options.scale or ()),
     )
+    return Trial(
+        name=f"{options.active} and {options.control} compared",
+        question=spoken_question(options, len(group.outcomes), sessions),
+        seed=1,
+        group=group,
+        session_names={label: f"session {label}" for label in sessions} or {MISSING: "the only visit"},
+        days={},
+        units=dict(zip(measures["outcome"], measures["unit"], strict=True)),
+        ranges={},
+    )
+
+
+def spoken_question(options: Namespace, n_outcomes: int, sessions: list[str]) -> str:
+    """Return what is asked of bare tables, and where the primary question is from, in two sentences."""
+    outcomes = "1 outcome" if n_outcomes == 1 else f"{n_outcomes} outcomes"
+    n_later = len(sessions) - 1
+    visits = (
+        f" at {n_later} {'visit' if n_later == 1 else 'visits'} after session {sessions[0]}"
+        if n_later > 0
+        else ""
+    )
+    primary = (
+        "The primary question was told on the command line, not in a study file."
+        if options.outcome or options.session
+        else "No primary question was declared: the first outcome, at the first visit that can be asked "
+        "about, stands in for it."
+    )
+    return f"Do {options.active} and {options.control} differ in {outcomes}{visits}? {primary}"
+
+
+def write_answers(
+    options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame, trial: Trial
+) -> GroupFiles:
+    """Write every table of the group rules, `estimates.tsv` and those in `group/`; return where they are."""
+    from reconfmri.group.tables import NAMES, every_table
+    from reconfmri.report import GroupFiles
+
+    (options.out / "group").mkdir(parents=True, exist_ok=True)
+    made: dict[str, Path] = {}
+    question = (trial.group, list(trial.session_names))
+    with bar("tables") as progress:
+        for table in every_table(measures, allocation, *question, seed=trial.seed):
+            folder = options.out if table.name == "estimates" else options.out / "group"
+            made[table.name] = folder / f"{table.name}.tsv"
+            write_table(made[table.name], table.rows, table.descriptions)
+            progress(len(made), len(NAMES))
+    return GroupFiles(
+        measures=options.measures,
+        allocation=options.allocation,
+        estimates=made["estimates"],
+        **{field: made[name] for field, name in REPORTED.items()},
+    )
+
+
+def write_page(options: Namespace, trial: Trial, files: GroupFiles, tables: GroupTables) -> None:
+    """Write `report.html`, and its figures as SVG into `figures/`, which holds no others afterwards."""
+    from reconfmri import report
+    from reconfmri.provenance import software_versions
+
+    settings = ("The study file", options.config.read_text(encoding="utf-8-sig")) if options.config else None
+    page = report.compose_tables(
+        trial,
+        tables,
+        settings=settings or ("The settings", as_yaml(trial)),
+        provenance=report.hashes(
+            {
+                "measures": files.measures,
+                "allocation": files.allocation,
+                "participants": options.participants,
+                "study file": options.config,
+                "estimates": files.estimates,
+            }
+        ),
+        versions=software_versions(),
+    )
+    (options.out / "report.html").write_text(page.html, encoding="utf-8")
+    folder = options.out / "figures"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.svg"):
+        old.unlink()
+    for name, svg in page.figures.items():
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+
+
+def as_yaml(trial: Trial) -> str:
+    """Return seed, sessions and group section as a study file would hold them."""
+    told = {
+        "seed": trial.seed,
+        "sessions": list(trial.session_names),
+        "group": trial.group.model_dump(mode="json"),
+    }
+    return str(yaml.safe_dump(told, sort_keys=False, allow_unicode=True))

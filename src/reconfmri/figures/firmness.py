@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reconfmri.figures.labels import method_label, number, outcome_label
+from reconfmri.figures.labels import declared_label, method_label, number, outcome_label
 from reconfmri.figures.style import (
     ACTIVE,
     CONTROL,
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from reconfmri.config import Trial
 
 N_PEOPLE = 3  # people whose absence moves the answer most, who get a row of their own
 
@@ -53,7 +55,7 @@ def alternatives(table: pd.DataFrame) -> Figure:
 
 
 def rows_shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the figure: every choice, and the people who move the answer most."""
+    """Return the rows of the figure: every choice with an answer, and the people who move it most."""
     declared = table[(table["kind"] == "declared") & (table["method"] == "reml")]["estimate"]
     people = table[(table["kind"] == "influence") & (table["method"] == "reml")]
     moved = (people["estimate"] - declared.iloc[0]).abs().sort_values(ascending=False)
@@ -61,7 +63,8 @@ def rows_shown(table: pd.DataFrame) -> pd.DataFrame:
     chosen = [
         place for name in names for place in table.index[(table["analysis"] == name)]
     ]  # by both methods
-    return table.loc[[*table.index[table["kind"] != "influence"], *chosen]]
+    choices = (table["kind"] == "declared") | ((table["kind"] != "influence") & table["estimate"].notna())
+    return table.loc[[*table.index[choices], *chosen]]
 
 
 def _numbers(axes: Axes, place: int, row: dict[Any, Any]) -> None:
@@ -80,6 +83,27 @@ def _numbers(axes: Axes, place: int, row: dict[Any, Any]) -> None:
         color=INK,
         weight=bold,
     )
+
+
+@drawn
+def reliability(table: pd.DataFrame, trial: Trial) -> Figure:
+    """Return ICC(2,1) with its interval, a row per outcome, a mark per arm; rows of `group.reliability`."""
+    known = table[table["icc_2_1"].notna()]
+    arms, names = trial.group.arms, list(dict.fromkeys(known["outcome"]))
+    figure = new_figure(9.2, 0.34 * len(names) + 1.0)
+    axes = figure.add_subplot()
+    tidy(axes, grid="x")
+    for arm, marker, colour, shift in ((arms.active, "o", ACTIVE, -0.14), (arms.control, "s", CONTROL, 0.14)):
+        mine = known[known["arm"] == arm]
+        places = [names.index(name) + shift for name in mine["outcome"]]
+        axes.hlines(places, mine["icc_2_1_lower"], mine["icc_2_1_upper"], color=colour, linewidth=1.4)
+        axes.plot(mine["icc_2_1"], places, marker, color=colour, markersize=4.6, label=arm)
+    axes.set_yticks(range(len(names)), [declared_label(name, trial.group) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(min(0.0, float(known["icc_2_1_lower"].min())) - 0.02, 1.0)
+    axes.set_xlabel("ICC(2,1)", fontsize=8.5, color=MUTED)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    return figure
 
 
 CHECKS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconfmri.config import Group, Rois, Study
+from reconfmri.config import Group, Rois, Study, Trial
 
 PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
 SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
@@ -31,6 +31,7 @@ ESTIMANDS = {
     "change_active": "Change from baseline, active arm",
     "change_control": "Change from baseline, control arm",
 }
+SESSIONS = {"average": "later visits, on average"}
 METHODS = {
     "bayes": "Bayesian",
     "reml": "REML",
@@ -80,9 +81,9 @@ def contrast_label(name: str) -> str:
     return " − ".join(part.replace("_", " ") for part in name.split("-"))
 
 
-def session_name(study: Study, session: str) -> str:
+def session_name(study: Study | Trial, session: str) -> str:
     """Return what the study calls a session, or its label."""
-    return next((item.name for item in study.sessions if item.id == session), session)
+    return study.session_names.get(session, SESSIONS.get(session, session))
 
 
 def estimand_label(name: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.contour import QuadContourSet
     from matplotlib.figure import Figure
 
-    from reconfmri.config import Study
+    from reconfmri.config import Trial
 
 FINE = 81  # points per axis of the surface that is drawn; between the grid's points it is smooth
 BANDS = 14  # steps of colour, about
@@ -24,23 +24,16 @@ LINE_WIDTH = 46  # characters of a line of the words beside the map
 
 
 @drawn
-def tipping_map(grid: pd.DataFrame, points: pd.DataFrame, study: Study) -> Figure:
+def tipping_map(grid: pd.DataFrame, points: pd.DataFrame, trial: Trial) -> Figure:
     """Return the arm difference over shifts of the unseen, veiled where its interval includes zero.
 
     `grid` and `points` are the two tables of `group.missing.tipping`. At the line p is one minus the level of
     the interval; the dot is missing at random, diamonds are the tipping shifts of one arm alone.
-
-    Raises
-    ------
-    ValueError
-        The study has no group section.
     """
-    if study.group is None:
-        raise ValueError("a map of arm differences needs a study with a group section")
     figure = new_figure(9.6, 4.6)
     axes, beside = figure.subplots(1, 2, width_ratios=[1.25, 1])
     beside.axis("off")
-    words = sentences(grid, points, study)
+    words = sentences(grid, points, trial)
     if ((grid["lower"] < 0) & (grid["upper"] > 0)).any():
         alpha = 1 - float(grid["level"].iloc[0])
         words.append(f"Where the map is pale, the interval includes zero (p above {alpha:.2g}).")
@@ -55,7 +48,7 @@ def tipping_map(grid: pd.DataFrame, points: pd.DataFrame, study: Study) -> Figur
         color=INK,
         linespacing=1.35,
     )
-    axes.set_title(_title(grid.iloc[0].to_dict(), study), fontsize=9, loc="left", color=INK, weight="bold")
+    axes.set_title(_title(grid.iloc[0].to_dict(), trial), fontsize=9, loc="left", color=INK, weight="bold")
     if grid["estimate"].isna().all():
         axes.axis("off")
         return figure
@@ -63,33 +56,25 @@ def tipping_map(grid: pd.DataFrame, points: pd.DataFrame, study: Study) -> Figur
     surface = _draw_surface(axes, grid)
     unit = str(grid["unit"].iloc[0])
     bar = figure.colorbar(surface, ax=axes, pad=0.02, fraction=0.05)
-    bar.set_label(f"{_minus(study)}, {unit}", fontsize=8.5, color=MUTED)
+    bar.set_label(f"{_minus(trial)}, {unit}", fontsize=8.5, color=MUTED)
     bar.ax.tick_params(labelsize=8, labelcolor=INK, length=2.5)
     for spine in bar.ax.spines.values():
         spine.set_visible(False)
-    _mark_points(axes, points, study)
-    _label_axes(axes, grid, study)
+    _mark_points(axes, points, trial)
+    _label_axes(axes, grid, trial)
     return figure
 
 
-def sentences(grid: pd.DataFrame, points: pd.DataFrame, study: Study) -> list[str]:
-    """Return what the map says, in words: the answer at random, then the tipping shift of each arm.
-
-    Raises
-    ------
-    ValueError
-        The study has no group section.
-    """
-    if study.group is None:
-        raise ValueError("an arm difference needs a study with a group section")
+def sentences(grid: pd.DataFrame, points: pd.DataFrame, trial: Trial) -> list[str]:
+    """Return what the map says, in words: the answer at random, then the tipping shift of each arm."""
     if grid["estimate"].isna().all():
         return [f"There is no map: {grid['status'].iloc[0]}."]
     rows = points.to_dict("records")
     inside = rows[0]["p"] >= 1 - rows[0]["level"]
-    return [_at_random(grid, rows[0]["p"], study), *(_tip_in_words(row, inside=inside) for row in rows)]
+    return [_at_random(grid, rows[0]["p"], trial), *(_tip_in_words(row, inside=inside) for row in rows)]
 
 
-def _at_random(grid: pd.DataFrame, p: float, study: Study) -> str:
+def _at_random(grid: pd.DataFrame, p: float, trial: Trial) -> str:
     nearest = int((grid["delta_active"].abs() + grid["delta_control"].abs()).to_numpy(float).argmin())
     row = grid.to_dict("records")[nearest]
     unit, p_value = str(row["unit"]), p_text(p) if p < 0.001 else f"= {p_text(p)}"
@@ -97,13 +82,13 @@ def _at_random(grid: pd.DataFrame, p: float, study: Study) -> str:
     if row["delta_active"] or row["delta_control"]:  # the grid leaves zero out
         return f"{start}, p {p_value}."
     interval = f"[{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
-    return f"{start}. {_minus(study)}: {number(row['estimate'], unit)} {interval} {unit}, p {p_value}."
+    return f"{start}. {_minus(trial)}: {number(row['estimate'], unit)} {interval} {unit}, p {p_value}."
 
 
 def _tip_in_words(row: dict[Any, Any], *, inside: bool) -> str:
     if row["n_unseen"] == 0:
         return f"In {row['arm']} everybody was seen; nothing can shift."
-    people = "1 person" if row["n_unseen"] == 1 else f"{row['n_unseen']} people"
+    people = "1 person" if row["n_unseen"] == 1 else f"{row['n_unseen']:.0f} people"
     start = f"{row['arm']}, {people} not seen:"
     unit = str(row["unit"])
     if not np.isfinite(row["delta"]):
@@ -147,43 +132,40 @@ def _draw_surface(axes: Axes, grid: pd.DataFrame) -> QuadContourSet:
     return surface
 
 
-def _mark_points(axes: Axes, points: pd.DataFrame, study: Study) -> None:
+def _mark_points(axes: Axes, points: pd.DataFrame, trial: Trial) -> None:
     axes.axhline(0, color=MUTED, linewidth=0.7, linestyle=(0, (4, 2)))
     axes.axvline(0, color=MUTED, linewidth=0.7, linestyle=(0, (4, 2)))
     axes.plot(0, 0, "o", color=INK, markersize=8, markeredgecolor="white", markeredgewidth=1.4, zorder=5)
     halo: dict[str, Any] = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.2}
     where: dict[str, Any] = {"xytext": (8, 8), "textcoords": "offset points"}
     axes.annotate("missing at random", (0, 0), **where, fontsize=8.5, color=INK, bbox=halo, zorder=5)
-    active = study.group.arms.active if study.group else ""
     mark: dict[str, Any] = {"color": TRUTH, "markersize": 7, "markeredgecolor": "white"}
     for row in points.to_dict("records"):
         if not np.isfinite(row["delta"]):
             continue
-        place = (row["delta"], 0.0) if row["arm"] == active else (0.0, row["delta"])
+        place = (row["delta"], 0.0) if row["arm"] == trial.group.arms.active else (0.0, row["delta"])
         axes.plot(*place, "D", zorder=6, **mark)
 
 
-def _label_axes(axes: Axes, grid: pd.DataFrame, study: Study) -> None:
-    if study.group is None:
-        return
+def _label_axes(axes: Axes, grid: pd.DataFrame, trial: Trial) -> None:
     unit = str(grid["unit"].iloc[0])
-    names = study.group.arms
+    names = trial.group.arms
     arms = (names.active, grid["unseen_active"].iloc[0]), (names.control, grid["unseen_control"].iloc[0])
     for (arm, n_unseen), axis in zip(arms, (axes.xaxis, axes.yaxis), strict=True):
-        people = "1 person" if n_unseen == 1 else f"{n_unseen} people"
+        people = "1 person" if n_unseen == 1 else f"{n_unseen:.0f} people"
         text = f"{arm}: {people} not seen, against prediction\n← lower    {unit}    higher →"
         axis.set_label_text(text, fontsize=8.5, color=INK)
         axis.set_major_formatter(lambda value, _: "0" if value == 0 else f"{value:+g}".replace("-", "−"))
     axes.set_aspect("equal")
 
 
-def _title(row: dict[Any, Any], study: Study) -> str:
-    session = session_name(study, str(row["session"]))
+def _title(row: dict[Any, Any], trial: Trial) -> str:
+    session = session_name(trial, str(row["session"]))
     return f"{outcome_label(str(row['outcome']))}, {session}\n{estimand_label(str(row['estimand']))}"
 
 
-def _minus(study: Study) -> str:
-    return f"{study.group.arms.active} minus {study.group.arms.control}" if study.group else ""
+def _minus(trial: Trial) -> str:
+    return f"{trial.group.arms.active} minus {trial.group.arms.control}"
 
 
 def _wrapped(text: str) -> str:

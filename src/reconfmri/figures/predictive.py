@@ -14,20 +14,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from reconfmri.config import Study
+    from reconfmri.config import Trial
 
 TITLES = {"mean": "mean", "sd": "standard deviation", "lowest": "lowest value", "highest": "highest value"}
 
 
 @drawn
-def prior_reach(table: pd.DataFrame, study: Study) -> Figure:
+def prior_reach(table: pd.DataFrame, trial: Trial) -> Figure:
     """Return the lowest to the highest value that the priors make of each outcome, beside the observed ones.
 
     `table` is that of `group.predictive`. In multiples of the unit's scale around the middle of the data.
     """
-    group, shown = study.group, table[(table["check"] == "prior") & (table["status"] == "ok")]
-    if group is None:
-        raise ValueError("priors of arm differences need a study with a group section")
+    group, shown = trial.group, table[(table["check"] == "prior") & (table["status"] == "ok")]
     outcomes = [name for name in group.modelled if (shown["outcome"] == name).any()]
     figure = new_figure(9.2, 0.3 * len(outcomes) + 1.2)
     axes = figure.add_subplot()
@@ -42,8 +40,7 @@ def prior_reach(table: pd.DataFrame, study: Study) -> Figure:
         widest = np.array([low["lower"].min(), high["upper"].max()])
         for ends, width, colour in ((widest, 1.0, "#c3ccd5"), (typical, 4.5, "#c3ccd5"), (seen, 2.2, INK)):
             axes.plot((ends - centre) / scale, [place, place], color=colour, linewidth=width)
-        limits = study.scales.get(name.removesuffix(".total")) if name.endswith(".total") else None
-        for end in limits.range if limits else ():
+        for end in trial.ranges.get(name, ()):
             axes.plot([(end - centre) / scale] * 2, [place - 0.3, place + 0.3], color=TRUTH, linewidth=1.4)
     axes.set_yticks(range(len(outcomes)), [declared_label(name, group) for name in outcomes])
     axes.set_ylim(len(outcomes) - 0.4, -0.6)
@@ -52,11 +49,9 @@ def prior_reach(table: pd.DataFrame, study: Study) -> Figure:
 
 
 @drawn
-def replicates(table: pd.DataFrame, study: Study) -> Figure:
+def replicates(table: pd.DataFrame, trial: Trial) -> Figure:
     """Return observed statistics of the primary outcome beside those of trials that the model replicates."""
-    group = study.group
-    if group is None:
-        raise ValueError("replicated trials need a study with a group section")
+    group = trial.group
     mine = table[(table["check"] == "posterior") & (table["outcome"] == group.primary.outcome)]
     sessions = list(dict.fromkeys(mine["session"]))
     figure = new_figure(11.0, 2.5)
@@ -68,7 +63,7 @@ def replicates(table: pd.DataFrame, study: Study) -> Figure:
             places = np.array([sessions.index(name) for name in rows["session"]]) + shift
             _bars(axes, places, rows, colour, arm)
         axes.set_title(title, fontsize=9, loc="left", color=INK, weight="bold")
-        names = [session_name(study, name) for name in sessions]
+        names = [session_name(trial, name) for name in sessions]
         axes.set_xticks(range(len(sessions)), names, rotation=30, ha="right")
         axes.set_xlim(-0.5, len(sessions) - 0.5)
     panels[0].set_ylabel(str(mine["unit"].iloc[0]), fontsize=8.5, color=MUTED)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from reconfmri.config import Study
+    from reconfmri.config import Arms, Group, Primary, Study, Trial
 
 OTHER_MARK = {"marker": "^", "color": MUTED, "markerfacecolor": "white"}
 
@@ -49,7 +49,7 @@ def timeline(study: Study, randomised: dict[str, int]) -> Figure:
     axes.set_ylim(-1.25, len(arms) + 0.25)
     axes.axis("off")
     for lane, arm in enumerate(reversed(arms)):
-        colour = arm_colour(study, arm)
+        colour = arm_colour(study.group.arms if study.group else None, arm)
         axes.plot([-0.28, len(names) - 0.65], [lane, lane], color=colour, linewidth=2, solid_capstyle="round")
         axes.plot(
             range(len(names)), [lane] * len(names), "o", color=colour, markersize=9, markeredgecolor="white"
@@ -78,11 +78,9 @@ def timeline(study: Study, randomised: dict[str, int]) -> Figure:
     return figure
 
 
-def arm_colour(study: Study, arm: str) -> str:
+def arm_colour(arms: Arms | None, arm: str) -> str:
     """Return the colour of an arm: one for the active, one for the control, ink for everybody."""
-    if study.group is None:
-        return INK
-    return {study.group.arms.active: ACTIVE, study.group.arms.control: CONTROL}.get(arm, INK)
+    return {arms.active: ACTIVE, arms.control: CONTROL}.get(arm, INK) if arms else INK
 
 
 @drawn
@@ -137,15 +135,13 @@ def _strips(axes: Axes, rows: pd.DataFrame, study: Study) -> None:
 
 
 @drawn
-def trajectories(measures: pd.DataFrame, study: Study) -> Figure:
+def trajectories(measures: pd.DataFrame, trial: Trial) -> Figure:
     """Return every modelled outcome over sessions: individuals faint, observed mean and interval of each arm.
 
     `measures` has participant_id, session_id, outcome, value, unit, arm. Intervals are those of Student's t
     for the mean of the available values, at the study's level.
     """
-    group = study.group
-    if group is None:
-        raise ValueError("trajectories by arm need a study with a group section")
+    group = trial.group
     outcomes = [name for name in group.modelled if (measures["outcome"] == name).any()]
     columns = min(3, len(outcomes))
     rows = -(-len(outcomes) // columns)
@@ -155,26 +151,28 @@ def trajectories(measures: pd.DataFrame, study: Study) -> Figure:
         tidy(axes, grid="y")
         table = measures[measures["outcome"] == outcome]
         for arm, marker, shift in ((group.arms.control, "s", 0.07), (group.arms.active, "o", -0.07)):
-            _one_arm(axes, table[table["arm"] == arm], study, marker=marker, shift=shift, label=arm)
+            _one_arm(axes, table[table["arm"] == arm], trial, marker=marker, shift=shift, label=arm)
         axes.set_title(declared_label(outcome, group), fontsize=8.5, loc="left", color=INK, weight="bold")
         axes.set_ylabel(str(table["unit"].iloc[0]), fontsize=8, color=MUTED)
-        axes.set_xticks(range(len(study.sessions)), [f"day {item.day:g}" for item in study.sessions])
-        axes.set_xlim(-0.35, len(study.sessions) - 0.65)
+        names = trial.session_names.items()
+        ticks = [f"day {trial.days[label]:g}" if label in trial.days else name for label, name in names]
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlim(-0.35, len(ticks) - 0.65)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
-def _one_arm(axes: Axes, table: pd.DataFrame, study: Study, *, marker: str, shift: float, label: str) -> None:
+def _one_arm(axes: Axes, table: pd.DataFrame, trial: Trial, *, marker: str, shift: float, label: str) -> None:
     wide = table.pivot_table(index="participant_id", columns="session_id", values="value", aggfunc="mean")
-    wide = wide.reindex(columns=[item.id for item in study.sessions])
+    wide = wide.reindex(columns=list(trial.session_names))
     values = wide.to_numpy(float)
-    colour = arm_colour(study, label)
+    colour = arm_colour(trial.group.arms, label)
     across = np.arange(values.shape[1]) + shift
     for line in values:
         seen = np.isfinite(line)
         axes.plot(across[seen], line[seen], color=colour, alpha=0.16, linewidth=0.8)
-    mean, half = mean_and_interval(values, study.group.level if study.group else 0.95)
+    mean, half = mean_and_interval(values, trial.group.level)
     axes.errorbar(
         across,
         mean,
@@ -206,16 +204,14 @@ def mean_and_interval(values: np.ndarray[Any, Any], level: float) -> tuple[Any, 
 
 @drawn
 def forest(
-    estimates: pd.DataFrame, study: Study, *, session: str, truth: dict[str, dict[str, float]] | None = None
+    estimates: pd.DataFrame, trial: Trial, *, session: str, truth: dict[str, dict[str, float]] | None = None
 ) -> Figure:
     """Return the arm differences at one session: a row per outcome, a panel per estimand, a mark per method.
 
     The axis is in multiples of each unit's scale (`group.scales`), so that outcomes share it; the numbers are
     the Bayesian ones in the outcome's own unit. `truth` is outcome -> estimand -> planted difference.
     """
-    group = study.group
-    if group is None:
-        raise ValueError("a forest of arm differences needs a study with a group section")
+    group = trial.group
     here = estimates[(estimates["session"] == session) & estimates["method"].isin(list(METHOD_MARKS))]
     here = here[here["estimand"].str.startswith("difference")]
     outcomes = [name for name in group.modelled if (here["outcome"] == name).any()]
@@ -223,18 +219,17 @@ def forest(
     asked = [name for name in group.estimands if (here["estimand"] == name).any()]
     panels = figure.subplots(1, len(asked), sharex=True, sharey=True, squeeze=False)[0]
     for axes, estimand in zip(panels, asked, strict=True):
-        _forest_panel(axes, here[here["estimand"] == estimand], study, outcomes)
+        _forest_panel(axes, here[here["estimand"] == estimand], trial, outcomes)
         if truth:
-            _truth_ticks(axes, truth, study, outcomes, estimand)
+            _truth_ticks(axes, truth, trial, outcomes, estimand)
         axes.set_title(estimand_label(estimand), fontsize=9, loc="left", color=INK, weight="bold")
-    low, high = _reach(here, study)
+    low, high = _reach(here, group)
     panels[0].set_xlim(low, high + 0.62 * (high - low))
     panels[0].set_ylim(len(outcomes) - 0.45, -0.55)
     ticks = [tick for tick in panels[0].get_xticks() if low <= tick <= high]
     panels[0].set_xticks(ticks)
-    units = study.outcome_units()
     panels[0].set_yticks(
-        range(len(outcomes)), [f"{declared_label(name, group)}\n{units[name]}" for name in outcomes]
+        range(len(outcomes)), [f"{declared_label(name, group)}\n{trial.units[name]}" for name in outcomes]
     )
     middle = panels[len(panels) // 2]
     middle.set_xlabel(
@@ -246,7 +241,7 @@ def forest(
     return figure
 
 
-def _forest_panel(axes: Axes, table: pd.DataFrame, study: Study, outcomes: list[str]) -> None:
+def _forest_panel(axes: Axes, table: pd.DataFrame, trial: Trial, outcomes: list[str]) -> None:
     tidy(axes)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     for place in range(0, len(outcomes), 2):
@@ -255,10 +250,10 @@ def _forest_panel(axes: Axes, table: pd.DataFrame, study: Study, outcomes: list[
     for row in table.to_dict("records"):
         place = outcomes.index(row["outcome"])
         if row["method"] == "bayes":
-            _numbers(axes, row, place, primary=_is_primary(row, study))
+            _numbers(axes, row, place, primary=_is_primary(row, trial.group.primary))
         if not np.isfinite(row["estimate"]):
             continue
-        scale = study.group.scales[row["unit"]] if study.group else 1.0
+        scale = trial.group.scales[row["unit"]]
         level = place + 0.24 * (methods.index(row["method"]) - (len(methods) - 1) / 2)
         mark = METHOD_MARKS.get(row["method"], OTHER_MARK)
         axes.plot(
@@ -287,10 +282,7 @@ def _numbers(axes: Axes, row: dict[Any, Any], place: int, *, primary: bool) -> N
     )
 
 
-def _is_primary(row: dict[Any, Any], study: Study) -> bool:
-    if study.group is None:
-        return False
-    primary = study.group.primary
+def _is_primary(row: dict[Any, Any], primary: Primary) -> bool:
     return (row["outcome"], row["session"], row["estimand"]) == (
         primary.outcome,
         primary.session,
@@ -299,21 +291,20 @@ def _is_primary(row: dict[Any, Any], study: Study) -> bool:
 
 
 def _truth_ticks(
-    axes: Axes, truth: dict[str, dict[str, float]], study: Study, outcomes: list[str], estimand: str
+    axes: Axes, truth: dict[str, dict[str, float]], trial: Trial, outcomes: list[str], estimand: str
 ) -> None:
-    units = study.outcome_units()
     for place, outcome in enumerate(outcomes):
         value = truth.get(outcome, {}).get(estimand)
-        if value is not None and study.group:
-            across = value / study.group.scales[units[outcome]]
+        if value is not None:
+            across = value / trial.group.scales[trial.units[outcome]]
             axes.plot([across, across], [place - 0.36, place + 0.36], color=TRUTH, linewidth=1.6)
 
 
-def _reach(table: pd.DataFrame, study: Study) -> tuple[float, float]:
+def _reach(table: pd.DataFrame, group: Group) -> tuple[float, float]:
     """The ends of the axis: all intervals and zero, with a little air."""
-    if study.group is None or not table["estimate"].notna().any():
+    if not table["estimate"].notna().any():
         return -1.0, 1.0
-    scale = table["unit"].map(study.group.scales)
+    scale = table["unit"].map(group.scales)
     low = min(0.0, float((table["lower"] / scale).min()))
     high = max(0.0, float((table["upper"] / scale).max()))
     return low - 0.06 * (high - low), high + 0.06 * (high - low)

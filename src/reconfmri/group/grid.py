@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -170,17 +170,22 @@ def group_from_tables(
     active: str,
     control: str,
     baseline: str | None = None,
+    outcome: str | None = None,
+    session: str | None = None,
+    scales: Mapping[str, float] | None = None,
     flat_priors: bool = False,
 ) -> tuple[Group, list[str]]:
     """Return a group section and the sessions for two bare tables, where there is no study file.
 
-    Every outcome is modelled, sessions come in the order of their labels after `baseline`, units have their
-    default scales. No primary was declared: the first outcome at the first later session stands in for it.
+    Every outcome is modelled, sessions come in the order of their labels after `baseline`, units have the
+    `scales` given, else their default ones. The primary question is about `outcome` at `session`; where they
+    are not told, the first outcome and the first later session stand in for them.
 
     Raises
     ------
     ValueError
-        A unit has no default scale, the baseline is not among the sessions, or a column is missing.
+        A unit has no scale, baseline, outcome or session is not among those of the measures, or a column is
+        missing.
     """
     _need(measures, [*KEY, "domain", "value", "unit"], "measures")
     _need(allocation, ["participant_id", "arm"], "allocation")
@@ -193,23 +198,31 @@ def group_from_tables(
     outcomes = list(dict.fromkeys(measures["outcome"].dropna()))
     if not outcomes:
         raise ValueError("measures: no row names an outcome")
-    if unknown := sorted(set(measures["unit"].dropna()) - set(DEFAULT_SCALES)):
+    if outcome is not None and outcome not in outcomes:
+        raise ValueError(f"outcome {outcome!r} is not one of the measures, which have {outcomes}")
+    known = DEFAULT_SCALES | dict(scales or {})
+    if unknown := sorted(set(measures["unit"].dropna()) - set(known)):
         raise ValueError(
-            f"measures: units {unknown} have no default scale, only {sorted(DEFAULT_SCALES)} have; "
-            "give a study file with group.scales, a typical standard deviation between people per unit"
+            f"measures: units {unknown} have no default scale, only {sorted(DEFAULT_SCALES)} have; give a "
+            "typical SD between people per unit, by --scale or in group.scales of a study file"
         )
     estimands: list[Estimand] = ["difference_unadjusted"]
     if len(sessions) > 1:
         estimands = ["difference_adjusted", "difference_unadjusted", "difference_of_change"]
-    primary = (sessions[1:] or sessions or ["none"])[0]
+    later = sessions[1:] or sessions or [NO_SESSION]
+    if session is not None and session not in later:
+        raise ValueError(f"session {session!r} is not one to ask about; these are: {later}")
     settings = {
         "arms": {"active": active, "control": control},
         "outcomes": outcomes,
         "estimands": estimands,
-        "primary": {"outcome": outcomes[0], "session": primary, "estimand": estimands[0]},
+        "primary": {"outcome": outcome or outcomes[0], "session": "none", "estimand": estimands[0]},
+        "scales": known,
         "priors": {"flat": flat_priors},
     }
-    return Group.from_params(settings), sessions
+    group = Group.from_params(settings)
+    primary = group.primary.model_copy(update={"session": session or later[0]})  # may be `n/a`
+    return group.model_copy(update={"primary": primary}), sessions
 
 
 def _checked(measures: pd.DataFrame, arms: dict[str, str], sessions: list[str]) -> pd.DataFrame:

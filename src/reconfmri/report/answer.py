@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from reconfmri.config import Group, Trial
 from reconfmri.figures.labels import (
+    estimand_label,
     method_label,
     number,
     outcome_label,
@@ -13,36 +15,62 @@ from reconfmri.figures.labels import (
     session_name,
 )
 from reconfmri.report.blocks import Block, several
-from reconfmri.report.inputs import ReportInputs
+from reconfmri.report.inputs import GroupTables, ReportInputs
 from reconfmri.report.words import ADJECTIVES, planted_difference, primary_rows, sign_of
-
-if TYPE_CHECKING:
-    pass
 
 
 def front(inputs: ReportInputs) -> Block:
     """Return title, question and primary answer."""
     study = inputs.study
-    answer = _answer(inputs) if study.group and inputs.estimates is not None else None
     people, scans = inputs.runs["participant_id"].nunique(), len(inputs.runs)
     return {
         "title": study.name,
         "question": study.question.strip(),
         "truth": inputs.truth is not None,
         "has_group": study.group is not None,
-        "answer": answer,
+        "answer": primary_answer(study.trial, inputs) if study.trial else None,
         "headline": f"{several(people, 'participant')}, {several(scans, 'scan')}. No arms: no group model.",
     }
 
 
-def _answer(inputs: ReportInputs) -> Block | None:
-    """The primary result as a title and a row of facts."""
-    study, group, estimates = inputs.study, inputs.study.group, inputs.estimates
-    if group is None or estimates is None:
+def question_facts(trial: Trial, randomised: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return what was asked of whom: people per arm, primary outcome, families and what was not declared."""
+    group, primary = trial.group, trial.group.primary
+    asked = f"{outcome_label(primary.outcome)}, {session_name(trial, primary.session)}"
+    facts = [
+        ("Arms", ", ".join(f"{arm} (n = {count})" for arm, count in randomised.items())),
+        ("Primary outcome", f"{asked}; {estimand_label(primary.estimand).lower()}"),
+    ]
+    named = {f"Family '{name}'": members for name, members in group.families.items()}
+    named |= {"Negative controls": group.controls, "Exploratory outcomes": group.exploratory}
+    return facts + [
+        (name, "; ".join(outcome_label(item) for item in members))
+        for name, members in named.items()
+        if members
+    ]
+
+
+def attributes(group: Group) -> list[tuple[str, str]]:
+    """Return the attributes of the primary estimand, as the study file words them."""
+    declared = group.attributes
+    if declared is None:
+        return []
+    return [
+        ("Population", declared.population),
+        ("Treatment", declared.treatment),
+        ("Variable", declared.variable),
+        *((f"If: {event}", strategy) for event, strategy in declared.intercurrent_events.items()),
+        ("Summary", declared.summary),
+    ]
+
+
+def primary_answer(trial: Trial, tables: GroupTables) -> Block | None:
+    """Return the primary result as a title, a row of facts and a sentence; None without estimates."""
+    if tables.estimates is None:
         return None
-    primary = group.primary
-    rows = primary_rows(estimates, group)
-    visit = session_name(study, primary.session)
+    group, primary = trial.group, trial.group.primary
+    rows = primary_rows(tables.estimates, group)
+    visit = session_name(trial, primary.session)
     title = (
         f"Primary outcome: {outcome_label(primary.outcome)} at {visit}, {group.arms.active} minus "
         f"{group.arms.control}, {ADJECTIVES.get(primary.estimand, primary.estimand)}"
@@ -58,9 +86,9 @@ def _answer(inputs: ReportInputs) -> Block | None:
     if bayes is not None and bayes["n_active"] == bayes["n_active"]:
         value = f"{bayes['n_active']:.0f} + {bayes['n_control']:.0f}"
         facts.append({"name": "n", "value": value, "detail": f"{group.arms.active} + {group.arms.control}"})
-    facts += _truth_fact(inputs, bayes)
+    facts += _truth_fact(trial, tables, bayes)
     facts = [{"detail": "", "truth": False, **fact} for fact in facts]
-    return {"title": title, "facts": facts, "withheld": withheld, "reading": _reading(inputs, bayes)}
+    return {"title": title, "facts": facts, "withheld": withheld, "reading": _reading(trial, bayes)}
 
 
 def _bayesian_facts(row: Block) -> list[Block]:
@@ -94,14 +122,12 @@ def _frequentist_fact(row: Block) -> Block:
     return {"name": f"p, {name}", "value": p_text(row["p"]), "detail": detail}
 
 
-def _truth_fact(inputs: ReportInputs, row: Block | None) -> list[Block]:
-    group = inputs.study.group
-    if group is None or row is None:
+def _truth_fact(trial: Trial, tables: GroupTables, row: Block | None) -> list[Block]:
+    if row is None:
         return []
-    primary = group.primary
-    baseline = inputs.study.sessions[0].id if inputs.study.sessions else None
+    primary = trial.group.primary
     planted = planted_difference(
-        inputs.truth, primary.outcome, primary.session, primary.estimand, baseline=baseline
+        tables.truth, primary.outcome, primary.session, primary.estimand, baseline=trial.baseline
     )
     if planted is None:
         return []
@@ -115,11 +141,10 @@ def _truth_fact(inputs: ReportInputs, row: Block | None) -> list[Block]:
     ]
 
 
-def _reading(inputs: ReportInputs, row: Block | None) -> str:
-    group = inputs.study.group
-    if group is None or row is None or not str(row["status"]).startswith("ok"):
+def _reading(trial: Trial, row: Block | None) -> str:
+    if row is None or not str(row["status"]).startswith("ok"):
         return "The primary result is withheld; the table of all estimates says why."
     verb = "contains" if row["lower"] <= 0 <= row["upper"] else "excludes"
     direction = "lower" if row["estimate"] < 0 else "higher"
-    start = f"The estimate is {direction} in the {group.arms.active} arm"
+    start = f"The estimate is {direction} in the {trial.group.arms.active} arm"
     return f"{start}; its {100 * row['level']:g} % interval {verb} zero."

@@ -1,95 +1,135 @@
-"""Sections that compare the arms: courses, differences, coupling, estimates, truth."""
+"""Sections that compare the arms: people, courses, differences, firmness, missing visits, estimates, truth.
+
+They take what was asked (`Trial`) and the tables of the group model, whoever made the measures.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
-from reconfmri.figures import firmness, predictive, trial
+from reconfmri.config import Trial
+from reconfmri.figures import firmness, predictive
 from reconfmri.figures import missing as missing_figures
-from reconfmri.figures.labels import (
-    estimand_label,
-    number,
-    session_name,
-)
+from reconfmri.figures import trial as trial_figures
+from reconfmri.figures.labels import declared_label, estimand_label, number, session_name
 from reconfmri.report import results
-from reconfmri.report.blocks import Block, picture
-from reconfmri.report.inputs import ReportInputs
-from reconfmri.report.words import ADJECTIVES
-
-if TYPE_CHECKING:
-    pass
+from reconfmri.report.blocks import Block, picture, several
+from reconfmri.report.inputs import GroupTables
 
 
-def arms(inputs: ReportInputs) -> Block:
-    """Return everything that compares the arms; empty pieces where the study has none."""
-    study, estimates = inputs.study, inputs.estimates
-    empty: Block = {
-        "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
-        "diagnostics": None, "prior_reach": None, "replicates": None, "unlike": [], "firmness": None,
-        "moderation": [], "controls": None, "tipping": None,
-        "tipping_words": [], "seen_rows": [], "reliability_rows": [], "reliability_note": "",
-        "truth_rows": [], "recovery": None, "recovery_coefficients": "",
-    }  # fmt: skip
-    if study.group is None or estimates is None:
-        return empty
-    return empty | {
-        "trajectories": _trajectories(inputs),
-        "forests": _forests(inputs, estimates),
-        "edges": _edges(inputs, estimates),
-        "estimate_groups": results.estimate_groups(estimates, study),
-        "estimand_titles": [estimand_label(name) for name in study.group.estimands],
-        "diagnostics": _plain_table(inputs.diagnostics),
-        **_predictions(inputs),
-        "firmness": _firmness(inputs),
-        "moderation": results.moderation_rows(inputs),
-        "controls": _controls(inputs),
-        **_missing_visits(inputs),
-        "reliability_rows": results.reliability_rows(inputs),
-        "reliability_note": results.reliability_note(inputs),
-        **_truth(inputs),
+def arms(trial: Trial | None, tables: GroupTables) -> Block:
+    """Return everything that compares the arms; nothing where there are none."""
+    estimates = tables.estimates
+    if trial is None or estimates is None:
+        return {}
+    return {
+        **_people(trial, tables.seen),
+        "trajectories": _trajectories(trial, tables),
+        "forests": _forests(trial, tables, estimates),
+        "estimate_groups": results.estimate_groups(estimates, trial),
+        "estimand_titles": [estimand_label(name) for name in trial.group.estimands],
+        "diagnostics": _plain_table(tables.diagnostics),
+        "convergence": _convergence(trial, tables.diagnostics),
+        **_predictions(trial, tables.predictions),
+        **_firmness(tables.sensitivity),
+        "moderation": results.moderation_rows(trial, tables.moderation),
+        "controls": _controls(tables),
+        **_missing_visits(trial, tables),
+        **_reliability(trial, tables.reliability),
+        **_truth(trial, tables),
     }
 
 
-def _trajectories(inputs: ReportInputs) -> Block | None:
-    group = inputs.study.group
-    if group is None or inputs.allocation is None or not inputs.study.sessions:
+def _people(trial: Trial, seen: pd.DataFrame | None) -> Block:
+    """Who was measured: a row per outcome, a column per visit, active + control of those randomised."""
+    if seen is None:
+        return {"people_rows": []}
+    arms = trial.group.arms
+    cells = {(row["outcome"], row["session"], row["arm"]): row["n_seen"] for row in seen.to_dict("records")}
+    randomised = seen.drop_duplicates("arm").set_index("arm")["n_randomised"]
+    rows = [
+        (
+            declared_label(name, trial.group),
+            [
+                f"{cells[name, session, arms.active]:.0f} + {cells[name, session, arms.control]:.0f}"
+                for session in trial.session_names
+            ],
+        )
+        for name in dict.fromkeys(seen["outcome"])
+    ]
+    return {
+        "people_columns": list(trial.session_names.values()),
+        "people_rows": rows,
+        "people_note": f"People with a measurement, {arms.active} + {arms.control}; randomised were "
+        f"{randomised[arms.active]:.0f} + {randomised[arms.control]:.0f}.",
+    }
+
+
+def _trajectories(trial: Trial, tables: GroupTables) -> Block | None:
+    group = trial.group
+    if tables.allocation is None or not trial.session_names:
         return None
-    arms = inputs.allocation[["participant_id", "arm"]]
-    table = inputs.measures.merge(arms, on="participant_id", how="inner", validate="many_to_one")
+    arms = tables.allocation[["participant_id", "arm"]]
+    table = tables.measures.merge(arms, on="participant_id", how="inner", validate="many_to_one")
     table = table[table["outcome"].isin(group.modelled) & table["value"].notna()]
     if not len(table):
         return None
     caption = (
-        f"Means of the values that were observed, with {100 * group.level:g} % intervals of the mean; "
-        "faint lines are "
-        "participants. These are the data, not the models' estimates."
+        f"Means of the values that were observed, with {100 * group.level:g} % intervals of the mean; faint "
+        "lines are participants. These are the data, not the models' estimates."
     )
     alt = "Every outcome over sessions, by arm"
-    return picture(trial.trajectories(table, inputs.study), alt=alt, caption=caption, size="large")
+    return picture(trial_figures.trajectories(table, trial), alt=alt, caption=caption, size="large")
 
 
-def _firmness(inputs: ReportInputs) -> Block | None:
-    table = inputs.sensitivity
+def _convergence(trial: Trial, diagnostics: pd.DataFrame | None) -> str:
+    """How many Bayesian fits passed the gate, in one sentence."""
+    if diagnostics is None or "converged" not in diagnostics or not len(diagnostics):
+        return ""
+    fits = diagnostics.drop_duplicates(["outcome", "model"])
+    passed = int((fits["converged"] == "true").sum())
+    gate = trial.group.sampling
+    told = (
+        f"{passed} of {several(len(fits), 'Bayesian fit')} passed the gate: R-hat at most "
+        f"{gate.max_r_hat:g}, effective sample size at least {gate.min_ess:g}, at most "
+        f"{several(gate.max_divergences, 'divergent transition')}."
+    )
+    return told + (" The others are withheld." if passed < len(fits) else "")
+
+
+def _firmness(table: pd.DataFrame | None) -> Block:
+    """The primary question under other choices, or why there is no answer under any."""
     if table is None or not len(table):
-        return None
+        return {"firmness": None, "firmness_note": ""}
+    if not table["estimate"].notna().any():
+        why = "; ".join(dict.fromkeys(table.loc[table["kind"] == "declared", "status"]))
+        return {"firmness": None, "firmness_note": f"The primary question: {why}."}
     people = table[(table["kind"] == "influence") & (table["method"] == "reml") & table["estimate"].notna()]
     caption = (
         "The primary question under other priors and other covariances over visits, and without each of "
-        f"the {len(people)} participants in turn (shown: those who move the answer most). Without one of "
-        f"them the REML estimate lies between {number(people['estimate'].min())} and "
-        f"{number(people['estimate'].max())}."
+        f"{several(len(people), 'participant')} in turn (shown: those who move the answer most)."
     )
+    if len(people):
+        caption += (
+            f" Without one of them the REML estimate lies between {number(people['estimate'].min())} and "
+            f"{number(people['estimate'].max())}."
+        )
+    silent = table[table["estimate"].isna() & (table["kind"] != "influence")]
+    reasons = [f"{row['analysis']} ({row['status']})" for row in silent.to_dict("records")]
+    if reasons:
+        caption += f" Not shown: {'; '.join(dict.fromkeys(reasons))}."
     alt = "The primary answer under other choices"
-    return picture(firmness.alternatives(table), alt=alt, caption=caption)
+    return {
+        "firmness": picture(firmness.alternatives(table), alt=alt, caption=caption),
+        "firmness_note": "",
+    }
 
 
-def _predictions(inputs: ReportInputs) -> Block:
+def _predictions(trial: Trial, table: pd.DataFrame | None) -> Block:
     """What the priors allow, what the model replicates, and every statistic that it does not."""
-    table = inputs.predictions
-    if table is None or inputs.study.group is None or not (table["status"] == "ok").any():
-        return {}
+    empty: Block = {"prior_reach": None, "replicates": None, "unlike": []}
+    if table is None or not (table["status"] == "ok").any():
+        return empty
     known = table[(table["check"] == "posterior") & (table["status"] == "ok")]
     far = known[(known["p"] < 0.025) | (known["p"] > 0.975)]
     allowed = (
@@ -102,29 +142,21 @@ def _predictions(inputs: ReportInputs) -> Block:
         f"the same people and missed visits. Over all outcomes {len(far)} of {len(known)} statistics lie "
         "outside their 95 % (posterior predictive p below 0.025 or above 0.975)."
     )
-    primary = (known["outcome"] == inputs.study.group.primary.outcome).any()
-    prior = ((table["check"] == "prior") & (table["status"] == "ok")).any()
-    reach = predictive.prior_reach(table, inputs.study) if prior else None
-    replicated = predictive.replicates(known, inputs.study) if primary else None
-    return {
-        "prior_reach": picture(reach, alt="What the priors allow", caption=allowed) if reach else None,
-        "replicates": picture(replicated, alt="Replicated trials", caption=made, size="large")
-        if replicated
-        else None,
-        "unlike": results.unlike_rows(far, inputs.study),
-    }
+    shown = empty | {"unlike": results.unlike_rows(far, trial)}
+    if ((table["check"] == "prior") & (table["status"] == "ok")).any():
+        reach = predictive.prior_reach(table, trial)
+        shown["prior_reach"] = picture(reach, alt="What the priors allow", caption=allowed)
+    if (known["outcome"] == trial.group.primary.outcome).any():
+        replicated = predictive.replicates(known, trial)
+        shown["replicates"] = picture(replicated, alt="Replicated trials", caption=made, size="large")
+    return shown
 
 
-def _missing_visits(inputs: ReportInputs) -> Block:
-    """Who was seen at the visits of the primary outcome, and the map of what the unseen could change."""
-    group, grid, points = inputs.study.group, inputs.tipping_grid, inputs.tipping
-    if group is None or inputs.seen is None or grid is None or points is None:
-        return {}
-    mine = inputs.seen[inputs.seen["outcome"] == group.primary.outcome]
-    rows = [
-        (session_name(inputs.study, row["session"]), row["arm"], f"{row['n_seen']} of {row['n_randomised']}")
-        for row in mine.to_dict("records")
-    ]
+def _missing_visits(trial: Trial, tables: GroupTables) -> Block:
+    """The map of what the unseen could change of the primary answer, or words where there is none."""
+    grid, points = tables.tipping_grid, tables.tipping
+    if grid is None or points is None:
+        return {"tipping": None, "tipping_words": []}
     unseen = grid[["unseen_active", "unseen_control"]].to_numpy(float).sum()
     drawn = grid["estimate"].notna().any() and unseen > 0
     caption = (
@@ -132,49 +164,61 @@ def _missing_visits(inputs: ReportInputs) -> Block:
         "Here unseen values are filled in with their conditional means and standard errors come from leaving "
         "out one person at a time, so that the p value at the dot is close to that of REML but not the same."
     )
-    figure = missing_figures.tipping_map(grid, points, inputs.study) if drawn else None
-    shown = picture(figure, alt="Tipping points", caption=caption) if figure else None
+    figure = missing_figures.tipping_map(grid, points, trial) if drawn else None
     return {
-        "tipping": shown,
-        "tipping_words": missing_figures.sentences(grid, points, inputs.study),
-        "seen_rows": rows,
+        "tipping": picture(figure, alt="Tipping points", caption=caption) if figure else None,
+        "tipping_words": missing_figures.sentences(grid, points, trial),
     }
 
 
-def _controls(inputs: ReportInputs) -> Block | None:
-    table, draws = inputs.controls, inputs.draws
+def _reliability(trial: Trial, table: pd.DataFrame | None) -> Block:
+    """Intraclass correlations of every outcome within each arm, and why some have none."""
+    rows, shown = results.reliability_rows(table), None
+    if rows and table is not None:
+        caption = (
+            f"ICC(2,1) of each outcome within each arm, with {100 * trial.group.level:g} % intervals. One: "
+            "people differ, and a person's visits agree."
+        )
+        alt = "Reliability of every outcome, by arm"
+        shown = picture(firmness.reliability(table, trial), alt=alt, caption=caption)
+    return {
+        "reliability": shown,
+        "reliability_rows": rows,
+        "reliability_note": results.reliability_note(table),
+    }
+
+
+def _controls(tables: GroupTables) -> Block | None:
+    table = tables.controls
     if table is None or not table["p"].notna().any():
         return None
     known = table[table["p"].notna()]
     low = int((known["p"] < 0.05).sum())
     caption = (
-        f"Left: {len(known)} questions that ought to find no difference between the arms, as normal scores "
-        f"of their p values; {low} of them lie beyond 1.96, {0.05 * len(known):.1f} would by chance if they "
-        "were independent, which they are not. Right: the statistic of the primary question (line) among "
-        "those of other draws of the same allocation."
+        f"{several(len(known), 'question')} that ought to find no difference between the arms, as normal "
+        f"scores of their p values; {low} of them lie beyond 1.96, {0.05 * len(known):.1f} would by chance "
+        "if they were independent, which they are not."
     )
-    figure = firmness.negative_controls(known, draws)
+    if tables.draws is not None and len(tables.draws):
+        caption += (
+            " Right: the statistic of the primary question (line) among those of other draws of the same "
+            "allocation."
+        )
+    figure = firmness.negative_controls(known, tables.draws)
     return picture(figure, alt="Negative controls", caption=caption, size="large")
 
 
-def _forests(inputs: ReportInputs, estimates: pd.DataFrame) -> list[Block]:
-    group = inputs.study.group
-    if group is None:
-        return []
-    known = [item.id for item in inputs.study.sessions]
-    present = [name for name in known if (estimates["session"] == name).any()]
-    present += [name for name in dict.fromkeys(estimates["session"]) if name not in present]
+def _forests(trial: Trial, tables: GroupTables, estimates: pd.DataFrame) -> list[Block]:
+    group = trial.group
     shown = []
-    for session in sorted(present, key=lambda name: name != group.primary.session):
-        truth = results.truth_by_estimand(inputs, session)
-        figure = trial.forest(estimates, inputs.study, session=session, truth=truth)
-        name = session_name(inputs.study, session)
+    for session in results.sessions_of(estimates, trial):
+        truth = results.truth_by_estimand(trial, tables, session)
+        figure = trial_figures.forest(estimates, trial, session=session, truth=truth)
+        name = session_name(trial, session)
         caption = (
             f"At {name}: marks and {100 * group.level:g} % intervals; one unit of the axis is the unit's "
-            "typical "
-            f"spread between people ({_scales(inputs)}). Numbers are Bayesian, in the outcome's own unit; "
-            "bold is "
-            "the primary outcome."
+            f"typical spread between people ({_scales(trial)}). Numbers are Bayesian, in the outcome's own "
+            "unit; bold is the primary outcome."
         )
         primary = session == group.primary.session
         item = picture(figure, alt=f"Differences between arms, {name}", caption=caption, size="large")
@@ -182,45 +226,22 @@ def _forests(inputs: ReportInputs, estimates: pd.DataFrame) -> list[Block]:
     return shown
 
 
-def _scales(inputs: ReportInputs) -> str:
-    group = inputs.study.group
-    if group is None:
-        return ""
-    units = inputs.study.outcome_units()
-    used = dict.fromkeys(units[name] for name in group.modelled)
-    return ", ".join(f"{group.scales[unit]:g} {unit}" for unit in used)
+def _scales(trial: Trial) -> str:
+    used = dict.fromkeys(trial.units[name] for name in trial.group.modelled)
+    return ", ".join(f"{trial.group.scales[unit]:g} {unit}" for unit in used)
 
 
-def _edges(inputs: ReportInputs, estimates: pd.DataFrame) -> list[Block]:
-    study = inputs.study
-    if study.connectivity is None or study.group is None:
-        return []
-    shown = []
-    for condition in study.connectivity.conditions:
-        names = [f"{one}-{other}.{condition}" for one, other in study.connectivity.pairs]
-        if estimates["outcome"].isin(names).any():
-            figure = trial.edge_matrix(estimates, study, condition=condition)
-            visit = session_name(study, study.group.primary.session)
-            caption = (
-                f"Difference between arms at {visit}, {ADJECTIVES[study.group.primary.estimand]}, "
-                "Bayesian, with "
-                f"{100 * study.group.level:g} % intervals. Purple is lower in the "
-                f"{study.group.arms.active} arm."
-            )
-            shown.append(picture(figure, alt="Matrix of coupling differences", caption=caption, size="small"))
-    return shown
-
-
-def _truth(inputs: ReportInputs) -> Block:
-    rows = results.truth_rows(inputs)
+def _truth(trial: Trial, tables: GroupTables) -> Block:
+    rows = results.truth_rows(trial, tables)
     shown, text = None, ""
     if rows:
         table = pd.DataFrame(rows)
         caption = (
             "Distance of each estimate from the planted truth (line), in posterior SDs; shaded: within 1.96."
         )
-        shown = picture(trial.recovery(table), alt="Distance of estimates from the truth", caption=caption)
-        factors = (inputs.truth or {}).get("recovery", {})
+        figure = trial_figures.recovery(table)
+        shown = picture(figure, alt="Distance of estimates from the truth", caption=caption)
+        factors = (tables.truth or {}).get("recovery", {})
         named = [f"{name.replace('_', ' ')} {float(value):.2f}" for name, value in factors.items()]
         text = (
             f"Share of a planted source that is left after sampling and averaging: {', '.join(named)}."

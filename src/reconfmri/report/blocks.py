@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 from reconfmri.exclusions import MISSING
@@ -17,6 +18,11 @@ def picture(figure: Figure, *, alt: str, caption: str, size: str = "", as_png: b
     """Return a figure as the page shows it: embedded, with its caption and a text for who cannot see it."""
     content: str | bytes = to_png(figure) if as_png else to_svg(figure)
     return {"uri": data_uri(content), "alt": alt, "caption": caption, "size": size}
+
+
+def svg_of(block: Block) -> str:
+    """Return the SVG text that a `picture` embeds."""
+    return base64.b64decode(str(block["uri"]).partition(",")[2]).decode()
 
 
 def scan_label(participant: str, session: str, task: str, run: str) -> str:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from reconfmri.figures import images, trial
-from reconfmri.figures.labels import region_groups
+from reconfmri.figures.labels import region_groups, session_name
 from reconfmri.report import results
 from reconfmri.report.blocks import Block, picture, scan_label
 from reconfmri.report.inputs import ReportInputs
-
-if TYPE_CHECKING:
-    pass
+from reconfmri.report.words import ADJECTIVES
 
 
 def regions(inputs: ReportInputs) -> Block:
@@ -33,7 +29,10 @@ def regions(inputs: ReportInputs) -> Block:
         shown = picture(
             figure, alt="Outlines of the regions on the template brain", caption=caption, as_png=True
         )
-    return {"regions": shown, "region_rows": results.region_rows(inputs)}
+    return {
+        "regions": shown,
+        "region_rows": results.region_rows(inputs.study.rois, inputs.region_table, inputs.measures),
+    }
 
 
 def response(inputs: ReportInputs) -> Block:
@@ -89,3 +88,24 @@ def _maps(inputs: ReportInputs) -> list[Block]:
         )
         for path in inputs.maps[:6]
     ]
+
+
+def coupling(inputs: ReportInputs) -> Block:
+    """Return the arm differences in coupling, one matrix per condition."""
+    study, estimates = inputs.study, inputs.estimates
+    if study.connectivity is None or study.group is None or estimates is None:
+        return {"edges": []}
+    shown = []
+    for condition in study.connectivity.conditions:
+        names = [f"{one}-{other}.{condition}" for one, other in study.connectivity.pairs]
+        if estimates["outcome"].isin(names).any():
+            figure = trial.edge_matrix(estimates, study, condition=condition)
+            visit = session_name(study, study.group.primary.session)
+            caption = (
+                f"Difference between arms at {visit}, {ADJECTIVES[study.group.primary.estimand]}, "
+                "Bayesian, with "
+                f"{100 * study.group.level:g} % intervals. Purple is lower in the "
+                f"{study.group.arms.active} arm."
+            )
+            shown.append(picture(figure, alt="Matrix of coupling differences", caption=caption, size="small"))
+    return {"edges": shown}

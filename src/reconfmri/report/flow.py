@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reconfmri.config import Study
+import pandas as pd
+
+from reconfmri.config import Arms, Study
 from reconfmri.exclusions import MISSING
 from reconfmri.report.inputs import ReportInputs, concerns, key_of
 
@@ -48,10 +50,14 @@ def arms_of(inputs: ReportInputs) -> dict[str, list[str]]:
     group = inputs.study.group
     if group is None or inputs.allocation is None:
         return {EVERYONE: list(dict.fromkeys(inputs.runs["participant_id"]))}
-    table = inputs.allocation
+    return allocated(group.arms, inputs.allocation)
+
+
+def allocated(arms: Arms, allocation: pd.DataFrame) -> dict[str, list[str]]:
+    """Return arm -> participants, active first."""
     return {
-        arm: list(table["participant_id"][table["arm"] == arm])
-        for arm in (group.arms.active, group.arms.control)
+        arm: list(allocation["participant_id"][allocation["arm"] == arm])
+        for arm in (arms.active, arms.control)
     }
 
 

@@ -14,13 +14,13 @@ import pandas as pd
 from reconfmri.bids import bids_path, read_json
 from reconfmri.config import Study, load_study
 from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
+from reconfmri.measures import read_measures
 from reconfmri.provenance import software_versions
 from reconfmri.tables import read_table
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
-MEASURE_NUMBERS = ("value", "se", "coverage", "n_runs")
 ESTIMATE_NUMBERS = (
     "estimate", "sd", "df", "lower", "upper", "level", "probability", "rope_probability", "p",
     "p_adjusted", "n_active", "n_control", "r_hat", "ess",
@@ -37,6 +37,29 @@ GRID_NUMBERS = (
     "unseen_active", "unseen_control",
 )  # fmt: skip
 TIPPING_NUMBERS = ("n_unseen", "p", "level", "reach", "delta")
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "allocation": (),
+    "estimates": ESTIMATE_NUMBERS,
+    "diagnostics": (),
+    "reliability": RELIABILITY_NUMBERS,
+    "seen": ("n_seen", "n_randomised"),
+    "tipping_grid": GRID_NUMBERS,
+    "tipping": TIPPING_NUMBERS,
+    "controls": ("estimate", "sd", "df", "p"),
+    "draws": ("statistic",),
+    "sensitivity": SENSITIVITY_NUMBERS,
+    "predictions": PREDICTION_NUMBERS,
+    "moderation": MODERATION_NUMBERS,
+}  # the other tables of `GroupTables`, with their columns of numbers
+HASHED = {
+    "study file": "config",
+    "run table": "runs",
+    "measures": "measures",
+    "exclusions": "exclusions",
+    "allocation": "allocation",
+    "estimates": "estimates",
+    "truth": "truth",
+}  # name on the page -> field of `ReportFiles`
 TARGET_SPACE = "MNI152NLin2009cAsym"
 RUN_KEYS = ("participant_id", "session_id", "task", "run")
 
@@ -70,22 +93,11 @@ class Processed:
     fmriprep: str = ""
 
 
-@dataclass(frozen=True)
-class ReportFiles:
-    """Where the report's inputs lie, named as in the rule `build_report`; what a study lacks stays empty."""
+@dataclass(frozen=True, kw_only=True)
+class GroupFiles:
+    """Where the tables of the group model lie, and what they were made from."""
 
-    config: Path
-    runs: Path
     measures: Path
-    exclusions: Path
-    parity: Path | None = None
-    regions: Path | None = None
-    region_table: Path | None = None
-    outlines: tuple[Path, ...] = ()
-    edges: tuple[Path, ...] = ()
-    metadata: tuple[Path, ...] = ()
-    designs: tuple[Path, ...] = ()
-    maps: tuple[Path, ...] = ()
     allocation: Path | None = None
     estimates: Path | None = None
     diagnostics: Path | None = None
@@ -98,6 +110,23 @@ class ReportFiles:
     sensitivity: Path | None = None
     predictions: Path | None = None
     moderation: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFiles(GroupFiles):
+    """Where the report's inputs lie, named as in the rule `build_report`; what a study lacks stays empty."""
+
+    config: Path
+    runs: Path
+    exclusions: Path
+    parity: Path | None = None
+    regions: Path | None = None
+    region_table: Path | None = None
+    outlines: tuple[Path, ...] = ()
+    edges: tuple[Path, ...] = ()
+    metadata: tuple[Path, ...] = ()
+    designs: tuple[Path, ...] = ()
+    maps: tuple[Path, ...] = ()
     truth: Path | None = None
 
     @classmethod
@@ -114,16 +143,11 @@ class ReportFiles:
         return cls(**given)
 
 
-@dataclass(frozen=True)
-class ReportInputs:
-    """All that the page shows. Tables have the columns of their contracts; missing parts are None."""
+@dataclass(frozen=True, kw_only=True)
+class GroupTables:
+    """What compares the arms. Tables have the columns of their contracts; missing parts are None."""
 
-    study: Study
-    config_text: str
-    runs: pd.DataFrame
     measures: pd.DataFrame
-    exclusions: list[Exclusion]
-    parity: pd.DataFrame | None = None
     allocation: pd.DataFrame | None = None
     estimates: pd.DataFrame | None = None
     diagnostics: pd.DataFrame | None = None
@@ -137,6 +161,17 @@ class ReportInputs:
     predictions: pd.DataFrame | None = None
     moderation: pd.DataFrame | None = None
     truth: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs(GroupTables):
+    """All that the page of a study shows."""
+
+    study: Study
+    config_text: str
+    runs: pd.DataFrame
+    exclusions: list[Exclusion]
+    parity: pd.DataFrame | None = None
     regions: SpatialImage | None = None
     region_table: pd.DataFrame | None = None
     design: pd.DataFrame | None = None
@@ -164,24 +199,10 @@ def gather(files: ReportFiles) -> ReportInputs:
         study=study,
         config_text=files.config.read_text(encoding="utf-8-sig"),
         runs=runs,
-        measures=read_table(files.measures, numeric=MEASURE_NUMBERS, required=("participant_id", "outcome")),
         exclusions=exclusions,
         parity=read_table(files.parity).fillna(MISSING) if files.parity else None,
-        allocation=_allocation(files.allocation) if files.allocation else None,
-        estimates=read_table(files.estimates, numeric=ESTIMATE_NUMBERS) if files.estimates else None,
-        diagnostics=read_table(files.diagnostics) if files.diagnostics else None,
-        reliability=read_table(files.reliability, numeric=RELIABILITY_NUMBERS) if files.reliability else None,
-        seen=read_table(files.seen) if files.seen else None,
-        tipping_grid=read_table(files.tipping_grid, numeric=GRID_NUMBERS) if files.tipping_grid else None,
-        tipping=read_table(files.tipping, numeric=TIPPING_NUMBERS) if files.tipping else None,
-        controls=read_table(files.controls, numeric=("estimate", "sd", "df", "p"))
-        if files.controls
-        else None,
-        draws=read_table(files.draws, numeric=("statistic",)) if files.draws else None,
-        sensitivity=read_table(files.sensitivity, numeric=SENSITIVITY_NUMBERS) if files.sensitivity else None,
-        predictions=read_table(files.predictions, numeric=PREDICTION_NUMBERS) if files.predictions else None,
-        moderation=read_table(files.moderation, numeric=MODERATION_NUMBERS) if files.moderation else None,
         truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
+        **_group_tables(files),
         regions=_open(files.regions),
         region_table=read_table(files.region_table) if files.region_table else None,
         design=design,
@@ -193,8 +214,32 @@ def gather(files: ReportFiles) -> ReportInputs:
         processed=_processed(files.metadata, runs),
         maps=[path for path in files.maps if "stat-z_" in path.name and path.stat().st_size],
         versions=software_versions(),
-        provenance=_hashes(files),
+        provenance=hashes({name: getattr(files, field) for name, field in HASHED.items()}),
     )
+
+
+def gather_tables(files: GroupFiles) -> GroupTables:
+    """Return what compares the arms, read from the files that `reconfmri group` wrote.
+
+    Raises
+    ------
+    ValueError
+        A table breaks its contract.
+    """
+    return GroupTables(**_group_tables(files))
+
+
+def _group_tables(files: GroupFiles) -> dict[str, Any]:
+    """Every table that is there, by its field; sessions as text, `n/a` in data without them."""
+    tables: dict[str, Any] = {"measures": read_measures(files.measures)}
+    for name, numbers in NUMBERS.items():
+        path = getattr(files, name)
+        if path is not None:
+            table = read_table(path, numeric=numbers)
+            tables[name] = table.fillna({"session": MISSING}) if "session" in table else table
+    if "allocation" in tables:
+        tables["allocation"] = _allocation(tables["allocation"])
+    return tables
 
 
 def _open(path: Path | None) -> SpatialImage | None:
@@ -203,9 +248,8 @@ def _open(path: Path | None) -> SpatialImage | None:
     return nibabel.load(path) if path else None
 
 
-def _allocation(path: Path) -> pd.DataFrame:
+def _allocation(allocation: pd.DataFrame) -> pd.DataFrame:
     """The allocation with ids as in participants.tsv, whether or not the trial office wrote `sub-`."""
-    allocation = read_table(path, required=("participant_id", "arm"))
     bare = allocation["participant_id"].str.removeprefix("sub-")
     return allocation.assign(participant_id="sub-" + bare)
 
@@ -291,14 +335,6 @@ def concerns(exclusion: Exclusion, scan: Mapping[str, str]) -> bool:
     )
 
 
-def _hashes(files: ReportFiles) -> dict[str, str]:
-    named = {
-        "study file": files.config,
-        "run table": files.runs,
-        "measures": files.measures,
-        "exclusions": files.exclusions,
-        "allocation": files.allocation,
-        "estimates": files.estimates,
-        "truth": files.truth,
-    }
+def hashes(named: Mapping[str, Path | None]) -> dict[str, str]:
+    """Return the SHA-256 of every file that is there, by its name on the page."""
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in named.items() if path}

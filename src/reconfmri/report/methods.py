@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from reconfmri.config import Connectivity, FirstLevel, Group, Quality, Study
+from reconfmri.config import Connectivity, FirstLevel, Group, Quality, Study, Trial
 from reconfmri.confounds import HEAD_RADIUS_MM, HIGH_PASS_S
 from reconfmri.figures.labels import estimand_label, outcome_label, session_name
 from reconfmri.preprocess.embedded import FINEST_MM, N_REFERENCE
 from reconfmri.report.words import DISTORTION
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REFERENCES = Path(__file__).parent / "references.tsv"
 CONFOUNDS = {
@@ -65,11 +68,36 @@ def methods_text(study: Study, facts: Facts) -> list[tuple[str, str]]:
         parts.append(("Skin conductance", _skin(study)))
     if study.scales:
         parts.append(("Clinical scales", _scales(study)))
-    if study.group:
-        parts.append(("Estimands", _estimands(study, study.group)))
-        parts.append(("Bayesian model", _bayesian(study, study.group)))
-        parts.append(("Frequentist models", _frequentist(study.group)))
-    return parts
+    return parts + (group_methods(study.trial) if study.trial else [])
+
+
+def data_of_a_table(trial: Trial, measures: pd.DataFrame, allocation: pd.DataFrame) -> tuple[str, str]:
+    """Return the heading and the paragraph on data that came as a table of measures."""
+    known = measures[measures["value"].notna() & measures["outcome"].isin(trial.group.modelled)]
+    outcomes, people = known["outcome"].nunique(), known["participant_id"].nunique()
+    text = (
+        f"The table of measures holds {_count(len(known), 'value')} of {_count(outcomes, 'outcome')} in "
+        f"{_count(people, 'participant')}"
+    )
+    if len(trial.session_names) > 1:
+        named = [
+            f"{name} (day {trial.days[label]:g})" if label in trial.days else name
+            for label, name in trial.session_names.items()
+        ]
+        text += f" at {_count(len(named), 'session')}: {_list(named)}"
+    return "Data", (
+        f"{text}. The allocation holds {_count(len(allocation), 'participant')}. How the values were made "
+        "is not known here."
+    )
+
+
+def group_methods(trial: Trial) -> list[tuple[str, str]]:
+    """Return the part of the methods section that is about the group models, as (heading, paragraph)."""
+    return [
+        ("Estimands", _estimands(trial, trial.group)),
+        ("Bayesian model", _bayesian(trial, trial.group)),
+        ("Frequentist models", _frequentist(trial.group)),
+    ]
 
 
 def _data(study: Study, facts: Facts) -> str:
@@ -307,7 +335,7 @@ def _scales(study: Study) -> str:
     )
 
 
-def _estimands(study: Study, group: Group) -> str:
+def _estimands(trial: Trial, group: Group) -> str:
     primary = group.primary
     families = [
         f"{name} ({_list([outcome_label(item) for item in members])})"
@@ -318,9 +346,8 @@ def _estimands(study: Study, group: Group) -> str:
         "Differences are "
         f"{group.arms.active} minus {group.arms.control}. The primary outcome is "
         f"{outcome_label(primary.outcome)} at "
-        f"{session_name(study, primary.session)}, {estimand_label(primary.estimand).lower()}. Reported for "
-        "every "
-        "outcome and later session: "
+        f"{session_name(trial, primary.session)}, {estimand_label(primary.estimand).lower()}. Reported for "
+        f"every outcome{' and later session' if len(trial.session_names) > 1 else ''}: "
         f"{_list([estimand_label(item).lower() for item in group.estimands], comma='; ')}. "
     )
     text += _covariates(group)
@@ -364,9 +391,10 @@ COVARIANCE = {
 }
 
 
-def _bayesian(study: Study, group: Group) -> str:
+def _bayesian(trial: Trial, group: Group) -> str:
     priors, sampling = group.priors, group.sampling
-    scales = [f"{value:g} for {unit}" for unit, value in group.scales.items() if unit in _units(study, group)]
+    used = {trial.units[name] for name in group.modelled}
+    scales = [f"{value:g} for {unit}" for unit, value in group.scales.items() if unit in used]
     prior = (
         "Priors on arm differences and visit means were flat"
         if priors.flat
@@ -383,7 +411,7 @@ def _bayesian(study: Study, group: Group) -> str:
             " Each arm has its own standard deviation at a visit, but for a common baseline; the log of the "
             "ratio has a Normal(0, 0.5) prior."
         )
-    rope = [f"± {value:g} {unit}" for unit, value in group.rope.items() if unit in _units(study, group)]
+    rope = [f"± {value:g} {unit}" for unit, value in group.rope.items() if unit in used]
     small = f" Too small to matter was declared to be a difference within {_list(rope)}." if rope else ""
     return (
         f"Each outcome met {MEAN_MODEL}, with {COVARIANCE[group.covariance]}.{residuals} Missing visits are "
@@ -392,7 +420,7 @@ def _bayesian(study: Study, group: Group) -> str:
         "correlations. s "
         f"is a constant per unit: {_list(scales)}. Sampling used PyMC and nutpie with {sampling.chains} "
         "chains of "
-        f"{sampling.tune} warm-up and {sampling.draws} kept draws, seed {study.seed}; a fit that failed "
+        f"{sampling.tune} warm-up and {sampling.draws} kept draws, seed {trial.seed}; a fit that failed "
         "the gate was "
         "repeated once, longer and with smaller steps. Intervals are highest-density intervals of "
         f"{100 * group.level:g} %. "
@@ -420,11 +448,6 @@ def _frequentist(group: Group) -> str:
             "its p values within a family are corrected by the highest statistic of the family (max-T)."
         )
     return text
-
-
-def _units(study: Study, group: Group) -> set[str]:
-    units = study.outcome_units()
-    return {units[name] for name in group.modelled}
 
 
 def _confounds(names: list[str], components: int | None) -> str:
@@ -464,6 +487,12 @@ def citations(study: Study, facts: Facts | None = None) -> list[Citation]:
     undone = {name for name in facts.distortion if name != "none"} if facts else set()
     if undone:
         used |= {"distortion", *undone} | ({"phasediff"} if "phases" in undone else set())
+    return cited_for(used)
+
+
+def cited_for(used: Iterable[str]) -> list[Citation]:
+    """Return the references of some parts, the first column of `references.tsv`."""
+    parts = set(used)
     lines = REFERENCES.read_text(encoding="utf-8").splitlines()[1:]
     rows = [line.split("\t") for line in lines]
-    return [Citation(used_for, reference) for part, used_for, reference in rows if part in used]
+    return [Citation(used_for, reference) for part, used_for, reference in rows if part in parts]

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
-from reconfmri.report import answer, arms, brain, scans
-from reconfmri.report.blocks import Block
-from reconfmri.report.inputs import Processed, ReportInputs
-from reconfmri.report.methods import Facts, citations, methods_text
+from reconfmri.config import Trial
+from reconfmri.report import answer, arms, brain, flow, scans
+from reconfmri.report.blocks import Block, svg_of
+from reconfmri.report.inputs import GroupTables, Processed, ReportInputs
+from reconfmri.report.methods import (
+    Facts,
+    citations,
+    cited_for,
+    data_of_a_table,
+    group_methods,
+    methods_text,
+)
 from reconfmri.report.rendering import render
 
 
@@ -19,70 +28,146 @@ def compose(inputs: ReportInputs) -> str:
 
     Every value is escaped by the template; figures are embedded; the page's policy allows its own style only.
     """
-    context = {
-        **answer.front(inputs),
-        **scans.people(inputs),
-        **scans.scan_quality(inputs),
-        **scans.parity(inputs),
-        **brain.regions(inputs),
-        **brain.response(inputs),
-        **arms.arms(inputs),
-        **_small_print(inputs),
-    }
-    context["sections"] = list(_sections(inputs, context))
-    return render("page.html.j2", **context)
+    facts = facts_of(inputs.runs, inputs.processed)
+    return _laid_out(
+        answer.front(inputs),
+        scans.people(inputs),
+        scans.scan_quality(inputs),
+        scans.parity(inputs),
+        brain.regions(inputs),
+        brain.response(inputs),
+        brain.coupling(inputs),
+        arms.arms(inputs.study.trial, inputs),
+        {
+            "methods": methods_text(inputs.study, facts),
+            "seed": inputs.study.seed,
+            "provenance": list(inputs.provenance.items()),
+            "versions": list(inputs.versions.items()),
+            "settings": ("The study file", inputs.config_text),
+            "citations": citations(inputs.study, facts),
+            "sources": "measures.tsv, exclusions.tsv" + (", estimates.tsv" if inputs.study.group else ""),
+        },
+    ).html
 
 
-def _sections(inputs: ReportInputs, shown: Block) -> Iterator[Block]:
+class Page(NamedTuple):
+    """A page, and its figures as SVG by name."""
+
+    html: str
+    figures: dict[str, str]
+
+
+def compose_tables(
+    trial: Trial,
+    tables: GroupTables,
+    *,
+    settings: tuple[str, str],
+    provenance: Mapping[str, str],
+    versions: Mapping[str, str],
+) -> Page:
+    """Return the page of answers to a bare table of measures: the report without scans.
+
+    `settings` are the title and the text of what the models were told.
+
+    Raises
+    ------
+    ValueError
+        There is no allocation or no estimates.
+    """
+    if tables.allocation is None or tables.estimates is None:
+        raise ValueError("a page of answers needs the allocation and the estimates")
+    group = trial.group
+    people = flow.allocated(group.arms, tables.allocation)
+    scales = {name.removesuffix(".total") for name in group.modelled}
+    return _laid_out(
+        {
+            "title": trial.name,
+            "question": trial.question,
+            "truth": tables.truth is not None,
+            "has_group": True,
+            "answer": answer.primary_answer(trial, tables),
+            "timeline": None,
+            "design_facts": answer.question_facts(trial, {arm: len(ids) for arm, ids in people.items()}),
+            "attributes": answer.attributes(group),
+        },
+        arms.arms(trial, tables),
+        {
+            "methods": [data_of_a_table(trial, tables.measures, tables.allocation), *group_methods(trial)],
+            "seed": trial.seed,
+            "provenance": list(provenance.items()),
+            "versions": list(versions.items()),
+            "settings": settings,
+            "citations": cited_for({"group", *scales}),
+            "sources": "estimates.tsv, group/",
+        },
+    )
+
+
+def _laid_out(*parts: Block) -> Page:
+    from reconfmri import __version__
+
+    shown = {name: value for part in parts for name, value in part.items()} | {"version": __version__}
+    shown["sections"] = list(_sections(shown))
+    return Page(render("page.html.j2", **shown), dict(_figures(shown)))
+
+
+def _figures(shown: Block) -> Iterator[tuple[str, str]]:
+    """The figures that compare the arms; differences in the order of the page, the primary visit first."""
+    for name in (
+        "trajectories",
+        "prior_reach",
+        "replicates",
+        "firmness",
+        "tipping",
+        "controls",
+        "reliability",
+    ):
+        if shown.get(name):
+            yield name, svg_of(shown[name])
+    for place, item in enumerate(shown.get("forests", []), start=1):
+        yield f"differences_{place}", svg_of(item)
+
+
+def _sections(shown: Block) -> Iterator[Block]:
     """The sections that have something to show, in the order of the page."""
-    group = inputs.study.group is not None and inputs.estimates is not None
-    candidates = [
-        ("design", "Question and design" if inputs.study.question else "Design", True),
-        ("scans", "Scans and exclusions", True),
-        (
-            "quality",
-            "Quality of the scans",
-            bool(shown["quality_dots"] or shown["scan_pictures"] or shown["processing"]),
-        ),
-        ("parity", "Are a person's sessions alike?", bool(shown["parity_items"] or shown["parity_alike"])),
-        ("regions", "Regions", True),
-        ("response", "Model of one run", shown["design"] is not None),
-        ("first-level", "First-level results", not group and len(inputs.measures) > 0),
-        ("course", "Outcomes over sessions", shown["trajectories"] is not None),
-        ("differences", "Differences between arms", bool(shown["forests"])),
-        (
-            "predictions",
-            "What the model allows and what it replicates",
-            bool(shown["prior_reach"] or shown["replicates"]),
-        ),
-        ("firmness", "How firm the primary answer is", bool(shown["firmness"])),
-        ("moderation", "Who the difference depends on", bool(shown["moderation"])),
-        ("missing", "Missing visits", bool(shown["seen_rows"])),
-        ("controls", "Negative controls", bool(shown["controls"])),
-        (
-            "reliability",
-            "Reliability within arms",
-            bool(shown["reliability_rows"] or shown["reliability_note"]),
-        ),
-        ("coupling", "Coupling between regions", bool(shown["edges"])),
-        ("estimates", "All estimates", bool(shown["estimate_groups"])),
-        ("truth", "Truth beside estimate", bool(shown["truth_rows"])),
-        ("methods", "Methods", True),
-        ("provenance", "Provenance", True),
-        ("cite", "What to cite", True),
-    ]
-    for name, title, present in candidates:
-        if present:
+    for name, title, pieces in SECTIONS:
+        if any(shown.get(piece) for piece in pieces):
+            if name == "design" and shown["question"]:
+                title = "Question and design"
             yield {"id": name, "title": title, "intro": INTRODUCTIONS.get(name, "")}
 
 
+# id, title, and the pieces of which a page shows at least one where it has the section
+SECTIONS = [
+    ("design", "Design", ("design_facts",)),
+    ("scans", "Scans and exclusions", ("has_scans",)),
+    ("quality", "Quality of the scans", ("quality_dots", "scan_pictures", "processing")),
+    ("parity", "Are a person's sessions alike?", ("parity_items", "parity_alike")),
+    ("regions", "Regions", ("region_rows",)),
+    ("response", "Model of one run", ("design",)),
+    ("first-level", "First-level results", ("measure_rows",)),
+    ("people", "People measured", ("people_rows",)),
+    ("course", "Outcomes over sessions", ("trajectories",)),
+    ("differences", "Differences between arms", ("forests",)),
+    ("predictions", "What the model allows and what it replicates", ("prior_reach", "replicates")),
+    ("firmness", "How firm the primary answer is", ("firmness", "firmness_note")),
+    ("moderation", "Who the difference depends on", ("moderation",)),
+    ("missing", "Missing visits", ("tipping", "tipping_words")),
+    ("controls", "Negative controls", ("controls",)),
+    ("reliability", "Reliability within arms", ("reliability_rows", "reliability_note")),
+    ("coupling", "Coupling between regions", ("edges",)),
+    ("estimates", "All estimates", ("estimate_groups",)),
+    ("truth", "Truth beside estimate", ("truth_rows",)),
+    ("methods", "Methods", ("methods",)),
+    ("provenance", "Provenance", ("versions", "provenance")),
+    ("cite", "What to cite", ("citations",)),
+]
 INTRODUCTIONS = {
     "quality": "Exclusions were decided by the thresholds below, before and without the arms.",
     "parity": "Each scan beside the person's other scans of that task: protocol, fieldmap, anatomical "
     "reference, transforms, confounds. Compared without the arms; they are only counted here.",
     "differences": "One row per outcome, one column per question asked of it. The adjusted difference and "
-    "the "
-    "difference of change can disagree: read them side by side.",
+    "the difference of change can disagree: read them side by side.",
     "predictions": "Priors are judged by the trials they allow, the fitted model by the trials it makes.",
     "firmness": "None of these was chosen by its result; the declared analysis is in bold.",
     "moderation": "Change of the arm difference, adjusted for baseline, per step of a declared moderator, by "
@@ -97,21 +182,6 @@ INTRODUCTIONS = {
     "estimates": "Each cell: estimate and interval, below it the spread and the probability or p value.",
     "methods": "Written from the settings of this study; every number is the one the code used.",
 }
-
-
-def _small_print(inputs: ReportInputs) -> Block:
-    from reconfmri import __version__
-
-    facts = facts_of(inputs.runs, inputs.processed)
-    return {
-        "methods": methods_text(inputs.study, facts),
-        "seed": inputs.study.seed,
-        "provenance": list(inputs.provenance.items()),
-        "versions": list(inputs.versions.items()),
-        "config_text": inputs.config_text,
-        "citations": citations(inputs.study, facts),
-        "version": __version__,
-    }
 
 
 def facts_of(runs: pd.DataFrame, processed: Sequence[Processed] = ()) -> Facts:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reconfmri.config import Group, Study
+from reconfmri.config import Group, Rois, Trial
 from reconfmri.figures.labels import (
     PROPER,
     declared_label,
@@ -18,28 +18,33 @@ from reconfmri.figures.labels import (
     probability_text,
     session_name,
 )
-from reconfmri.report.inputs import ReportInputs
+from reconfmri.report.inputs import GroupTables
 from reconfmri.report.words import planted_difference, sign_of
 
 Row = dict[str, Any]
 
 
-def estimate_groups(estimates: pd.DataFrame, study: Study) -> list[Row]:
+def sessions_of(estimates: pd.DataFrame, trial: Trial) -> list[str]:
+    """Return the sessions that have estimates: the primary one first, then in the order of the study."""
+    present = list(dict.fromkeys(estimates["session"]))
+    order = [name for name in trial.session_names if name in present]
+    order += [name for name in present if name not in order]
+    return sorted(order, key=lambda name: name != trial.group.primary.session)
+
+
+def estimate_groups(estimates: pd.DataFrame, trial: Trial) -> list[Row]:
     """Return the estimates by session (the primary one first) and outcome.
 
     A row per kind of method, a cell per estimand.
     """
-    group = study.group
-    if group is None:
-        return []
-    sessions = [item.id for item in study.sessions if (estimates["session"] == item.id).any()]
+    group = trial.group
     groups = []
-    for session in sorted(sessions, key=lambda name: name != group.primary.session):
+    for session in sessions_of(estimates, trial):
         table = estimates[estimates["session"] == session]
         names = [name for name in group.modelled if (table["outcome"] == name).any()]
         names += [name for name in dict.fromkeys(table["outcome"]) if name not in names]
         blocks = [_block(table[table["outcome"] == name], name, group) for name in names]
-        title = f"Estimates at {session_name(study, session)}"
+        title = f"Estimates at {session_name(trial, session)}"
         groups.append({"title": title, "blocks": blocks, "open": session == group.primary.session})
     return groups
 
@@ -98,12 +103,11 @@ def _line(row: Row, group: Group) -> Row:
     return {"numbers": numbers, "detail": detail}
 
 
-def truth_rows(inputs: ReportInputs) -> list[Row]:
+def truth_rows(trial: Trial, tables: GroupTables) -> list[Row]:
     """Return truth and Bayesian estimate of every outcome with a planted difference, at the primary visit."""
-    group, estimates = inputs.study.group, inputs.estimates
-    if group is None or estimates is None or inputs.truth is None:
+    group, estimates = trial.group, tables.estimates
+    if estimates is None or tables.truth is None:
         return []
-    baseline = inputs.study.sessions[0].id if inputs.study.sessions else None
     primary = group.primary
     here = estimates[
         (estimates["session"] == primary.session)
@@ -113,7 +117,7 @@ def truth_rows(inputs: ReportInputs) -> list[Row]:
     rows = []
     for row in here.to_dict("records"):
         planted = planted_difference(
-            inputs.truth, row["outcome"], primary.session, primary.estimand, baseline=baseline
+            tables.truth, row["outcome"], primary.session, primary.estimand, baseline=trial.baseline
         )
         if planted is not None:
             rows.append(_truth_row({str(k): v for k, v in row.items()}, planted))
@@ -139,27 +143,25 @@ def _truth_row(row: Row, planted: float) -> Row:
     }
 
 
-def truth_by_estimand(inputs: ReportInputs, session: str) -> dict[str, dict[str, float]]:
+def truth_by_estimand(trial: Trial, tables: GroupTables, session: str) -> dict[str, dict[str, float]]:
     """Return outcome -> estimand -> planted difference at a session."""
-    group = inputs.study.group
-    if group is None or inputs.truth is None:
+    if tables.truth is None:
         return {}
-    baseline = inputs.study.sessions[0].id if inputs.study.sessions else None
     planted: dict[str, dict[str, float]] = {}
-    for outcome in group.modelled:
-        for estimand in group.estimands:
-            value = planted_difference(inputs.truth, outcome, session, estimand, baseline=baseline)
+    for outcome in trial.group.modelled:
+        for estimand in trial.group.estimands:
+            value = planted_difference(tables.truth, outcome, session, estimand, baseline=trial.baseline)
             if value is not None:
                 planted.setdefault(outcome, {})[estimand] = value
     return planted
 
 
-def unlike_rows(table: pd.DataFrame, study: Study) -> list[Row]:
+def unlike_rows(table: pd.DataFrame, trial: Trial) -> list[Row]:
     """Return the statistics that the fitted model does not replicate: where, observed, replicated, p."""
     return [
         {
             "name": outcome_label(row["outcome"]),
-            "where": f"{row['arm']}, {session_name(study, row['session'])}",
+            "where": f"{row['arm']}, {session_name(trial, row['session'])}",
             "statistic": row["statistic"],
             "observed": number(row["observed"], str(row["unit"])),
             "replicated": f"{number(row['lower'], row['unit'])} to {number(row['upper'], row['unit'])}",
@@ -169,11 +171,11 @@ def unlike_rows(table: pd.DataFrame, study: Study) -> list[Row]:
     ]
 
 
-def moderation_rows(inputs: ReportInputs) -> list[Row]:
+def moderation_rows(trial: Trial, moderation: pd.DataFrame | None) -> list[Row]:
     """Return one row per outcome, moderator and visit: the change of the arm difference, robust."""
-    if inputs.moderation is None or inputs.study.group is None:
+    if moderation is None:
         return []
-    table = inputs.moderation[inputs.moderation["method"] == "ancova_hc2"]
+    table = moderation[moderation["method"] == "ancova_hc2"]
     rows = []
     for row in table.to_dict("records"):
         unit = str(row["unit"])
@@ -181,9 +183,9 @@ def moderation_rows(inputs: ReportInputs) -> list[Row]:
         ends = f"[{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
         rows.append(
             {
-                "name": declared_label(row["outcome"], inputs.study.group),
+                "name": declared_label(row["outcome"], trial.group),
                 "per": row["per"],
-                "session": session_name(inputs.study, row["session"]),
+                "session": session_name(trial, row["session"]),
                 "numbers": f"{number(row['estimate'], unit)} {ends} {unit}" if known else row["status"],
                 "p": p_text(row["p"]),
                 "n": f"{row['n_active']:.0f} + {row['n_control']:.0f}",
@@ -192,22 +194,22 @@ def moderation_rows(inputs: ReportInputs) -> list[Row]:
     return rows
 
 
-def reliability_note(inputs: ReportInputs) -> str:
+def reliability_note(reliability: pd.DataFrame | None) -> str:
     """Return for how many outcomes and arms no reliability is reported, and why."""
-    if inputs.reliability is None:
+    if reliability is None:
         return ""
-    silent = inputs.reliability[~inputs.reliability["status"].str.startswith("ok")]
+    silent = reliability[~reliability["status"].str.startswith("ok")]
     reasons = "; ".join(dict.fromkeys(silent["status"]))
-    return f"{len(silent)} of {len(inputs.reliability)} outcomes in an arm {reasons}." if len(silent) else ""
+    return f"{len(silent)} of {len(reliability)} outcomes in an arm {reasons}." if len(silent) else ""
 
 
-def reliability_rows(inputs: ReportInputs) -> list[Row]:
+def reliability_rows(reliability: pd.DataFrame | None) -> list[Row]:
     """Return one row per outcome and arm that has one: both ICCs, error of measurement."""
-    if inputs.reliability is None:
+    if reliability is None:
         return []
     rows = []
-    known = inputs.reliability["status"].str.startswith("ok")
-    for row in inputs.reliability[known].to_dict("records"):
+    known = reliability["status"].str.startswith("ok")
+    for row in reliability[known].to_dict("records"):
         unit = str(row["unit"])
         shown = {
             name: f"{row[name]:.2f} [{row[f'{name}_lower']:.2f}, {row[f'{name}_upper']:.2f}]"
@@ -227,12 +229,11 @@ def reliability_rows(inputs: ReportInputs) -> list[Row]:
     return rows
 
 
-def region_rows(inputs: ReportInputs) -> list[Row]:
+def region_rows(rois: Rois, table: pd.DataFrame | None, measures: pd.DataFrame) -> list[Row]:
     """Return one row per region: labels, threshold, size, and median coverage over scans."""
     rows = []
-    table = inputs.region_table
     known = {} if table is None else {str(row["name"]): row for row in table.to_dict("records")}
-    for name, region in inputs.study.rois.regions.items():
+    for name, region in rois.regions.items():
         row: Mapping[Any, Any] = known.get(name, {})
         volume = row.get("volume_mm3")
         rows.append(
@@ -242,7 +243,7 @@ def region_rows(inputs: ReportInputs) -> list[Row]:
                 "threshold": f"{region.threshold:g}",
                 "n_voxels": row.get("n_voxels", "–"),
                 "volume": f"{float(volume):.0f}" if volume else "–",
-                "coverage": _coverage(inputs.measures, name),
+                "coverage": _coverage(measures, name),
             }
         )
     return rows

@@ -12,7 +12,6 @@ from reconfmri.exclusions import MISSING, Exclusion
 from reconfmri.figures import trial
 from reconfmri.figures.labels import (
     contrast_label,
-    estimand_label,
     outcome_label,
     session_name,
 )
@@ -20,6 +19,7 @@ from reconfmri.figures.style import data_uri
 from reconfmri.parity import not_compared
 from reconfmri.quality import LIMITS
 from reconfmri.report import flow
+from reconfmri.report.answer import attributes, question_facts
 from reconfmri.report.blocks import Block, picture, scan_label, several
 from reconfmri.report.inputs import RUN_KEYS, Picture, Processed, ReportInputs
 from reconfmri.report.words import DISTORTION
@@ -44,9 +44,10 @@ def people(inputs: ReportInputs) -> Block:
         )
     absent = flow.absent_people(inputs)
     return {
+        "has_scans": True,
         "timeline": course,
         "design_facts": _design_facts(inputs, randomised),
-        "attributes": _attributes(inputs),
+        "attributes": attributes(study.group) if study.group else [],
         "flow": _flow_tables(inputs),
         "absent": [(session_name(study, session), ", ".join(names)) for session, names in absent],
         "absent_count": sum(len(names) for _, names in absent),
@@ -54,25 +55,9 @@ def people(inputs: ReportInputs) -> Block:
     }
 
 
-def _attributes(inputs: ReportInputs) -> list[tuple[str, str]]:
-    """The attributes of the primary estimand, as the study file words them."""
-    declared = inputs.study.group.attributes if inputs.study.group else None
-    if declared is None:
-        return []
-    return [
-        ("Population", declared.population),
-        ("Treatment", declared.treatment),
-        ("Variable", declared.variable),
-        *((f"If: {event}", strategy) for event, strategy in declared.intercurrent_events.items()),
-        ("Summary", declared.summary),
-    ]
-
-
 def _design_facts(inputs: ReportInputs, randomised: dict[str, int]) -> list[tuple[str, str]]:
     study = inputs.study
     facts = []
-    if randomised:
-        facts.append(("Arms", ", ".join(f"{arm} (n = {count})" for arm, count in randomised.items())))
     for name, task in study.tasks.items():
         conditions = ", ".join(dict.fromkeys(task.conditions.values())) or "rest, no conditions"
         facts.append((f"Task {name}", conditions))
@@ -86,13 +71,7 @@ def _design_facts(inputs: ReportInputs, randomised: dict[str, int]) -> list[tupl
                 ", ".join(scale.unit.removesuffix(" points") for scale in study.scales.values()),
             )
         )
-    if study.group:
-        primary = study.group.primary
-        asked = f"{outcome_label(primary.outcome)}, {session_name(study, primary.session)}"
-        facts.append(("Primary outcome", f"{asked}; {estimand_label(primary.estimand).lower()}"))
-        for name, members in study.group.families.items():
-            facts.append((f"Family '{name}'", "; ".join(outcome_label(item) for item in members)))
-    return facts
+    return (question_facts(study.trial, randomised) if study.trial else []) + facts
 
 
 def _flow_tables(inputs: ReportInputs) -> list[tuple[str, list[Block]]]:
