@@ -288,6 +288,12 @@ def without_column(root: Path) -> None:
     table.fillna("n/a").to_csv(run.confounds, sep="\t", index=False)
 
 
+def a_volume_of_nan(root):
+    data = fake.small_series(30).astype(np.float32)
+    data[..., 4] = np.nan
+    fake.save(find_run(root, RAW).bold, data)
+
+
 FAULTS = [
     (lambda root: strip(root, "*_desc-confounds_*"), "E-BIDS-A21", "left no confounds"),
     (lambda root: strip(root, "*_desc-brain_mask*"), "E-BIDS-A21", "left no brain mask"),
@@ -305,6 +311,7 @@ FAULTS = [
     (lambda root: cut(find_run(root, RAW).boldref), "E-DATA-B01", "boldref"),
     (lambda root: cut(find_run(root, RAW).dseg), "E-DATA-B01", "_dseg"),
     (lambda root: fake.save(find_run(root, RAW).bold, fake.small_series(28)), "E-DATA-B05", "the raw one 30"),
+    (a_volume_of_nan, "E-DATA-B03", "1 of 30 volumes hold values that are not finite: 5"),
     (lambda root: off_grid(find_run(root, RAW).mask), "E-DATA-B06", "not on the grid"),
     (lambda root: fake.save(find_run(root, RAW).mask, np.zeros(fake.SHAPE, np.uint8)), "E-DATA-B04", "empty"),
     (short_table, "E-DATA-B11", "27 rows, the run 30 volumes"),

@@ -104,6 +104,20 @@ def test_temporal_snr_is_that_of_the_noise(tmp_path):
     np.testing.assert_allclose(coverage["tsnr"], 55, rtol=0.02)
 
 
+def test_temporal_snr_is_without_damaged_volumes_whatever_stands_there(tmp_path):
+    damaged = [4, 5, T - 1]
+    files, series, masks = scan(tmp_path)
+    values = np.asarray(nibabel.load(files[0]).dataobj).copy()
+    values[..., damaged] = 150
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([3.0, 3, 3, 1])), files[0])
+    _, coverage, _ = extract_region_signals(*files, ROIS, damaged=damaged)
+    times = np.setdiff1d(np.arange(T), damaged)
+    whole = series[masks[..., 2] > 0][:, times]
+    line = np.polynomial.polynomial.polyval(times, np.polynomial.polynomial.polyfit(times, whole.T, 1))
+    wanted = np.median(whole.mean(axis=1) / (whole - line).std(axis=1))
+    assert coverage.set_index("region")["tsnr"]["two"] == pytest.approx(wanted, rel=1e-5)
+
+
 def test_a_region_out_of_the_field_of_view_is_missing_with_its_coverage(tmp_path):
     files, _, _ = scan(tmp_path, inside=lambda mask: mask.__setitem__((0, slice(None), slice(0, 5)), 0))
     signals, coverage, faults = extract_region_signals(*files, ROIS)

@@ -311,6 +311,11 @@ class Quality(Section):
     min_tsnr: float = Field(
         10.0, ge=0, description="Median temporal SNR in the brain below which a run is out"
     )
+    max_damaged_share: Share = Field(
+        0.05,
+        description="Share of volumes with values that are not finite above which a run is out; up to it "
+        "each such volume has a nuisance column of its own (embedded engine)",
+    )
     min_volumes: int = Field(40, ge=10, description="Fewer volumes than this: the run is out")
     min_usable_time: float = Field(
         60.0, ge=0, description="Steady volumes below fd_threshold must last as long as this, s"
@@ -346,6 +351,7 @@ QUALITY_UNITS = {
     "fd.outlier_share": "share",
     "volumes.count": "volumes",
     "volumes.usable_time": "s",
+    "volumes.damaged_share": "share",
     "dvars.mean": "standardised DVARS",
     "tsnr.median": "tSNR",
     "flat.share": "share",

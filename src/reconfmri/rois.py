@@ -77,14 +77,20 @@ def carry_atlas(
 
 
 def extract_region_signals(
-    bold: Path, mask: Path, masks_image: Path, rois: Rois, *, non_steady: int = 0
+    bold: Path,
+    mask: Path,
+    masks_image: Path,
+    rois: Rois,
+    *,
+    non_steady: int = 0,
+    damaged: Sequence[int] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[DataFault]]:
     """Return mean signals (n_volumes, n_regions), coverage per region, and one fault per missing region.
 
     Columns are the single regions, then the combined ones: the mean of their parts weighted by volume. A
     voxel counts when it lies in the mask of the run and is finite and not constant; a region covered less
     than `min_coverage`, and a combined one with such a part, is missing. `non_steady` volumes at the start
-    count for the signals and not for tSNR.
+    and `damaged` ones (from 0) count for the signals and not for tSNR.
 
     Raises
     ------
@@ -97,7 +103,8 @@ def extract_region_signals(
     with np.errstate(invalid="ignore"):
         varies = np.ptp(voxels, axis=0) > CONSTANT * np.abs(voxels.mean(axis=0))
     usable = np.asarray(np.isfinite(voxels).all(axis=0) & varies)
-    tsnr = _tsnr(voxels[non_steady:], usable)
+    times = np.setdiff1d(np.arange(non_steady, len(voxels)), damaged)
+    tsnr = _tsnr(voxels[times], usable, times)
     sizes = {name: int(masks[..., i].sum()) for i, name in enumerate(rois.regions)}
     members = {name: masks[..., i][anywhere].astype(bool) & usable for i, name in enumerate(rois.regions)}
     parts = {name: [name] for name in rois.regions} | rois.combined
@@ -199,11 +206,13 @@ def _mean(
     return np.asarray(voxels[:, members].mean(axis=1, dtype=np.float64))
 
 
-def _tsnr(voxels: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> Array:
+def _tsnr(
+    voxels: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_], times: npt.NDArray[np.intp]
+) -> Array:
     """Return mean / SD in time per voxel (Murphy et al., NeuroImage 2007;34:565), without the trend."""
     values = voxels[:, usable].astype(np.float64)
     level = values.mean(axis=0)
-    ramp = np.arange(len(values)) - (len(values) - 1) / 2
+    ramp = times - times.mean()
     residuals = values - level - np.outer(ramp, ramp @ values / (ramp @ ramp))
     spread = residuals.std(axis=0)
     found = np.full(voxels.shape[1], np.nan)
