@@ -12,12 +12,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from reconfmri import nuisance
 
 Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+$", description="BIDS label: letters and digits")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weights = dict[Name, float]
+
+
+def _known_groups(groups: list[str]) -> list[str]:
+    _known(groups, [*nuisance.FIXED, *nuisance.NUMBERED], "groups of confounds")
+    return groups
+
+
+ConfoundGroups = Annotated[list[str], AfterValidator(_known_groups)]
 
 
 class Section(BaseModel):
@@ -237,7 +255,7 @@ class FirstLevel(Section):
         description="Cut-off of the cosine drifts, Hz; keep its period above two script cycles",
     )
     noise: Literal["ar1", "ols"] = Field("ar1", description="Noise model of the fit")
-    confounds: list[str] = Field(
+    confounds: ConfoundGroups = Field(
         default_factory=lambda: ["motion6", "acompcor", "non_steady_state"],
         description="Groups of nuisance columns: motion6, motion24, acompcor, tcompcor, fd, dvars, "
         "global_signal, white_matter, csf, non_steady_state, motion_outliers",
@@ -266,7 +284,7 @@ class Connectivity(Section):
     )
     band: tuple[float, float] = Field((0.01, 0.1), description="Band-pass, Hz")
     delay: float = Field(5.0, ge=0, le=15, description="Shift of each event by the haemodynamic delay, s")
-    confounds: list[str] = Field(
+    confounds: ConfoundGroups = Field(
         default_factory=lambda: ["motion6", "acompcor", "non_steady_state"],
         description="Groups of nuisance columns, as in first_level.confounds",
     )

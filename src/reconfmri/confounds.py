@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri.exclusions import DataFault
+from reconfmri.nuisance import DERIVED, MOTION, columns_of, kept_components
 from reconfmri.series import VoxelSeries
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = npt.NDArray[Any]
-MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
 HIGH_PASS_S = 128.0
 # fMRIPrep's defaults for the spike regressors.
@@ -31,7 +31,6 @@ N_BINS = 2**20  # of the histogram that gives the median of a run: exact to a mi
 DIFFERENCES = ("framewise_displacement", "dvars", "std_dvars")
 DAMAGED = "damaged_volume"
 MISSING = "n/a"
-DERIVED = ("", "_derivative1", "_power2", "_derivative1_power2")
 # What every version of fMRIPrep writes.
 ALWAYS = ("framewise_displacement", "std_dvars", *MOTION, "global_signal", "white_matter", "csf")
 AGAIN = "run fMRIPrep for this participant again"
@@ -252,11 +251,12 @@ def from_fmriprep(
         raise DataFault("E-DATA-B11", f"fMRIPrep's confounds hold text in the columns {bad}", mend=AGAIN)
     numbers = table.apply(pd.to_numeric)
     chosen = numbers[[name for name in numbers if _is_ours(str(name))]]
-    kept = _combined_components([str(name) for name in numbers], facts)[:n_components]
-    if n_components and not kept:
+    kept = kept_components(
+        [str(name) for name in numbers], facts, n_components=n_components, n_temporal=n_temporal
+    )
+    if n_components and not any(name.startswith("a_comp_cor_") for name in kept):
         mend = "set preprocessing.acompcor to 0 if the study does without aCompCor, or " + AGAIN
         raise DataFault("E-DATA-B11", "fMRIPrep's confounds have no aCompCor components", mend=mend)
-    kept += _by_number([str(name) for name in numbers if str(name).startswith("t_comp_cor_")])[:n_temporal]
     whole = pd.concat([chosen, numbers[kept]], axis=1)
     if f"{MOTION[0]}_derivative1" not in whole:
         whole = pd.concat([whole.drop(columns=list(MOTION)), _of_later_versions(whole)], axis=1)
@@ -275,17 +275,6 @@ def _is_ours(name: str) -> bool:
     return name in {*parts, *ALWAYS, "dvars"} or name.startswith(
         ("cosine", "non_steady_state_outlier", "motion_outlier")
     )
-
-
-def _combined_components(names: list[str], facts: dict[str, Any]) -> list[str]:
-    """The aCompCor columns of the combined mask, by number; from 1.4 to 20.2 others follow them."""
-    found = [name for name in names if name.startswith("a_comp_cor_")]
-    combined = [name for name in found if facts.get(name, {}).get("Mask", "combined") == "combined"]
-    return _by_number(combined)
-
-
-def _by_number(names: list[str]) -> list[str]:
-    return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
 
 
 def _of_later_versions(table: pd.DataFrame) -> pd.DataFrame:
@@ -320,7 +309,7 @@ def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     chosen: dict[str, Array] = {}
     present, whole = [str(column) for column in table.columns], ~damaged_volumes(table)
     for group in groups:
-        for name in _columns_of(group, present):
+        for name in columns_of(group, present):
             chosen[name] = _filled(name, table[name], whole)
     chosen |= _spikes(DAMAGED, ~whole)
     return pd.DataFrame(chosen, index=table.index)
@@ -330,35 +319,6 @@ def damaged_volumes(table: pd.DataFrame) -> Array:
     """Return (n_volumes,): which volumes a confounds table says to hold values that are not finite."""
     names = [name for name in table.columns if str(name).startswith(DAMAGED)]
     return np.asarray((table[names].to_numpy(dtype=np.float64) > 0).any(axis=1))
-
-
-def _columns_of(group: str, present: list[str]) -> list[str]:
-    fixed = {
-        "motion6": list(MOTION),
-        "motion24": [name + end for name in MOTION for end in DERIVED],
-        "fd": ["framewise_displacement"],
-        "dvars": ["std_dvars"],
-        "global_signal": ["global_signal"],
-        "white_matter": ["white_matter"],
-        "csf": ["csf"],
-    }
-    prefixes = {
-        "acompcor": "a_comp_cor_",
-        "tcompcor": "t_comp_cor_",
-        "non_steady_state": "non_steady_state_outlier",
-        "motion_outliers": "motion_outlier",
-    }
-    if group in fixed:
-        absent = [name for name in fixed[group] if name not in present]
-        if absent:
-            raise ValueError(f"confounds group {group!r} needs the columns {absent}; the table has {present}")
-        return fixed[group]
-    if group not in prefixes:
-        raise ValueError(f"Unknown group of confounds {group!r}; known are {[*fixed, *prefixes]}")
-    found = [name for name in present if name.startswith(prefixes[group])]
-    if group in ("acompcor", "tcompcor") and not found:
-        raise ValueError(f"confounds group {group!r} was asked for; set preprocessing.{group} to more than 0")
-    return found
 
 
 def _filled(name: str, column: pd.Series[Any], whole: Array) -> Array:
