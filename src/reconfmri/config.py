@@ -226,6 +226,11 @@ class Rois(Section):
     min_coverage: Share = Field(
         0.8, description="A region covered less by the run's mask is missing in that run"
     )
+    min_tsnr: float | None = Field(
+        None,
+        gt=0,
+        description="A region with a lower median temporal SNR is missing in that run; none = reported only",
+    )
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Rois:

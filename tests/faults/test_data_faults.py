@@ -166,7 +166,7 @@ def by_extract_region_signals(
 
     def work(snakemake: Any, decisions: Any) -> None:
         files = (folder / name for name in (BOLD, "mask.nii.gz", "regions.nii.gz"))
-        signals, _, faults = rois.extract_region_signals(*files, Rois(regions=regions))
+        signals, _, faults = rois.extract_region_signals(*files, Rois(regions=regions, min_tsnr=25.0))
         for fault in faults:
             decisions.add(snakemake.rule, fault)
         write_table(snakemake.output[0], signals)
@@ -243,6 +243,9 @@ ROWS = [
         " 0 % of amygdala", "mask outlines", "amygdala"),
     Row("B9 region constant in time", by_extract_region_signals, inside("raw", slice(0, 11), 300.0),
         "E-DATA-B08", " 0 % of amygdala lies in the mask of the run and varies", "mask outlines", "amygdala"),
+    Row("B8 region without enough signal to noise", by_extract_region_signals,
+        lambda made: made["raw"].__setitem__(slice(0, 11), made["raw"][:11] * 5 - 2000), "E-DATA-B35",
+        "median temporal SNR of amygdala", "map of temporal SNR", "amygdala"),
     Row("B11 a row cut", by_assess_quality, keys(rows=89), "E-DATA-B11", "89 rows, the run 90", "again"),
     Row("B11 a column of n/a", by_fit_first_level, lambda table: table.assign(rot_x=np.nan), "E-DATA-B11",
         "'rot_x' has no value in any row", "again"),

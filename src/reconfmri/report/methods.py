@@ -226,10 +226,11 @@ def _regions(study: Study) -> str:
     )
     if combined:
         text += f"Combined regions are means weighted by volume: {_list(combined, comma='; ')}. "
+    noisy = "" if rois.min_tsnr is None else f", or whose temporal SNR was below {rois.min_tsnr:g},"
     return text + (
         "The signal of a region is the mean over its voxels inside the run's brain mask, without "
         "smoothing. A region "
-        f"of which less than {100 * rois.min_coverage:g} % was covered by the mask is missing in that run."
+        f"of which less than {100 * rois.min_coverage:g} % was covered by the mask{noisy} is missing in that run."
     )
 
 
