@@ -230,7 +230,8 @@ def _regions(study: Study) -> str:
     return text + (
         "The signal of a region is the mean over its voxels inside the run's brain mask, without "
         "smoothing. A region "
-        f"of which less than {100 * rois.min_coverage:g} % was covered by the mask{noisy} is missing in that run."
+        f"of which less than {100 * rois.min_coverage:g} % was covered by the mask{noisy} is missing in "
+        "that run."
     )
 
 
