@@ -200,6 +200,52 @@ def test_non_steady_volumes_are_those_far_above_the_rest():
     assert confounds.non_steady_state_volumes(signal[3:]) == 0
 
 
+def test_damaged_volumes_take_no_part_and_have_a_column_each(signals, tissue, table_and_facts):
+    """The numbers of the other volumes are those of a run that never had the damaged ones."""
+    damaged = np.array([0, 40, 41, T - 1])
+    whole = ~np.isin(np.arange(T), damaged)
+    moves = np.stack([np.eye(4)] * T)
+    moves[:, :3, 3] = np.cumsum(np.random.default_rng(3).normal(size=(T, 3)), axis=0)
+    kept = confounds.TissueSignals(VoxelSeries.of(signals[:, whole]), tissue.white, tissue.fluid)
+    asked = {"tr": 2.0, "n_components": 5, "n_temporal": 2, "centre": (0.0, 0.0, 0.0)}
+    table, facts = confounds.build(moves[whole], kept, n_non_steady=2, whole=whole, **asked)
+    spikes = table.filter(like="damaged_volume").to_numpy()
+    np.testing.assert_array_equal(spikes, np.eye(T)[:, damaged])
+    np.testing.assert_array_equal(confounds.damaged_volumes(table), ~whole)
+    assert "values that are not finite" in facts["damaged_volume03"]["Description"]
+    assert table.filter(like="non_steady").to_numpy().sum(axis=1).nonzero()[0].tolist() == [1]
+
+    estimated = ["trans_x", "rot_z_power2", "global_signal", "csf", "framewise_displacement", "std_dvars"]
+    assert table.loc[damaged, estimated].isna().all(axis=None)
+    assert table.loc[np.flatnonzero(whole)[1:], estimated].notna().all(axis=None)
+    gap = np.abs(moves[42, :3, 3] - moves[39, :3, 3]).sum()
+    assert table["framewise_displacement"][42] == pytest.approx(gap), "since the last whole volume"
+    changes = np.diff(signals[:, [39, 42]].astype(float), axis=1)[:, 0]
+    ratio = table["dvars"][42] / np.sqrt((changes**2).mean())
+    others = np.diff(signals[:, [60, 61]].astype(float), axis=1)[:, 0]
+    assert table["dvars"][61] / np.sqrt((others**2).mean()) == pytest.approx(ratio, rel=1e-5)
+
+    # Components: of signals fitted by the run's own cosines in the volumes that are left, by another way.
+    rows = np.flatnonzero(whole[2:]) + 2
+    slow = np.column_stack([np.ones(T - 2), table_and_facts[0].filter(like="cosine").to_numpy()[2:]])
+    np.testing.assert_allclose(table.filter(like="cosine")[2:], slow[:, 1:])
+    data = signals[tissue.white | tissue.fluid][:, rows].T.astype(float)
+    rest = data - slow[rows - 2] @ np.linalg.pinv(slow[rows - 2]) @ data
+    expected = np.linalg.svd(rest / rest.std(axis=0), full_matrices=False)[0][:, :5]
+    found = table.filter(like="a_comp_cor").to_numpy()
+    np.testing.assert_allclose(np.abs(found[rows]), np.abs(expected), atol=1e-6)
+    assert (found[damaged] == 0).all()
+
+    chosen = confounds.select(table, ["motion24", "fd", "dvars", "acompcor", "csf"])
+    assert np.isfinite(chosen.to_numpy()).all()
+    assert chosen["framewise_displacement"][1] == 0, "the first whole volume has no change"
+    assert list(chosen.filter(like="damaged_volume")) == [f"damaged_volume{k:02d}" for k in range(4)]
+    assert chosen["csf"][0] == pytest.approx(chosen["csf"][whole].mean())
+    broken = table.assign(csf=table["csf"].where(table.index != 50))
+    with pytest.raises(DataFault, match=r"'csf' has no value in row 51"):
+        confounds.select(broken, ["csf"])
+
+
 def test_a_flat_brain_is_a_fault(tissue):
     flat = confounds.TissueSignals(VoxelSeries.of(np.full((V, T), 5.0)), tissue.white, tissue.fluid)
     with pytest.raises(DataFault, match=r"E-DATA-B04.*flat"):

@@ -26,7 +26,7 @@ from reconfmri.preprocess import PreprocessedFiles
 from reconfmri.preprocess.container import Places, command_line, run_participant
 from reconfmri.preprocess.fmriprep import AdoptedFiles, adopt_run, tissue_by_brightness, tissue_of_aseg
 from reconfmri.step import run_step
-from reconfmri.tables import read_table
+from reconfmri.tables import read_table, write_table
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
@@ -288,6 +288,12 @@ def without_column(root: Path) -> None:
     table.fillna("n/a").to_csv(run.confounds, sep="\t", index=False)
 
 
+def a_volume_of_nan(root):
+    data = fake.small_series(30).astype(np.float32)
+    data[..., 4] = np.nan
+    fake.save(find_run(root, RAW).bold, data)
+
+
 FAULTS = [
     (lambda root: strip(root, "*_desc-confounds_*"), "E-BIDS-A21", "left no confounds"),
     (lambda root: strip(root, "*_desc-brain_mask*"), "E-BIDS-A21", "left no brain mask"),
@@ -305,6 +311,7 @@ FAULTS = [
     (lambda root: cut(find_run(root, RAW).boldref), "E-DATA-B01", "boldref"),
     (lambda root: cut(find_run(root, RAW).dseg), "E-DATA-B01", "_dseg"),
     (lambda root: fake.save(find_run(root, RAW).bold, fake.small_series(28)), "E-DATA-B05", "the raw one 30"),
+    (a_volume_of_nan, "E-DATA-B03", "1 of 30 volumes hold values that are not finite: 5"),
     (lambda root: off_grid(find_run(root, RAW).mask), "E-DATA-B06", "not on the grid"),
     (lambda root: fake.save(find_run(root, RAW).mask, np.zeros(fake.SHAPE, np.uint8)), "E-DATA-B04", "empty"),
     (short_table, "E-DATA-B11", "27 rows, the run 30 volumes"),
@@ -435,6 +442,51 @@ def test_a_container_with_a_new_image_is_not_stopped_by_what_the_old_one_left(tm
     assert (severity, line.split()[0]) == ("WARN", "W-BIDS-A12")
     fake.write_anatomy(tmp_path / "fmriprep", new, "sub-02", session="1")
     assert told(tmp_path, table, container=container) == []
+
+
+def emptied(table: pd.DataFrame, folder: Path, *columns: str) -> None:
+    """The confounds of the second person lose every value of some columns."""
+    path = find_run(folder / "fmriprep", table["bold"][1]).confounds
+    write_table(path, read_table(path).assign(**dict.fromkeys(columns, None)))
+
+
+EMPTY = {
+    "of a group asked for": ("rot_y", "the column 'rot_y', which"),
+    "a component that is kept": ("a_comp_cor_01", "'a_comp_cor_01'"),
+    "read of every run": ("framewise_displacement", "'framewise_displacement'"),
+    "of a group not asked for": ("csf", None),
+    "a component of another mask": ("a_comp_cor_12", None),
+    "unused": ("dvars", None),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_column_without_any_value_stops_the_study_where_it_is_asked_for(name, tmp_path):
+    column, says = EMPTY[name]
+    made = fake.GENERATIONS["20.2"]
+    table = two_people(tmp_path, made, made)
+    emptied(table, tmp_path, column)
+    found = told(tmp_path, table)
+    assert [(severity, line.split()[0]) for severity, line in found] == [("STOP", "E-BIDS-B11")] * bool(says)
+    if says:
+        assert says in found[0][1]
+        assert "sub-02_ses-1_task-memory_run-1_desc-confounds_timeseries.tsv" in found[0][1]
+        assert "sub-01" not in found[0][1]
+    elsewhere = table.assign(task="rest")  # no model reads the other task
+    assert [line.split()[0] for _, line in told(tmp_path, elsewhere)] == ["E-BIDS-B11"] * (
+        column == "framewise_displacement"
+    )
+
+
+def test_a_columns_first_row_without_a_value_is_no_fault(tmp_path):
+    made = fake.GENERATIONS["23.1"]
+    table = two_people(tmp_path, made, made)
+    path = find_run(tmp_path / "fmriprep", table["bold"][0]).confounds
+    values = read_table(path)
+    assert values["framewise_displacement"].isna()[0]
+    assert told(tmp_path, table) == []
+    path.write_text(path.read_text().splitlines()[0] + "\n")  # no row at all: the run's own fault
+    assert told(tmp_path, table) == []
 
 
 def test_a_report_tells_the_version_where_there_is_no_log(tmp_path):

@@ -13,8 +13,10 @@ from reconfmri.config import Preprocessing
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess import anatomy, coregistration, embedded, head_motion
 from reconfmri.registration import Volume
+from reconfmri.tables import read_table
 
 EPI_SHAPE, EPI_MM, N_VOLUMES, TR = (52, 62, 42), 4.0, 24, 2.0
+SETTINGS = Preprocessing(resolution=3.0, registration="fast")
 PREPARED = ("t1w", "mask", "dseg", "to_t1w")
 
 
@@ -189,8 +191,7 @@ def processed(run, prepared, tmp_path_factory):
     embedded.align_run(bold, RAW_T1W, given, outputs=between)
     names = ("out.nii.gz", "out_mask.nii.gz", "out_dseg.nii.gz", "out_confounds.tsv", "out.json")
     outputs = embedded.PreprocessedFiles(*(folder / name for name in names))
-    settings = Preprocessing(resolution=3.0, registration="fast")
-    result = embedded.resample_run(bold, TR, given, between, outputs=outputs, settings=settings)
+    result = embedded.resample_run(bold, TR, given, between, outputs=outputs, settings=SETTINGS)
     return result, between, folder
 
 
@@ -232,9 +233,64 @@ def test_the_runs_mask_is_brain_in_view_and_tissue_fills_it(processed):
     assert result.metadata["NonSteadyStateVolumes"] == known["non_steady_state_volumes"]
 
 
-def test_confounds_show_the_planted_jump(processed):
-    from reconfmri.tables import read_table
+def test_damaged_volumes_change_nothing_in_the_others_and_leave_no_nan(processed, run, tmp_path):
+    """One volume all NaN, one with a single infinite voxel, the last one NaN."""
+    whole, whole_between, folder = processed
+    damaged = [9, 15, N_VOLUMES - 1]
+    series = np.stack(run.volumes, axis=-1)
+    series[..., [9, N_VOLUMES - 1]] = np.nan
+    series[20, 20, 20, 15] = np.inf
+    nibabel.save(image(series, run.affine), tmp_path / "bold.nii.gz")
+    names = ("boldref.nii.gz", "brain.nii.gz", "xfm.json", "d.nii.gz")
+    between = embedded.AlignmentFiles(*(tmp_path / name for name in names))
+    given = anatomy_files(folder)
+    [remark] = embedded.align_run(tmp_path / "bold.nii.gz", RAW_T1W, given, outputs=between)
+    everywhere = int(np.prod(EPI_SHAPE))
+    assert remark.line.startswith("W-DATA-B03 bold.nii.gz: 3 of 24 volumes hold values that are not finite: ")
+    assert f"10 ({everywhere} voxels), 16 (1 voxels), 24 ({everywhere} voxels)" in remark.line
+    found, known = (
+        np.array(json.loads(files.alignment.read_text())["head_motion"]).reshape(-1, 4, 4)
+        for files in (between, whole_between)
+    )
+    kept = np.setdiff1d(np.arange(N_VOLUMES), damaged)
+    points = registration.grid_points(EPI_SHAPE, run.affine)[run.brain][::200]
+    for number in kept:
+        apart = registration.transform_points(found[number], points) - registration.transform_points(
+            known[number], points
+        )
+        assert np.linalg.norm(apart, axis=1).max() < 0.1  # mm; the reference has one volume less
+    np.testing.assert_array_equal(found[damaged], found[[8, 14, 22]])
 
+    outputs = embedded.PreprocessedFiles(
+        *(tmp_path / name for name in ("o.nii.gz", "m.nii.gz", "s.nii.gz", "c.tsv", "j.json"))
+    )
+    result = embedded.resample_run(
+        tmp_path / "bold.nii.gz", TR, given, between, outputs=outputs, settings=SETTINGS,
+        sidecar={"SliceTiming": np.linspace(0, TR, EPI_SHAPE[2], endpoint=False).tolist()},
+    )  # fmt: skip
+    assert result.metadata["DamagedVolumes"] == damaged
+    assert "no measurement" in result.metadata["Interpolation"]
+    assert result.metadata["SliceTimingCorrected"]
+    values = np.asarray(nibabel.load(result.bold).dataobj)
+    assert np.isfinite(values).all()
+    inside = (np.asarray(nibabel.load(result.mask).dataobj) > 0) & (
+        np.asarray(nibabel.load(whole.mask).dataobj) > 0
+    )
+    for gap in (9, 15):
+        middle = (values[inside][:, gap - 1] + values[inside][:, gap + 1]) / 2
+        # Every value was rounded to 2^-16 of itself.
+        np.testing.assert_allclose(values[inside][:, gap], middle, rtol=5e-5)
+    np.testing.assert_array_equal(values[..., -1], values[..., -2])
+    before = np.asarray(nibabel.load(whole.bold).dataobj)[inside][:, kept]
+    # Slice timing of a head that moves without responding adds noise of its own; means must not differ.
+    assert values[inside][:, kept].mean() == pytest.approx(before.mean(), rel=1e-3)
+    table = read_table(result.confounds, numeric=["framewise_displacement"])
+    assert len(table) == N_VOLUMES
+    assert table["framewise_displacement"].isna().to_numpy().nonzero()[0].tolist() == [0, *damaged]
+    assert table.filter(like="damaged_volume").shape[1] == 3
+
+
+def test_confounds_show_the_planted_jump(processed):
     result, _, _ = processed
     table = read_table(result.confounds, numeric=["framewise_displacement", "std_dvars"])
     assert len(table) == N_VOLUMES
@@ -249,9 +305,8 @@ def test_the_same_files_come_out_again(processed, run):
     again = embedded.PreprocessedFiles(
         *(folder / f"again{n}" for n in (".nii.gz", "_m.nii.gz", "_d.nii.gz", ".tsv", ".json"))
     )
-    settings = Preprocessing(resolution=3.0, registration="fast")
     second = embedded.resample_run(
-        folder / "bold.nii.gz", TR, given, between, outputs=again, settings=settings, threads=2
+        folder / "bold.nii.gz", TR, given, between, outputs=again, settings=SETTINGS, threads=2
     )
     for name in ("bold", "mask", "dseg", "confounds"):
         assert getattr(result, name).read_bytes() == getattr(second, name).read_bytes(), name

@@ -20,6 +20,7 @@ from reconfmri.quality import (
     phase_axis,
     read_series,
 )
+from reconfmri.tables import read_table, write_table
 
 T, SHAPE = 100, (8, 8, 8)
 COVERAGE = pd.DataFrame({"region": ["a", "b"], "coverage": [1.0, 0.7], "tsnr": [50.0, 40.0]})
@@ -85,6 +86,33 @@ def test_temporal_snr_is_that_of_the_dense_computation_and_skips_the_unsteady_st
     assert found.median_tsnr == pytest.approx(np.median(found.tsnr))
     assert found.n_volumes == T
     assert found.median_tsnr > 3 * read_series(replace(scan, metadata={})).median_tsnr
+
+
+def test_damaged_volumes_are_counted_and_are_in_no_other_number(tmp_path):
+    """Whatever stands there, the numbers are those of the run without these volumes."""
+    scan, damaged = run(tmp_path, bright=3), [1, 20, 21, T - 1]
+    data = np.asarray(nibabel.load(scan.bold).dataobj).copy()
+    data[..., damaged] = 1e5
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([3.0, 3, 3, 1])), scan.bold)
+    table = read_table(scan.confounds)
+    table.loc[damaged] = "n/a"
+    for number, volume in enumerate(damaged):
+        table[f"damaged_volume{number:02d}"] = np.eye(T)[volume]
+    write_table(scan.confounds, table)
+    scan = replace(scan, metadata={**scan.metadata, "DamagedVolumes": damaged})
+    rows, faults = assess_run(scan, COVERAGE, Quality())
+    values = values_of(rows)
+    assert not faults
+    assert values["volumes.damaged_share"] == len(damaged) / T
+    assert values["volumes.count"] == T - len(damaged)
+    assert values["volumes.usable_time"] == 2.0 * (T - 3 - 3)  # one of the four is in the unsteady start
+    assert (values["fd.mean"], values["dvars.mean"]) == (pytest.approx(0.1), 1.25)
+    times = np.setdiff1d(np.arange(3, T), damaged)
+    whole = data[2:6, 2:6, 2:6].reshape(-1, T)[:, times].astype(float)
+    line = np.polynomial.polynomial.polyval(times, np.polynomial.polynomial.polyfit(times, whole.T, 1))
+    np.testing.assert_allclose(
+        read_series(scan).tsnr, whole.mean(axis=1) / (whole - line).std(axis=1), rtol=1e-5
+    )
 
 
 def test_groups_of_voxels_are_averaged_while_the_run_is_read_once(tmp_path):

@@ -469,7 +469,8 @@ def test_numbers_in_the_methods_text_are_those_of_the_settings():
     config["first_level"] |= {"high_pass": 0.0071, "maps": ["trauma-neutral"], "smoothing": 6.3}
     config["connectivity"] |= {"band": [0.013, 0.087], "delay": 4.7, "min_df": 9.1}
     config["skin_conductance"] |= {"window": [0.9, 9.7], "min_sampling_frequency": 11.5, "max_gap": 1.3}
-    config["rois"] |= {"min_coverage": 0.83}
+    config["rois"] |= {"min_coverage": 0.83, "min_tsnr": 21.7}
+    config["quality"] |= {"max_damaged_share": 0.037}
     config["group"] |= {
         "level": 0.91,
         "priors": {"effect": 2.3, "mean": 4.9, "sd": 2.7},
@@ -483,6 +484,7 @@ def test_numbers_in_the_methods_text_are_those_of_the_settings():
         "0.013–0.087 Hz", "4.7 s", "9.1", "0.9 to 9.7 s", "11.5 Hz", "1.3 s", "83 %", "91 %", "2.3 s",
         "4.9 s", "2.7 s", "5 chains", "901", "1103", "1.02", "377", "seed 8", "23 participants", "88 scans",
         "120 volumes", "day 30", "0 to 80",
+        "21.7", "3.7 %",
     ):  # fmt: skip
         assert number in text, number
 

@@ -2,6 +2,7 @@
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 
 from reconfmri import templates
@@ -104,6 +105,20 @@ def test_temporal_snr_is_that_of_the_noise(tmp_path):
     np.testing.assert_allclose(coverage["tsnr"], 55, rtol=0.02)
 
 
+def test_temporal_snr_is_without_damaged_volumes_whatever_stands_there(tmp_path):
+    damaged = [4, 5, T - 1]
+    files, series, masks = scan(tmp_path)
+    values = np.asarray(nibabel.load(files[0]).dataobj).copy()
+    values[..., damaged] = 150
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([3.0, 3, 3, 1])), files[0])
+    _, coverage, _ = extract_region_signals(*files, ROIS, damaged=damaged)
+    times = np.setdiff1d(np.arange(T), damaged)
+    whole = series[masks[..., 2] > 0][:, times]
+    line = np.polynomial.polynomial.polyval(times, np.polynomial.polynomial.polyfit(times, whole.T, 1))
+    wanted = np.median(whole.mean(axis=1) / (whole - line).std(axis=1))
+    assert coverage.set_index("region")["tsnr"]["two"] == pytest.approx(wanted, rel=1e-5)
+
+
 def test_a_region_out_of_the_field_of_view_is_missing_with_its_coverage(tmp_path):
     files, _, _ = scan(tmp_path, inside=lambda mask: mask.__setitem__((0, slice(None), slice(0, 5)), 0))
     signals, coverage, faults = extract_region_signals(*files, ROIS)
@@ -116,6 +131,25 @@ def test_a_region_out_of_the_field_of_view_is_missing_with_its_coverage(tmp_path
     assert shares["one"] == pytest.approx(70 / 80)
     assert {fault.region: fault.code for fault in faults} == {"one_left": "E-DATA-B08", "one": "E-DATA-B08"}
     assert "50 % of one_left" in faults[0].line
+
+
+def test_a_region_with_too_little_temporal_snr_is_missing_and_the_others_stay(tmp_path):
+    def noisy_left(masks, rng):
+        noise = np.where(masks[..., :1] > 0, 10.0, 2.0)
+        return 100 + noise * rng.standard_normal((*SHAPE, T))
+
+    files, _, _ = scan(tmp_path, data=noisy_left)
+    signals, coverage, faults = extract_region_signals(*files, ROIS)
+    assert not faults, "nothing is taken out where the study sets no limit"
+    tsnr = coverage.set_index("region")["tsnr"]
+    assert tsnr["one_left"] == pytest.approx(10, rel=0.1)  # the median of 20 voxels
+    strict = ROIS.model_copy(update={"min_tsnr": 20.0})
+    signals, again, faults = extract_region_signals(*files, strict)
+    assert signals[["one_left", "one"]].isna().all(axis=None), "the pair of a missing side is missing too"
+    assert signals[["one_right", "two"]].notna().all(axis=None)
+    pd.testing.assert_frame_equal(again, coverage)
+    assert {fault.region: fault.code for fault in faults} == {"one_left": "E-DATA-B35", "one": "E-DATA-B35"}
+    assert f"of one_left {tsnr['one_left']:.3g} < 20 (rois.min_tsnr)" in faults[1].line
 
 
 def test_a_region_that_is_constant_or_not_finite_is_missing(tmp_path):

@@ -86,6 +86,22 @@ def test_non_steady_volumes_do_not_bleed_and_none_is_lost():
     assert np.abs(careless[4:, 0, 0] - wanted[4:, None]).max() > 10
 
 
+def test_volumes_around_a_gap_are_brought_to_one_moment_without_what_is_missing():
+    slices, gone = times(), [0, 30, 31, 77, N_VOLUMES - 1]
+    numbers = [number for number in range(N_VOLUMES) if number not in gone]
+    volumes = acquired(lambda t: np.sin(2 * np.pi * 0.05 * t), slices)
+    found = slice_timing.corrected(
+        iter([volumes[number] for number in numbers]), slices, tr=TR, numbers=numbers
+    )
+    wanted = np.sin(2 * np.pi * 0.05 * (TR * np.array(numbers) + slices.reference))
+    off = np.abs(np.stack(list(found))[:, 0, 0] - wanted[:, None])
+    raw = 2 * np.sin(np.pi * 0.05 * max(abs(slices.reference - t) for t in slices.times))
+    # Measured 0.11 beside the gap of two volumes, of 0.27 without correction and 0.005 without a gap.
+    assert off[12:-12].max() < 0.45 * raw
+    far = np.abs(np.subtract.outer(np.array(numbers), gone)).min(axis=1) > 8
+    assert off[far][8:-8].max() < 0.005
+
+
 def test_a_short_run_has_all_its_volumes():
     slices = times()
     for count in (1, 5, 9, 17):

@@ -13,12 +13,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from reconfmri import nuisance
 
 Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+$", description="BIDS label: letters and digits")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weights = dict[Name, float]
+
+
+def _known_groups(groups: list[str]) -> list[str]:
+    _known(groups, [*nuisance.FIXED, *nuisance.NUMBERED], "groups of confounds")
+    return groups
+
+
+ConfoundGroups = Annotated[list[str], AfterValidator(_known_groups)]
 
 
 class Section(BaseModel):
@@ -209,6 +227,11 @@ class Rois(Section):
     min_coverage: Share = Field(
         0.8, description="A region covered less by the run's mask is missing in that run"
     )
+    min_tsnr: float | None = Field(
+        None,
+        gt=0,
+        description="A region with a lower median temporal SNR is missing in that run; none = reported only",
+    )
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Rois:
@@ -238,7 +261,7 @@ class FirstLevel(Section):
         description="Cut-off of the cosine drifts, Hz; keep its period above two script cycles",
     )
     noise: Literal["ar1", "ols"] = Field("ar1", description="Noise model of the fit")
-    confounds: list[str] = Field(
+    confounds: ConfoundGroups = Field(
         default_factory=lambda: ["motion6", "acompcor", "non_steady_state"],
         description="Groups of nuisance columns: motion6, motion24, acompcor, tcompcor, fd, dvars, "
         "global_signal, white_matter, csf, non_steady_state, motion_outliers",
@@ -267,7 +290,7 @@ class Connectivity(Section):
     )
     band: tuple[float, float] = Field((0.01, 0.1), description="Band-pass, Hz")
     delay: float = Field(5.0, ge=0, le=15, description="Shift of each event by the haemodynamic delay, s")
-    confounds: list[str] = Field(
+    confounds: ConfoundGroups = Field(
         default_factory=lambda: ["motion6", "acompcor", "non_steady_state"],
         description="Groups of nuisance columns, as in first_level.confounds",
     )
@@ -312,6 +335,11 @@ class Quality(Section):
     min_tsnr: float = Field(
         10.0, ge=0, description="Median temporal SNR in the brain below which a run is out"
     )
+    max_damaged_share: Share = Field(
+        0.05,
+        description="Share of volumes with values that are not finite above which a run is out; up to it "
+        "each such volume has a nuisance column of its own (embedded engine)",
+    )
     min_volumes: int = Field(40, ge=10, description="Fewer volumes than this: the run is out")
     min_usable_time: float = Field(
         60.0, ge=0, description="Steady volumes below fd_threshold must last as long as this, s"
@@ -347,6 +375,7 @@ QUALITY_UNITS = {
     "fd.outlier_share": "share",
     "volumes.count": "volumes",
     "volumes.usable_time": "s",
+    "volumes.damaged_share": "share",
     "dvars.mean": "standardised DVARS",
     "tsnr.median": "tSNR",
     "flat.share": "share",

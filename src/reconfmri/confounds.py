@@ -5,6 +5,7 @@ Definitions: https://fmriprep.org/en/stable/outputs.html#confounds
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri.exclusions import DataFault
+from reconfmri.nuisance import DERIVED, MOTION, columns_of, kept_components
 from reconfmri.series import VoxelSeries
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = npt.NDArray[Any]
-MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
 HIGH_PASS_S = 128.0
 # fMRIPrep's defaults for the spike regressors.
@@ -28,8 +29,8 @@ MIN_VOXELS, MOST_COMPONENTS = 10, 20
 N_BINS = 2**20  # of the histogram that gives the median of a run: exact to a millionth of its range
 # The first row of a difference has no value; a regressor of differences is zero there.
 DIFFERENCES = ("framewise_displacement", "dvars", "std_dvars")
+DAMAGED = "damaged_volume"
 MISSING = "n/a"
-DERIVED = ("", "_derivative1", "_power2", "_derivative1_power2")
 # What every version of fMRIPrep writes.
 ALWAYS = ("framewise_displacement", "std_dvars", *MOTION, "global_signal", "white_matter", "csf")
 AGAIN = "run fMRIPrep for this participant again"
@@ -172,8 +173,13 @@ def build(
     n_components: int,
     n_temporal: int = 0,
     centre: tuple[float, float, float],
+    whole: Array | None = None,
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """Return the confounds table (one row per volume) and what is known of each column.
+
+    Where volumes are damaged, `whole` (n_volumes,) tells which are not; `transforms` and `tissue` are those
+    of the whole ones. A change is then one since the last whole volume. In the row of a damaged volume motion
+    and signals are missing, components 0, and a column `damaged_volume..` of its own is 1.
 
     Raises
     ------
@@ -182,11 +188,15 @@ def build(
     """
     import pandas as pd
 
+    if whole is None:
+        whole = np.ones(len(transforms), dtype=bool)
+    skip = int(whole[:n_non_steady].sum())
     motion = motion_parameters(transforms, centre=centre)
-    seen = voxel_statistics(tissue, skip=n_non_steady)
+    seen = voxel_statistics(tissue, skip=skip)
     standard, displacement = seen.standard_dvars, framewise_displacement(motion)
     columns = _motion_columns(motion) | seen.means
     columns |= {"framewise_displacement": displacement, "dvars": seen.plain_dvars, "std_dvars": standard}
+    columns = {name: _in_rows(values, whole, math.nan) for name, values in columns.items()}
     noisiest = seen.varies & (seen.spread >= np.percentile(seen.spread[seen.varies], 100 - TCOMPCOR_PERCENT))
     sources = {
         "a_comp_cor": ("aCompCor", "combined", seen.varies & (tissue.white | tissue.fluid), n_components),
@@ -194,17 +204,25 @@ def build(
     }
     facts: dict[str, dict[str, Any]] = {}
     for prefix, (method, mask, voxels, wanted) in sources.items():
-        found, known, waves = noise_components(tissue.signals, voxels, tr=tr, skip=n_non_steady)
+        found, known, waves = noise_components(tissue.signals, voxels, tr=tr, skip=n_non_steady, whole=whole)
         for number in range(min(wanted, found.shape[1])):
             name = f"{prefix}_{number:02d}"
             columns[name] = found[:, number]
             facts[name] = {"Method": method, "Mask": mask, "Retained": True} | known[number]
     columns |= {f"cosine{number:02d}": wave for number, wave in enumerate(waves.T)}
-    columns |= _spikes("non_steady_state_outlier", np.arange(len(motion)) < n_non_steady)
-    outlying = _motion_outliers(displacement, standard, n_non_steady=n_non_steady)
-    columns |= _spikes("motion_outlier", outlying)
+    columns |= _spikes("non_steady_state_outlier", (np.arange(len(whole)) < n_non_steady) & whole)
+    outlying = _motion_outliers(displacement, standard, n_non_steady=skip)
+    columns |= _spikes("motion_outlier", _in_rows(outlying, whole, False))
+    columns |= _spikes(DAMAGED, ~whole)
     table = pd.DataFrame(columns)
     return table, {name: {"Description": _describe(name)} | facts.get(name, {}) for name in table.columns}
+
+
+def _in_rows(values: Array, whole: Array, missing: Any) -> Array:
+    """Return values of the whole volumes in the rows of all, (n_volumes, ...)."""
+    found = np.full((len(whole), *values.shape[1:]), missing, dtype=values.dtype)
+    found[whole] = values
+    return found
 
 
 def from_fmriprep(
@@ -233,11 +251,12 @@ def from_fmriprep(
         raise DataFault("E-DATA-B11", f"fMRIPrep's confounds hold text in the columns {bad}", mend=AGAIN)
     numbers = table.apply(pd.to_numeric)
     chosen = numbers[[name for name in numbers if _is_ours(str(name))]]
-    kept = _combined_components([str(name) for name in numbers], facts)[:n_components]
-    if n_components and not kept:
+    kept = kept_components(
+        [str(name) for name in numbers], facts, n_components=n_components, n_temporal=n_temporal
+    )
+    if n_components and not any(name.startswith("a_comp_cor_") for name in kept):
         mend = "set preprocessing.acompcor to 0 if the study does without aCompCor, or " + AGAIN
         raise DataFault("E-DATA-B11", "fMRIPrep's confounds have no aCompCor components", mend=mend)
-    kept += _by_number([str(name) for name in numbers if str(name).startswith("t_comp_cor_")])[:n_temporal]
     whole = pd.concat([chosen, numbers[kept]], axis=1)
     if f"{MOTION[0]}_derivative1" not in whole:
         whole = pd.concat([whole.drop(columns=list(MOTION)), _of_later_versions(whole)], axis=1)
@@ -258,17 +277,6 @@ def _is_ours(name: str) -> bool:
     )
 
 
-def _combined_components(names: list[str], facts: dict[str, Any]) -> list[str]:
-    """The aCompCor columns of the combined mask, by number; from 1.4 to 20.2 others follow them."""
-    found = [name for name in names if name.startswith("a_comp_cor_")]
-    combined = [name for name in found if facts.get(name, {}).get("Mask", "combined") == "combined"]
-    return _by_number(combined)
-
-
-def _by_number(names: list[str]) -> list[str]:
-    return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
-
-
 def _of_later_versions(table: pd.DataFrame) -> pd.DataFrame:
     """The expansion of the motion parameters, and the motion outliers."""
     import pandas as pd
@@ -285,7 +293,9 @@ def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
 
     Groups: motion6, motion24, acompcor, tcompcor, fd, dvars (standardised), global_signal, white_matter, csf,
     non_steady_state, motion_outliers. The first row of a difference, n/a, becomes 0; a value that is missing
-    anywhere else is a fault of the data. Runs without outliers have no columns of the last two groups.
+    anywhere else is a fault of the data. Runs without outliers have no columns of the last two groups. The
+    column of a damaged volume is always chosen; what is missing in its row becomes the mean of the others,
+    which no fit can see.
 
     Raises
     ------
@@ -297,42 +307,21 @@ def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     import pandas as pd
 
     chosen: dict[str, Array] = {}
+    present, whole = [str(column) for column in table.columns], ~damaged_volumes(table)
     for group in groups:
-        for name in _columns_of(group, [str(column) for column in table.columns]):
-            chosen[name] = _filled(name, table[name])
+        for name in columns_of(group, present):
+            chosen[name] = _filled(name, table[name], whole)
+    chosen |= _spikes(DAMAGED, ~whole)
     return pd.DataFrame(chosen, index=table.index)
 
 
-def _columns_of(group: str, present: list[str]) -> list[str]:
-    fixed = {
-        "motion6": list(MOTION),
-        "motion24": [name + end for name in MOTION for end in DERIVED],
-        "fd": ["framewise_displacement"],
-        "dvars": ["std_dvars"],
-        "global_signal": ["global_signal"],
-        "white_matter": ["white_matter"],
-        "csf": ["csf"],
-    }
-    prefixes = {
-        "acompcor": "a_comp_cor_",
-        "tcompcor": "t_comp_cor_",
-        "non_steady_state": "non_steady_state_outlier",
-        "motion_outliers": "motion_outlier",
-    }
-    if group in fixed:
-        absent = [name for name in fixed[group] if name not in present]
-        if absent:
-            raise ValueError(f"confounds group {group!r} needs the columns {absent}; the table has {present}")
-        return fixed[group]
-    if group not in prefixes:
-        raise ValueError(f"Unknown group of confounds {group!r}; known are {[*fixed, *prefixes]}")
-    found = [name for name in present if name.startswith(prefixes[group])]
-    if group in ("acompcor", "tcompcor") and not found:
-        raise ValueError(f"confounds group {group!r} was asked for; set preprocessing.{group} to more than 0")
-    return found
+def damaged_volumes(table: pd.DataFrame) -> Array:
+    """Return (n_volumes,): which volumes a confounds table says to hold values that are not finite."""
+    names = [name for name in table.columns if str(name).startswith(DAMAGED)]
+    return np.asarray((table[names].to_numpy(dtype=np.float64) > 0).any(axis=1))
 
 
-def _filled(name: str, column: pd.Series[Any]) -> Array:
+def _filled(name: str, column: pd.Series[Any], whole: Array) -> Array:
     import pandas as pd
 
     text = column.where(column.notna(), MISSING) if column.dtype == object else column
@@ -340,8 +329,10 @@ def _filled(name: str, column: pd.Series[Any]) -> Array:
     mend = "make the run's confounds again"
     if np.isnan(values).all():
         raise DataFault("E-DATA-B11", f"the confounds column {name!r} has no value in any row", mend=mend)
-    if np.isnan(values[0]) and (name in DIFFERENCES or "derivative1" in name):
-        values[0] = 0.0
+    first = int(np.argmax(whole))
+    if np.isnan(values[first]) and (name in DIFFERENCES or "derivative1" in name):
+        values[first] = 0.0
+    values[~whole & np.isnan(values)] = np.nanmean(values)
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
         raise DataFault("E-DATA-B11", f"the confounds column {name!r} has no value in row {row}", mend=mend)
@@ -367,9 +358,12 @@ def _motion_columns(motion: Array) -> dict[str, Array]:
 
 
 def noise_components(
-    series: VoxelSeries, voxels: Array, *, tr: float, skip: int
+    series: VoxelSeries, voxels: Array, *, tr: float, skip: int, whole: Array | None = None
 ) -> tuple[Array, list[dict[str, float]], Array]:
     """Return components (n_volumes, n), facts of each, and the cosines (n_volumes, k) that were filtered out.
+
+    Both are 0 in the first `skip` volumes of the run. Where some are missing, `whole` (n_volumes,) tells
+    which are not: `series` holds those, and components are 0 in the others.
 
     Principal components of the standardised `voxels` (n_voxels,), from the covariance over time that is
     gathered block by block; nipype's `compute_noise_components` decomposes the whole matrix to the same ones.
@@ -384,9 +378,15 @@ def noise_components(
 
     if voxels.sum() < MIN_VOXELS:
         raise _flat(int(voxels.sum()))
-    covariance, basis = np.zeros((series.n_volumes - skip,) * 2), np.empty((0, 0))
+    whole = np.ones(series.n_volumes, dtype=bool) if whole is None else whole
+    used, before = whole[skip:], int(whole[:skip].sum())
+    waves = cosine_filter(np.zeros((1, len(used))), tr, HIGH_PASS_S)[1]
+    waves = waves if waves.size else np.empty((len(used), 0))
+    slow = np.column_stack([waves, np.ones(len(used))])[used]
+    covariance = np.zeros((int(used.sum()),) * 2)
     for _, signals in series.blocks(voxels):
-        rest, basis = cosine_filter(signals[:, skip:].astype(np.float64), tr, HIGH_PASS_S)
+        rest = signals[:, before:].astype(np.float64)
+        rest -= (slow @ np.linalg.lstsq(slow, rest.T)[0]).T
         spread = rest.std(axis=1, keepdims=True)
         rest /= np.where(spread > 0, spread, 1.0)
         covariance += rest.T @ rest
@@ -403,10 +403,9 @@ def noise_components(
         }
         for number in range(min(MOST_COMPONENTS, len(power)))
     ]
-    waves = basis if basis.size else np.empty((len(vectors), 0))
     components, waves = (
         np.concatenate([np.zeros((skip, part.shape[1])), part])
-        for part in (vectors[:, :MOST_COMPONENTS], waves)
+        for part in (_in_rows(vectors[:, :MOST_COMPONENTS], used, 0.0), waves)
     )
     return components, known, waves
 
@@ -431,6 +430,8 @@ def _describe(name: str) -> str:
         "t_comp_cor_": "Principal component of the voxels that vary most (tCompCor)",
         "cosine": f"Discrete cosine of the high-pass filter, cut-off {HIGH_PASS_S:g} s",
         "non_steady_state_outlier": "One volume before the steady state",
+        DAMAGED: "One volume with values that are not finite, which holds no measurement: use this column in "
+        "every model, or leave the volume out",
         "motion_outlier": f"One volume with displacement > {FD_SPIKE_MM} mm or std_dvars > {DVARS_SPIKE}",
     }
     text = next(text for start, text in kinds.items() if base.startswith(start))

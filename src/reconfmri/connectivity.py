@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reconfmri.config import Connectivity, Task
-from reconfmri.confounds import select
+from reconfmri.confounds import damaged_volumes, select
 from reconfmri.events import events_of, name_events, script_regressors
 from reconfmri.exclusions import DataFault
 
@@ -42,7 +42,7 @@ def couple(
     """Return one row per pair and condition (domain outcome value se unit coverage df), and the faults.
 
     Value is arctanh of Pearson's r over the volumes of the condition, shifted by `delay` s (a volume stands
-    for the moment `start` s after it begins); df the effective
+    for the moment `start` s after it begins), without damaged ones; df the effective
     number of observations n and the standard error 1 / sqrt(n - 3). A pair whose region has no signal is
     missing without a fault of its own. `start` is the moment within a volume that its values stand for, s.
 
@@ -57,7 +57,7 @@ def couple(
         _nuisance(confounds, events, n_volumes, tr, task, settings, start=start), tr=tr, band=settings.band
     )
     windows = {
-        name: _window(name, events, n_volumes, tr, task, settings.delay - start)
+        name: _window(name, events, n_volumes, tr, task, settings.delay - start) & ~damaged_volumes(confounds)
         for name in settings.conditions
     }
     faults: list[DataFault] = []

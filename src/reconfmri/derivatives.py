@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from reconfmri import bids
+from reconfmri import bids, nuisance
 from reconfmri.bids import BidsFile
 from reconfmri.config import Container, Fmriprep, Study
 from reconfmri.exclusions import DataFault
@@ -29,6 +29,7 @@ NIFTI = ".nii.gz"
 OF_OUTPUTS = {"space", "cohort", "res", "den", "desc", "from", "to", "mode", "hemi", "label", "stat"}
 PARTS_OF_A_SCAN = ("echo", "part")
 NATIVE = "native"
+NO_VALUE = ("n/a", "", "nan", "NaN")
 CONFOUNDS = ("timeseries", "regressors")  # from 20.2 on, before
 AGAIN = f"run fMRIPrep for this participant again, with --output-spaces {SPACE}:res-2"
 CONFIG = "config/config.yaml"
@@ -174,7 +175,8 @@ def check_fmriprep(folder: Path, study: Study, table: pd.DataFrame, *, full: boo
         what = f"none of the {len(table)} scans has usable outputs"
         mend = "see the lines above; correct preprocessing.fmriprep.derivatives"
         problems.append(Problem("STOP", "E-BIDS-A21", what, mend, settings.derivatives))
-    return problems + versions + (_grids(found) if full else [])
+    empty = _empty_columns(found, study, dict(zip(table["bold"], table["task"], strict=True)))
+    return problems + versions + empty + (_grids(found) if full else [])
 
 
 def check_container(folder: Path, study: Study, container: Container) -> list[Problem]:
@@ -453,6 +455,65 @@ def _scans(
             unit = {key: row[key] for key in ("participant_id", "session_id", "task", "run")}
             problems.append(Problem("EXCL", fault.code, fault.reason, fault.mend, fault.file, **unit))
     return found, problems
+
+
+def _empty_columns(found: dict[str, FmriprepRun], study: Study, task_of: dict[str, str]) -> list[Problem]:
+    """A STOP per column that the study asks for and that has no value in any row of some tables."""
+    tables: dict[str, list[str]] = defaultdict(list)
+    for raw, run in found.items():
+        for column in empty_columns(run, study, task_of[raw]):
+            tables[column].append(run.confounds.name)
+    return [
+        Problem(
+            "STOP",
+            "E-BIDS-B11",
+            f"the column {column!r}, which the study asks for, has no value in any row of {_some(names)}",
+            "leave its group out of `confounds`, run fMRIPrep for these scans again, or leave them out of "
+            "the run table",
+            "derivatives",
+        )
+        for column, names in tables.items()
+    ]
+
+
+def empty_columns(run: FmriprepRun, study: Study, task: str) -> list[str]:
+    """Return the columns of a run's confounds that its task needs and that are missing in every row.
+
+    What else is amiss in the table takes the run out where it is adopted.
+    """
+    try:
+        header, empty = _without_value(run.confounds)
+        facts = bids.read_json(run.facts) if empty and run.facts else {}
+    except (ValueError, OSError):
+        return []
+    kept = nuisance.kept_components(
+        header,
+        facts,
+        n_components=study.preprocessing.acompcor,
+        n_temporal=study.preprocessing.tcompcor,
+    )
+    asked = [part for part in (study.first_level, study.connectivity) if part and part.task == task]
+    needed = {"framewise_displacement", "std_dvars"}  # of every run's quality
+    for group in {group for part in asked for group in part.confounds}:
+        of_group = nuisance.FIXED.get(group) or tuple(
+            name for name in header if name.startswith(nuisance.NUMBERED[group])
+        )
+        needed |= {name for name in of_group if name in kept or not name.startswith(nuisance.COMPONENTS)}
+    return [name for name in empty if name in needed]
+
+
+def _without_value(path: Path) -> tuple[list[str], list[str]]:
+    """Return a table's columns, and those without a value; it is read until every column has shown one."""
+    with path.open(encoding="utf-8-sig") as lines:
+        header = next(lines, "").rstrip("\r\n").split("\t")
+        left, has_rows = dict(enumerate(header)), False
+        for line in lines:
+            has_rows = True
+            cells = line.rstrip("\r\n").split("\t")
+            left = {at: name for at, name in left.items() if at >= len(cells) or cells[at] in NO_VALUE}
+            if not left:
+                break
+    return header, list(left.values()) if has_rows else []
 
 
 def _grids(found: dict[str, FmriprepRun]) -> list[Problem]:

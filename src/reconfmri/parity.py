@@ -31,8 +31,8 @@ DESCRIPTIONS = {
 }
 NOT_TOLD = "not told in this run"
 # Columns of single volumes: whether a run has any differs by nature.
-SPIKES = ("motion_outlier", "non_steady_state_outlier")
-NUMBERED = re.compile(r"(_|cosine|outlier)\d+$")
+SPIKES = ("motion_outlier", "non_steady_state_outlier", "damaged_volume")
+NUMBERED = re.compile(r"(_|cosine|outlier|volume)\d+$")
 # Sidecar keys that describe the protocol and nobody's identity.
 PROTOCOL = {
     "phase encoding": "PhaseEncodingDirection",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reconfmri.config import QUALITY_UNITS, Quality, quality_units
+from reconfmri.confounds import damaged_volumes
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess import PreprocessedRun
 from reconfmri.tables import read_table
@@ -60,6 +61,8 @@ class Limit:
 MEND = "look at the run; thresholds are set for the whole study before the arms are known"
 LIMITS = (
     Limit("volumes.count", "min_volumes", "E-DATA-B05", "number of volumes"),
+    Limit("volumes.damaged_share", "max_damaged_share", "E-DATA-B03",
+          "volumes with values that are not finite"),
     Limit("fd.mean", "max_mean_fd", "E-DATA-B12", "mean framewise displacement"),
     Limit("fd.outlier_share", "max_outlier_share", "E-DATA-B12",
           "volumes that moved more than {fd_threshold:g} mm"),
@@ -85,10 +88,11 @@ def assess_run(
 ) -> tuple[pd.DataFrame, list[DataFault]]:
     """Return quality rows (domain outcome value se unit coverage df), and a fault per broken threshold.
 
-    Outcomes and units: `config.quality_units`. Temporal SNR and flat voxels are those of the brain mask,
-    without the volumes before the steady state; `coverage` has one row per region (region, coverage, tsnr);
-    the ghost is measured on `reference`, along the phase-encoding axis or, where that is not known, along
-    both in-plane axes. `series` is what `read_series` found in the run, where it was read before.
+    Outcomes and units: `config.quality_units`. Damaged volumes are counted, and are in no other number.
+    Temporal SNR and flat voxels are those of the brain mask, without the volumes before the steady state;
+    `coverage` has one row per region (region, coverage, tsnr); the ghost is measured on `reference`, along
+    the phase-encoding axis or, where that is not known, along both in-plane axes. `series` is what
+    `read_series` found in the run, where it was read before.
 
     Raises
     ------
@@ -96,13 +100,16 @@ def assess_run(
         The confounds have no displacement, or not one row per volume.
     """
     confounds = read_table(run.confounds, numeric=(DISPLACEMENT, DVARS, GLOBAL))
-    unsteady = int(run.metadata.get("NonSteadyStateVolumes", 0))
     series = series or read_series(run)
     if len(confounds) != series.n_volumes:
         reason = f"the confounds have {len(confounds)} rows, the run {series.n_volumes} volumes"
         raise DataFault("E-DATA-B11", reason, mend="make the confounds of this run again", file=run.bold.name)
+    whole = ~damaged_volumes(confounds)
+    confounds = confounds[whole]
+    unsteady = int(whole[: int(run.metadata.get("NonSteadyStateVolumes", 0))].sum())
     values = {
         **_motion(confounds, run.metadata, unsteady, settings.fd_threshold),
+        "volumes.damaged_share": float((~whole).mean()),
         "dvars.mean": float(_after_first(confounds[DVARS], DVARS).mean()),
         "tsnr.median": series.median_tsnr,
         "flat.share": series.flat_share,
@@ -154,7 +161,7 @@ def read_series(run: PreprocessedRun, *, keep: npt.NDArray[np.intp] | None = Non
     """Return mean / SD in time without the trend, over the mask, and the mean series of groups of voxels.
 
     `keep` (n_groups, n_each) names voxels of the mask. Sums are gathered while the file is read, so that a
-    few volumes are held at once. Temporal SNR is without the volumes before the steady state.
+    few volumes are held at once. Temporal SNR is without damaged volumes and those before the steady state.
     Murphy et al., NeuroImage 2007;34:565.
     """
     import nibabel
@@ -163,8 +170,9 @@ def read_series(run: PreprocessedRun, *, keep: npt.NDArray[np.intp] | None = Non
     inside = np.asarray(nibabel.load(run.mask).dataobj) > 0
     image = nibabel.load(run.bold, keep_file_open=True)
     n_volumes = int(image.shape[3])
-    ramp = np.arange(n_volumes - non_steady) - (n_volumes - non_steady - 1) / 2
-    ramp = np.concatenate([np.zeros(non_steady), ramp])
+    used = np.arange(n_volumes) >= non_steady
+    used[run.metadata.get("DamagedVolumes", [])] = False
+    ramp = np.where(used, np.arange(n_volumes) - np.flatnonzero(used).mean(), 0.0)
     kept: npt.NDArray[np.float32] = np.empty((0 if keep is None else len(keep), n_volumes), np.float32)
     # Around the first volume: sums of squares of large numbers would lose the small variance.
     first = np.asarray(image.dataobj[..., non_steady], dtype=np.float64)[inside]
@@ -174,11 +182,11 @@ def read_series(run: PreprocessedRun, *, keep: npt.NDArray[np.intp] | None = Non
         times = np.arange(start, start + volumes.shape[1])
         if keep is not None:
             kept[:, times] = volumes[keep].mean(axis=1)
-        steady = volumes[:, times >= non_steady] - first[:, None]
+        steady = volumes[:, used[times]] - first[:, None]
         total += steady.sum(axis=1)
         squares += (steady**2).sum(axis=1)
-        slope += steady @ ramp[times[times >= non_steady]]
-    number = n_volumes - non_steady
+        slope += steady @ ramp[times[used[times]]]
+    number = int(used.sum())
     variance = squares / number - (total / number) ** 2 - slope**2 / (ramp @ ramp) / number
     level = first + total / number
     usable = np.isfinite(variance) & (variance > (CONSTANT * level) ** 2)

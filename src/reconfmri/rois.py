@@ -77,14 +77,21 @@ def carry_atlas(
 
 
 def extract_region_signals(
-    bold: Path, mask: Path, masks_image: Path, rois: Rois, *, non_steady: int = 0
+    bold: Path,
+    mask: Path,
+    masks_image: Path,
+    rois: Rois,
+    *,
+    non_steady: int = 0,
+    damaged: Sequence[int] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[DataFault]]:
     """Return mean signals (n_volumes, n_regions), coverage per region, and one fault per missing region.
 
     Columns are the single regions, then the combined ones: the mean of their parts weighted by volume. A
     voxel counts when it lies in the mask of the run and is finite and not constant; a region covered less
-    than `min_coverage`, and a combined one with such a part, is missing. `non_steady` volumes at the start
-    count for the signals and not for tSNR.
+    than `min_coverage`, or with a median temporal SNR below `min_tsnr`, is missing, and so is a combined one
+    with such a part. `non_steady` volumes at the start
+    and `damaged` ones (from 0) count for the signals and not for tSNR.
 
     Raises
     ------
@@ -97,22 +104,29 @@ def extract_region_signals(
     with np.errstate(invalid="ignore"):
         varies = np.ptp(voxels, axis=0) > CONSTANT * np.abs(voxels.mean(axis=0))
     usable = np.asarray(np.isfinite(voxels).all(axis=0) & varies)
-    tsnr = _tsnr(voxels[non_steady:], usable)
+    times = np.setdiff1d(np.arange(non_steady, len(voxels)), damaged)
+    tsnr = _tsnr(voxels[times], usable, times)
     sizes = {name: int(masks[..., i].sum()) for i, name in enumerate(rois.regions)}
     members = {name: masks[..., i][anywhere].astype(bool) & usable for i, name in enumerate(rois.regions)}
     parts = {name: [name] for name in rois.regions} | rois.combined
-    signals: dict[str, Array] = {}
     rows = []
     for name, of in parts.items():
         chosen = np.any([members[part] for part in of], axis=0)
         share = float(chosen.sum()) / sum(sizes[part] for part in of)
         quality = float(np.median(tsnr[chosen])) if chosen.any() else math.nan
         rows.append((name, int(chosen.sum()), share, quality))
-        weights = [sizes[part] for part in of]
-        series = [_mean(voxels, members[part], sizes[part], rois.min_coverage) for part in of]
-        signals[name] = np.average(series, axis=0, weights=weights)
     coverage = pd.DataFrame(rows, columns=list(COVERAGE_DESCRIPTIONS))
-    return pd.DataFrame(signals), coverage, _region_faults(signals, coverage, rois)
+    known = coverage.set_index("region")
+    faults = [fault for name in parts if (fault := _region_fault(name, known, rois))]
+    missing = {fault.region for fault in faults}
+    signals: dict[str, Array] = {}
+    for name, of in parts.items():
+        if name in missing:
+            signals[name] = np.full(len(voxels), np.nan)
+            continue
+        series = [voxels[:, members[part]].mean(axis=1, dtype=np.float64) for part in of]
+        signals[name] = np.average(series, axis=0, weights=[sizes[part] for part in of])
+    return pd.DataFrame(signals), coverage, faults
 
 
 def _grid_of(image: Path) -> tuple[tuple[int, ...], Array]:
@@ -190,20 +204,13 @@ def _volumes(bold: Path) -> Iterator[npt.NDArray[np.float32]]:
         yield np.asarray(image.dataobj[..., start : start + CHUNK], dtype=np.float32)
 
 
-def _mean(
-    voxels: npt.NDArray[np.float32], members: npt.NDArray[np.bool_], size: int, min_coverage: float
+def _tsnr(
+    voxels: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_], times: npt.NDArray[np.intp]
 ) -> Array:
-    """Return the mean signal (n_volumes,) of the members, NaN when they cover too little of the region."""
-    if not members.any() or members.sum() < min_coverage * size:
-        return np.full(len(voxels), np.nan)
-    return np.asarray(voxels[:, members].mean(axis=1, dtype=np.float64))
-
-
-def _tsnr(voxels: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> Array:
     """Return mean / SD in time per voxel (Murphy et al., NeuroImage 2007;34:565), without the trend."""
     values = voxels[:, usable].astype(np.float64)
     level = values.mean(axis=0)
-    ramp = np.arange(len(values)) - (len(values) - 1) / 2
+    ramp = times - times.mean()
     residuals = values - level - np.outer(ramp, ramp @ values / (ramp @ ramp))
     spread = residuals.std(axis=0)
     found = np.full(voxels.shape[1], np.nan)
@@ -211,17 +218,20 @@ def _tsnr(voxels: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> Arr
     return found
 
 
-def _region_faults(signals: dict[str, Array], coverage: pd.DataFrame, rois: Rois) -> list[DataFault]:
-    faults = []
-    shares = dict(zip(coverage["region"], coverage["coverage"], strict=True))
-    for name, series in signals.items():
-        if not np.isnan(series).any():
-            continue
-        least = min((part for part in rois.combined.get(name, [name])), key=lambda part: shares[part])
+def _region_fault(name: str, coverage: pd.DataFrame, rois: Rois) -> DataFault | None:
+    """Why a region, or the worst part of a combined one, is missing; coverage before temporal SNR."""
+    parts = coverage.loc[rois.combined.get(name, [name])]
+    least, share = str(parts["coverage"].idxmin()), float(parts["coverage"].min())
+    if share == 0 or share < rois.min_coverage:
         reason = (
-            f"{100 * shares[least]:.0f} % of {least} lies in the mask of the run and varies in time, "
+            f"{100 * share:.0f} % of {least} lies in the mask of the run and varies in time, "
             f"{100 * rois.min_coverage:.0f} % is needed"
         )
         mend = "look at the mask outlines of this run; lower rois.min_coverage only for all runs"
-        faults.append(DataFault("E-DATA-B08", reason, mend=mend, region=name))
-    return faults
+        return DataFault("E-DATA-B08", reason, mend=mend, region=name)
+    noisiest, tsnr = str(parts["tsnr"].idxmin()), float(parts["tsnr"].min())
+    if rois.min_tsnr is not None and tsnr < rois.min_tsnr:
+        reason = f"median temporal SNR of {noisiest} {tsnr:.3g} < {rois.min_tsnr:g} (rois.min_tsnr)"
+        mend = "look at the map of temporal SNR of this run; change rois.min_tsnr only for all runs"
+        return DataFault("E-DATA-B35", reason, mend=mend, region=name)
+    return None

@@ -280,6 +280,7 @@ FAULTS: dict[str, Callable[[Path, Path], object]] = {
     "key twice": in_study("name: A tiny trial", "name: A tiny trial\nname: Another"),
     "absent condition": in_study("{trauma: 1, neutral: -1}", "{traumma: 1, neutral: -1}"),
     "absent trial type": in_study("{trauma: trauma,", "{script: trauma,"),
+    "misspelt confounds": in_study("  contrasts", "  confounds: [motion25]\n  contrasts"),
     "absent arm": in_study("active: ketamine", "active: ketamin"),
     "absent atlas label": in_study("[Left Amygdala]", "[Left Amigdala]"),
     "empty arm": _empty_arm,

@@ -71,8 +71,8 @@ def unzipped(path: Path) -> None:
 
 def bad_volumes(path: Path) -> None:
     data = SERIES.astype(np.float32)
-    data[..., 4] = np.nan
-    data[3, 3, 3, 9] = np.inf
+    data[..., 4:11] = np.nan
+    data[3, 3, 3, 12] = np.inf
     save(path, data)
 
 
@@ -115,6 +115,7 @@ def by_assess_quality(folder: Path, damage: Callable[[dict[str, Any]], object]) 
         "bold": 500 + 5 * rng.standard_normal((8, 8, 8, 90)),
         "fd": np.full(90, 0.1),
         "rows": 90,
+        "damaged": [],
         "settings": Quality(),
     }
     damage(made)
@@ -122,6 +123,9 @@ def by_assess_quality(folder: Path, damage: Callable[[dict[str, Any]], object]) 
     save(folder / BOLD, made["bold"].astype(np.float32))
     save(folder / "mask.nii.gz", np.ones((8, 8, 8), np.uint8))
     table = pd.DataFrame({"framewise_displacement": made["fd"], "std_dvars": 1.0, "global_signal": 500.0})
+    for number, volume in enumerate(made["damaged"]):
+        table.loc[volume] = np.nan
+        table[f"damaged_volume{number:02d}"] = np.eye(90)[volume]
     write_table(folder / "confounds.tsv", table[: made["rows"]])
     files = [folder / name for name in (BOLD, "mask.nii.gz", "confounds.tsv", "mask.nii.gz")]
     run = PreprocessedRun(*files, metadata={"RepetitionTime": 2.0})
@@ -162,7 +166,7 @@ def by_extract_region_signals(
 
     def work(snakemake: Any, decisions: Any) -> None:
         files = (folder / name for name in (BOLD, "mask.nii.gz", "regions.nii.gz"))
-        signals, _, faults = rois.extract_region_signals(*files, Rois(regions=regions))
+        signals, _, faults = rois.extract_region_signals(*files, Rois(regions=regions, min_tsnr=25.0))
         for fault in faults:
             decisions.add(snakemake.rule, fault)
         write_table(snakemake.output[0], signals)
@@ -213,8 +217,10 @@ ROWS = [
     Row("B1 text", by_align_run, lambda path: path.write_text("no"), "E-DATA-B01", "cannot", "copy the file"),
     Row("B1 .nii named .gz", by_align_run, unzipped, "E-DATA-B01", "cannot be read", "copy the file"),
     Row("B1 not the indexed file", by_align_run, another_file, "E-DATA-B30", "sha256", "index again"),
-    Row("B3 a NaN volume", by_align_run, bad_volumes, "E-DATA-B03",
-        "2 of 14 volumes hold values that are not finite: 5 (7200 voxels), 10 (1 voxels)", "export"),
+    Row("B3 most volumes damaged", by_align_run, bad_volumes, "E-DATA-B03",
+        "8 of 14 volumes hold values that are not finite: 5 (7200 voxels), 6 (7200 voxels)", "export"),
+    Row("B3 more damaged volumes than the limit", by_assess_quality, keys(damaged=[3, 40, 41, 42, 89]),
+        "E-DATA-B03", "5.56 % > 5 % (quality.max_damaged_share)", "look at the run"),
     Row("B4 zeros", by_align_run, lambda path: save(path, 0 * SERIES), "E-DATA-B04", "flat image",
         "copy the file"),
     Row("B4 a tenth of the brain flat", by_assess_quality, inside("bold", slice(0, 1), 300.0), "E-DATA-B04",
@@ -237,6 +243,9 @@ ROWS = [
         " 0 % of amygdala", "mask outlines", "amygdala"),
     Row("B9 region constant in time", by_extract_region_signals, inside("raw", slice(0, 11), 300.0),
         "E-DATA-B08", " 0 % of amygdala lies in the mask of the run and varies", "mask outlines", "amygdala"),
+    Row("B8 region without enough signal to noise", by_extract_region_signals,
+        lambda made: made["raw"].__setitem__(slice(0, 11), made["raw"][:11] * 5 - 2000), "E-DATA-B35",
+        "median temporal SNR of amygdala", "map of temporal SNR", "amygdala"),
     Row("B11 a row cut", by_assess_quality, keys(rows=89), "E-DATA-B11", "89 rows, the run 90", "again"),
     Row("B11 a column of n/a", by_fit_first_level, lambda table: table.assign(rot_x=np.nan), "E-DATA-B11",
         "'rot_x' has no value in any row", "again"),

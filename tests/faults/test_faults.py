@@ -93,6 +93,7 @@ ROWS = [
     Row("session id as number", "check", "STOP", "E-CONF-C02", CONFIG, 'sessions.1.id'),
     Row("key twice", "check", "STOP", "E-CONF-C03", CONFIG, "'name' stands on lines 1 and 2"),
     Row("absent condition", "check", "STOP", "E-CONF-C04", CONFIG, "known are ['trauma', 'neutral'"),
+    Row("misspelt confounds", "check", "STOP", "E-CONF-C04", CONFIG, "did you mean 'motion24'?"),
     Row("absent trial type", "check", "STOP", "E-CONF-C04", CONFIG, "the data have ['relax', 'trauma']"),
     Row("absent arm", "check", "STOP", "E-CONF-C04", CONFIG, "the arms are ['ketamine', 'midazolam']"),
     Row("absent atlas label", "check", "STOP", "E-CONF-C04", CONFIG, "did you mean 'Left Amygdala'?"),

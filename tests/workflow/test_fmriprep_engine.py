@@ -15,7 +15,7 @@ from reconfmri import registration, templates
 from reconfmri.cli.status import states
 from reconfmri.events import event_response
 from reconfmri.exclusions import COLUMNS as EXCLUSION_COLUMNS
-from reconfmri.tables import read_table
+from reconfmri.tables import read_table, write_table
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -162,6 +162,23 @@ def test_nothing_reruns_until_an_output_of_fmriprep_changes(study):
         os.utime(series, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert "rule adopt_fmriprep_run" in again
     assert "rule extract_region_signals" in again
+
+
+def test_a_column_without_any_value_stops_the_workflow_before_any_job(study):
+    (path,) = (study / "fmriprep").rglob("*desc-confounds_timeseries.tsv")
+    text, was = path.read_text(), path.stat()
+    path.chmod(0o644)
+    try:
+        write_table(path, read_table(path).assign(rot_x=None))
+        done = snakemake(study, "--dry-run", check=False)
+    finally:
+        path.write_text(text)
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+        path.chmod(0o444)
+    assert done.returncode != 0
+    told = done.stdout + done.stderr
+    assert "E-BIDS-B11" in told
+    assert "'rot_x'" in told
 
 
 # A container's job: the program that is called is a stand-in, which copies what was made before.

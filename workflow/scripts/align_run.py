@@ -7,9 +7,9 @@ from reconfmri.preprocess.embedded import AlignmentFiles, AnatomyFiles, align_ru
 from reconfmri.step import run_step
 
 
-def work(snakemake, _decisions):
+def work(snakemake, decisions):
     given, out = snakemake.input, snakemake.output
-    align_run(
+    remarks = align_run(
         Path(given.bold),
         Path(snakemake.params.t1w),
         AnatomyFiles(*map(Path, (given.t1w, given.mask, given.dseg, given.to_t1w, given.facts))),
@@ -19,6 +19,8 @@ def work(snakemake, _decisions):
         sha256=snakemake.params.sha256,
         threads=snakemake.threads,
     )
+    for remark in remarks:
+        decisions.add(snakemake.rule, remark)
 
 
 run_step(snakemake, work)

@@ -11,12 +11,14 @@ from reconfmri.tables import write_table
 
 def work(snakemake, decisions):
     given, out = snakemake.input, snakemake.output
+    made = read_json(Path(given.metadata))
     signals, coverage, faults = extract_region_signals(
         Path(given.bold),
         Path(given.mask),
         Path(given.regions),
         Rois.from_params(snakemake.params.settings),
-        non_steady=read_json(Path(given.metadata))["NonSteadyStateVolumes"],
+        non_steady=made["NonSteadyStateVolumes"],
+        damaged=made.get("DamagedVolumes", []),
     )
     for fault in faults:
         decisions.add(snakemake.rule, fault)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri.config import Task
-from reconfmri.confounds import DVARS_SPIKE
+from reconfmri.confounds import DAMAGED, DVARS_SPIKE
 from reconfmri.events import name_events, read_events
 from reconfmri.exclusions import DataFault
 from reconfmri.figures.style import BRIGHT, INK, MUTED, OUT, drawn, tidy
@@ -124,7 +124,7 @@ def _trace(axes: Axes, values: Array, course: Course, which: int, named: tuple[s
 
 
 def _marks(axes: Axes, course: Course) -> None:
-    """Red where a volume is a motion outlier, grey where it precedes the steady state."""
+    """Red where a volume is a motion outlier or damaged, grey where it precedes the steady state."""
     for where, colour in ((course.outliers, OUT), (course.unsteady, MUTED)):
         spans = [(volume * course.tr, course.tr) for volume in np.flatnonzero(where)]
         axes.broken_barh(spans, (0, 1), color=colour, linewidth=0)
@@ -214,15 +214,15 @@ def course_of(
 ) -> Course:
     """Return what a carpet shows beside the voxels, from a run's confounds and its events file."""
     marked = {}
-    for kind in ("motion_outlier", "non_steady_state_outlier"):
-        names = [name for name in confounds.columns if str(name).startswith(kind)]
+    for kind, prefixes in (("out", ("motion_outlier", DAMAGED)), ("early", ("non_steady_state_outlier",))):
+        names = [name for name in confounds.columns if str(name).startswith(prefixes)]
         marked[kind] = np.asarray(confounds[names].to_numpy(dtype=float).sum(axis=1) > 0)
     return Course(
         tr,
         confounds["framewise_displacement"].to_numpy(float),
         confounds["std_dvars"].to_numpy(float),
-        outliers=marked["motion_outlier"],
-        unsteady=marked["non_steady_state_outlier"],
+        outliers=marked["out"],
+        unsteady=marked["early"],
         events=_events_of(events, task, tr * len(confounds)),
         thresholds=(fd_threshold, DVARS_SPIKE),
     )

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,10 @@ def align_run(
     sidecar: Mapping[str, Any] | None = None,
     sha256: str = "",
     threads: int = 1,
-) -> dict[str, Any]:
-    """Write a run's reference, native brain mask and transforms; return the facts of the alignment.
+) -> list[DataFault]:
+    """Write a run's reference, native brain mask and transforms; return remarks on damaged volumes.
+
+    Volumes with values that are not finite take no part; they have the transform of their neighbour.
 
     `t1w` is the raw T1w of the run's session, or the one that stands for it: the run is looked for near it.
     With a field map (`given`; `sidecar` is the run's own) the reference is straightened, and so is what lies
@@ -106,7 +109,7 @@ def align_run(
     """
     run = intake.open_run(bold, sha256=sha256)
     try:
-        reference, transforms, n_non_steady = _head_motion(run, threads=threads)
+        reference, transforms, n_non_steady, bad = _head_motion(run, threads=threads)
         place = _place_of(t1w, anatomy)
         head = _placed(registration.read_volume(anatomy.t1w), place)
         dseg = _placed(registration.read_volume(anatomy.dseg), place)
@@ -129,12 +132,13 @@ def align_run(
         "head_motion": [matrix.ravel().tolist() for matrix in transforms],
         "boldref_to_t1w": (np.linalg.inv(place) @ to_t1w).ravel().tolist(),
         "non_steady_state_volumes": n_non_steady,
+        "damaged_volumes": list(bad),
         "distortion": distortion.described(undone, mask, given, sidecar or {}),
         "bold_sha256": sha256,
         **facts,
     }
     outputs.alignment.write_text(json.dumps(alignment, indent=1) + "\n", encoding="utf-8")
-    return {"non_steady_state_volumes": n_non_steady, **facts}
+    return [intake.damaged_volumes(run, bad, remark=True)] if bad else []
 
 
 def resample_run(
@@ -151,7 +155,8 @@ def resample_run(
     """Write a run on the template grid with its mask, tissue, confounds and metadata; return the contract.
 
     `tr` is the repetition time, s; `sidecar` what the raw run's sidecars say of the acquisition. Head motion
-    was estimated before slices are brought to one moment, as in fMRIPrep.
+    was estimated before slices are brought to one moment, as in fMRIPrep. A damaged volume is written as the
+    line in time between its neighbours, which no statistic uses: it has a column of its own in the confounds.
 
     Raises
     ------
@@ -164,7 +169,9 @@ def resample_run(
     except DataFault as fault:
         raise _of_file(fault, bold) from fault
     known = json.loads(alignment.alignment.read_text(encoding="utf-8"))
-    transforms = np.array(known["head_motion"]).reshape(-1, 4, 4)
+    whole = np.ones(run.n_volumes, dtype=bool)
+    whole[known["damaged_volumes"]] = False
+    transforms = np.array(known["head_motion"]).reshape(-1, 4, 4)[whole]
     to_t1w = np.array(known["boldref_to_t1w"]).reshape(4, 4)
     dseg = registration.read_volume(anatomy.dseg)
     native = registration.read_volume(alignment.mask)
@@ -176,15 +183,19 @@ def resample_run(
     signals = VoxelSeries(len(brain), folder=outputs.bold.parent)
     points = [bent.moved(voxels.points), bent.moved(brain)]
     stretch = [bent.stretch(voxels.points), bent.stretch(brain)]
-    volumes = run.volumes()
+    volumes: Iterator[Array] = compress(run.volumes(), whole)
     if slices:
-        steady_from = int(known["non_steady_state_volumes"])
-        volumes = slice_timing.corrected(volumes, slices, tr=tr, n_non_steady=steady_from)
+        volumes = slice_timing.corrected(
+            volumes,
+            slices,
+            tr=tr,
+            n_non_steady=int(known["non_steady_state_volumes"]),
+            numbers=np.flatnonzero(whole).tolist(),
+        )
     streamed = resampling.resampled(volumes, transforms, run.affine, points, threads=threads)
     with resampling.SeriesWriter(outputs.bold, voxels, n_volumes=run.n_volumes, tr=tr) as series:
-        for on_target, on_native in streamed:
-            series.write(on_target * stretch[0])
-            signals.append(on_native * stretch[1])
+        for values in resampling.bridged(_on_target(streamed, signals, stretch), whole):
+            series.write(values)
     intake.write_volume(outputs.mask, voxels.image(np.ones(len(voxels.points)), np.uint8), template=True)
     intake.write_volume(outputs.dseg, voxels.image(voxels.tissue, np.uint8), template=True)
     white, fluid = resampling.deep_tissue(dseg, registration.transform_points(to_t1w, brain), native.voxel_mm)
@@ -193,6 +204,7 @@ def resample_run(
             transforms,
             confounds.TissueSignals(signals, white, fluid),
             tr=tr,
+            whole=whole,
             n_non_steady=int(known["non_steady_state_volumes"]),
             n_components=settings.acompcor,
             n_temporal=settings.tcompcor,
@@ -204,6 +216,15 @@ def resample_run(
     metadata = _metadata(bold, tr, anatomy, alignment, known, settings) | _timing_facts(slices)
     outputs.metadata.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     return PreprocessedRun(outputs.bold, outputs.mask, outputs.confounds, outputs.dseg, metadata)
+
+
+def _on_target(
+    streamed: Iterable[list[Array]], signals: VoxelSeries, stretch: Sequence[Array]
+) -> Iterator[Array]:
+    """Yield what each volume has on the target grid; what it has on the native one goes into `signals`."""
+    for on_target, on_native in streamed:
+        signals.append(on_native * stretch[1])
+        yield on_target * stretch[0]
 
 
 def _placed(image: Volume, place: Array) -> Volume:
@@ -218,25 +239,39 @@ def _place_of(t1w: Path, anatomy: AnatomyFiles) -> Array:
     return np.array(place).reshape(4, 4)
 
 
-def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, int]:
-    """Return a run's reference, (n_volumes, 4, 4) from it to each volume, and how many are not steady."""
+def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, int, dict[int, int]]:
+    """Return a run's reference, transforms, non-steady and damaged volumes.
+
+    Transforms (n_volumes, 4, 4) lead from the reference to each volume, `n_non_steady` counts from the first
+    volume, and the damaged ones (from 0) have their number of voxels that are not finite.
+    """
     means = []
     stride = max(run.n_volumes // N_REFERENCE, 1)
     spread: list[tuple[int, Array]] = []
+    bad: dict[int, int] = {}
     for number, volume in enumerate(run.volumes()):
+        if count := intake.voxels_not_finite(volume):
+            bad[number] = count
+            continue
         means.append(float(volume.mean()))
-        if number % stride == stride // 2:
+        # Where the one whose turn it is was damaged, the next stands for it.
+        if number >= len(spread) * stride + stride // 2:
             spread.append((number, volume))
+    if len(means) < max(intake.MIN_VOLUMES, run.n_volumes // 2):
+        raise intake.damaged_volumes(run, bad)
     if float(np.ptp(means)) == 0 and float(np.ptp(spread[0][1])) == 0:
         raise DataFault(
             "E-DATA-B04", "flat image: every voxel of every volume has the same value", mend=intake.RECOPY
         )
-    n_non_steady = confounds.non_steady_state_volumes(np.array(means))
+    whole = np.array([number not in bad for number in range(run.n_volumes)])
+    bright = confounds.non_steady_state_volumes(np.array(means))
+    n_non_steady = int(np.flatnonzero(whole)[bright]) if bright else 0
     steady = [volume for number, volume in spread if number >= n_non_steady]
     reference = reference_volume(steady, run.affine, threads=threads)
     mask = coregistration.signal_mask(reference)
-    transforms = head_motion.align_volumes(run.volumes(), reference, mask=mask, threads=threads)
-    return reference, transforms, n_non_steady
+    volumes = compress(run.volumes(), whole)
+    transforms = head_motion.align_volumes(volumes, reference, mask=mask, threads=threads)
+    return reference, transforms[np.maximum(np.cumsum(whole) - 1, 0)], n_non_steady, bad
 
 
 def reference_volume(volumes: list[Array], affine: Array, *, threads: int = 1) -> Volume:
@@ -293,11 +328,14 @@ def _metadata(
     return {
         "RepetitionTime": tr,
         "NonSteadyStateVolumes": known["non_steady_state_volumes"],
+        "DamagedVolumes": known["damaged_volumes"],
         "DistortionCorrection": known["distortion"],
         "SkullStripped": True,
         "Resolution": f"{settings.resolution:g} mm isotropic",
         "Sources": [bold.name],
-        "Interpolation": "one cubic B-spline in space through all transforms",
+        "Interpolation": "one cubic B-spline in space through all transforms"
+        + ("; DamagedVolumes (from 0) hold the line in time between their neighbours, no measurement")
+        * bool(known["damaged_volumes"]),
         "AnatomicalReference": [
             image["source"] for image in json.loads(anatomy.facts.read_text(encoding="utf-8"))["t1w_images"]
         ],

@@ -115,8 +115,10 @@ def _read_series(path: Path, n_volumes: int) -> intake.RawRun:
         if series.n_volumes != n_volumes:
             reason = f"fMRIPrep's series has {series.n_volumes} volumes, the raw one {n_volumes}"
             raise DataFault("E-DATA-B05", reason)
-        for _ in series.volumes():
-            pass
+        counts = map(intake.voxels_not_finite, series.volumes())
+        if bad := {number: count for number, count in enumerate(counts) if count}:
+            # fMRIPrep has estimated motion and confounds with them: no volume of the run can be trusted.
+            raise intake.damaged_volumes(series, bad)
     except DataFault as fault:
         raise DataFault(fault.code, fault.reason, mend=AGAIN, file=path.name) from fault
     return series

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,36 +40,44 @@ class RawRun:
     sha256: str = ""
 
     def volumes(self) -> Iterator[Array]:
-        """Yield each volume, (x, y, z) float32, scaled as the header says.
+        """Yield each volume, (x, y, z) float32, scaled as the header says; a damaged one as it is.
 
-        Every byte is read once, and hashed on the way. After a volume with values that are not finite the
-        others are only counted, none is yielded any more.
+        Every byte is read once, and hashed on the way.
 
         Raises
         ------
         DataFault
-            The file ends early or is damaged (E-DATA-B01), volumes have values that are not finite
-            (E-DATA-B03), or the file is not the one that was indexed (E-DATA-B30).
+            The file ends early or is damaged (E-DATA-B01), or is not the one that was indexed (E-DATA-B30).
         """
         # The proxy knows where the data begin and how they are scaled; nibabel clears both in the header.
         proxy: Any = nibabel.load(self.path).dataobj
         dtype, count = proxy.dtype, int(np.prod(self.shape))
         end = int(proxy.offset) + count * dtype.itemsize * self.n_volumes
-        bad: dict[int, int] = {}
         with _hashed(self.path) as (stream, digest):
             _read(self.path, stream, int(proxy.offset), end=end)
-            for number in range(self.n_volumes):
+            for _ in range(self.n_volumes):
                 block = _read(self.path, stream, count * dtype.itemsize, end=end)
-                volume = _scaled(block, proxy, self.shape)
-                if not_finite := volume.size - int(np.isfinite(volume).sum()):
-                    bad[number] = not_finite
-                if not bad:
-                    yield volume
+                yield _scaled(block, proxy, self.shape)
             # Reading on to the end makes gzip compare its checksum, and the hash that of the whole file.
             while _read(self.path, stream, BLOCK):
                 pass
-        _all_finite(self, bad)
         _as_indexed(self.path, digest.hexdigest(), self.sha256)
+
+
+def voxels_not_finite(volume: Array) -> int:
+    """Return how many voxels of a volume hold NaN or an infinite value."""
+    return volume.size - int(np.isfinite(volume).sum())
+
+
+def damaged_volumes(run: RawRun, bad: Mapping[int, int], *, remark: bool = False) -> DataFault:
+    """Return what `bad` (volume from 0 -> voxels that are not finite) says of a run: a fault, or a remark."""
+    first = ", ".join(f"{number + 1} ({count} voxels)" for number, count in list(bad.items())[:5])
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    what = f"{len(bad)} of {run.n_volumes} volumes hold values that are not finite: {first}{more}"
+    if not remark:
+        return _not_finite(run.path, what)
+    what += "; they are left out of every number"
+    return DataFault("W-DATA-B03", what, mend="export the series again if it is whole", file=run.path.name)
 
 
 def open_run(path: Path, *, sha256: str = "") -> RawRun:
@@ -238,16 +246,6 @@ def _hashed(path: Path) -> Iterator[tuple[Any, Any]]:
         raw = _Digest(stream)
         whole = io.BufferedReader(raw, BLOCK)
         yield (gzip.GzipFile(fileobj=whole, mode="rb") if path.suffix == ".gz" else whole), raw.sha256
-
-
-def _all_finite(run: RawRun, bad: dict[int, int]) -> None:
-    """Raise where `bad` (volume -> voxels that are not finite) holds any."""
-    if not bad:
-        return
-    first = ", ".join(f"{number + 1} ({count} voxels)" for number, count in list(bad.items())[:5])
-    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-    what = f"{len(bad)} of {run.n_volumes} volumes hold values that are not finite: {first}{more}"
-    raise _not_finite(run.path, what)
 
 
 def _not_finite(path: Path, what: str) -> DataFault:

@@ -93,6 +93,22 @@ def resampled(
             yield from pool.map(lambda job: values_of(*job), batch)
 
 
+def bridged(values: Iterator[Array], whole: Array) -> Iterator[Array]:
+    """Yield one array per volume of a run: those of the `whole` ones (n_volumes,), and lines in between.
+
+    Before the first whole volume and after the last one there is nothing between: they stand there too.
+    """
+    places = np.flatnonzero(whole)
+    before, here = places[0], next(values)
+    yield from [here] * (before + 1)
+    for place, there in zip(places[1:], values, strict=True):
+        for share in np.arange(1, place - before) / (place - before):
+            yield (1 - share) * here + share * there
+        yield there
+        before, here = place, there
+    yield from [here] * (len(whole) - 1 - before)
+
+
 def deep_tissue(dseg: Volume, in_t1w: Array, voxel_mm: Array) -> tuple[Array, Array]:
     """Return (n,), (n,): which EPI voxels at points `in_t1w` hold almost only white matter, or only fluid.
 

@@ -3,15 +3,17 @@
 Each slice's value at the reference time is the best linear prediction from up to 17 volumes around (ordinary
 kriging; Matheron, Economic Geology 1963;58:1246), for a process whose power falls with frequency as BOLD's
 does. Weights sum to one, and a slice that was taken at the reference time stays as it is. At the run's ends,
-and after volumes that are not steady yet, the same formula uses what is there: nothing is padded or bleeds.
+around volumes that are missing, and after those that are not steady yet, the same formula uses what is there:
+nothing is padded or bleeds.
 Why slices at all: Sladky et al., NeuroImage 2011;58:588.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import count
 
 import numpy as np
 
@@ -25,40 +27,52 @@ SPECTRUM = ((0.05, 0.6), (0.2, 0.25), (0.42, 0.145), (0.5, 0.005))
 
 
 def corrected(
-    volumes: Iterator[Array], slices: SliceTimes, *, tr: float, n_non_steady: int = 0
+    volumes: Iterator[Array],
+    slices: SliceTimes,
+    *,
+    tr: float,
+    n_non_steady: int = 0,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[Array]:
     """Yield each volume (x, y, z), float32, as if all its slices had been taken at `slices.reference`.
 
-    At most 17 volumes are held. The first `n_non_steady` come as they are and are nobody's neighbours.
+    `numbers` tells which volumes of the run these are, where some are missing. At most 18 are held. Volumes
+    before number `n_non_steady` come as they are and are nobody's neighbours.
     """
-    for _ in range(n_non_steady):
-        yield next(volumes)
     late = tuple(round((slices.reference - time) / tr, 6) for time in slices.times)
-    held: deque[Array] = deque()
-    first, number = 0, 0  # of the volumes that are held, and of the one that is due
+    # Volumes first: they are read to their end, where a damaged file shows itself.
+    coming = zip(volumes, count() if numbers is None else numbers, strict=False)
+    held: deque[tuple[Array, int]] = deque()
+    due = 0  # place among those that are held
     while True:
-        while first + len(held) <= number + REACH and (volume := next(volumes, None)) is not None:
-            held.append(volume)
-        if number == first + len(held):
+        while due == len(held) or held[-1][1] < held[due][1] + REACH:
+            if (following := next(coming, None)) is None:
+                break
+            if following[1] < n_non_steady:
+                yield following[0]
+            else:
+                held.append(following)
+        if due == len(held):
             return
-        yield _at_reference(held, number - first, late, slices.axis)
-        number += 1
-        if number - first > REACH:
+        now = held[due][1]
+        while held[0][1] < now - REACH:
             held.popleft()
-            first += 1
+            due -= 1
+        yield _at_reference(held, now, late, slices.axis)
+        due += 1
 
 
-def weights(late: tuple[float, ...], before: int, after: int) -> Array:
-    """Return (n_slices, before + 1 + after): the weights of a slice's neighbours in time.
+def weights(late: tuple[float, ...], places: tuple[int, ...]) -> Array:
+    """Return (n_slices, n_places): the weights of a slice's neighbours in time.
 
-    `late` is how long after its own acquisition each slice is wanted, in volumes; `before` and `after` count
-    the neighbours.
+    `late` is how long after its own acquisition each slice is wanted, `places` how long after it the
+    neighbours were taken, both in volumes.
     """
-    places = np.arange(-before, after + 1)
-    among = _covariance(places[:, None] - places)
-    towards = _covariance(places - np.array(late)[:, None])
+    at = np.array(places)
+    among = _covariance(at[:, None] - at)
+    towards = _covariance(at - np.array(late)[:, None])
     plain = np.linalg.solve(among, towards.T).T
-    flat = np.linalg.solve(among, np.ones(len(places)))
+    flat = np.linalg.solve(among, np.ones(len(at)))
     return np.asarray(plain + (1 - plain.sum(axis=1, keepdims=True)) * flat / flat.sum())
 
 
@@ -69,11 +83,11 @@ def _covariance(lag: Array) -> Array:
     return np.asarray(sum(share * np.sinc(2 * highest * lag) for highest, share in SPECTRUM))
 
 
-def _at_reference(held: deque[Array], place: int, late: tuple[float, ...], axis: int) -> Array:
-    shares = _cached_weights(late, place, len(held) - 1 - place).astype(np.float32)
+def _at_reference(held: deque[tuple[Array, int]], now: int, late: tuple[float, ...], axis: int) -> Array:
+    shares = _cached_weights(late, tuple(number - now for _, number in held)).astype(np.float32)
     along = [1, 1, 1]
     along[axis] = len(late)
-    total = np.zeros_like(held[0], dtype=np.float32)
-    for volume, share in zip(held, shares.T, strict=True):
+    total = np.zeros_like(held[0][0], dtype=np.float32)
+    for (volume, _), share in zip(held, shares.T, strict=True):
         total += volume * share.reshape(along)
     return total

@@ -218,8 +218,10 @@ def _quality(study: Study) -> str:
         "displacement above "
         f"{quality.fd_threshold:g} mm), when the median temporal signal-to-noise ratio in the brain was "
         "below "
-        f"{quality.min_tsnr:g}, when more than {100 * quality.max_flat_share:g} % of its brain voxels did "
-        f"not vary, or when it had fewer than {quality.min_volumes} volumes or less than "
+        f"{quality.min_tsnr:g}, when more than {100 * quality.max_damaged_share:g} % of its volumes held "
+        "values that are not finite (fewer were left out by a regressor each), when more than "
+        f"{100 * quality.max_flat_share:g} % of its brain voxels did not vary, or when it had "
+        f"fewer than {quality.min_volumes} volumes or less than "
         f"{quality.min_usable_time:g} s of steady volumes below that displacement{_further_limits(quality)}. "
         "These rules were applied automatically, without knowledge of the arms."
     )
@@ -252,10 +254,12 @@ def _regions(study: Study) -> str:
     )
     if combined:
         text += f"Combined regions are means weighted by volume: {_list(combined, comma='; ')}. "
+    noisy = "" if rois.min_tsnr is None else f", or whose temporal SNR was below {rois.min_tsnr:g},"
     return text + (
         "The signal of a region is the mean over its voxels inside the run's brain mask, without "
         "smoothing. A region "
-        f"of which less than {100 * rois.min_coverage:g} % was covered by the mask is missing in that run."
+        f"of which less than {100 * rois.min_coverage:g} % was covered by the mask{noisy} is missing in "
+        "that run."
     )
 
 
