@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from tests.bench.bench import DESCRIPTIONS, OURS, Found, Row, alone
 
 from reconfmri.cli import main as command
@@ -35,21 +34,17 @@ TRUTH = Truth(COVARIANCES["reference"], np.array([0.0, -0.8, -0.7, -0.5]))
 SESSIONS = ["1", "2", "3", "4"]
 
 
-def section(n_outcomes: int) -> dict[str, object]:
-    """Return the group section of a study file with so many outcomes, and all analyses at their defaults."""
-    names = [f"outcome{number}" for number in range(n_outcomes)]
-    return {
-        "allocation": "allocation.tsv",
-        "arms": {"active": ARMS[0], "control": ARMS[1]},
-        "outcomes": names,
-        "primary": {"outcome": names[0], "session": "2"},
-        "families": {"all": names},
-    }
-
-
 def tables(n_outcomes: int) -> tuple[pd.DataFrame, pd.DataFrame, Group]:
     """Return measures, allocation and group section of a simulated trial."""
-    group = Group.from_params(section(n_outcomes))
+    names = [f"outcome{number}" for number in range(n_outcomes)]
+    group = Group.from_params(
+        {
+            "arms": {"active": ARMS[0], "control": ARMS[1]},
+            "outcomes": names,
+            "primary": {"outcome": names[0], "session": "2"},
+            "families": {"all": names},
+        }
+    )
     outcomes = dict.fromkeys(group.outcomes, UNIT)
     measures, arms = simulate_measures(TRUTH, outcomes=outcomes, scales=dict(DEFAULT_SCALES), seed=3)
     return measures, arms, group
@@ -58,17 +53,10 @@ def tables(n_outcomes: int) -> tuple[pd.DataFrame, pd.DataFrame, Group]:
 def whole_stage(n_outcomes: int, folder: Path) -> Found:
     """Every table, figure and the page of `reconfmri group`."""
     measures, arms, _ = tables(n_outcomes)
-    places = [folder / name for name in ("measures.tsv", "allocation.tsv", "config.yaml")]
+    places = [folder / name for name in ("measures.tsv", "allocation.tsv", "out")]
     write_table(places[0], measures)
     write_table(places[1], arms)
-    study = {
-        "name": "bench",
-        "bids": "bids",
-        "sessions": [{"id": session, "name": session} for session in SESSIONS],
-        "group": section(n_outcomes),
-    }
-    places[2].write_text(yaml.safe_dump(study), encoding="utf-8")
-    words = ["group", str(places[0]), str(places[1]), str(folder / "out"), "--config", str(places[2])]
+    words = ["group", *map(str, places), "--active", ARMS[0], "--control", ARMS[1]]
     if command(words):
         raise RuntimeError("the command failed")
     found = pd.read_csv(folder / "out" / "estimates.tsv", sep="\t", na_values="n/a", keep_default_na=False)
