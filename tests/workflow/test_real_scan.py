@@ -54,8 +54,8 @@ def test_more_voxels_answer_than_in_a_plain_fit(study):
 def test_faces_are_seen_in_the_right_fusiform_gyrus(study):
     """Published peaks: x 38 to 46, y -60 to -42, z -26 to -14 mm.
 
-    This person's peak is on the lateral bank of the right fusiform gyrus, a few millimetres above that box,
-    with any set of motion regressors; a second one is inside.
+    This person's peak lies a few millimetres above that box with any set of motion regressors, and where ANTs
+    carries it too (docs/preprocessing.md); a second one is inside.
     """
     image = z_map(study, "FaceScramble")
     z = np.nan_to_num(image.get_fdata())
