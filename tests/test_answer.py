@@ -294,3 +294,49 @@ def test_a_study_file_names_title_visits_and_question_and_stands_alone(tmp_path)
         assert session["name"] in words
     with pytest.raises(ValueError, match="--active: the study file tells it"):
         asked([*arguments, "--config", study, "--active", "ketamine"])
+
+
+WITHOUT_SCANS = {
+    "name": "Waists",
+    "seed": 5,
+    "sessions": [{"id": "1", "name": "before", "day": 0.0}, {"id": "2", "name": "after", "day": 30.0}],
+    "group": {
+        "arms": {"active": "ketamine", "control": "midazolam"},
+        "outcomes": ["<b>x", "pcl5.total"],
+        "exploratory": ["late.y"],
+        "controls": ["pcl5.total"],
+        "primary": {"outcome": "pcl5.total", "session": "2"},
+        "scales": {UNIT: 0.5, "PCL-5 points": 10.0},
+    },
+}
+
+
+def test_a_study_file_without_scans_declares_the_question(tmp_path):
+    arguments = written(tmp_path, *trial_tables())
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(WITHOUT_SCANS), encoding="utf-8")
+    trial = asked([*arguments, "--config", str(tmp_path / "study.yaml")])[-1]
+    assert (trial.name, trial.seed, trial.baseline) == ("Waists", 5, "1")
+    assert trial.days == {"1": 0.0, "2": 30.0}
+    assert trial.units == OUTCOMES
+    assert trial.group.controls == ["pcl5.total"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("outcomes", ["pcl5.total", "pcl6.total"], r"E-CONF-C04 .*study.yaml: .*'pcl6.total'.*did you mean"),
+        (
+            "primary",
+            {"outcome": "pcl5.total", "session": "1"},
+            r"E-CONF-C04 .*study.yaml: group.primary.sess",
+        ),
+        ("scales", {UNIT: 0.5}, r"study.yaml: group.scales: no scale for the units \['PCL-5 points'\]"),
+        ("levle", 0.9, r"E-CONF-C01 .*study.yaml: .*did you mean 'level'"),
+    ],
+)
+def test_a_study_file_without_scans_is_checked_against_the_table(key, value, says, tmp_path):
+    arguments = written(tmp_path, *trial_tables())
+    group = WITHOUT_SCANS["group"] | {key: value}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(WITHOUT_SCANS | {"group": group}), encoding="utf-8")
+    with pytest.raises(ValueError, match=says):
+        asked([*arguments, "--config", str(tmp_path / "study.yaml")])
