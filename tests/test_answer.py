@@ -21,10 +21,10 @@ from reconfmri.bids import read_allocation
 from reconfmri.cli import answer, build_parser, main
 from reconfmri.config import DEFAULT_SCALES, Sampling
 from reconfmri.figures.labels import number
-from reconfmri.group import controls, frequentist, missing, randomisation, reliability
+from reconfmri.group import combine, controls, frequentist, missing, randomisation, reliability
 from reconfmri.group.tables import NAMES
 from reconfmri.measures import read_measures
-from reconfmri.report import gather_tables
+from reconfmri.report import GroupTables, compose_tables, gather_tables
 from reconfmri.simulate.measures import Truth, simulate_measures
 from reconfmri.tables import read_table, write_table
 
@@ -240,6 +240,26 @@ def test_a_table_without_an_answer_gives_a_page_of_reasons(spoil, says, tmp_path
     assert rows_of(tmp_path, "estimates.tsv")["estimate"].isna().all()
 
 
+def test_a_page_shows_the_tables_that_are_there(tmp_path):
+    """Nobody missed a visit, and the Bayesian engine was not asked."""
+    measures, allocation = simulate_measures(TRUTH, outcomes=OUTCOMES, scales=DEFAULT_SCALES, seed=3)
+    trial = asked([*written(tmp_path, measures, allocation), *ARMS])[-1]
+    question = (measures, allocation, trial.group, ["1", "2"])
+    grid, points = missing.tipping(*question)
+    tables = GroupTables(
+        measures=measures,
+        allocation=allocation,
+        estimates=combine([frequentist.estimate(*question)], trial.group),
+        tipping_grid=grid,
+        tipping=points,
+    )
+    page = compose_tables(trial, tables, settings=("", ""), provenance={}, versions={})
+    words = Page(page.html).words
+    assert "Everybody was seen at the primary visit" in words
+    assert "Bayesian estimatenot estimated" in words
+    assert set(page.figures) == {"trajectories", "differences_1"}
+
+
 # What is asked
 
 
@@ -282,6 +302,7 @@ def test_a_study_file_names_title_visits_and_question_and_stands_alone(tmp_path)
         for n in range(1, 13)
         for session in config["sessions"]
     ]
+    rows += [(f"sub-{n:02d}", "1", "quality", "fd.mean", 0.1, "mm") for n in range(1, 13)]
     columns = ["participant_id", "session_id", "domain", "outcome", "value", "unit"]
     measures = pd.DataFrame(rows, columns=columns).assign(se=np.nan, coverage=np.nan)
     arguments = written(tmp_path, measures, trial_tables()[1])
@@ -292,6 +313,7 @@ def test_a_study_file_names_title_visits_and_question_and_stands_alone(tmp_path)
     assert " ".join(config["question"].split()) in words
     for session in config["sessions"]:
         assert session["name"] in words
+    assert "In the table, not asked aboutMean framewise displacement" in words
     with pytest.raises(ValueError, match="--active: the study file tells it"):
         asked([*arguments, "--config", study, "--active", "ketamine"])
 
