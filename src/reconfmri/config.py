@@ -10,7 +10,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
 import yaml
 from pydantic import (
@@ -29,6 +29,7 @@ Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+$", description="BIDS label:
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weights = dict[Name, float]
+Sections = TypeVar("Sections", bound=BaseModel)
 
 
 def _known_groups(groups: list[str]) -> list[str]:
@@ -620,16 +621,55 @@ class Trial:
         return next(iter(self.session_names), None)
 
 
-class Study(Section):
-    """A whole study file."""
+class Trunk(Section):
+    """What every study file says, whether or not there are scans."""
 
     name: str = Field(min_length=1, description="Title of the study")
     question: str = Field("", description="The question in one or two sentences; opens the report")
-    bids: str = Field("bids", description="BIDS dataset, relative to the study folder")
     seed: int = Field(1, ge=0, lt=2**32, description="Seed of every random step")
     sessions: list[Session] = Field(
         default_factory=list, description="Visits in order; none = data without sessions"
     )
+
+    @model_validator(mode="after")
+    def _sessions_differ(self) -> Self:
+        ids = [session.id for session in self.sessions]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"sessions: an id stands twice in {ids}")
+        return self
+
+    @property
+    def session_names(self) -> dict[str, str]:
+        """Session label -> what the report calls it, in order."""
+        return {session.id: session.name for session in self.sessions}
+
+    def trial_of(
+        self, group: Group, units: Mapping[str, str], ranges: Mapping[str, tuple[float, float]]
+    ) -> Trial:
+        """Return what the answers of the group model are shown with."""
+        return Trial(
+            name=self.name,
+            question=self.question.strip(),
+            seed=self.seed,
+            group=group,
+            session_names=self.session_names,
+            days={session.id: session.day for session in self.sessions},
+            units=units,
+            ranges=ranges,
+        )
+
+
+class TableStudy(Trunk):
+    """A study file for measures from elsewhere (`reconfmri group`): what is asked, nothing of scans."""
+
+    sessions: list[Session] = Field(min_length=1, description="Visits in order, baseline first")
+    group: Group = Field(description="The group model")
+
+
+class Study(Trunk):
+    """A whole study file."""
+
+    bids: str = Field("bids", description="BIDS dataset, relative to the study folder")
     tasks: dict[Label, Task] = Field(min_length=1, description="BIDS task label -> its conditions")
     preprocessing: Preprocessing = Preprocessing()
     rois: Rois
@@ -644,16 +684,13 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Study:
-        ids = [session.id for session in self.sessions]
-        if len(set(ids)) != len(ids):
-            raise ValueError(f"sessions: an id stands twice in {ids}")
         for part in ("first_level", "connectivity", "skin_conductance"):
             section = getattr(self, part)
             if section is not None:
                 _known([section.task], self.tasks, f"{part}.task")
         self._check_conditions()
         if self.group:
-            self._check_group(self.group, ids)
+            check_group(self.group, [session.id for session in self.sessions], self.outcome_units())
         return self
 
     def _check_conditions(self) -> None:
@@ -670,37 +707,13 @@ class Study(Section):
             for pair in self.connectivity.pairs:
                 _known(pair, self.rois.names, "connectivity.pairs")
 
-    def _check_group(self, group: Group, sessions: list[str]) -> None:
-        _known([group.primary.session], sessions[1:] or sessions, "group.primary.session")
-        _known(group.outcomes, self.outcome_units(), "group.outcomes")
-        _known(group.exploratory, self.outcome_units(), "group.exploratory")
-        measured = [item.measure for item in group.covariates.values() if item.measure]
-        _known(measured, self.outcome_units(), "group.covariates")
-        _known(group.rope, {self.outcome_units()[name] for name in group.modelled}, "group.rope")
-        missing = sorted({self.outcome_units()[name] for name in group.modelled} - set(group.scales))
-        if missing:
-            raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")
-
-    @property
-    def session_names(self) -> dict[str, str]:
-        """Session label -> what the report calls it, in order."""
-        return {session.id: session.name for session in self.sessions}
-
     @property
     def trial(self) -> Trial | None:
         """What the answers of the group model are shown with; None for a study without arms."""
         if self.group is None:
             return None
-        return Trial(
-            name=self.name,
-            question=self.question.strip(),
-            seed=self.seed,
-            group=self.group,
-            session_names=self.session_names,
-            days={session.id: session.day for session in self.sessions},
-            units=self.outcome_units(),
-            ranges={f"{name}.total": scale.range for name, scale in self.scales.items()},
-        )
+        ranges = {f"{name}.total": scale.range for name, scale in self.scales.items()}
+        return self.trial_of(self.group, self.outcome_units(), ranges)
 
     def outcome_units(self) -> dict[str, str]:
         """Every outcome this study can produce, with its unit."""
@@ -715,6 +728,25 @@ class Study(Section):
             units |= {f"scr.{name}": "ln µS" for name in self.skin_conductance.conditions}
         units |= {f"{name}.total": scale.unit for name, scale in self.scales.items()}
         return units | quality_units(self.rois.names)
+
+
+def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> None:
+    """Check that a group section asks about sessions and outcomes that exist; `units` are of all outcomes.
+
+    Raises
+    ------
+    ValueError
+        It names what does not exist, or a unit has no scale.
+    """
+    _known([group.primary.session], sessions[1:] or sessions, "group.primary.session")
+    _known(group.outcomes, units, "group.outcomes")
+    _known(group.exploratory, units, "group.exploratory")
+    measured = [item.measure for item in group.covariates.values() if item.measure]
+    _known(measured, units, "group.covariates")
+    _known(group.rope, {units[name] for name in group.modelled}, "group.rope")
+    missing = sorted({units[name] for name in group.modelled} - set(group.scales))
+    if missing:
+        raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")
 
 
 def condition_names(task: Task) -> list[str]:
@@ -738,6 +770,46 @@ def load_study(path: str | Path) -> Study:
         The file is not YAML, has a key twice or a key we do not know, a value is out of its range, or parts
         of the study contradict one another; one line per problem, each with key, value and mend.
     """
+    raw = _read_yaml(path)
+    try:
+        return parse_config(raw)
+    except ValueError as error:
+        raise _naming(path, error) from None
+
+
+def load_trial(path: str | Path, units: Mapping[str, str]) -> Trial | None:
+    """Return what a study file asks of a table of measures; None for a study without arms.
+
+    The file is a whole study file, or has only the keys of `TableStudy`; `units` are those of the outcomes
+    in the table.
+
+    Raises
+    ------
+    ValueError
+        As `load_study`.
+    """
+    raw = _read_yaml(path)
+    try:
+        if not isinstance(raw, dict) or not set(raw) <= set(TableStudy.model_fields):
+            return parse_config(raw).trial
+        told = _parse(TableStudy, raw)
+        try:
+            check_group(told.group, list(told.session_names), units)
+        except ValueError as error:
+            raise ValueError(f"E-CONF-C04 {error}") from None
+        return told.trial_of(told.group, units, {})
+    except ValueError as error:
+        raise _naming(path, error) from None
+
+
+def _naming(path: str | Path, error: ValueError) -> ValueError:
+    """The error with the file named after the code of each line."""
+    lines = [line.partition(" ") for line in str(error).splitlines()]
+    return ValueError("\n".join(f"{code} {path}: {text}" for code, _, text in lines))
+
+
+def _read_yaml(path: str | Path) -> object:
+    """What a YAML file holds, whatever it is."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -749,16 +821,11 @@ def load_study(path: str | Path) -> Study:
             f"E-CONF-C02 {path}: not UTF-8 at byte {error.start}. Mend: save it as UTF-8"
         ) from None
     try:
-        raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses duplicates
+        return cast(object, yaml.load(text, Loader=_StrictLoader))  # noqa: S506 - safe, refuses duplicates
     except _GivenTwice as error:
         raise ValueError(f"E-CONF-C03 {path}: {error}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"E-CONF-C02 {path}: not valid YAML: {' '.join(str(error).split())}") from None
-    try:
-        return parse_config(raw)
-    except ValueError as error:
-        lines = [line.partition(" ") for line in str(error).splitlines()]
-        raise ValueError("\n".join(f"{code} {path}: {text}" for code, _, text in lines)) from None
 
 
 def parse_config(raw: object) -> Study:
@@ -775,9 +842,13 @@ def parse_config(raw: object) -> Study:
         raise ValueError("E-CONF-F06 __use_yte__: code in a study file is refused. Mend: delete the key")
     if raw.get("group") == "none":
         raw = raw | {"group": None}
+    return _parse(Study, raw)
+
+
+def _parse(model: type[Sections], raw: object) -> Sections:
     try:
         # Through JSON: strict about types, yet a YAML list may fill a tuple.
-        return Study.model_validate_json(json.dumps(raw, default=str))
+        return model.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         raise ValueError("\n".join(_explain(item) for item in error.errors())) from None
 

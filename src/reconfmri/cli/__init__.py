@@ -109,7 +109,10 @@ def _group(commands: Commands) -> None:
         "out", type=Path, metavar="OUT", help="folder of report.html, estimates.tsv, figures/ and group/"
     )
     new.add_argument(
-        "--config", type=Path, metavar="FILE", help="study file; else every outcome and visit is asked"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="study file, or only its keys name, question, seed, sessions, group; else everything is asked",
     )
     new.add_argument(
         "--active", metavar="ARM", help="label of the drug arm (with --control, without --config)"

@@ -12,7 +12,7 @@ import yaml
 
 from reconfmri.bids import read_allocation
 from reconfmri.cli.screen import bar
-from reconfmri.config import Trial, load_study
+from reconfmri.config import Trial, load_trial
 from reconfmri.tables import MISSING, write_table
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def asked(options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame) 
     ValueError
         The study file has no group section, it and an option tell the same, or nothing names the arms.
     """
-    trial = from_study(options) if options.config else from_tables(options, measures, allocation)
+    trial = from_study(options, measures) if options.config else from_tables(options, measures, allocation)
     if options.flat_priors:
         priors = trial.group.priors.model_copy(update={"flat": True})
         trial = replace(trial, group=trial.group.model_copy(update={"priors": priors}))
     return trial if options.seed is None else replace(trial, seed=options.seed)
 
 
-def from_study(options: Namespace) -> Trial:
+def from_study(options: Namespace, measures: pd.DataFrame) -> Trial:
     """Return what a study file asks.
 
     Raises
@@ -78,7 +78,7 @@ def from_study(options: Namespace) -> Trial:
     for name in ("active", "control", "baseline", "outcome", "session", "scale"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name}: the study file tells it. Mend: give --config or --{name}, not both")
-    trial = load_study(options.config).trial
+    trial = load_trial(options.config, units_of(measures))
     if trial is None:
         raise ValueError(f"E-CONF-C02 {options.config}: group is none. Mend: give a study file with arms")
     return trial
@@ -118,9 +118,14 @@ def from_tables(options: Namespace, measures: pd.DataFrame, allocation: pd.DataF
         group=group,
         session_names={label: f"session {label}" for label in sessions} or {MISSING: "the only visit"},
         days={},
-        units=dict(zip(measures["outcome"], measures["unit"], strict=True)),
+        units=units_of(measures),
         ranges={},
     )
+
+
+def units_of(measures: pd.DataFrame) -> dict[str, str]:
+    """Return outcome -> unit."""
+    return dict(zip(measures["outcome"], measures["unit"], strict=True))
 
 
 def spoken_question(options: Namespace, n_outcomes: int, sessions: list[str]) -> str:

@@ -77,12 +77,13 @@ def primary_answer(trial: Trial, tables: GroupTables) -> Block | None:
     )
     bayes = rows.get("bayes")
     facts: list[Block] = []
-    withheld = bayes is None or not str(bayes["status"]).startswith("ok")
-    if bayes is None or withheld:
-        facts.append({"name": "Bayesian estimate", "value": bayes["status"] if bayes else "not estimated"})
-    else:
+    withheld = bayes is None or not _reported(bayes)
+    if bayes is None:
+        facts.append({"name": "Bayesian estimate", "value": "not estimated"})
+    elif not withheld:
         facts += _bayesian_facts(bayes)
-    facts += [_frequentist_fact(row) for name, row in rows.items() if name != "bayes"]
+    facts += [_frequentist_fact(row) for name, row in rows.items() if name != "bayes" and _reported(row)]
+    facts += _silent_facts([row for row in rows.values() if not _reported(row)])
     if bayes is not None and bayes["n_active"] == bayes["n_active"]:
         value = f"{bayes['n_active']:.0f} + {bayes['n_control']:.0f}"
         facts.append({"name": "n", "value": value, "detail": f"{group.arms.active} + {group.arms.control}"})
@@ -115,11 +116,23 @@ def _bayesian_facts(row: Block) -> list[Block]:
 
 def _frequentist_fact(row: Block) -> Block:
     name = method_label(str(row["method"]))
-    if not str(row["status"]).startswith("ok"):
-        return {"name": name, "value": "–", "detail": row["status"]}
     unit = str(row["unit"])
     detail = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
     return {"name": f"p, {name}", "value": p_text(row["p"]), "detail": detail}
+
+
+def _reported(row: Block) -> bool:
+    return str(row["status"]).startswith("ok")
+
+
+def _silent_facts(rows: list[Block]) -> list[Block]:
+    """Why methods have no number: one fact per reason, with the methods that give it."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reasons.setdefault(str(row["status"]), []).append(method_label(str(row["method"])))
+    return [
+        {"name": ", ".join(methods), "value": "–", "detail": reason} for reason, methods in reasons.items()
+    ]
 
 
 def _truth_fact(trial: Trial, tables: GroupTables, row: Block | None) -> list[Block]:
@@ -142,7 +155,7 @@ def _truth_fact(trial: Trial, tables: GroupTables, row: Block | None) -> list[Bl
 
 
 def _reading(trial: Trial, row: Block | None) -> str:
-    if row is None or not str(row["status"]).startswith("ok"):
+    if row is None or not _reported(row):
         return "The primary result is withheld; the table of all estimates says why."
     verb = "contains" if row["lower"] <= 0 <= row["upper"] else "excludes"
     direction = "lower" if row["estimate"] < 0 else "higher"

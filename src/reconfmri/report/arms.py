@@ -157,14 +157,16 @@ def _missing_visits(trial: Trial, tables: GroupTables) -> Block:
     grid, points = tables.tipping_grid, tables.tipping
     if grid is None or points is None:
         return {"tipping": None, "tipping_words": []}
-    unseen = grid[["unseen_active", "unseen_control"]].to_numpy(float).sum()
-    drawn = grid["estimate"].notna().any() and unseen > 0
+    answered = bool(grid["estimate"].notna().any())
+    if answered and not grid[["unseen_active", "unseen_control"]].to_numpy(float).any():
+        words = "Everybody was seen at the primary visit: nobody's absence could change the primary answer."
+        return {"tipping": None, "tipping_words": [words]}
     caption = (
         "The primary answer when the unseen people of each arm differ from what their other visits predict. "
         "Here unseen values are filled in with their conditional means and standard errors come from leaving "
         "out one person at a time, so that the p value at the dot is close to that of REML but not the same."
     )
-    figure = missing_figures.tipping_map(grid, points, trial) if drawn else None
+    figure = missing_figures.tipping_map(grid, points, trial) if answered else None
     return {
         "tipping": picture(figure, alt="Tipping points", caption=caption) if figure else None,
         "tipping_words": missing_figures.sentences(grid, points, trial),

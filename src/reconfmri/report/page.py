@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reconfmri.config import Trial
+from reconfmri.figures.labels import outcome_label
 from reconfmri.report import answer, arms, brain, flow, scans
 from reconfmri.report.blocks import Block, svg_of
 from reconfmri.report.inputs import GroupTables, Processed, ReportInputs
@@ -79,6 +80,9 @@ def compose_tables(
     group = trial.group
     people = flow.allocated(group.arms, tables.allocation)
     scales = {name.removesuffix(".total") for name in group.modelled}
+    facts = answer.question_facts(trial, {arm: len(ids) for arm, ids in people.items()})
+    if rest := [name for name in dict.fromkeys(tables.measures["outcome"]) if name not in group.modelled]:
+        facts.append(("In the table, not asked about", "; ".join(outcome_label(name) for name in rest)))
     return _laid_out(
         {
             "title": trial.name,
@@ -87,7 +91,7 @@ def compose_tables(
             "has_group": True,
             "answer": answer.primary_answer(trial, tables),
             "timeline": None,
-            "design_facts": answer.question_facts(trial, {arm: len(ids) for arm, ids in people.items()}),
+            "design_facts": facts,
             "attributes": answer.attributes(group),
         },
         arms.arms(trial, tables),
