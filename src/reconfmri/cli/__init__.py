@@ -78,6 +78,9 @@ def _simulate(commands: Commands) -> None:
     new.add_argument("--seed", type=int, default=1, metavar="S")
     new.add_argument("--timing", choices=("short", "full"), default="short", help="length of the scripts")
     new.add_argument("--rest", action="store_true", help="add a rest run per session")
+    new.add_argument(
+        "--fieldmap", action="store_true", help="distort the EPIs and add a field map per session"
+    )
     new.add_argument("--n-cpus", type=int, default=os.cpu_count() or 1, metavar="N")
 
 
