@@ -141,6 +141,7 @@ def write_anatomy(
     space = f"space-{SPACE}" + (f"_res-{made.res}" if made.res else "")
     save(folder / f"{stem}_{space}_desc-preproc_T1w.nii.gz", t1w.astype(np.float32), affine)
     save(folder / f"{stem}_{space}_dseg.nii.gz", labels, affine)
+    save(folder / f"{stem}_{space}_desc-brain_mask.nii.gz", (tissue > 0).astype(np.uint8), affine)
     save(folder / f"{stem}_desc-preproc_T1w.nii.gz", t1w[:5, :5, :5].astype(np.float32), affine)
     if made.logged:
         log = root / person / "log" / f"20260101-120000_{made.version}"

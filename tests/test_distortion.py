@@ -19,26 +19,13 @@ from reconfmri.exclusions import DataFault
 from reconfmri.fieldmaps import Fieldmap, fieldmap_of
 from reconfmri.preprocess import distortion, embedded, fieldmap
 from reconfmri.registration import Volume
+from reconfmri.simulate.susceptibility import shift as planted
 
 SHAPE, MM, SNR = (52, 62, 42), 4.0, 50.0
 READOUT = {"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.03}
 BACK = {**READOUT, "PhaseEncodingDirection": "j-"}
 ECHOES = {"EchoTime1": 0.0042, "EchoTime2": 0.0116}
 POSE = registration.rigid(np.array([2.0, -3.0, 2.0, 3.0, -2.0, 4.0]), np.array([0.0, -17.0, 5.0]))
-# Centre and width (mm) and height (mm of shift): above the nose, before the forehead, above both ears, neck.
-BUMPS = (
-    ((0, 38, -22), (16, 13, 12), 8.0),
-    ((0, 60, -5), (14, 10, 14), 3.0),
-    ((-45, -5, -32), (12, 14, 10), -5.0),
-    ((45, -5, -32), (12, 14, 10), -4.5),
-    ((0, -30, -55), (25, 20, 15), 3.0),
-)
-
-
-def planted(points):
-    """Shift (mm, towards the face) of points in the head, as near air: up to 8 mm, and a slope."""
-    bumps = (h * np.exp(-0.5 * (((points - np.array(c)) / w) ** 2).sum(axis=-1)) for c, w, h in BUMPS)
-    return np.asarray(sum(bumps) + 0.008 * points[..., 2])
 
 
 def grid(mm=MM, shape=SHAPE):

@@ -16,15 +16,28 @@ import pandas as pd
 import pytest
 import yaml
 
-from reconfmri import confounds
+from reconfmri import confounds, registration
 from reconfmri.bids import read_json
 from reconfmri.cli import main
-from reconfmri.config import parse_config
-from reconfmri.derivatives import check_fmriprep, find_run, place_of, versions_of
+from reconfmri.config import Fmriprep, parse_config
+from reconfmri.derivatives import (
+    check_fmriprep,
+    find_anatomy,
+    find_run,
+    has_anatomy_per_session,
+    place_of,
+    versions_of,
+)
 from reconfmri.exclusions import DataFault
-from reconfmri.preprocess import PreprocessedFiles
+from reconfmri.preprocess import AnatomyFiles, PreprocessedFiles
 from reconfmri.preprocess.container import Places, command_line, run_participant
-from reconfmri.preprocess.fmriprep import AdoptedFiles, adopt_run, tissue_by_brightness, tissue_of_aseg
+from reconfmri.preprocess.fmriprep import (
+    AdoptedFiles,
+    adopt_anatomy,
+    adopt_run,
+    tissue_by_brightness,
+    tissue_of_aseg,
+)
 from reconfmri.step import run_step
 from reconfmri.tables import read_table, write_table
 
@@ -230,6 +243,70 @@ def test_resolutions_are_chosen_by_name_and_never_guessed(tmp_path):
         assert {"_res-2_" in path.name for path in images} == {there}
     with pytest.raises(DataFault, match="E-BIDS-A22 .*there is no res-1"):
         find_run(root, RAW, res="1")
+
+
+# --- the anatomy that the participant's page shows
+
+
+def adopted_anatomy(folder: Path, root: Path) -> tuple[AnatomyFiles, str]:
+    out = folder / "anatomy"
+    out.mkdir(exist_ok=True)
+    names = ("t1w.nii.gz", "mask.nii.gz", "dseg.nii.gz", "to_t1w.nii.gz", "facts.json")
+    files = AnatomyFiles(*(out / name for name in names))
+    return files, adopt_anatomy(root, RAW, files)
+
+
+def test_the_anatomy_is_shown_where_the_template_is_whatever_the_labels(tmp_path, made):
+    files, why = adopted_anatomy(tmp_path, make(tmp_path, made))
+    tissue, _ = fake.head()
+    assert why == ""
+    assert files.t1w.is_symlink()
+    assert files.mask.is_symlink()
+    assert (np.asarray(nib.load(files.dseg).dataobj) == tissue).all()
+    points = np.random.default_rng(1).uniform(-70, 70, (40, 3))
+    found = registration.sample_map(registration.read_volume(files.to_t1w), points)
+    np.testing.assert_allclose(found, points, atol=1e-3)
+    (image,) = read_json(files.facts)["t1w_images"]
+    assert image["source"].endswith("desc-preproc_T1w.nii.gz")
+    assert fake.SPACE in image["source"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda root: strip(root, "*anat/*brain_mask*"), "left no mask"),
+        (lambda root: strip(root, "*anat/*"), "left no t1w and no mask"),
+        (lambda root: cut(next(root.rglob("anat/*_desc-brain_mask.nii.gz"))), "cannot be read"),
+        (lambda root: cut(next(root.rglob("anat/*_dseg.nii.gz"))), "cannot be read"),
+    ],
+)
+def test_an_anatomy_that_cannot_be_shown_says_why_and_takes_nothing_out(tmp_path, spoil, says):
+    root = make(tmp_path, fake.GENERATIONS["23.1"])
+    spoil(root)
+    files, why = adopted_anatomy(tmp_path, root)
+    assert says in why
+    assert read_json(files.facts)["absent"] == why
+    assert all(path.stat().st_size == 0 for path in (files.t1w, files.mask, files.dseg))
+    assert not files.t1w.is_symlink()
+
+
+def test_an_anatomy_without_tissue_is_shown_without(tmp_path):
+    root = make(tmp_path, fake.GENERATIONS["23.1"])
+    strip(root, "*anat/*_dseg*")
+    files, why = adopted_anatomy(tmp_path, root)
+    assert why == ""
+    assert not np.asarray(nib.load(files.dseg).dataobj).any()
+
+
+def test_a_page_shows_one_anatomy_or_that_of_each_session(tmp_path):
+    made = fake.GENERATIONS["23.1"]
+    root = make(tmp_path, made)
+    assert not has_anatomy_per_session(tmp_path, Fmriprep(derivatives="fmriprep"))
+    fake.write_anatomy(root, made, "sub-01", session="2")
+    assert has_anatomy_per_session(tmp_path, Fmriprep(derivatives="fmriprep"))
+    second = RAW.replace("ses-1", "ses-2")
+    chosen = [find_anatomy(root, raw).t1w.name.split("_")[1] for raw in (RAW, second)]
+    assert chosen == ["ses-1", "ses-2"]
 
 
 def strip(root: Path, pattern: str) -> None:

@@ -136,6 +136,15 @@ def test_a_person_without_anatomy_still_has_a_page(study):
     assert f"this anatomy ({PERSON}) is excluded" in Page(page_of(study)).words
 
 
+def test_an_anatomy_that_fmriprep_did_not_leave_is_explained(study):
+    [(files, picture)] = study.person.anatomies
+    files.facts.write_text('{"absent": "E-BIDS-A21 fMRIPrep left no mask"}', encoding="utf-8")
+    picture.write_bytes(b"")
+    words = Page(page_of(study)).words
+    assert "No picture: E-BIDS-A21 fMRIPrep left no mask" in words
+    assert "Made from" not in words
+
+
 def test_a_page_warns_the_lab_runs_no_script_and_loads_only_its_neighbours(study):
     text = page_of(study)
     page = Page(text)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from tests.heads import RAW_T1W, anatomy_files
 
-from reconfmri import first_level, registration, skin_conductance
+from reconfmri import first_level, registration, skin_conductance, templates
+from reconfmri.bids import read_sidecar
 from reconfmri.config import load_study
-from reconfmri.simulate import anatomy, planted, scanner, signals, trial, truth
+from reconfmri.fieldmaps import fieldmap_of
+from reconfmri.preprocess import embedded
+from reconfmri.preprocess.unwarping import Distortion
+from reconfmri.simulate import anatomy, planted, scanner, signals, susceptibility, trial, truth
 from reconfmri.simulate.head import build_head
 from reconfmri.simulate.power import primary_power
 from reconfmri.tables import read_table
@@ -48,6 +54,13 @@ def person(studio):
     shape = anatomy.draw_anatomy(np.random.default_rng(5))
     names = list(trial.SOURCES)
     return shape, scanner.embody(studio.head, shape, studio.territory.sources, names, point_spread=4.0)
+
+
+def validator_errors(root):
+    validator = Path(sys.executable).parent / "bids-validator-deno"
+    done = subprocess.run([validator, root, "--json"], capture_output=True, text=True, check=False)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    return [issue["code"] for issue in issues if issue["severity"] == "error"]
 
 
 def events_of(timing):
@@ -235,12 +248,7 @@ class TestImages:
 
 class TestDataset:
     def test_the_bids_validator_finds_no_error(self, small):
-        validator = Path(sys.executable).parent / "bids-validator-deno"
-        done = subprocess.run(
-            [validator, small / "bids", "--json"], capture_output=True, text=True, check=False
-        )
-        issues = json.loads(done.stdout)["issues"]["issues"]
-        assert not [issue["code"] for issue in issues if issue["severity"] == "error"]
+        assert validator_errors(small / "bids") == []
 
     def test_arms_stand_outside_the_dataset_only(self, small):
         allocation = read_table(small / "allocation.tsv")
@@ -275,3 +283,132 @@ class TestDataset:
         assert known["outcomes"]["occipital.trauma-neutral"]["difference"]["2"] == pytest.approx(0, abs=1e-3)
         assert 0.55 < known["recovery"]["amygdala"] < 0.8
         assert len(known["scans"]) == 4
+
+
+@dataclass(frozen=True)
+class Distorted:
+    """A dataset in which one participant's EPI is distorted, with the head's true places."""
+
+    root: Path
+    bold: str
+    shape: anatomy.Anatomy
+    t1w_pose: np.ndarray
+    epi_pose: np.ndarray
+
+    def places(self, points):
+        """Where points of the template lie in the T1w and appear in the first volume of the EPI, mm."""
+        person = self.shape.from_model(points)
+        axis = scanner.Protocol(2.0, 1, 4.0, 2.0).epi_grid[1][:3, 1] / 4.0
+        epi = anatomy.apply(self.epi_pose, person) + np.outer(susceptibility.shift(points), axis)
+        return anatomy.apply(self.t1w_pose, person), epi
+
+
+@pytest.fixture(scope="module")
+def distorted(small, studio, tmp_path_factory):
+    root = tmp_path_factory.mktemp("distorted") / "bids"
+    shutil.copytree(small / "bids", root)
+    shutil.rmtree(root / "sub-02")
+    person = next(p for p in planted.draw_people(4, 3, sessions=("1",)) if p.label == "02")
+    made = replace(studio, root=root, fieldmap=True)
+    trial.simulate_person(person, made)
+    rng = trial._stream(made, person, 10)
+    planted.draw_visit(person, "1", made.timing, rng)
+    return Distorted(
+        root,
+        "sub-02/ses-1/func/sub-02_ses-1_task-memory_bold.nii.gz",
+        anatomy.draw_anatomy(trial._stream(made, person, 0)),
+        anatomy.draw_pose(trial._stream(made, person, 1)),
+        anatomy.draw_pose(rng),
+    )
+
+
+def true_anatomy(scan, folder):
+    """The anatomy of a person as a perfect segmentation finds it, and the T1w it is of."""
+    t1w = registration.read_volume(scan.root / "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz")
+    points = registration.grid_points(t1w.data.shape, t1w.affine).reshape(-1, 3)
+    points = scan.shape.to_model(anatomy.apply(np.linalg.inv(scan.t1w_pose), points))
+    brain, grey, white = (registration.read_volume(path) for path in templates.simulation_maps())
+    inside, grey, white = (registration.sample(part, points, order=1) for part in (brain, grey, white))
+    shares = np.stack([grey, white, 255.0 - grey - white])
+    dseg = np.where(inside > 5, 1 + shares.argmax(axis=0), 0).reshape(t1w.data.shape).astype(np.uint8)
+    files = anatomy_files(folder)
+    for path, data in ((files.t1w, t1w.data), (files.dseg, dseg), (files.mask, (dseg > 0).astype(np.uint8))):
+        embedded.intake.write_volume(path, registration.Volume(data, t1w.affine))
+    return files
+
+
+def vmpfc_errors(scan, files, folder, field):
+    """Distance (mm) between where the engine looks for points of the vmPFC and where they appear."""
+    folder.mkdir()
+    short = nib.load(scan.root / scan.bold).slicer[..., :16]
+    nib.save(short, folder / "bold.nii.gz")
+    names = ("ref.nii.gz", "brain.nii.gz", "xfm.json", "shift.nii.gz")
+    out = embedded.AlignmentFiles(*(folder / name for name in names))
+    sidecar = read_sidecar(scan.root, scan.bold)
+    embedded.align_run(folder / "bold.nii.gz", RAW_T1W, files, outputs=out, given=field, sidecar=sidecar)
+    known = json.loads(out.alignment.read_text())
+    box = np.stack(np.meshgrid([-8, -4, 4, 8], [34, 40, 46, 52], [-22, -16, -10, -4]), axis=-1)
+    in_t1w, wanted = scan.places(box.reshape(-1, 3).astype(float))
+    to_t1w, to_first = (
+        np.array(known[key]).reshape(-1, 4, 4)[0] for key in ("boldref_to_t1w", "head_motion")
+    )
+    bent = Distortion(registration.read_volume(out.displacement), known["distortion"]["Axis"])
+    looked = bent.moved(anatomy.apply(np.linalg.inv(to_t1w), in_t1w))
+    return np.linalg.norm(anatomy.apply(to_first, looked) - wanted, axis=1)
+
+
+class TestDistortion:
+    def test_the_workflows_correction_finds_the_planted_displacement(self, distorted, tmp_path):
+        files = true_anatomy(distorted, tmp_path)
+        sidecar = read_sidecar(distorted.root, distorted.bold)
+        field = fieldmap_of(distorted.root, distorted.bold, sidecar).under(distorted.root)
+        assert field.method == "phasediff"
+        before = vmpfc_errors(distorted, files, tmp_path / "none", None)
+        after = vmpfc_errors(distorted, files, tmp_path / "phasediff", field)
+        print(before.mean(), after.mean(), after.max())
+        # Measured 4.61 and 0.23 (at most 0.37) with voxels of 4 mm.
+        assert before.mean() > 4.0
+        assert after.mean() < 0.5
+
+    def test_the_bids_validator_finds_no_error_in_field_maps(self, distorted):
+        assert validator_errors(distorted.root) == []
+        fmap = distorted.root / "sub-02/ses-1/fmap"
+        names = [path.name.removeprefix("sub-02_ses-1_") for path in sorted(fmap.iterdir())]
+        kinds = ("magnitude1", "magnitude2", "phasediff")
+        assert names == [f"{kind}{end}" for kind in kinds for end in (".json", ".nii.gz")]
+        told = json.loads((fmap / "sub-02_ses-1_phasediff.json").read_text())
+        assert told["IntendedFor"] == [f"bids::{distorted.bold}"]
+
+    def test_everything_but_the_epi_is_as_without_distortion(self, distorted, small):
+        same = {"T1w.nii.gz", "events.tsv", "physio.tsv.gz", "physio.json"}
+        for path in (distorted.root / "sub-02").rglob("*.*"):
+            if path.name.rpartition("_")[2] in same:
+                assert path.read_bytes() == (small / "bids" / path.relative_to(distorted.root)).read_bytes()
+        images = [nib.load(root / distorted.bold) for root in (distorted.root, small / "bids")]
+        bent, plain = (np.asarray(image.dataobj, float).mean(axis=-1) for image in images)
+        assert bent.sum() == pytest.approx(plain.sum(), rel=0.01), "signal is moved, not made"
+        assert np.abs(bent - plain).mean() > 0.01 * plain.mean()  # the noise is the same
+
+    def test_the_truth_tells_the_shift_that_was_planted(self):
+        told = susceptibility.planted(scanner.Protocol(2.0, 120, 4.0, 2.0))
+        points = np.random.default_rng(1).uniform(-70, 70, (50, 3))
+        wanted = told["SlopeUpwards"] * points[:, 2]
+        for bump in told["Bumps"]:
+            far = (points - bump["Centre"]) / bump["Width"]
+            wanted += bump["Height"] * np.exp(-(far**2).sum(axis=1) / 2)
+        np.testing.assert_allclose(susceptibility.shift(points), wanted)
+        assert (told["PhaseEncodingDirection"], told["TotalReadoutTime"]) == ("j", 0.03)
+
+    def test_what_is_shown_is_where_it_was_planted(self, person):
+        """The bend's inverse against the planted shift of points all over the brain."""
+        shape, _ = person
+        pose = anatomy.draw_pose(np.random.default_rng(6))
+        protocol = scanner.Protocol(2.0, 1, 4.0, 2.0)
+        bend = susceptibility.bend_of(shape, pose, protocol)
+        brain = registration.read_volume(templates.target_brain())
+        points = registration.grid_points(brain.data.shape, brain.affine)[brain.data > 0][::500]
+        inside = shape.from_model(points)
+        shown = inside + np.outer(susceptibility.shift(points), bend.direction)
+        off = np.linalg.norm(bend.unbent(shown) - inside, axis=1)
+        assert off.mean() < 0.005  # mm
+        assert off.max() < 0.1

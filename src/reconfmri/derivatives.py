@@ -129,6 +129,56 @@ def files_of_run(folder: Path, settings: Fmriprep, raw: str) -> list[Path]:
         return []  # told per scan by `check_fmriprep`, and recorded by the step that adopts the run
 
 
+@dataclass(frozen=True)
+class FmriprepAnatomy:
+    """The T1w of a scan in MNI152NLin2009cAsym with its brain mask and tissue; None where there is none."""
+
+    t1w: Path | None
+    mask: Path | None
+    dseg: Path | None
+
+    @property
+    def files(self) -> list[Path]:
+        """All that are there."""
+        return [path for path in vars(self).values() if path is not None]
+
+
+def find_anatomy(root: Path, raw: str, *, res: str | None = None) -> FmriprepAnatomy:
+    """Return the anatomy that a scan is taken over with, as `find_run` chooses it.
+
+    Raises
+    ------
+    DataFault
+        A file is empty (E-BIDS-A21), or two could be meant (E-BIDS-A22).
+    """
+    scan = bids.parse_name(raw)
+    files = _anatomy(root, scan, None if res == NATIVE else res)
+    return FmriprepAnatomy(
+        t1w=_if_any(root, _only(files, scan, "T1w", desc="preproc", space=SPACE)),
+        mask=_if_any(root, _only(files, scan, "mask", desc="brain", space=SPACE)),
+        dseg=_if_any(root, _only(files, scan, "dseg", space=SPACE)),
+    )
+
+
+def files_of_anatomy(folder: Path, settings: Fmriprep, raw: str) -> list[Path]:
+    """Return the files that a scan's anatomy is taken over from; none where one is faulty."""
+    try:
+        return find_anatomy(place_of(folder, settings.derivatives), raw, res=settings.res).files
+    except DataFault:
+        return []  # the step that takes it over tells why
+
+
+def has_anatomy_per_session(folder: Path, settings: Fmriprep) -> bool:
+    """Whether somebody has a T1w in the template's space in more than one session."""
+    if settings.container:
+        return False  # fMRIPrep makes one of all sessions
+    root, name = place_of(folder, settings.derivatives), f"*_space-{SPACE}*_desc-preproc_T1w{NIFTI}"
+    return any(
+        len({image.parent for image in person.glob(f"ses-*/anat/{name}")}) > 1
+        for person in root.glob("sub-*")
+    )
+
+
 def grid_image(folder: Path, study: Study, series: Iterable[str]) -> Path | None:
     """Return an image on the grid of all series: TemplateFlow's for a container, else a mask of the first.
 

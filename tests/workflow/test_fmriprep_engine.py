@@ -144,6 +144,14 @@ def test_the_report_says_who_made_the_data(study):
     assert "E-BIDS-A21" in page
 
 
+def test_the_participants_page_shows_the_anatomy(study):
+    page = (study / "results/participants/sub-01.html").read_text()
+    picture = "results/derivatives/sub-01/anat/sub-01_desc-regions_T1w.png"
+    assert f'src="../{picture.removeprefix("results/")}"' in page
+    assert (study / picture).stat().st_size > 20_000
+    assert "Made from sub-01_space-MNI152NLin2009cAsym_res-2_desc-preproc_T1w.nii.gz." in page
+
+
 def test_status_shows_the_stages_of_this_engine(study):
     cells = {(cell.unit, cell.stage): cell.state for cell in states(study)}
     assert {stage for _, stage in cells} >= {"adoption", "signals", "quality", "first level"}

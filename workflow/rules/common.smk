@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from reconfmri.acquisition import acquisition_of
 from reconfmri.bids import bids_path, read_run_table, read_sidecar, verify_unchanged
 from reconfmri.config import load_study
+from reconfmri.derivatives import has_anatomy_per_session
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.provenance import code_of
 
@@ -62,17 +63,24 @@ person_file = partial(bids_path, DERIVATIVES, datatype="func", sub="{sub}")
 ANATOMY_PARTS = ("t1w", "mask", "dseg", "to_t1w", "facts")
 visits = {session.id: number for number, session in enumerate(study.sessions)}
 by_visit = every_scan.sort_values("session_id", key=lambda ids: ids.map(visits), kind="stable")
-sessionwise = has_sessions and study.preprocessing.anatomy == "sessionwise"
+if study.preprocessing.engine == "fmriprep":
+    sessionwise = has_sessions and has_anatomy_per_session(Path(), study.preprocessing.fmriprep)
+else:
+    sessionwise = has_sessions and study.preprocessing.anatomy == "sessionwise"
 anatomy_file = partial(
     bids_path, DERIVATIVES, datatype="anat", sub="{sub}", ses="{ses}" if sessionwise else None
 )
 
 
+def scans_of_anatomy(wildcards):
+    """All scans of a person, by visit, or of one session where each has its own anatomy."""
+    own = by_visit[by_visit["participant_id"] == f"sub-{wildcards.sub}"]
+    return own[own["session_id"] == wildcards.ses] if sessionwise else own
+
+
 def t1w_images(wildcards):
     """The raw T1w images that an anatomy is made from, whichever scans are asked for, and their sha256."""
-    own = by_visit[by_visit["participant_id"] == f"sub-{wildcards.sub}"]
-    if sessionwise:
-        own = own[own["session_id"] == wildcards.ses]
+    own = scans_of_anatomy(wildcards)
     if study.preprocessing.anatomy == "baseline":
         own = own[:1]
     return dict(zip(own["t1w"], own["t1w_sha256"]))

@@ -15,7 +15,7 @@ rule describe_participants:
         decided=["config/exclusions.tsv", *exclusion_tables()],
     output:
         pages=of_people("results/participants/sub-{sub}.html"),
-        pictures=of_people(anatomy_file(desc="regions", suffix="T1w", ext=".png")) if anatomies else [],
+        pictures=of_people(anatomy_file(desc="regions", suffix="T1w", ext=".png")),
         # Where only some people are asked for, others may be at work beside: no index of some.
         index=[] if "only_participants" in config else ["results/participants/index.html"],
     log:

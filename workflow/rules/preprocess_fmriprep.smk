@@ -1,5 +1,11 @@
 # fMRIPrep: run in a container, one job per participant, or done already; then its outputs are taken over by links.
-from reconfmri.derivatives import check_fmriprep, container_places, files_of_run, grid_image
+from reconfmri.derivatives import (
+    check_fmriprep,
+    container_places,
+    files_of_anatomy,
+    files_of_run,
+    grid_image,
+)
 from reconfmri.problems import stops
 
 fmriprep = study.preprocessing.fmriprep
@@ -82,8 +88,37 @@ rule adopt_fmriprep_run:
         "../scripts/adopt_fmriprep_run.py"
 
 
+rule adopt_fmriprep_anatomy:
+    # Links to the T1w and brain mask in the template's space, and the tissue, for the participant's page.
+    input:
+        made=lambda wildcards: (
+            rules.run_fmriprep.output.record.format(sub=wildcards.sub)
+            if job
+            else files_of_anatomy(Path(), fmriprep, scans_of_anatomy(wildcards)["bold"].iloc[0])
+        ),
+    output:
+        t1w=anatomy_file(space=SPACE, desc="preproc", suffix="T1w", ext=".nii.gz"),
+        mask=anatomy_file(space=SPACE, desc="brain", suffix="mask", ext=".nii.gz"),
+        dseg=anatomy_file(space=SPACE, suffix="dseg", ext=".nii.gz"),
+        to_t1w=anatomy_file(from_=SPACE, to="T1w", mode="points", suffix="xfm", ext=".nii.gz"),
+        facts=anatomy_file(space=SPACE, desc="preproc", suffix="T1w", ext=".json"),
+    log:
+        f"logs/adopt_fmriprep_anatomy/sub-{{sub}}{'_ses-{ses}' if sessionwise else ''}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1500,
+        runtime=20,
+    params:
+        raw=lambda wildcards: scans_of_anatomy(wildcards)["bold"].iloc[0],
+        settings=settings_of(study.preprocessing),
+        code=code_of("preprocess.fmriprep"),
+    script:
+        "../scripts/adopt_fmriprep_anatomy.py"
+
+
 # What later rules read, by the names that every engine's file gives it.
-anatomies = {}  # fMRIPrep shows its own
+anatomies = {name: getattr(rules.adopt_fmriprep_anatomy.output, name) for name in ANATOMY_PARTS}
 preprocessed = rules.adopt_fmriprep_run.output
 aligned = {
     "boldref": rules.adopt_fmriprep_run.output.boldref,

@@ -17,6 +17,8 @@ EXIT_BUSY = 3
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0 done, 1 something is missing or wrong, 2 misused, 3 another run is alive."""
+    for library in ("OMP", "OPENBLAS", "MKL"):  # as in the jobs of the workflow; before numpy is imported
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     os.umask(0o027)  # what we write is the lab's: nothing for the rest of the world
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -78,6 +80,9 @@ def _simulate(commands: Commands) -> None:
     new.add_argument("--seed", type=int, default=1, metavar="S")
     new.add_argument("--timing", choices=("short", "full"), default="short", help="length of the scripts")
     new.add_argument("--rest", action="store_true", help="add a rest run per session")
+    new.add_argument(
+        "--fieldmap", action="store_true", help="distort the EPIs and add a field map per session"
+    )
     new.add_argument("--n-cpus", type=int, default=os.cpu_count() or 1, metavar="N")
 
 

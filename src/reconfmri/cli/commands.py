@@ -71,6 +71,7 @@ def simulate(options: Namespace) -> int:
             seed=options.seed,
             timing=options.timing,
             rest=options.rest,
+            fieldmap=options.fieldmap,
             processes=options.n_cpus,
             progress=progress,
         )

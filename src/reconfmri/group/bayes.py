@@ -256,18 +256,21 @@ class Sampler:
         seed: int,
     ) -> Fit:
         import nutpie
+        from threadpoolctl import threadpool_limits
 
-        trace = nutpie.sample(
-            compiled,
-            tune=longer * settings.tune,
-            draws=longer * settings.draws,
-            chains=settings.chains,
-            cores=self.cores,
-            seed=seed,
-            target_accept=target_accept,
-            progress_bar=False,
-            save_warmup=False,
-        )
+        # The model's matrices are small: threads of BLAS would only wait for one another.
+        with threadpool_limits(1, user_api="blas"):
+            trace = nutpie.sample(
+                compiled,
+                tune=longer * settings.tune,
+                draws=longer * settings.draws,
+                chains=settings.chains,
+                cores=self.cores,
+                seed=seed,
+                target_accept=target_accept,
+                progress_bar=False,
+                save_warmup=False,
+            )
         draws = {name: trace.posterior[name].to_numpy() for name in trace.posterior.data_vars}
         draws["difference"] = np.where(used, draws["difference"], 0.0)
         moving = {name: block[..., used] if name in USED else block for name, block in draws.items()}

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from reconfmri import bids, confounds, registration
-from reconfmri.derivatives import FmriprepRun
+from reconfmri import bids, confounds, registration, templates
+from reconfmri.derivatives import FmriprepRun, find_anatomy
 from reconfmri.exclusions import DataFault
-from reconfmri.preprocess import PreprocessedFiles, PreprocessedRun, intake, resampling
+from reconfmri.preprocess import AnatomyFiles, PreprocessedFiles, PreprocessedRun, intake, resampling
 from reconfmri.registration import Array, Volume
 from reconfmri.tables import read_table, write_table
 
+IDENTITY_MM = 8.0  # voxels of a point map that is the identity: linear between them
 GRID_MM = 0.01  # difference of affines that is rounding
 AGAIN = "copy fMRIPrep's outputs again, or run it for this participant again"
 GREY, WHITE, FLUID = 1, 2, 3
@@ -83,6 +84,54 @@ def adopt_run(
     for path, content in ((out.confounds.with_suffix(".json"), facts), (out.metadata, metadata)):
         path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return PreprocessedRun(out.bold, out.mask, out.confounds, out.dseg, metadata)
+
+
+def adopt_anatomy(
+    root: Path, raw: str, outputs: AnatomyFiles, *, res: str | None = None, relative: bool = False
+) -> str:
+    """Take over the anatomy of the scan at `raw` for the participant's page; return why there is none.
+
+    T1w and brain mask become links, the tissue (1 grey, 2 white, 3 fluid) is written, nothing where fMRIPrep
+    has none. All lie in the template's space, so that the point map is the identity. It only serves the eye:
+    what is missing or damaged leaves the images empty and takes nothing out.
+    """
+    facts: dict[str, Any] = {}
+    try:
+        found = find_anatomy(root, raw, res=res)
+        absent = [name for name in ("t1w", "mask") if getattr(found, name) is None]
+        if found.t1w is None or found.mask is None:
+            raise DataFault(
+                "E-BIDS-A21", f"fMRIPrep left no {' and no '.join(absent)} in the template's space"
+            )
+        t1w, mask = _read(found.t1w), _read(found.mask)
+        if not (mask.data > 0).any():
+            raise DataFault("E-DATA-B04", "the brain mask is empty", file=found.mask.name)
+        tissue = _labelled(_read(found.dseg), t1w) if found.dseg else Volume(0 * mask.data, mask.affine)
+        facts["t1w_images"] = [{"source": found.t1w.name}]
+        _link(found.t1w, outputs.t1w, relative=relative)
+        _link(found.mask, outputs.mask, relative=relative)
+        intake.write_volume(outputs.dseg, Volume(tissue.data.astype(np.uint8), tissue.affine), template=True)
+    except DataFault as fault:
+        facts["absent"] = fault.line
+        for path in (outputs.t1w, outputs.mask, outputs.dseg):
+            path.unlink(missing_ok=True)
+            path.write_bytes(b"")
+    shape, affine = templates.target_grid(IDENTITY_MM)
+    identity = Volume(registration.grid_points(shape, affine).astype(np.float32), affine)
+    intake.write_volume(outputs.to_t1w, identity, template=True)
+    outputs.facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return str(facts.get("absent", ""))
+
+
+def _labelled(dseg: Volume, t1w: Volume) -> Volume:
+    """Return three labels as 1 grey, 2 white, 3 fluid, by the brightness of the T1w."""
+    inside = dseg.data > 0
+    points = registration.grid_points(dseg.data.shape, dseg.affine)[inside]
+    labels = np.zeros(dseg.data.shape, dtype=np.uint8)
+    labels[inside] = tissue_by_brightness(
+        dseg.data[inside].round().astype(np.uint8), registration.sample(t1w, points, order=1)
+    )
+    return Volume(labels, dseg.affine)
 
 
 def tissue_of_aseg(labels: Array) -> Array:

@@ -36,7 +36,7 @@ def corrected(
 ) -> Iterator[Array]:
     """Yield each volume (x, y, z), float32, as if all its slices had been taken at `slices.reference`.
 
-    `numbers` tells which volumes of the run these are, where some are missing. At most 18 are held. Volumes
+    `numbers` tells which volumes of the run these are, where some are missing. At most 17 are held. Volumes
     before number `n_non_steady` come as they are and are nobody's neighbours.
     """
     late = tuple(round((slices.reference - time) / tr, 6) for time in slices.times)
@@ -54,12 +54,11 @@ def corrected(
                 held.append(following)
         if due == len(held):
             return
-        now = held[due][1]
-        while held[0][1] < now - REACH:
+        yield _at_reference(held, held[due][1], late, slices.axis)
+        due += 1
+        while due < len(held) and held[0][1] < held[due][1] - REACH:
             held.popleft()
             due -= 1
-        yield _at_reference(held, now, late, slices.axis)
-        due += 1
 
 
 def weights(late: tuple[float, ...], places: tuple[int, ...]) -> Array:

@@ -96,7 +96,7 @@ class Participant:
 
 @dataclass(frozen=True)
 class PersonFiles:
-    """One person's page, and each anatomy with where its picture goes (none when fMRIPrep made it)."""
+    """One person's page, and each anatomy with where its picture goes."""
 
     page: Path
     anatomies: Sequence[tuple[AnatomyFiles, Path]]
@@ -316,7 +316,15 @@ def _anatomy(record: AnatomyRecord) -> Block:
     alt = f"T1w of {record.name} with brain mask, tissue and regions. " + "; ".join(
         f"{name.lower()} {value}" for name, value in facts
     )
-    return {"name": record.name, "address": record.picture, "alt": alt, "facts": facts, "images": images}
+    why = record.facts.get("absent") or f"this anatomy ({record.name}) is excluded."
+    return {
+        "name": record.name,
+        "address": record.picture,
+        "alt": alt,
+        "facts": facts,
+        "images": images,
+        "why": why,
+    }
 
 
 def _kind(kind: str, person: Participant, states: Sequence[str]) -> Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from reconfmri.simulate.anatomy import Anatomy, apply, grid_points, rigid, sample, sample_head, turned
 from reconfmri.simulate.head import Head, Points, Volume
 from reconfmri.simulate.signals import coloured
+
+if TYPE_CHECKING:
+    from reconfmri.simulate.susceptibility import Bend
 
 T1_GREY = 1.3  # s, longitudinal relaxation of grey matter at 3 T
 FLIP_ANGLE = 75.0  # degrees
@@ -35,12 +39,12 @@ class Protocol:
     @property
     def epi_grid(self) -> tuple[tuple[int, int, int], Points]:
         """Shape and affine of the EPI: 208 x 248 x 168 mm, slices tilted by 8 degrees."""
-        return _grid((208, 248, 168), self.epi_voxel, centre=(0, -18, 8), tilt=-8)
+        return grid((208, 248, 168), self.epi_voxel, centre=(0, -18, 8), tilt=-8)
 
     @property
     def t1w_grid(self) -> tuple[tuple[int, int, int], Points]:
         """Shape and affine of the T1w: 192 x 240 x 224 mm with the neck."""
-        return _grid((192, 240, 224), self.t1w_voxel, centre=(0, -14, -16), tilt=0)
+        return grid((192, 240, 224), self.t1w_voxel, centre=(0, -14, -16), tilt=0)
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ class Body:
     sources: tuple[Source, ...]
 
 
-def _grid(
+def grid(
     size: tuple[float, float, float], voxel: float, *, centre: tuple[float, float, float], tilt: float
 ) -> tuple[tuple[int, int, int], Points]:
+    """Return shape and affine of a grid of `size` mm around `centre`, its slices tilted by `tilt` degrees."""
     shape = tuple(int(np.ceil(length / voxel)) for length in size)
     affine = rigid([np.deg2rad(tilt), 0, 0], [0, 0, 0]) @ np.diag([voxel, voxel, voxel, 1.0])
     affine[:3, 3] = np.asarray(centre) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
@@ -85,12 +90,18 @@ def acquire_t1w(
 
 
 def embody(
-    head: Head, anatomy: Anatomy, regions: npt.NDArray[np.uint8], names: list[str], *, point_spread: float
+    head: Head,
+    anatomy: Anatomy,
+    regions: npt.NDArray[np.uint8],
+    names: list[str],
+    *,
+    point_spread: float,
+    bend: Bend | None = None,
 ) -> Body:
     """Return a person's blurred baseline and sources.
 
     `regions` holds 1, 2, ... on the model's grid, in the order of `names`; `point_spread` is the FWHM, mm, of
-    what one EPI voxel collects.
+    what one EPI voxel collects; `bend` is how its distortion shows them.
     """
     from scipy import ndimage
 
@@ -101,6 +112,8 @@ def embody(
         index = index.reshape(3, -1)
         sharp[x] = ndimage.map_coordinates(head.epi, index, order=1, mode="constant").reshape(shape[1:])
         label[x] = ndimage.map_coordinates(regions, index, order=0, mode="constant").reshape(shape[1:])
+    if bend is not None:
+        sharp, label = bend.seen(sharp), bend.seen(label, order=0)
     sigma = point_spread / 2.3548
     baseline = ndimage.gaussian_filter(sharp, sigma, truncate=3.0)
     sources = tuple(

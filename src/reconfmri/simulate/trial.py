@@ -16,7 +16,7 @@ import numpy.typing as npt
 from reconfmri.bids import bids_path
 from reconfmri.config import Study, load_study
 from reconfmri.provenance import workflow_folder
-from reconfmri.simulate import planted, scanner, signals
+from reconfmri.simulate import planted, scanner, signals, susceptibility
 from reconfmri.simulate.anatomy import Anatomy, apply, draw_anatomy, draw_pose, grid_points, sample_head
 from reconfmri.simulate.head import Head, build_head
 from reconfmri.simulate.planted import Person, Timing, Visit
@@ -24,6 +24,7 @@ from reconfmri.simulate.regions import SOURCES, Territory, survey
 from reconfmri.simulate.truth import ScanTruth, compose, region_gains, thermal_covariance
 
 TASK = "memory"
+FIELD = "phasediff0"  # B0FieldIdentifier of a session's field map
 Progress = Callable[[int, int], None]
 
 
@@ -38,6 +39,7 @@ class Studio:
     rest: bool
     head: Head
     territory: Territory
+    fieldmap: bool = False
 
 
 def simulate_trial(
@@ -47,6 +49,7 @@ def simulate_trial(
     seed: int,
     timing: Literal["short", "full"] = "short",
     rest: bool = False,
+    fieldmap: bool = False,
     study: Study | None = None,
     sessions: Sequence[str] = planted.SESSIONS,
     processes: int = 1,
@@ -55,7 +58,8 @@ def simulate_trial(
     """Write `out/bids` and `out/allocation.tsv`; return the truth, as written to `out/bids/truth.json`.
 
     The same for the same seed, whatever the number of processes. The truth answers the regions, the
-    resolution and the contrasts of `study`, without one those of the packaged study file.
+    resolution and the contrasts of `study`, without one those of the packaged study file. With `fieldmap`
+    EPIs are distorted, and every session has a field map; all else that is drawn stays the same.
     `progress(done, all)` is called per participant.
 
     Raises
@@ -72,22 +76,26 @@ def simulate_trial(
     study = study or load_study(workflow_folder() / "config" / "config.yaml")
     root.mkdir(parents=True, exist_ok=True)
     _write_dataset_files(root, seed, timing)
-    studio = _furnish(root, seed, timing, rest, study, processes)
+    studio = _furnish(root, seed, timing, rest, study, processes, fieldmap=fieldmap)
     scans = _for_all(people, studio, processes, progress)
     _write_tables(Path(out), people, scans)
     unbent = Anatomy(np.eye(3), np.zeros((3, 1, 1, 1), np.float32))
     thermal = thermal_covariance(unbent, studio.territory, studio.protocol)
     truth = compose(scans, study, studio.territory, thermal, studio.timing, seed)
+    if fieldmap:
+        truth["distortion"] = susceptibility.planted(studio.protocol)
     _write_json(root / "truth.json", truth)
     return truth
 
 
-def _furnish(root: Path, seed: int, timing: str, rest: bool, study: Study, threads: int) -> Studio:
+def _furnish(
+    root: Path, seed: int, timing: str, rest: bool, study: Study, threads: int, *, fieldmap: bool = False
+) -> Studio:
     schedule = planted.timing_of(timing)
     epi_voxel, t1w_voxel = (2.0, 1.0) if timing == "full" else (4.0, 2.0)
     protocol = scanner.Protocol(schedule.tr, schedule.n_volumes, epi_voxel, t1w_voxel)
     territory = survey(study.rois, resolution=study.preprocessing.resolution, threads=threads)
-    return Studio(root, seed, schedule, protocol, rest, build_head(), territory)
+    return Studio(root, seed, schedule, protocol, rest, build_head(), territory, fieldmap)
 
 
 _studio: Studio | None = None
@@ -132,10 +140,15 @@ def simulate_person(person: Person, studio: Studio) -> list[ScanTruth]:
         "", sub=person.label, ses=person.sessions[0], datatype="anat", suffix="T1w", ext=".nii.gz"
     )
     _save_image(studio.root, name, t1w, studio.protocol.t1w_grid[1])
-    body = scanner.embody(
-        studio.head, anatomy, studio.territory.sources, list(SOURCES), point_spread=studio.protocol.epi_voxel
-    )
+    body = _embody(anatomy, studio)
     return [_simulate_visit(person, session, anatomy, body, studio) for session in person.sessions]
+
+
+def _embody(anatomy: Anatomy, studio: Studio, bend: susceptibility.Bend | None = None) -> scanner.Body:
+    spread = studio.protocol.epi_voxel
+    return scanner.embody(
+        studio.head, anatomy, studio.territory.sources, list(SOURCES), point_spread=spread, bend=bend
+    )
 
 
 def _simulate_visit(
@@ -147,15 +160,20 @@ def _simulate_visit(
     pose = draw_pose(rng)
     shape, affine = protocol.epi_grid
     in_person = apply(np.linalg.inv(pose), grid_points(shape, affine))
+    shown = body
+    if studio.fieldmap:
+        bend = susceptibility.bend_of(anatomy, pose, protocol)
+        shown, in_person = _embody(anatomy, studio, bend), bend.unbent(in_person)
+        _save_field_map(person, session, anatomy, pose, studio)
     fluid = sample_head(studio.head.fluid, anatomy, in_person).reshape(shape)
     motion = scanner.draw_motion(protocol.n_volumes, protocol.tr, rng)
     changes = _changes(visit, timing, protocol.tr, rng)
-    run = scanner.acquire_bold(body, pose, motion, changes, fluid, protocol, rng)
-    _save_run(studio.root, person, session, TASK, run, affine, protocol)
+    run = scanner.acquire_bold(shown, pose, motion, changes, fluid, protocol, rng)
+    _save_run(studio, person, session, TASK, run)
     _save_events(studio.root, person, session, timing)
     _save_skin(studio.root, person, session, signals.skin_conductance(visit, timing, rng))
     if studio.rest:
-        _simulate_rest(person, session, body, pose, fluid, visit, studio)
+        _simulate_rest(person, session, shown, pose, fluid, visit, studio)
     gains = region_gains(body, anatomy, pose, studio.territory, protocol)
     return ScanTruth(f"sub-{person.label}", session, TASK, visit, gains)
 
@@ -184,7 +202,7 @@ def _simulate_rest(
     motion = scanner.draw_motion(protocol.n_volumes, protocol.tr, rng)
     slow = signals.fluctuations(visit, protocol.n_volumes, protocol.tr, rng)
     run = scanner.acquire_bold(body, pose, motion, slow, fluid, protocol, rng)
-    _save_run(studio.root, person, session, "rest", run, protocol.epi_grid[1], protocol)
+    _save_run(studio, person, session, "rest", run)
 
 
 def _stream(studio: Studio, person: Person, purpose: int) -> np.random.Generator:
@@ -212,17 +230,9 @@ def _save_image(
     nib.save(image, path)
 
 
-def _save_run(
-    root: Path,
-    person: Person,
-    session: str,
-    task: str,
-    run: npt.NDArray[np.int16],
-    affine: npt.NDArray[np.float64],
-    protocol: scanner.Protocol,
-) -> None:
-    names = {"sub": person.label, "ses": session, "task": task, "datatype": "func", "suffix": "bold"}
-    _save_image(root, bids_path("", ext=".nii.gz", **names), run, affine, protocol.tr)
+def _save_run(studio: Studio, person: Person, session: str, task: str, run: npt.NDArray[np.int16]) -> None:
+    protocol, names = studio.protocol, _names_of_run(person, session, task)
+    _save_image(studio.root, bids_path("", ext=".nii.gz", **names), run, protocol.epi_grid[1], protocol.tr)
     sidecar = {
         "TaskName": task,
         "RepetitionTime": protocol.tr,
@@ -234,7 +244,37 @@ def _save_run(
     }
     if task == TASK:
         sidecar["Instructions"] = "Listen to the script and imagine it as vividly as you can."
-    _write_json(root / bids_path("", ext=".json", **names).lstrip("/"), sidecar)
+    if studio.fieldmap:
+        sidecar |= susceptibility.sidecar(protocol) | {"B0FieldSource": FIELD}
+    _write_json(studio.root / bids_path("", ext=".json", **names).lstrip("/"), sidecar)
+
+
+def _names_of_run(person: Person, session: str, task: str) -> dict[str, str]:
+    return {"sub": person.label, "ses": session, "task": task, "datatype": "func", "suffix": "bold"}
+
+
+def _save_field_map(
+    person: Person, session: str, anatomy: Anatomy, pose: npt.NDArray[np.float64], studio: Studio
+) -> None:
+    rng = _stream(studio, person, 30 + planted.SESSIONS.index(session))
+    images, affine = susceptibility.acquire_field_map(studio.head, anatomy, pose, studio.protocol, rng)
+    runs = [_names_of_run(person, session, task) for task in ([TASK, "rest"] if studio.rest else [TASK])]
+    first, second = susceptibility.ECHOES
+    told: dict[str, dict[str, Any]] = {
+        "phasediff": {
+            "EchoTime1": first,
+            "EchoTime2": second,
+            "B0FieldIdentifier": FIELD,
+            "IntendedFor": ["bids::" + bids_path("", ext=".nii.gz", **run).lstrip("/") for run in runs],
+        },
+        "magnitude1": {"EchoTime": first},
+        "magnitude2": {"EchoTime": second},
+    }
+    for suffix, image in images.items():
+        names = {"sub": person.label, "ses": session, "datatype": "fmap", "suffix": suffix}
+        _save_image(studio.root, bids_path("", ext=".nii.gz", **names), image, affine)
+        sidecar = {"MagneticFieldStrength": 3, "Manufacturer": "simulated", **told[suffix]}
+        _write_json(studio.root / bids_path("", ext=".json", **names).lstrip("/"), sidecar)
 
 
 def _save_events(root: Path, person: Person, session: str, timing: Timing) -> None:
