@@ -28,7 +28,7 @@ def arms(inputs: ReportInputs) -> Block:
     empty: Block = {
         "trajectories": None, "forests": [], "edges": [], "estimate_groups": [], "estimand_titles": [],
         "diagnostics": None, "prior_reach": None, "replicates": None, "unlike": [], "firmness": None,
-        "moderation": [], "controls": None, "tipping": None,
+        "moderation": [], "joint": [], "controls": None, "tipping": None,
         "tipping_words": [], "seen_rows": [], "reliability_rows": [], "reliability_note": "",
         "truth_rows": [], "recovery": None, "recovery_coefficients": "",
     }  # fmt: skip
@@ -44,6 +44,7 @@ def arms(inputs: ReportInputs) -> Block:
         **_predictions(inputs),
         "firmness": _firmness(inputs),
         "moderation": results.moderation_rows(inputs),
+        "joint": results.joint_rows(inputs),
         "controls": _controls(inputs),
         **_missing_visits(inputs),
         "reliability_rows": results.reliability_rows(inputs),

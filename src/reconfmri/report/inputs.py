@@ -27,6 +27,9 @@ ESTIMATE_NUMBERS = (
 )  # fmt: skip
 SENSITIVITY_NUMBERS = ("estimate", "sd", "lower", "upper", "level", "probability", "p", "pareto_k")
 MODERATION_NUMBERS = ("estimate", "sd", "df", "lower", "upper", "level", "p", "n_active", "n_control")
+JOINT_NUMBERS = (
+    "estimate", "sd", "lower", "upper", "level", "probability", "n_active", "n_control", "r_hat", "ess",
+)  # fmt: skip
 PREDICTION_NUMBERS = ("observed", "lower", "median", "upper", "p")
 RELIABILITY_NUMBERS = (
     "n", "icc_2_1", "icc_2_1_lower", "icc_2_1_upper", "icc_3_1", "icc_3_1_lower", "icc_3_1_upper",
@@ -98,6 +101,7 @@ class ReportFiles:
     sensitivity: Path | None = None
     predictions: Path | None = None
     moderation: Path | None = None
+    joint: Path | None = None
     truth: Path | None = None
 
     @classmethod
@@ -136,6 +140,7 @@ class ReportInputs:
     sensitivity: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
     moderation: pd.DataFrame | None = None
+    joint: pd.DataFrame | None = None
     truth: Mapping[str, Any] | None = None
     regions: SpatialImage | None = None
     region_table: pd.DataFrame | None = None
@@ -181,6 +186,7 @@ def gather(files: ReportFiles) -> ReportInputs:
         sensitivity=read_table(files.sensitivity, numeric=SENSITIVITY_NUMBERS) if files.sensitivity else None,
         predictions=read_table(files.predictions, numeric=PREDICTION_NUMBERS) if files.predictions else None,
         moderation=read_table(files.moderation, numeric=MODERATION_NUMBERS) if files.moderation else None,
+        joint=read_table(files.joint, numeric=JOINT_NUMBERS) if files.joint else None,
         truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
         regions=_open(files.regions),
         region_table=read_table(files.region_table) if files.region_table else None,
