@@ -502,7 +502,7 @@ class Group(Section):
     )
     moderators: list[str] = Field(
         default_factory=list,
-        description="Those of `covariates` with which the arm difference may change (analysis of covariance)",
+        description="Those of `covariates` with which the arm difference may change",
     )
     exploratory: list[str] = Field(
         default_factory=list,

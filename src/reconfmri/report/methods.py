@@ -347,7 +347,10 @@ def _covariates(group: Group) -> str:
         text += f"Where {_list(filled)} was not known, the mean of all people was taken. "
     if group.moderators:
         later = [name.replace("_", " ") for name in group.moderators]
-        text += f"Whether the difference depends on {_list(later)} was asked by analysis of covariance. "
+        text += (
+            f"Whether the difference depends on {_list(later)} was asked by analysis of covariance and by "
+            "the same regression with priors. "
+        )
     return text
 
 
