@@ -134,7 +134,7 @@ def posterior(values: Array, design: Array, prior_sd: Array, sd_scale: float) ->
     sds = rough * np.exp(np.linspace(-3, 5, 401))
     precisions = design.T @ design / sds[:, None, None] ** 2 + np.diag(prior_sd**-2.0)
     projected = design.T @ values / sds[:, None] ** 2
-    means = np.linalg.solve(precisions, projected[:, :, None])[:, :, 0]
+    means = np.asarray(np.linalg.solve(precisions, projected[:, :, None])[:, :, 0])
     log_weights = -0.5 * (values @ values / sds**2 - (means * projected).sum(axis=1))
     log_weights -= len(values) * np.log(sds) + 0.5 * np.linalg.slogdet(precisions)[1]
     log_weights += np.log(sds) - 2.5 * np.log1p((sds / sd_scale) ** 2 / 4)  # the grid is even in log SD
