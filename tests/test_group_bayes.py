@@ -118,7 +118,7 @@ def test_no_compiler_is_called(small_answer):
 def test_first_estimate_of_complete_data_is_least_squares():
     random = np.random.default_rng(2)
     values, side = random.normal(size=(20, 3)), np.resize([0.5, -0.5], 20)
-    means, _ = fit_means_and_covariance(values, side, common_baseline=False)
+    means, _ = fit_means_and_covariance(values, side)
     np.testing.assert_allclose(
         means[1], values[side > 0].mean(axis=0) - values[side < 0].mean(axis=0), atol=1e-10
     )

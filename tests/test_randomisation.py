@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,9 +92,14 @@ def test_the_same_seed_gives_the_same_table():
     pd.testing.assert_frame_equal(estimate(permutations=500), estimate(permutations=500))
 
 
-def test_max_t_lies_between_the_p_value_and_bonferroni():
+def test_max_t_lies_between_the_p_value_and_bonferroni(caplog):
     names = ("a", "b", "c")
-    found = estimate(names, families={"all": list(names)}, permutations=4000)
+    with caplog.at_level("INFO", logger="reconfmri"):
+        found = estimate(names, families={"all": list(names)}, permutations=4000)
+    told = re.findall(r"family all, (\w+), session 2: (.) and (.) correlate by (-?\d\.\d\d)", caplog.text)
+    assert {(one, other) for _, one, other, _ in told} == {("a", "b"), ("a", "c"), ("b", "c")}
+    # independent outcomes of the same people, 27 of them: a correlation has a standard error of 0.2
+    assert all(abs(float(together)) < 0.7 for *_, together in told)
     assert (found["p_adjusted"] >= found["p"] - 1e-12).all()
     assert (found["p_adjusted"] <= 3 * found["p"] + 0.02).all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,10 @@ PARTICIPANTS = [f"sub-{n:02d}" for n in range(1, 1 + sum(ARMS.values()))]
 
 
 def demo_config() -> dict:
-    return yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    amygdala, hippocampus = config["group"]["families"]["circuit"]
+    config["group"]["joint"] = {"circuit": {amygdala: "lower", hippocampus: "lower"}}
+    return config
 
 
 def allocation_table() -> pd.DataFrame:
@@ -154,6 +158,29 @@ def moderation_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame([row, row | silent | {"session": "3", "status": "not reported: 3 people"}])
 
 
+def joint_table(study: Study) -> pd.DataFrame:
+    assert study.group
+    ((name, together),) = study.group.joint.items()
+    one, other = together
+    start = {"joint": name, "estimand": "difference_adjusted", "level": 0.95, "session": "2", "status": "ok"}
+    numbers = {"estimate": -0.123, "sd": 0.1, "lower": -0.456, "upper": 0.211, "probability": 0.93}
+    start |= numbers | {"direction": "lower", "declared": "true", "n_active": 12.0, "n_control": 11.0}
+    rows = [
+        start | {"quantity": quantity, "outcome": outcome, "other": beside, "unit": unit}
+        for quantity, outcome, beside, unit in (
+            ("difference", one, other, "percent signal change"),
+            ("difference", other, one, "percent signal change"),
+            ("contrast", one, other, "s"),
+            ("correlation", one, other, ""),
+            ("both", one, other, ""),
+        )
+    ]
+    rows[3] |= {"estimate": 0.777, "lower": 0.555, "upper": 0.888}
+    rows[4] |= {"direction": "lower, lower", "probability": 0.876}
+    silent = dict.fromkeys(numbers, np.nan) | {"session": "3", "status": "not reported: 3 people"}
+    return pd.DataFrame([*rows, *(row | silent for row in rows)])
+
+
 def truth_of(study: Study) -> dict:
     assert study.group
     units = study.outcome_units()
@@ -248,6 +275,7 @@ def make_inputs(folder: Path, *, config: dict | None = None) -> report.ReportInp
         diagnostics=pd.DataFrame({"outcome": ["amygdala"], "r_hat": [1.003], "divergences": [0]}),
         predictions=prediction_table(study),
         moderation=moderation_table(study),
+        joint=joint_table(study) if study.group and study.group.joint else None,
         truth=truth_of(study),
         regions=region_image(len(study.rois.regions)),
         region_table=pd.DataFrame(
@@ -355,6 +383,9 @@ def test_what_the_model_does_not_replicate_and_what_moderates_is_on_the_page(pag
     assert "midazolam, 90 dayshighest7.770.10 to 2.10< 0.001" in words
     assert "1 SD of age (9.5)end of treatment0.32 [0.11, 0.53] percent signal change0.00512 + 11" in words
     assert "30 daysnot reported: 3 people" in words
+    alone = r"alone −0\.\d\d \[−?\d\.\d\d, −?\d\.\d\d\]"
+    joint = rf"end of treatment(−0\.12 \[−0\.46, 0\.21\]{alone}){{2}}−0\.12 \[−0\.46, 0\.21\]"
+    assert re.search(joint + r"0\.78 \[0\.56, 0\.89\]lower, lower: 0\.876", words)
 
 
 def test_every_exclusion_is_on_the_page_with_its_reason(page):

@@ -501,6 +501,9 @@ DEFAULT_SCALES = {
 }
 
 
+MIN_JOINT, MAX_JOINT = 2, 5  # outcomes modelled together: up to ten pairs, each a model of its own
+
+
 class Group(Section):
     """The one model that every outcome meets. Only group rules read this section and the allocation."""
 
@@ -530,7 +533,7 @@ class Group(Section):
     )
     moderators: list[str] = Field(
         default_factory=list,
-        description="Those of `covariates` with which the arm difference may change (analysis of covariance)",
+        description="Those of `covariates` with which the arm difference may change",
     )
     exploratory: list[str] = Field(
         default_factory=list,
@@ -540,6 +543,12 @@ class Group(Section):
     controls: list[str] = Field(
         default_factory=list,
         description="Those of `outcomes` in which no difference is expected, such as a control region",
+    )
+    joint: dict[Name, dict[str, Literal["lower", "higher", "either"]]] = Field(
+        default_factory=dict,
+        description="Name -> 2 to 5 outcomes that are also modelled together, two by two, each with the "
+        "direction of active minus control that is expected of it: gives contrasts between outcomes, their "
+        "correlation and the probability that both move as expected. Each outcome alone stays the answer",
     )
     correction: Literal["holm", "benjamini_hochberg"] = Field(
         "holm", description="Of p values within a family; the randomisation test brings its own (max-T)"
@@ -583,6 +592,13 @@ class Group(Section):
             _known(family, self.outcomes, f"group.families.{name}")
             if name in ("primary", "exploratory"):
                 raise ValueError(f"group.families.{name}: the name is taken; call the family otherwise")
+        for name, together in self.joint.items():
+            _known(together, self.outcomes, f"group.joint.{name}")
+            if not MIN_JOINT <= len(together) <= MAX_JOINT:
+                raise ValueError(
+                    f"group.joint.{name} has {len(together)} outcomes; {MIN_JOINT} to {MAX_JOINT} can be "
+                    "modelled together, two by two: name those whose contrast was planned"
+                )
         if both := [name for name in self.exploratory if name in self.outcomes]:
             raise ValueError(f"group.exploratory: {both} stand in group.outcomes too; keep one")
         return self

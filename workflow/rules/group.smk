@@ -81,7 +81,7 @@ rule examine_missing_visits:
 
 
 rule fit_bayesian_models:
-    # Every outcome by the model compiled once, and the primary question under other choices.
+    # Every outcome by the model compiled once, the primary question under other choices, and pairs of outcomes.
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
@@ -91,6 +91,7 @@ rule fit_bayesian_models:
         diagnostics="results/group/bayesian_diagnostics.tsv",
         predictions="results/group/predictions.tsv",
         sensitivity="results/group/sensitivity.tsv",
+        joint="results/group/joint.tsv",
     log:
         "logs/fit_bayesian_models/study.log",
     conda:
@@ -103,7 +104,7 @@ rule fit_bayesian_models:
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
         seed=study.seed,
-        code=code_of("group.sensitivity"),
+        code=code_of("group.sensitivity") + code_of("group.joint"),
     script:
         "../scripts/fit_bayesian_models.py"
 

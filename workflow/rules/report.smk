@@ -31,6 +31,7 @@ rule build_report:
         tipping=rules.examine_missing_visits.output.tipping if study.group else [],
         predictions=rules.fit_bayesian_models.output.predictions if study.group else [],
         sensitivity=rules.fit_bayesian_models.output.sensitivity if study.group else [],
+        joint=rules.fit_bayesian_models.output.joint if study.group else [],
         truth=str(bids_root / "truth.json") if (bids_root / "truth.json").is_file() else [],
     output:
         report=report("results/report.html", caption="../report/report.rst", category="Report"),

@@ -2,7 +2,7 @@
 
 from reconfmri.bids import read_allocation
 from reconfmri.config import Group
-from reconfmri.group import bayes, predictive, sensitivity
+from reconfmri.group import bayes, joint, predictive, sensitivity
 from reconfmri.group.estimands import DESCRIPTIONS
 from reconfmri.measures import read_measures
 from reconfmri.provenance import log_to
@@ -19,3 +19,5 @@ with log_to(snakemake.log[0]):
     write_table(snakemake.output.predictions, found.predictions, predictive.DESCRIPTIONS)
     primary = sensitivity.estimate(*tables, *asked, **sampling)
     write_table(snakemake.output.sensitivity, primary, sensitivity.DESCRIPTIONS)
+    together = joint.estimate(*tables, *asked, **sampling)
+    write_table(snakemake.output.joint, together, joint.DESCRIPTIONS)

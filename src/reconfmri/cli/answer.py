@@ -29,6 +29,7 @@ REPORTED = {
     "sensitivity": "sensitivity",
     "predictions": "predictions",
     "moderation": "moderation",
+    "joint": "joint",
 }  # field of `report.GroupFiles` -> name of the table
 
 

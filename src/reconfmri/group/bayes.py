@@ -29,7 +29,6 @@ from reconfmri.group import predictive
 from reconfmri.group.bayes_model import Form, compile_model
 from reconfmri.group.draws import Draws
 from reconfmri.group.estimands import (
-    BASELINE,
     Array,
     NotEstimableError,
     Question,
@@ -182,10 +181,14 @@ def answer_question(
 
 def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:
     """Return the draws of the estimand, (n_draws,), in the outcome's unit."""
-    control, active = question.weights(outcome.values.shape[1])[:, fit.visits]
+    return weigh(fit, question.weights(outcome.values.shape[1])) * outcome.scale
+
+
+def weigh(fit: Fit, weights: Array) -> Array:
+    """Return draws (n_draws,), in s, of weights (2, n_visits) over the control and the active arm's means."""
+    control, active = weights[:, fit.visits]
     half = fit.difference / 2
-    draws: Array = outcome.scale * ((fit.mean - half) @ control + (fit.mean + half) @ active)
-    return draws
+    return np.asarray((fit.mean - half) @ control + (fit.mean + half) @ active)
 
 
 def highest_density(draws: Array, level: float, weights: Array | None = None) -> tuple[float, float]:
@@ -229,6 +232,7 @@ class Sampler:
             student_t=group.likelihood == "student_t",
             by_arm=group.spread == "by_arm",
             n_covariates=outcome.adjusted_for.shape[1],
+            n_outcomes=len(outcome.baselines),
         )
         compiled = compile_model(form).with_data(**data)
         for (longer, target_accept), seed in zip(ATTEMPTS, seeds, strict=True):
@@ -307,15 +311,14 @@ def model_data(
     values = (outcome.values[:, visits] - centre_of(outcome)) / outcome.scale
     side = np.where(outcome.active, 0.5, -0.5)
     used = np.array([float(min(outcome.counts(visit)) > 0) for visit in visits])
-    common_baseline = common_baseline and visits[0] == BASELINE
-    if common_baseline:
-        used[0] = 0.0
+    alike = np.flatnonzero(np.isin(visits, outcome.baselines)) if common_baseline else np.arange(0)
+    used[alike] = 0.0
     someone = ~np.isnan(values).all(axis=1)
     means, covariance = fit_means_and_covariance(
         values[someone],
         side[someone],
         outcome.adjusted_for[someone],
-        common_baseline=common_baseline,
+        alike=alike.tolist(),
     )
     known = np.zeros_like(values)
     if add_se and outcome.ses is not None:

@@ -29,6 +29,7 @@ class Form(NamedTuple):
     student_t: bool = False
     by_arm: bool = False  # an SD per arm and visit
     n_covariates: int = 0
+    n_outcomes: int = 1  # side by side over the visits, all visits of one after those of the other
 
 
 @cache
@@ -69,7 +70,7 @@ def build_model(form: Form) -> Any:
         start_factor = pm.Data("start_factor", np.eye(n_visits))
 
         factor = _unstructured if form.covariance == "unstructured" else _random_intercept
-        root = factor(pm, n_visits, start_factor, prior_sd[2])
+        root = factor(pm, form, start_factor, prior_sd[2])
         moved_mean, moved_difference = (
             _flat(pm, "moved_mean", n_visits),
             _flat(pm, "moved_difference", n_visits),
@@ -142,13 +143,17 @@ def _degrees_of_freedom(pm: Any) -> Any:
     return df
 
 
-def _unstructured(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> Any:
-    """Return the factor R = A U^-1 of a free covariance S = R R', with its prior: half-t SDs and LKJ(1).
+def _unstructured(pm: Any, form: Form, start_factor: Any, sd_scale: Any) -> Any:
+    """Return the factor R = A U^-1 of a free covariance S = R R', with its prior.
 
-    A factors a first estimate, U is lower triangular: its diagonal exp(`log_scale`), below it `below`.
+    One outcome: half-t SDs and LKJ(1). Several: Huang and Wand's (Bayesian Analysis 2013;8:439), with the
+    same half-t SDs and, however many the columns, a density 1 - r^2 of each correlation, which is that of
+    LKJ(1) over four visits; over eight columns LKJ(1) draws correlations to zero. A factors a first
+    estimate, U is lower triangular: its diagonal exp(`log_scale`), below it `below`.
     """
     import pytensor.tensor as pt
 
+    n_visits = form.n_visits
     log_scale = _flat(pm, "log_scale", n_visits)
     precision_factor = pt.diag(pt.exp(log_scale))
     below = np.tril_indices(n_visits, -1)
@@ -159,29 +164,60 @@ def _unstructured(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> A
     visit_sd = pm.Deterministic("visit_sd", pt.sqrt(pt.diag(covariance)))
     if n_visits > 1:
         pm.Deterministic("correlation", (covariance / (visit_sd[:, None] * visit_sd[None, :]))[below])
-    half_t = pm.HalfStudentT.dist(nu=4, sigma=sd_scale, shape=n_visits)
-    # LKJ(1) is flat over correlations: p(S) = prod half_t(sd_v) sd_v^-V, times |dS / d(log_scale, slope)|
-    pm.Potential("prior_covariance", pt.sum(pm.logp(half_t, visit_sd) - n_visits * pt.log(visit_sd)))
+    if form.n_outcomes == 1:
+        half_t = pm.HalfStudentT.dist(nu=4, sigma=sd_scale, shape=n_visits)
+        # LKJ(1) is flat over correlations: p(S) = prod half_t(sd_v) sd_v^-V
+        prior = pt.sum(pm.logp(half_t, visit_sd) - n_visits * pt.log(visit_sd))
+    else:
+        inverse = pt.linalg.solve_triangular(root, np.eye(n_visits), lower=True)
+        precisions = pt.sum(pt.square(inverse), axis=0)
+        log_root = pt.sum(pt.log(pt.diag(root)))
+        prior = -(4 + 2 * n_visits) * log_root
+        prior -= (4 + n_visits) / 2 * pt.sum(pt.log(4 * precisions + 1 / sd_scale**2))
+    pm.Potential("prior_covariance", prior)
+    # |dS / d(log_scale, below)|
     exponents = np.arange(2, n_visits + 2) - 2 * (n_visits + 1)
     pm.Potential("jacobian_covariance", pt.sum(exponents * log_scale))
     return root
 
 
-def _random_intercept(pm: Any, n_visits: int, start_factor: Any, sd_scale: Any) -> Any:
-    """Return the factor of S = sd^2 ((1 - r) I + r J): one half-t SD for all visits, r uniform on 0 to 1."""
+def _random_intercept(pm: Any, form: Form, start_factor: Any, sd_scale: Any) -> Any:
+    """Return the factor of S = V kron ((1 - r) I + r J): V over outcomes, r uniform on 0 to 1 for all.
+
+    V has a half-t SD per outcome, the same at all visits, and LKJ(1) correlations; of one outcome it is sd^2.
+    """
     import pytensor.tensor as pt
 
-    start = pt.log(pt.mean(pt.diag(start_factor @ start_factor.T))) / 2
-    moved = _flat(pm, "moved_log_sd", 1)[0]
+    n_outcomes, n_each = form.n_outcomes, form.n_visits // form.n_outcomes
+    variances = pt.diag(start_factor @ start_factor.T).reshape((n_outcomes, n_each))
+    start = pt.log(pt.mean(variances, axis=1)) / 2
+    moved = _flat(pm, "moved_log_sd", n_outcomes)
     sd = pt.exp(start + moved)
-    logit = _flat(pm, "logit_correlation", 1)[0]
-    share = pm.math.sigmoid(logit)
-    pm.Deterministic("correlation", share[None])
-    pm.Deterministic("visit_sd", sd * pt.ones(n_visits))
-    pm.Potential("prior_sd_log", pm.logp(pm.HalfStudentT.dist(nu=4, sigma=sd_scale), sd) + start + moved)
+    share = pm.math.sigmoid(_flat(pm, "logit_correlation", 1)[0])
+    half_t = pm.HalfStudentT.dist(nu=4, sigma=sd_scale, shape=n_outcomes)
+    pm.Potential("prior_sd_log", pt.sum(pm.logp(half_t, sd) + start + moved))
     pm.Potential("prior_share", pt.log(share) + pt.log1p(-share))
-    covariance = sd**2 * ((1 - share) * pt.eye(n_visits) + share * pt.ones((n_visits, n_visits)))
-    return pt.linalg.cholesky(covariance)
+    over_visits = pt.linalg.cholesky((1 - share) * pt.eye(n_each) + share * pt.ones((n_each, n_each)))
+    correlation = pt.linalg.kron(_over_outcomes(pm, n_outcomes), over_visits)
+    below = np.tril_indices(form.n_visits, -1)
+    pm.Deterministic("correlation", (correlation @ correlation.T)[below])
+    sds = pm.Deterministic("visit_sd", pt.repeat(sd, n_each))
+    return sds[:, None] * correlation
+
+
+def _over_outcomes(pm: Any, n_outcomes: int) -> Any:
+    """Return the factor of the correlations of outcomes, with their prior LKJ(1): rows of length 1."""
+    import pytensor.tensor as pt
+
+    root = pt.eye(n_outcomes)
+    if n_outcomes == 1:
+        return root
+    below = np.tril_indices(n_outcomes, -1)
+    root = root[below].set(_flat(pm, "below_outcomes", len(below[0])))
+    lengths = pt.sqrt(pt.sum(pt.square(root), axis=1))
+    # LKJ(1) is flat over correlations, and |d correlations / d below| = prod lengths^-(n_outcomes + 1)
+    pm.Potential("prior_outcomes", -(n_outcomes + 1) * pt.sum(pt.log(lengths)))
+    return root / lengths[:, None]
 
 
 def _flat(pm: Any, name: str, size: int) -> Any:

@@ -34,6 +34,7 @@ class Outcome:
     strata: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()  # of covariates
     ses: Array | None = None  # (n_people, n_visits), standard errors of the values; None where one is missing
+    baselines: tuple[int, ...] = (0,)  # visits before treatment: one, or one per outcome stacked side by side
 
     @property
     def adjusted_for(self) -> Array:

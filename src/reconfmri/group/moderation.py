@@ -1,8 +1,10 @@
-"""Moderation: how the arm difference at a visit changes with a covariate, by analysis of covariance.
+"""Moderation: how the arm difference at a visit changes with a covariate, among those seen.
 
 The value at a visit on arm (+1/2, -1/2), baseline, covariates, and arm times the moderator, among those seen
 at both visits. That both arms share one baseline mean holds for all who were randomised, not for those with a
-certain value of a moderator, so that no model of all visits is used here.
+certain value of a moderator, so that no model of all visits is used here. By least squares and, with the
+priors of `reconfmri.group.bayes`, by its posterior: given the residual SD coefficients are normal, and the SD
+is summed over.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr
 
 from reconfmri.config import Group
 from reconfmri.covariates import Column
-from reconfmri.group import estimands
+from reconfmri.group import bayes, estimands
 from reconfmri.group.estimands import (
     BASELINE,
+    Array,
     NotEstimableError,
     Question,
     ask,
@@ -33,15 +37,17 @@ DESCRIPTIONS = {
     "covariate": "Moderator, a name of group.covariates",
     "per": "For which step of the moderator: one SD (its size), or from one category to another",
     "session": estimands.DESCRIPTIONS["session"],
-    "method": "ancova: least squares; ancova_hc2: the same, allowing unequal variances",
+    "method": "ancova: least squares; ancova_hc2: the same, allowing unequal variances; bayes: the same "
+    "regression, Gaussian, with the priors of group.priors",
     "unit": "Unit of estimate, sd, lower and upper, per step",
-    "estimate": "Change of active minus control per step of the moderator",
-    "sd": "Standard error",
-    "df": "Degrees of freedom of the t interval",
-    "lower": "Lower end of the interval",
-    "upper": "Upper end of the interval",
+    "estimate": "Change of active minus control per step of the moderator; bayes: posterior mean",
+    "sd": "Standard error; bayes: posterior standard deviation",
+    "df": "Degrees of freedom of the t interval; missing for bayes",
+    "lower": "Lower end of the interval; bayes: highest density",
+    "upper": "Upper end of the interval, in the same way",
     "level": "Level of the interval",
-    "p": "Two-sided p value, not corrected",
+    "probability": "bayes: posterior probability of the sign of the estimate, not adjusted for multiplicity",
+    "p": "Two-sided p value, not corrected; missing for bayes",
     "n_active": "People of the active arm in the fit",
     "n_control": "People of the control arm in the fit",
     "status": "ok; or `not reported: <reason>` and then the numbers are missing",
@@ -65,33 +71,82 @@ def estimate(
             for place, column in enumerate(outcome.columns):
                 if column.covariate in group.moderators:
                     for question in questions:
-                        rows += _rows(outcome, question, place, column, group.level)
+                        rows += _rows(outcome, question, place, column, group)
     return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
 
 
 def _rows(
-    outcome: Outcome, question: Question, place: int, column: Column, level: float
+    outcome: Outcome, question: Question, place: int, column: Column, group: Group
 ) -> list[dict[str, object]]:
     people = np.asarray(outcome.seen[:, question.visits].all(axis=1))
+    some = outcome.of(people)
     rows = []
-    for method, fit in (("ancova", least_squares), ("ancova_hc2", robust_least_squares)):
-        row = start_of_row(outcome, question, method, level) | {
+    for method in ("ancova", "ancova_hc2", "bayes"):
+        row = start_of_row(outcome, question, method, group.level) | {
             "estimand": "moderation",
             "covariate": column.covariate,
             "per": column.label,
-            "n_active": int((people & outcome.active).sum()),
-            "n_control": int((people & ~outcome.active).sum()),
+            "n_active": int(some.active.sum()),
+            "n_control": int((~some.active).sum()),
         }
         try:
             refuse_without_baseline(question)
             refuse_unanswerable(outcome, question.visits)
-            some = outcome.of(people)
-            baseline, side = some.values[:, BASELINE], np.where(some.active, 0.5, -0.5)
-            others = [np.ones(len(side)), side, baseline - baseline.mean(), some.adjusted_for]
-            product = side * some.adjusted_for[:, place] / column.step
-            found = fit(some.values[:, question.visit], np.column_stack([product, *others]), 0)
+            values, design = some.values[:, question.visit], _design(some, place, column)
+            rows.append(row | _answer(method, values, design, outcome, group) | {"status": "ok"})
         except NotEstimableError as reason:
             rows.append(row | {"status": f"not reported: {reason}"})
-        else:
-            rows.append(row | found.numbers(level) | {"status": "ok"})
     return rows
+
+
+def _design(outcome: Outcome, place: int, column: Column) -> Array:
+    """(n_people, n): arm times moderator, mean, arm, baseline, covariates."""
+    baseline, side = outcome.values[:, BASELINE], np.where(outcome.active, 0.5, -0.5)
+    product = side * outcome.adjusted_for[:, place] / column.step
+    return np.column_stack(
+        [product, np.ones_like(side), side, baseline - baseline.mean(), outcome.adjusted_for]
+    )
+
+
+def _answer(method: str, values: Array, design: Array, outcome: Outcome, group: Group) -> dict[str, object]:
+    by_least_squares = least_squares(values, design, 0)
+    if method == "ancova":
+        return by_least_squares.numbers(group.level)
+    if method == "ancova_hc2":
+        return robust_least_squares(values, design, 0).numbers(group.level)
+    priors, scale = group.priors, outcome.scale
+    prior_sd = np.full(design.shape[1], priors.effect * scale)
+    prior_sd[[1, 3]] = priors.mean * scale, priors.effect  # the slope on the baseline has no unit
+    if priors.flat:
+        prior_sd[:] = np.inf
+    draws = posterior(values - bayes.centre_of(outcome), design, prior_sd, priors.sd * scale)
+    return bayes.summarise(draws, group.level)
+
+
+def posterior(values: Array, design: Array, prior_sd: Array, sd_scale: float) -> Array:
+    """Return the first coefficient of a Gaussian regression: 10,000 evenly spaced quantiles of its posterior.
+
+    Coefficients ~ Normal(0, prior_sd), infinite for flat ones; residual SD ~ half-t(4, 0, sd_scale). The
+    posterior is a mixture of normals over a grid of SDs; nothing is drawn at random.
+    """
+    residuals = values - design @ np.linalg.lstsq(design, values)[0]
+    rough = float(np.sqrt(residuals @ residuals / max(len(values) - design.shape[1], 1)))
+    sds = rough * np.exp(np.linspace(-3, 5, 401))
+    precisions = design.T @ design / sds[:, None, None] ** 2 + np.diag(prior_sd**-2.0)
+    projected = design.T @ values / sds[:, None] ** 2
+    means = np.asarray(np.linalg.solve(precisions, projected[:, :, None])[:, :, 0])
+    log_weights = -0.5 * (values @ values / sds**2 - (means * projected).sum(axis=1))
+    log_weights -= len(values) * np.log(sds) + 0.5 * np.linalg.slogdet(precisions)[1]
+    log_weights += np.log(sds) - 2.5 * np.log1p((sds / sd_scale) ** 2 / 4)  # the grid is even in log SD
+    weights = np.exp(log_weights - log_weights.max())
+    spreads = np.asarray(np.sqrt(np.linalg.inv(precisions)[:, 0, 0]))
+    return _quantiles(means[:, 0], spreads, weights / weights.sum())
+
+
+def _quantiles(means: Array, sds: Array, weights: Array) -> Array:
+    """10,000 evenly spaced quantiles of a mixture of normals."""
+    some = weights > 1e-9
+    means, sds, weights = means[some], sds[some], weights[some]
+    at = np.linspace((means - 8 * sds).min(), (means + 8 * sds).max(), 4001)
+    up_to = ndtr((at[:, None] - means) / sds) @ weights
+    return np.asarray(np.interp((np.arange(10_000) + 0.5) / 10_000, up_to, at))

@@ -9,8 +9,10 @@ are matrix products. Rosenbaum, Observational Studies, 2002; max-T: Westfall & Y
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import cast
 
 import numpy as np
@@ -39,6 +41,7 @@ DRAWS = {
 }
 HALVINGS, FARTHEST = 40, 12.0  # of the search for an interval's end, in standard errors
 TIE, SINGULAR = 1e-9, 1e-8
+log = logging.getLogger("reconfmri")
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,20 @@ def estimate(
                 key = (family, question.estimand, question.session)
                 heights.setdefault(key, []).append((len(rows), statistics))
             rows.append(row)
-    for members in heights.values():
+    for where, members in heights.items():
+        _tell_correlation(where, [(str(rows[place]["outcome"]), drawn) for place, drawn in members])
         highest = np.max([np.abs(statistics) for _, statistics in members], axis=0)
         for place, statistics in members:
             rows[place]["p_adjusted"] = _share(highest, abs(statistics[0]))
     return as_table(rows)
+
+
+def _tell_correlation(key: tuple[str, str, str], members: Sequence[tuple[str, Array]]) -> None:
+    """Log how the statistics of every two outcomes of a family go together over the draws."""
+    for (one, first), (other, second) in combinations(members, 2):
+        finite = np.isfinite(first) & np.isfinite(second)
+        together = float(np.corrcoef(first[finite], second[finite])[0, 1])
+        log.info("family %s, %s, session %s: %s and %s correlate by %.2f", *key, one, other, together)
 
 
 def headline_statistics(

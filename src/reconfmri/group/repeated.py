@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconfmri.config import Group
-from reconfmri.group.estimands import BASELINE, Array, Question
+from reconfmri.group.estimands import Array, Question
 from reconfmri.group.grid import Outcome, within_arm_variation
 
 MANY_VISITS = 4
@@ -106,5 +106,5 @@ def mean_model(outcome: Outcome, common_baseline: bool) -> MeanModel:
     visits = usable_visits(outcome)
     compared = tuple(visit for visit in visits if min(outcome.counts(visit)) > 0)
     if common_baseline:
-        compared = tuple(visit for visit in compared if visit != BASELINE)
+        compared = tuple(visit for visit in compared if visit not in outcome.baselines)
     return MeanModel(visits, compared, len(outcome.columns))

@@ -13,6 +13,7 @@ from reconfmri.group import (
     combine,
     controls,
     frequentist,
+    joint,
     missing,
     moderation,
     predictive,
@@ -27,7 +28,7 @@ NAMES = (
     "frequentist_estimates", "moderation", "controls", "reliability", "randomisation_estimates",
     "randomisation_draws", "visits_seen", "missing_patterns", "completers", "jump_to_reference",
     "tipping_grid", "tipping", "bayesian_estimates", "bayesian_diagnostics", "predictions", "sensitivity",
-    "estimates",
+    "joint", "estimates",
 )  # fmt: skip
 
 
@@ -77,5 +78,7 @@ def every_table(
     yield Table("predictions", by_bayes.predictions, predictive.DESCRIPTIONS)
     firm = sensitivity.estimate(*asked, seed=seed, cores=cores)
     yield Table("sensitivity", firm, sensitivity.DESCRIPTIONS)
+    pairs = joint.estimate(*asked, seed=seed, cores=cores)
+    yield Table("joint", pairs, joint.DESCRIPTIONS)
     together = combine([by_bayes.estimates, by_frequency, by_chance], group)
     yield Table("estimates", together, DESCRIPTIONS)

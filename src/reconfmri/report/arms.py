@@ -32,6 +32,7 @@ def arms(trial: Trial | None, tables: GroupTables) -> Block:
         "convergence": _convergence(trial, tables.diagnostics),
         **_predictions(trial, tables.predictions),
         **_firmness(tables.sensitivity),
+        "joint": results.joint_rows(trial, tables),
         "moderation": results.moderation_rows(trial, tables.moderation),
         "controls": _controls(tables),
         **_missing_visits(trial, tables),

@@ -27,6 +27,9 @@ ESTIMATE_NUMBERS = (
 )  # fmt: skip
 SENSITIVITY_NUMBERS = ("estimate", "sd", "lower", "upper", "level", "probability", "p", "pareto_k")
 MODERATION_NUMBERS = ("estimate", "sd", "df", "lower", "upper", "level", "p", "n_active", "n_control")
+JOINT_NUMBERS = (
+    "estimate", "sd", "lower", "upper", "level", "probability", "n_active", "n_control", "r_hat", "ess",
+)  # fmt: skip
 PREDICTION_NUMBERS = ("observed", "lower", "median", "upper", "p")
 RELIABILITY_NUMBERS = (
     "n", "icc_2_1", "icc_2_1_lower", "icc_2_1_upper", "icc_3_1", "icc_3_1_lower", "icc_3_1_upper",
@@ -50,6 +53,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "sensitivity": SENSITIVITY_NUMBERS,
     "predictions": PREDICTION_NUMBERS,
     "moderation": MODERATION_NUMBERS,
+    "joint": JOINT_NUMBERS,
 }  # the other tables of `GroupTables`, with their columns of numbers
 HASHED = {
     "study file": "config",
@@ -110,6 +114,7 @@ class GroupFiles:
     sensitivity: Path | None = None
     predictions: Path | None = None
     moderation: Path | None = None
+    joint: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +165,7 @@ class GroupTables:
     sensitivity: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
     moderation: pd.DataFrame | None = None
+    joint: pd.DataFrame | None = None
     truth: Mapping[str, Any] | None = None
 
 

@@ -379,7 +379,10 @@ def _covariates(group: Group) -> str:
         text += f"Where {_list(filled)} was not known, the mean of all people was taken. "
     if group.moderators:
         later = [name.replace("_", " ") for name in group.moderators]
-        text += f"Whether the difference depends on {_list(later)} was asked by analysis of covariance. "
+        text += (
+            f"Whether the difference depends on {_list(later)} was asked by analysis of covariance and by "
+            "the same regression with priors. "
+        )
     return text
 
 
@@ -432,7 +435,24 @@ def _bayesian(trial: Trial, group: Group) -> str:
         f"A result is withheld when any parameter has R-hat above {sampling.max_r_hat:g} or an effective "
         "sample size below "
         f"{sampling.min_ess:g}, or when there are more than {sampling.max_divergences} divergent "
-        f"transitions.{small}"
+        f"transitions.{small}{_joint(group)}"
+    )
+
+
+def _joint(group: Group) -> str:
+    """How outcomes were modelled together, and what was expected of each."""
+    if not group.joint:
+        return ""
+    sets = []
+    for together in group.joint.values():
+        expected = {name: "" if way == "either" else f" (expected {way})" for name, way in together.items()}
+        sets.append(_list([f"{outcome_label(name)}{way}" for name, way in expected.items()]))
+    return (
+        f" Outcomes were also modelled together, two by two: {_list(sets, comma='; ')}. Both of a pair, "
+        "each in its s, share one covariance over outcomes and visits, of which standard deviations have the "
+        "same half-t prior and each correlation r a density proportional to 1 - r² (Huang and Wand 2013); "
+        "where an arm is small it is a correlation of outcomes times a random intercept. All their arm "
+        "differences correlate by one half a priori."
     )
 
 

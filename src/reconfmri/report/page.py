@@ -155,6 +155,7 @@ SECTIONS = [
     ("differences", "Differences between arms", ("forests",)),
     ("predictions", "What the model allows and what it replicates", ("prior_reach", "replicates")),
     ("firmness", "How firm the primary answer is", ("firmness", "firmness_note")),
+    ("joint", "Outcomes together", ("joint",)),
     ("moderation", "Who the difference depends on", ("moderation",)),
     ("missing", "Missing visits", ("tipping", "tipping_words")),
     ("controls", "Negative controls", ("controls",)),
@@ -174,6 +175,9 @@ INTRODUCTIONS = {
     "the difference of change can disagree: read them side by side.",
     "predictions": "Priors are judged by the trials they allow, the fitted model by the trials it makes.",
     "firmness": "None of these was chosen by its result; the declared analysis is in bold.",
+    "joint": "Pairs of outcomes in one model, with all correlations over outcomes and visits. Each outcome "
+    "alone stays the answer; this is for what no outcome alone can tell. s: the typical spread between "
+    "people that the study declares for the unit. Probabilities are not adjusted for multiplicity.",
     "moderation": "Change of the arm difference, adjusted for baseline, per step of a declared moderator, by "
     "analysis of covariance that allows unequal variances. Not corrected for their number.",
     "missing": "The models take what was missed to depend on what was seen. How far could that be wrong?",

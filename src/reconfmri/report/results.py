@@ -11,6 +11,7 @@ from reconfmri.config import Group, Rois, Trial
 from reconfmri.figures.labels import (
     PROPER,
     declared_label,
+    estimand_label,
     method_label,
     number,
     outcome_label,
@@ -88,7 +89,7 @@ def _line(row: Row, group: Group) -> Row:
     if not str(row["status"]).startswith("ok"):
         return {"numbers": "", "detail": f"{method_label(method)}: {row['status']}"}
     unit = str(row["unit"])
-    numbers = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
+    numbers = _with_ends(row)
     if method == "bayes":
         detail = f"SD {number(row['sd'], unit)}, P({sign_of(row)} 0) {probability_text(row['probability'])}"
         if unit in group.rope:
@@ -192,6 +193,66 @@ def moderation_rows(trial: Trial, moderation: pd.DataFrame | None) -> list[Row]:
             }
         )
     return rows
+
+
+def joint_rows(trial: Trial, tables: GroupTables) -> list[Row]:
+    """Return a block per pair of outcomes, a row per session: joint and alone, contrast, correlation."""
+    if tables.joint is None:
+        return []
+    table = tables.joint
+    first = table[table["quantity"] == "both"]
+    pairs = first[["joint", "outcome", "other"]].drop_duplicates().itertuples(index=False)
+    blocks = []
+    for name, one, other in pairs:
+        both = table["outcome"].isin([one, other]) & table["other"].isin([one, other])
+        blocks.append(_joint_block(trial, tables, table[(table["joint"] == name) & both], str(name)))
+    return blocks
+
+
+def _joint_block(trial: Trial, tables: GroupTables, mine: pd.DataFrame, name: str) -> Row:
+    sessions = mine.groupby("session", sort=False)
+    rows = [_joint_row(trial, tables, part, str(session)) for session, part in sessions]
+    names = [outcome_label(outcome) for outcome in dict.fromkeys(mine["outcome"])]
+    estimand = estimand_label(str(mine["estimand"].iloc[0]))
+    return {
+        "title": f"{name.replace('_', ' ').capitalize()}: {estimand.lower()}",
+        "names": names,
+        "rows": rows,
+    }
+
+
+def _joint_row(trial: Trial, tables: GroupTables, part: pd.DataFrame, session: str) -> Row:
+    cells = {str(key): rows.to_dict("records") for key, rows in part.groupby("quantity")}
+    (contrast,), (correlation,), (both,) = cells["contrast"], cells["correlation"], cells["both"]
+    start = {"session": trial.session_names[session]}
+    if not str(both["status"]).startswith("ok"):
+        return start | {"reason": both["status"]}
+    assumed = "" if both["declared"] == "true" else " (as observed)"
+    return start | {
+        "reason": "",
+        "differences": [
+            {"joint": _with_ends(row), "alone": _alone(tables.estimates, row)} for row in cells["difference"]
+        ],
+        "contrast": _with_ends(contrast),
+        "correlation": _with_ends(correlation),
+        "both": f"{both['direction']}{assumed}: {probability_text(both['probability'])}",
+        "n": f"{both['n_active']:.0f} + {both['n_control']:.0f}",
+    }
+
+
+def _alone(table: pd.DataFrame | None, row: Mapping[Any, Any]) -> str:
+    """The same question answered by the outcome's own Bayesian model."""
+    if table is None:
+        return "–"
+    asked = ("outcome", "estimand", "session")
+    same = (table[list(asked)] == [row[name] for name in asked]).all(axis=1) & (table["method"] == "bayes")
+    found = table[same & table["status"].str.startswith("ok")].to_dict("records")
+    return _with_ends(found[0]) if found else "–"
+
+
+def _with_ends(row: Mapping[Any, Any]) -> str:
+    unit = str(row["unit"])
+    return f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
 
 
 def reliability_note(reliability: pd.DataFrame | None) -> str:
