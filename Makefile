@@ -54,7 +54,7 @@ lint: $(VENV)/.installed-test
 recover: $(VENV)/.installed-test
 	$(BIN)/python -m tests.recovery.recover --seeds $(SEEDS) --cores $(CORES)
 
-# Calibration of the group models over many simulated trials (about half an hour).
+# Calibration of the group models over many simulated trials (about an hour).
 validate: $(VENV)/.installed-test
 	$(BIN)/python -m tests.validate --trials $(TRIALS) --table docs/calibration.tsv --figure docs/calibration.png
 

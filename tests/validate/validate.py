@@ -325,7 +325,7 @@ def draw(cells: pd.DataFrame, path: Path) -> None:
             height = mine["scenario"].map(names.index) + shift
             label = estimand.removeprefix("difference_").replace("_", " ")
             axes.plot(100 * mine["coverage"], height, "o", markersize=3.2, color=colour, label=label)
-        axes.set_title(engine + (" (not the default)" if engine == SHOWN else ""), fontsize=9, loc="left")
+        axes.set_title(engine + (" (not judged)" if engine == SHOWN else ""), fontsize=9, loc="left")
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(names)), names, fontsize=8)
