@@ -2,11 +2,13 @@
 
 python docs/generate.py            writes them
 python docs/generate.py --check    exits 1 when one on disk is not what the code says
+python docs/generate.py --draw     also draws docs/rulegraph.svg, which needs graphviz
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -122,6 +124,14 @@ def documents() -> dict[Path, str]:
     }
 
 
+def draw() -> None:
+    """Draw the rule graph as SVG."""
+    drawn = subprocess.run(
+        ["dot", "-Tsvg"], input=rule_graph("dot"), text=True, capture_output=True, check=True
+    ).stdout
+    (ROOT / "docs" / "rulegraph.svg").write_text(drawn, encoding="utf-8")
+
+
 def main() -> int:
     """Write or check; return the exit code."""
     check = "--check" in sys.argv
@@ -132,6 +142,8 @@ def main() -> int:
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(made[path], encoding="utf-8")
+    if "--draw" in sys.argv:
+        draw()
     return 1 if stale and check else 0
 
 
