@@ -276,7 +276,8 @@ def verdicts(cells: pd.DataFrame, full: pd.DataFrame, *, wide: bool) -> list[str
     cells = judged(cells)
     again = cells["scenario"].str.endswith(AGAIN)
     key = ["scenario", "engine", "estimand", "visit"]
-    repeated = cells[again].assign(scenario=cells["scenario"].str.removesuffix(AGAIN))
+    repeated = cells[again].copy()
+    repeated["scenario"] = repeated["scenario"].str.removesuffix(AGAIN)
     cells = cells[~again]
     missed = [
         f"{cell.scenario}; {cell.engine}; {cell.estimand}; visit {cell.visit}: {line}"
