@@ -165,9 +165,8 @@ def _unstructured(pm: Any, form: Form, start_factor: Any, sd_scale: Any) -> Any:
     if n_visits > 1:
         pm.Deterministic("correlation", (covariance / (visit_sd[:, None] * visit_sd[None, :]))[below])
     if form.n_outcomes == 1:
-        half_t = pm.HalfStudentT.dist(nu=4, sigma=sd_scale, shape=n_visits)
         # LKJ(1) is flat over correlations: p(S) = prod half_t(sd_v) sd_v^-V
-        prior = pt.sum(pm.logp(half_t, visit_sd) - n_visits * pt.log(visit_sd))
+        prior = pt.sum(_half_t(visit_sd, sd_scale) - n_visits * pt.log(visit_sd))
     else:
         inverse = pt.linalg.solve_triangular(root, np.eye(n_visits), lower=True)
         precisions = pt.sum(pt.square(inverse), axis=0)
@@ -194,26 +193,34 @@ def _random_intercept(pm: Any, form: Form, start_factor: Any, sd_scale: Any) -> 
     moved = _flat(pm, "moved_log_sd", n_outcomes)
     sd = pt.exp(start + moved)
     share = pm.math.sigmoid(_flat(pm, "logit_correlation", 1)[0])
-    half_t = pm.HalfStudentT.dist(nu=4, sigma=sd_scale, shape=n_outcomes)
-    pm.Potential("prior_sd_log", pt.sum(pm.logp(half_t, sd) + start + moved))
+    pm.Potential("prior_sd_log", pt.sum(_half_t(sd, sd_scale) + start + moved))
     pm.Potential("prior_share", pt.log(share) + pt.log1p(-share))
-    over_visits = pt.linalg.cholesky((1 - share) * pt.eye(n_each) + share * pt.ones((n_each, n_each)))
-    correlation = pt.linalg.kron(_over_outcomes(pm, n_outcomes), over_visits)
+    # The Cholesky factor of (1 - r) I + r J, column by column: what is left of r after j columns.
+    left = (1 - share) * share / (1 - share + np.arange(n_each) * share)
+    pivots = pt.sqrt(1 - share + left)
+    over_visits = np.tril(np.ones((n_each, n_each)), -1) * (left / pivots) + pt.diag(pivots)
+    correlation = over_visits
+    if n_outcomes > 1:
+        correlation = pt.linalg.kron(_over_outcomes(pm, n_outcomes), over_visits)
     below = np.tril_indices(form.n_visits, -1)
     pm.Deterministic("correlation", (correlation @ correlation.T)[below])
     sds = pm.Deterministic("visit_sd", pt.repeat(sd, n_each))
     return sds[:, None] * correlation
 
 
+def _half_t(sd: Any, scale: Any) -> Any:
+    """Log density of SDs under half-t(4, 0, scale), without its constant."""
+    import pytensor.tensor as pt
+
+    return -2.5 * pt.log1p(pt.square(sd / scale) / 4)
+
+
 def _over_outcomes(pm: Any, n_outcomes: int) -> Any:
     """Return the factor of the correlations of outcomes, with their prior LKJ(1): rows of length 1."""
     import pytensor.tensor as pt
 
-    root = pt.eye(n_outcomes)
-    if n_outcomes == 1:
-        return root
     below = np.tril_indices(n_outcomes, -1)
-    root = root[below].set(_flat(pm, "below_outcomes", len(below[0])))
+    root = pt.eye(n_outcomes)[below].set(_flat(pm, "below_outcomes", len(below[0])))
     lengths = pt.sqrt(pt.sum(pt.square(root), axis=1))
     # LKJ(1) is flat over correlations, and |d correlations / d below| = prod lengths^-(n_outcomes + 1)
     pm.Potential("prior_outcomes", -(n_outcomes + 1) * pt.sum(pt.log(lengths)))
