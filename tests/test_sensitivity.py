@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from reconfmri.config import DEFAULT_SCALES, Group
 from reconfmri.group import bayes, frequentist, influence, sensitivity
 from reconfmri.group.estimands import ask
 from reconfmri.group.grid import lay_out
+from reconfmri.group.repeated import usable_visits
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
 
 UNIT = "percent signal change"
@@ -100,13 +102,30 @@ def test_weighted_draws_say_what_leaving_out_in_truth_says(found, tables, group)
     weighed = without[without["pareto_k"] <= influence.MAX_K]
     assert len(weighed) > 20
     sampler = bayes.Sampler(1, 1)
+    fit = sampler.fit(outcome, True, group)
     moved = (weighed["estimate"] - found.loc[("declared", "bayes"), "estimate"]).abs()
     for name in (moved.idxmax(), moved.idxmin()):
         place = outcome.people.index(name.removeprefix("without "))
-        truly = bayes.answer_question(influence.unseen(outcome, place), question, group, sampler)
+        truly = bayes.answer_question(influence.unseen(outcome, place, fit), question, group, sampler)
         # both are of 1,000 draws: means are known to about a twentieth of an SD, SDs too
         assert weighed.loc[name, "estimate"] == pytest.approx(truly["estimate"], abs=0.2 * truly["sd"])
         assert weighed.loc[name, "sd"] == pytest.approx(truly["sd"], rel=0.2)
+
+
+def test_without_a_person_a_random_intercept_keeps_its_visits_and_a_free_covariance_does_not(tables, group):
+    """One person of an arm at a visit is enough for the one and too few for the other."""
+    measures, allocation = tables
+    of_arm = allocation.loc[allocation["arm"] == group.arms.active, "participant_id"].tolist()
+    of_other = allocation.loc[allocation["arm"] == group.arms.control, "participant_id"].tolist()
+    late = measures["session_id"] == SESSIONS[-1]
+    few = measures[~(late & measures["participant_id"].isin(of_arm[2:] + of_other[3:]))]
+    (outcome,) = lay_out(few, allocation, group, SESSIONS)
+    place = max(np.flatnonzero(outcome.active & outcome.seen[:, -1]))
+    for covariance, visits in (("random_intercept", (0, 1, 2, 3)), ("unstructured", (0, 1, 2))):
+        fit = SimpleNamespace(visits=usable_visits(outcome), covariance=covariance)
+        without = influence.unseen(outcome, place, fit)
+        assert not without.seen[place].any()
+        assert usable_visits(without) == visits
 
 
 def test_bayesian_known_errors_are_those_of_reml(tables, group):

@@ -34,6 +34,7 @@ class Outcome:
     strata: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()  # of covariates
     ses: Array | None = None  # (n_people, n_visits), standard errors of the values; None where one is missing
+    decided: tuple[int, ...] | None = None  # visits of the model, where they do not follow from the values
     baselines: tuple[int, ...] = (0,)  # visits before treatment: one, or one per outcome stacked side by side
 
     @property

@@ -34,7 +34,7 @@ def without_each(
         if ks[place] <= MAX_K:
             numbers = bayes.summarise(draws, group.level, weights[:, place]) | {"status": "ok"}
         else:
-            numbers = bayes.answer_question(unseen(outcome, place), question, group, sampler)
+            numbers = bayes.answer_question(unseen(outcome, place, fit), question, group, sampler)
         yield person, numbers | {"pareto_k": float(ks[place])}
 
 
@@ -50,8 +50,13 @@ def leave_out_weights(fit: bayes.Fit, outcome: Outcome) -> tuple[Array, Array]:
     return np.exp(log_weights).T, np.asarray(ks)
 
 
-def unseen(outcome: Outcome, person: int) -> Outcome:
-    """Return the outcome as if a person had never been seen: the grid keeps its size."""
+def unseen(outcome: Outcome, person: int, fit: bayes.Fit) -> Outcome:
+    """Return the outcome as if a person had never been seen: the grid keeps its people.
+
+    With a random intercept it keeps its visits too, and the compiled model serves: one person of an arm at a
+    visit is enough there. A free covariance would be all but singular.
+    """
     values = outcome.values.copy()
     values[person] = np.nan
-    return replace(outcome, values=values)
+    kept = fit.visits if fit.covariance == "random_intercept" else None
+    return replace(outcome, values=values, decided=kept)

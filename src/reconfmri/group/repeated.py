@@ -21,6 +21,8 @@ def usable_visits(outcome: Outcome) -> tuple[int, ...]:
     A visit that cannot be compared informs the others through the covariance only; with fewer than four
     degrees of freedom within the arms it tells nothing and makes the covariance all but singular.
     """
+    if outcome.decided is not None:
+        return outcome.decided
     usable = []
     for visit in range(outcome.values.shape[1]):
         counts = outcome.counts(visit)
