@@ -91,6 +91,13 @@ def test_some_people_get_their_pages_and_no_index_of_some(study):
     assert {"results/participants/index.html", "results/participants/sub-002.html"} <= everybody
 
 
+def test_the_groups_of_the_cluster_profile_hang_together(study):
+    """Jobs of a group are submitted as one: no job of another group may stand between them."""
+    profile = ROOT / "workflow" / "profiles" / "slurm"
+    planned = snakemake(study, "--dry-run", "--quiet", "rules", "--workflow-profile", str(profile))
+    assert "WorkflowError" not in planned.stdout + planned.stderr
+
+
 def test_planning_800_scans_is_fast_and_grows_linearly(tmp_path):
     seconds = {}
     for people in (25, 100):
