@@ -42,9 +42,9 @@ def couple(
     """Return one row per pair and condition (domain outcome value se unit coverage df), and the faults.
 
     Value is arctanh of Pearson's r over the volumes of the condition, shifted by `delay` s (a volume stands
-    for the moment `start` s after it begins), without damaged ones; df the effective
-    number of observations n and the standard error 1 / sqrt(n - 3). A pair whose region has no signal is
-    missing without a fault of its own. `start` is the moment within a volume that its values stand for, s.
+    for the moment `start` s after it begins), without damaged ones; df the effective number of observations n
+    and the standard error 1 / sqrt(n - 3). A pair whose region has no signal is missing without a fault of
+    its own. `start` is the moment within a volume that its values stand for, s.
 
     Raises
     ------

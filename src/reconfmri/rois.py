@@ -90,8 +90,8 @@ def extract_region_signals(
     Columns are the single regions, then the combined ones: the mean of their parts weighted by volume. A
     voxel counts when it lies in the mask of the run and is finite and not constant; a region covered less
     than `min_coverage`, or with a median temporal SNR below `min_tsnr`, is missing, and so is a combined one
-    with such a part. `non_steady` volumes at the start
-    and `damaged` ones (from 0) count for the signals and not for tSNR.
+    with such a part. `non_steady` volumes at the start and `damaged` ones (from 0) count for the signals and
+    not for tSNR.
 
     Raises
     ------

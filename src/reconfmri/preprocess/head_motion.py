@@ -101,14 +101,13 @@ def _descend(
     target: _Target, values: Array, matrix: Array, subset: slice, *, order: int, steps: int, enough_mm: float
 ) -> Array:
     jacobian, points, measured = target.jacobian[subset].copy(), target.points[subset], values[subset]
-    spline = target.spline
-    normal = None
     for _ in range(steps):
         where = transform_points(target.to_voxel @ matrix, points + target.centre)
-        expected = ndimage.map_coordinates(spline, where.T, order=order, prefilter=False, mode="nearest")
+        expected = ndimage.map_coordinates(
+            target.spline, where.T, order=order, prefilter=False, mode="nearest"
+        )
         jacobian[:, 6] = expected
-        normal = jacobian.T @ jacobian
-        step = np.linalg.solve(normal, jacobian.T @ (measured - expected))
+        step = np.linalg.solve(jacobian.T @ jacobian, jacobian.T @ (measured - expected))
         matrix = _moved(matrix, step, target.centre)
         # A rotation by one radian moves the cortex by about 60 mm.
         if np.abs(step[:3]).max() + 60 * np.abs(step[3:6]).max() < enough_mm:
@@ -144,7 +143,7 @@ def _target(reference: Volume, mask: Array | None) -> _Target:
     jacobian = np.empty((len(chosen), 8))
     jacobian[:, :3] = gradient
     jacobian[:, 3:6] = np.cross(points - centre, gradient)
-    jacobian[:, 6], jacobian[:, 7] = smooth[index], 1.0
+    jacobian[:, 7] = 1.0  # the gain's column, 6, is what is expected at each step
     spline = ndimage.spline_filter(smooth, order=3)
     return _Target(spline, np.linalg.inv(reference.affine), sigma, centre, index, points - centre, jacobian)
 
