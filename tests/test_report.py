@@ -32,6 +32,7 @@ def demo_config() -> dict:
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     amygdala, hippocampus = config["group"]["families"]["circuit"]
     config["group"]["joint"] = {"circuit": {amygdala: "lower", hippocampus: "lower"}}
+    config["group"]["pooled"] = {"responses": config["group"]["outcomes"][:6]}
     return config
 
 
@@ -154,8 +155,27 @@ def moderation_table(study: Study) -> pd.DataFrame:
         "unit": "percent signal change", "estimate": 0.321, "sd": 0.1, "df": 20.0, "lower": 0.111,
         "upper": 0.531, "level": 0.95, "p": 0.0047, "n_active": 12.0, "n_control": 11.0, "status": "ok",
     }  # fmt: skip
-    silent = dict.fromkeys(["estimate", "sd", "df", "lower", "upper", "p"], np.nan)
-    return pd.DataFrame([row, row | silent | {"session": "3", "status": "not reported: 3 people"}])
+    numbers = {"estimate": 0.299, "lower": 0.1, "upper": 0.5, "probability": 0.99, "p": np.nan, "df": np.nan}
+    bayesian = row | numbers | {"method": "bayes"}
+    silent = dict.fromkeys(["estimate", "sd", "df", "lower", "upper", "probability", "p"], np.nan)
+    silent |= {"session": "3", "status": "not reported: 3 people"}
+    return pd.DataFrame([row, bayesian, row | silent, bayesian | silent])
+
+
+def pooled_table(study: Study) -> pd.DataFrame:
+    assert study.group
+    ((name, outcomes),) = study.group.pooled.items()
+    start = {
+        "pooled": name, "role": "secondary", "estimand": "difference_adjusted", "session": "2",
+        "unit": "percent signal change", "level": 0.95, "n_active": 12.0, "n_control": 11.0, "status": "ok",
+        "correlation": 0.456, "n_outcomes": 6.0, "estimate": -0.234, "sd": 0.1, "lower": -0.432,
+        "upper": -0.031, "probability": 0.98,
+    }  # fmt: skip
+    rows = [start | {"quantity": "mean"}, start | {"quantity": "spread", "probability": np.nan}]
+    rows += [start | {"quantity": "outcome", "outcome": outcome} for outcome in outcomes]
+    silent = dict.fromkeys(["estimate", "sd", "lower", "upper", "probability", "correlation"], np.nan)
+    silent |= {"session": "3", "status": "not reported: 5 of 6"}
+    return pd.DataFrame([*rows, *(row | silent for row in rows)])
 
 
 def joint_table(study: Study) -> pd.DataFrame:
@@ -276,6 +296,7 @@ def make_inputs(folder: Path, *, config: dict | None = None) -> report.ReportInp
         predictions=prediction_table(study),
         moderation=moderation_table(study),
         joint=joint_table(study) if study.group and study.group.joint else None,
+        pooled=pooled_table(study) if study.group and study.group.pooled else None,
         truth=truth_of(study),
         regions=region_image(len(study.rois.regions)),
         region_table=pd.DataFrame(
@@ -381,11 +402,22 @@ def test_what_the_model_does_not_replicate_and_what_moderates_is_on_the_page(pag
     words = Page(page).words
     assert "1 of 64 statistics lie outside their 95 %" in words
     assert "midazolam, 90 dayshighest7.770.10 to 2.10< 0.001" in words
-    assert "1 SD of age (9.5)end of treatment0.32 [0.11, 0.53] percent signal change0.00512 + 11" in words
-    assert "30 daysnot reported: 3 people" in words
+    assert "1 SD of age (9.5)end of treatment0.32 [0.11, 0.53]0.0050.30 [0.10, 0.50]0.99012 + 11" in words
+    assert "30 daysnot reported: 3 people–not reported: 3 people–" in words
     alone = r"alone −0\.\d\d \[−?\d\.\d\d, −?\d\.\d\d\]"
     joint = rf"end of treatment(−0\.12 \[−0\.46, 0\.21\]{alone}){{2}}−0\.12 \[−0\.46, 0\.21\]"
     assert re.search(joint + r"0\.78 \[0\.56, 0\.89\]lower, lower: 0\.876", words)
+
+
+def test_pooled_effects_are_on_the_page_beside_each_outcome_alone(page):
+    words = Page(page).words
+    assert "Effects pooled over outcomes (secondary)" in words
+    pooled = r"−0\.23 \[−0\.43, −0\.03\]"
+    assert re.search(
+        rf"Mean over the outcomes{pooled}P 0\.980, 6 outcomes, correlation 0\.46, n 12 \+ 11", words
+    )
+    assert re.search(rf"SD between the outcomes{pooled}not reported: 5 of 6", words)
+    assert len(re.findall(rf"{pooled}alone −?\d\.\d\d \[", words)) == 6
 
 
 def test_every_exclusion_is_on_the_page_with_its_reason(page):

@@ -476,6 +476,9 @@ class Priors(Section):
     effect: float = Field(2.5, gt=0, description="SD of arm differences and their changes over visits, in s")
     mean: float = Field(5.0, gt=0, description="SD of visit means around their centre, in s")
     sd: float = Field(2.5, gt=0, description="Scale of the half-t(4) prior of the SD per visit, in s")
+    between: float = Field(
+        0.5, gt=0, description="Scale of the half-t(4) prior of the SD between pooled effects, in s"
+    )
     flat: bool = Field(False, description="Flat priors on effects and means (sensitivity, references)")
 
 
@@ -502,6 +505,7 @@ DEFAULT_SCALES = {
 
 
 MIN_JOINT, MAX_JOINT = 2, 5  # outcomes modelled together: up to ten pairs, each a model of its own
+MIN_POOLED = 6  # exchangeable outcomes: of fewer nothing tells how far their effects lie apart
 
 
 class Group(Section):
@@ -549,6 +553,11 @@ class Group(Section):
         description="Name -> 2 to 5 outcomes that are also modelled together, two by two, each with the "
         "direction of active minus control that is expected of it: gives contrasts between outcomes, their "
         "correlation and the probability that both move as expected. Each outcome alone stays the answer",
+    )
+    pooled: dict[Name, list[str]] = Field(
+        default_factory=dict,
+        description="Name -> 6 or more outcomes of one unit, declared exchangeable before the data were "
+        "seen: gives the mean of their differences, their SD, and each drawn towards the mean. Secondary",
     )
     correction: Literal["holm", "benjamini_hochberg"] = Field(
         "holm", description="Of p values within a family; the randomisation test brings its own (max-T)"
@@ -598,6 +607,13 @@ class Group(Section):
                 raise ValueError(
                     f"group.joint.{name} has {len(together)} outcomes; {MIN_JOINT} to {MAX_JOINT} can be "
                     "modelled together, two by two: name those whose contrast was planned"
+                )
+        for name, alike in self.pooled.items():
+            _known(alike, self.outcomes, f"group.pooled.{name}")
+            if len(set(alike)) < MIN_POOLED:
+                raise ValueError(
+                    f"group.pooled.{name} has {len(set(alike))} outcomes; effects are pooled over "
+                    f"{MIN_POOLED} or more that are exchangeable: drop the set, each is answered alone"
                 )
         if both := [name for name in self.exploratory if name in self.outcomes]:
             raise ValueError(f"group.exploratory: {both} stand in group.outcomes too; keep one")
@@ -760,6 +776,9 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     measured = [item.measure for item in group.covariates.values() if item.measure]
     _known(measured, units, "group.covariates")
     _known(group.rope, {units[name] for name in group.modelled}, "group.rope")
+    for name, alike in group.pooled.items():
+        if len(mixed := sorted({units[item] for item in alike})) > 1:
+            raise ValueError(f"group.pooled.{name} has outcomes in {mixed}; exchangeable ones have one unit")
     missing = sorted({units[name] for name in group.modelled} - set(group.scales))
     if missing:
         raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")

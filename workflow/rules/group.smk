@@ -12,6 +12,7 @@ rule fit_frequentist_models:
         reliability="results/group/reliability.tsv",
         controls="results/group/controls.tsv",
         moderation="results/group/moderation.tsv",
+        pooled="results/group/pooled.tsv",
     log:
         "logs/fit_frequentist_models/study.log",
     conda:
@@ -22,7 +23,10 @@ rule fit_frequentist_models:
     params:
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
-        code=code_of("group.controls") + code_of("group.reliability") + code_of("group.moderation"),
+        code=code_of("group.controls")
+        + code_of("group.reliability")
+        + code_of("group.moderation")
+        + code_of("group.pooled"),
     script:
         "../scripts/fit_frequentist_models.py"
 

@@ -1,8 +1,8 @@
-"""The arms compared by REML and by least squares; negative controls; reliability within an arm."""
+"""The arms compared by REML and by least squares; moderation and pooled effects; controls; reliability."""
 
 from reconfmri.bids import read_allocation
 from reconfmri.config import Group
-from reconfmri.group import controls, frequentist, moderation, reliability
+from reconfmri.group import controls, frequentist, moderation, pooled, reliability
 from reconfmri.group.estimands import DESCRIPTIONS
 from reconfmri.measures import read_measures
 from reconfmri.provenance import log_to
@@ -17,6 +17,7 @@ with log_to(snakemake.log[0]):
     ought_to_be_none = controls.estimate(*tables, *asked)
     moderated = moderation.estimate(*tables, *asked)
     write_table(snakemake.output.moderation, moderated, moderation.DESCRIPTIONS)
+    write_table(snakemake.output.pooled, pooled.estimate(*tables, *asked), pooled.DESCRIPTIONS)
     write_table(snakemake.output.controls, ought_to_be_none, controls.DESCRIPTIONS)
     within_arms = reliability.estimate(*tables, *asked)
     write_table(snakemake.output.reliability, within_arms, reliability.DESCRIPTIONS)

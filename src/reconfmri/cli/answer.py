@@ -30,6 +30,7 @@ REPORTED = {
     "predictions": "predictions",
     "moderation": "moderation",
     "joint": "joint",
+    "pooled": "pooled",
 }  # field of `report.GroupFiles` -> name of the table
 
 

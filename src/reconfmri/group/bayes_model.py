@@ -6,6 +6,7 @@ Priors and the meaning of every parameter: `reconfmri.group.bayes`.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import tempfile
 import time
@@ -45,8 +46,10 @@ def compile_model(form: Form) -> Any:
 
         from reconfmri.group.likelihood import without_compiler
 
-    without_compiler()
-    compiled = nutpie.compile_pymc_model(build_model(form), backend="numba")
+        without_compiler()
+        # products of transposed matrices are slower than they might be; these are four by four
+        warnings.filterwarnings("ignore", message=".*is faster on contiguous arrays")
+        compiled = nutpie.compile_pymc_model(build_model(form), backend="numba")
     took = time.monotonic() - started
     log.info("compiled for %d people x %d visits, %s, %.1f s", *form[:3], took)
     return compiled
@@ -87,7 +90,7 @@ def build_model(form: Form) -> Any:
         # a difference that is not in the likelihood leaves its coordinate a standard normal
         idle = pt.sum((1 - used) * pt.square(moved_difference))
         pm.Potential("prior_difference", -0.5 * (together + idle))
-        pm.Potential("jacobian_means", pt.sum((1 + used) * pt.log(pt.diag(root))))
+        pm.Potential("jacobian_means", pt.sum((1 + used) * pt.log(_diagonal(root, n_visits))))
         means = mean[None, :] + side[:, None] * difference[None, :]
         if form.n_covariates:
             means = means + _covariates(pm, form, root, start_means[2:], prior_sd[1])
@@ -104,7 +107,7 @@ def _covariates(pm: Any, form: Form, root: Any, start: Any, prior_sd: Any) -> An
     moved = pm.Flat("moved_slope", shape=shape, initval=np.zeros(shape))
     slope = pm.Deterministic("slope", start + moved @ root.T)
     pm.Potential("prior_slope", -0.5 * pt.sum(pt.square(slope / prior_sd)))
-    pm.Potential("jacobian_slope", form.n_covariates * pt.sum(pt.log(pt.diag(root))))
+    pm.Potential("jacobian_slope", form.n_covariates * pt.sum(pt.log(_diagonal(root, form.n_visits))))
     return covariates @ slope
 
 
@@ -155,23 +158,28 @@ def _unstructured(pm: Any, form: Form, start_factor: Any, sd_scale: Any) -> Any:
 
     n_visits = form.n_visits
     log_scale = _flat(pm, "log_scale", n_visits)
-    precision_factor = pt.diag(pt.exp(log_scale))
-    below = np.tril_indices(n_visits, -1)
+    ones, shrink = np.eye(n_visits), pt.exp(-log_scale)
+    slants: Any = np.zeros_like(ones)
+    inverse: Any = ones
     if n_visits > 1:
-        precision_factor = precision_factor[below].set(_flat(pm, "below", len(below[0])))
-    root = start_factor @ pt.linalg.solve_triangular(precision_factor, np.eye(n_visits), lower=True)
-    covariance = root @ root.T
-    visit_sd = pm.Deterministic("visit_sd", pt.sqrt(pt.diag(covariance)))
+        # U = D (I + N): of the strictly lower N all powers from the n_visits-th on vanish
+        slants = _lower(_flat(pm, "below", n_visits * (n_visits - 1) // 2), n_visits) * shrink[:, None]
+        power = -slants
+        inverse = ones + power
+        for _ in range(math.ceil(math.log2(n_visits)) - 1):
+            power = power @ power
+            inverse = inverse @ (ones + power)
+    root = (start_factor @ inverse) * shrink[None, :]
+    visit_sd = pm.Deterministic("visit_sd", _lengths(root))
     if n_visits > 1:
-        pm.Deterministic("correlation", (covariance / (visit_sd[:, None] * visit_sd[None, :]))[below])
+        pm.Deterministic("correlation", _correlations(root / visit_sd[:, None], n_visits))
     if form.n_outcomes == 1:
         # LKJ(1) is flat over correlations: p(S) = prod half_t(sd_v) sd_v^-V
         prior = pt.sum(_half_t(visit_sd, sd_scale) - n_visits * pt.log(visit_sd))
     else:
-        inverse = pt.linalg.solve_triangular(root, np.eye(n_visits), lower=True)
-        precisions = pt.sum(pt.square(inverse), axis=0)
-        log_root = pt.sum(pt.log(pt.diag(root)))
-        prior = -(4 + 2 * n_visits) * log_root
+        undone = pt.linalg.solve_triangular(start_factor, ones, lower=True)
+        precisions = pt.sum(pt.square(((ones + slants) @ undone) / shrink[:, None]), axis=0)
+        prior = -(4 + 2 * n_visits) * pt.sum(pt.log(_diagonal(root, n_visits)))
         prior -= (4 + n_visits) / 2 * pt.sum(pt.log(4 * precisions + 1 / sd_scale**2))
     pm.Potential("prior_covariance", prior)
     # |dS / d(log_scale, below)|
@@ -188,7 +196,7 @@ def _random_intercept(pm: Any, form: Form, start_factor: Any, sd_scale: Any) -> 
     import pytensor.tensor as pt
 
     n_outcomes, n_each = form.n_outcomes, form.n_visits // form.n_outcomes
-    variances = pt.diag(start_factor @ start_factor.T).reshape((n_outcomes, n_each))
+    variances = pt.sum(pt.square(start_factor), axis=1).reshape((n_outcomes, n_each))
     start = pt.log(pt.mean(variances, axis=1)) / 2
     moved = _flat(pm, "moved_log_sd", n_outcomes)
     sd = pt.exp(start + moved)
@@ -198,12 +206,11 @@ def _random_intercept(pm: Any, form: Form, start_factor: Any, sd_scale: Any) -> 
     # The Cholesky factor of (1 - r) I + r J, column by column: what is left of r after j columns.
     left = (1 - share) * share / (1 - share + np.arange(n_each) * share)
     pivots = pt.sqrt(1 - share + left)
-    over_visits = np.tril(np.ones((n_each, n_each)), -1) * (left / pivots) + pt.diag(pivots)
+    over_visits = np.tril(np.ones((n_each, n_each)), -1) * (left / pivots) + np.eye(n_each) * pivots
     correlation = over_visits
     if n_outcomes > 1:
         correlation = pt.linalg.kron(_over_outcomes(pm, n_outcomes), over_visits)
-    below = np.tril_indices(form.n_visits, -1)
-    pm.Deterministic("correlation", (correlation @ correlation.T)[below])
+    pm.Deterministic("correlation", _correlations(correlation, form.n_visits))
     sds = pm.Deterministic("visit_sd", pt.repeat(sd, n_each))
     return sds[:, None] * correlation
 
@@ -219,9 +226,9 @@ def _over_outcomes(pm: Any, n_outcomes: int) -> Any:
     """Return the factor of the correlations of outcomes, with their prior LKJ(1): rows of length 1."""
     import pytensor.tensor as pt
 
-    below = np.tril_indices(n_outcomes, -1)
-    root = pt.eye(n_outcomes)[below].set(_flat(pm, "below_outcomes", len(below[0])))
-    lengths = pt.sqrt(pt.sum(pt.square(root), axis=1))
+    below = _flat(pm, "below_outcomes", n_outcomes * (n_outcomes - 1) // 2)
+    root = np.eye(n_outcomes) + _lower(below, n_outcomes)
+    lengths = _lengths(root)
     # LKJ(1) is flat over correlations, and |d correlations / d below| = prod lengths^-(n_outcomes + 1)
     pm.Potential("prior_outcomes", -(n_outcomes + 1) * pt.sum(pt.log(lengths)))
     return root / lengths[:, None]
@@ -229,3 +236,35 @@ def _over_outcomes(pm: Any, n_outcomes: int) -> Any:
 
 def _flat(pm: Any, name: str, size: int) -> Any:
     return pm.Flat(name, shape=size, initval=np.zeros(size))
+
+
+# Small matrices as products with constants: their gradients compile in a fraction of the time that those of
+# PyTensor's indexed assignments, diagonals and triangular solutions take.
+
+
+def _lower(values: Any, size: int) -> Any:
+    """Return the strictly lower (size, size) matrix of its entries, row by row."""
+    rows, columns = np.tril_indices(size, -1)
+    places = np.zeros((size * size, len(rows)))
+    places[rows * size + columns, np.arange(len(rows))] = 1.0
+    return (places @ values).reshape((size, size))
+
+
+def _diagonal(matrix: Any, size: int) -> Any:
+    import pytensor.tensor as pt
+
+    return pt.sum(matrix * np.eye(size), axis=1)
+
+
+def _lengths(rows: Any) -> Any:
+    import pytensor.tensor as pt
+
+    return pt.sqrt(pt.sum(pt.square(rows), axis=1))
+
+
+def _correlations(root: Any, size: int) -> Any:
+    """Return what stands below the diagonal of root root', row by row."""
+    rows, columns = np.tril_indices(size, -1)
+    places = np.zeros((len(rows), size * size))
+    places[np.arange(len(rows)), rows * size + columns] = 1.0
+    return places @ (root @ root.T).reshape((size * size,))

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
 
 from reconfmri.config import Group
 from reconfmri.covariates import Column
-from reconfmri.group import bayes, estimands
+from reconfmri.group import bayes, estimands, mixtures
 from reconfmri.group.estimands import (
     BASELINE,
     Array,
@@ -138,15 +137,5 @@ def posterior(values: Array, design: Array, prior_sd: Array, sd_scale: float) ->
     log_weights = -0.5 * (values @ values / sds**2 - (means * projected).sum(axis=1))
     log_weights -= len(values) * np.log(sds) + 0.5 * np.linalg.slogdet(precisions)[1]
     log_weights += np.log(sds) - 2.5 * np.log1p((sds / sd_scale) ** 2 / 4)  # the grid is even in log SD
-    weights = np.exp(log_weights - log_weights.max())
     spreads = np.asarray(np.sqrt(np.linalg.inv(precisions)[:, 0, 0]))
-    return _quantiles(means[:, 0], spreads, weights / weights.sum())
-
-
-def _quantiles(means: Array, sds: Array, weights: Array) -> Array:
-    """10,000 evenly spaced quantiles of a mixture of normals."""
-    some = weights > 1e-9
-    means, sds, weights = means[some], sds[some], weights[some]
-    at = np.linspace((means - 8 * sds).min(), (means + 8 * sds).max(), 4001)
-    up_to = ndtr((at[:, None] - means) / sds) @ weights
-    return np.asarray(np.interp((np.arange(10_000) + 0.5) / 10_000, up_to, at))
+    return mixtures.quantiles(means[:, 0], spreads, mixtures.shares(log_weights))

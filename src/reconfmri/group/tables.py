@@ -16,6 +16,7 @@ from reconfmri.group import (
     joint,
     missing,
     moderation,
+    pooled,
     predictive,
     randomisation,
     reliability,
@@ -25,7 +26,7 @@ from reconfmri.group.estimands import DESCRIPTIONS
 
 # What `every_table` yields, by the names that the files have in results/group/; all engines' answers last.
 NAMES = (
-    "frequentist_estimates", "moderation", "controls", "reliability", "randomisation_estimates",
+    "frequentist_estimates", "moderation", "pooled", "controls", "reliability", "randomisation_estimates",
     "randomisation_draws", "visits_seen", "missing_patterns", "completers", "jump_to_reference",
     "tipping_grid", "tipping", "bayesian_estimates", "bayesian_diagnostics", "predictions", "sensitivity",
     "joint", "estimates",
@@ -59,7 +60,8 @@ def every_table(
     asked = (measures, allocation, group, sessions)
     by_frequency = frequentist.estimate(*asked)
     yield Table("frequentist_estimates", by_frequency, DESCRIPTIONS)
-    for name, module in (("moderation", moderation), ("controls", controls), ("reliability", reliability)):
+    quick = {"moderation": moderation, "pooled": pooled, "controls": controls, "reliability": reliability}
+    for name, module in quick.items():
         yield Table(name, module.estimate(*asked), module.DESCRIPTIONS)
     by_chance = randomisation.estimate(*asked, seed=seed)
     yield Table("randomisation_estimates", by_chance, DESCRIPTIONS)

@@ -26,7 +26,13 @@ ESTIMATE_NUMBERS = (
     "p_adjusted", "n_active", "n_control", "r_hat", "ess",
 )  # fmt: skip
 SENSITIVITY_NUMBERS = ("estimate", "sd", "lower", "upper", "level", "probability", "p", "pareto_k")
-MODERATION_NUMBERS = ("estimate", "sd", "df", "lower", "upper", "level", "p", "n_active", "n_control")
+MODERATION_NUMBERS = (
+    "estimate", "sd", "df", "lower", "upper", "level", "probability", "p", "n_active", "n_control",
+)  # fmt: skip
+POOLED_NUMBERS = (
+    "estimate", "sd", "lower", "upper", "level", "probability", "correlation", "n_outcomes", "n_active",
+    "n_control",
+)  # fmt: skip
 JOINT_NUMBERS = (
     "estimate", "sd", "lower", "upper", "level", "probability", "n_active", "n_control", "r_hat", "ess",
 )  # fmt: skip
@@ -54,6 +60,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "predictions": PREDICTION_NUMBERS,
     "moderation": MODERATION_NUMBERS,
     "joint": JOINT_NUMBERS,
+    "pooled": POOLED_NUMBERS,
 }  # the other tables of `GroupTables`, with their columns of numbers
 HASHED = {
     "study file": "config",
@@ -115,6 +122,7 @@ class GroupFiles:
     predictions: Path | None = None
     moderation: Path | None = None
     joint: Path | None = None
+    pooled: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +174,7 @@ class GroupTables:
     predictions: pd.DataFrame | None = None
     moderation: pd.DataFrame | None = None
     joint: pd.DataFrame | None = None
+    pooled: pd.DataFrame | None = None
     truth: Mapping[str, Any] | None = None
 
 

@@ -435,7 +435,7 @@ def _bayesian(trial: Trial, group: Group) -> str:
         f"A result is withheld when any parameter has R-hat above {sampling.max_r_hat:g} or an effective "
         "sample size below "
         f"{sampling.min_ess:g}, or when there are more than {sampling.max_divergences} divergent "
-        f"transitions.{small}{_joint(group)}"
+        f"transitions.{small}{_joint(group)}{_pooled(group)}"
     )
 
 
@@ -453,6 +453,20 @@ def _joint(group: Group) -> str:
         "same half-t prior and each correlation r a density proportional to 1 - r² (Huang and Wand 2013); "
         "where an arm is small it is a correlation of outcomes times a random intercept. All their arm "
         "differences correlate by one half a priori."
+    )
+
+
+def _pooled(group: Group) -> str:
+    """Which outcomes were declared exchangeable, and how their effects were pooled."""
+    if not group.pooled:
+        return ""
+    sets = [_list([outcome_label(name) for name in alike]) for alike in group.pooled.values()]
+    priors = group.priors
+    between = "a flat prior" if priors.flat else f"a half-t(4, 0, {priors.between:g} s) prior"
+    return (
+        f" Declared exchangeable, and so pooled as a secondary analysis: {_list(sets, comma='; ')}. Their "
+        "answers by restricted maximum likelihood, with the correlation of these and with standard errors of "
+        f"as many degrees of freedom, met effects normal around a mean; the SD between them had {between}."
     )
 
 

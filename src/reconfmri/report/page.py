@@ -156,6 +156,7 @@ SECTIONS = [
     ("predictions", "What the model allows and what it replicates", ("prior_reach", "replicates")),
     ("firmness", "How firm the primary answer is", ("firmness", "firmness_note")),
     ("joint", "Outcomes together", ("joint",)),
+    ("pooled", "Effects pooled over outcomes (secondary)", ("pooled",)),
     ("moderation", "Who the difference depends on", ("moderation",)),
     ("missing", "Missing visits", ("tipping", "tipping_words")),
     ("controls", "Negative controls", ("controls",)),
@@ -178,8 +179,12 @@ INTRODUCTIONS = {
     "joint": "Pairs of outcomes in one model, with all correlations over outcomes and visits. Each outcome "
     "alone stays the answer; this is for what no outcome alone can tell. s: the typical spread between "
     "people that the study declares for the unit. Probabilities are not adjusted for multiplicity.",
-    "moderation": "Change of the arm difference, adjusted for baseline, per step of a declared moderator, by "
-    "analysis of covariance that allows unequal variances. Not corrected for their number.",
+    "pooled": "Outcomes that were declared exchangeable: each difference is drawn towards their mean. Should "
+    "they not be exchangeable, the real effect of a few is drawn away from the truth, and nothing in this "
+    "table can tell. Each outcome alone stays the answer.",
+    "moderation": "Change of the arm difference, adjusted for baseline, per step of a declared moderator: "
+    "analysis of covariance that allows unequal variances, and the Bayesian regression. Not corrected for "
+    "their number.",
     "missing": "The models take what was missed to depend on what was seen. How far could that be wrong?",
     "controls": "Differences before treatment, in control outcomes, and in the quality of the scans.",
     "reliability": "How well one visit stands for a person. ICC(2,1): agreement, a mean change over visits "

@@ -173,23 +173,24 @@ def unlike_rows(table: pd.DataFrame, trial: Trial) -> list[Row]:
 
 
 def moderation_rows(trial: Trial, moderation: pd.DataFrame | None) -> list[Row]:
-    """Return one row per outcome, moderator and visit: the change of the arm difference, robust."""
+    """Return one row per outcome, moderator and visit: the change of the arm difference by two methods."""
     if moderation is None:
         return []
-    table = moderation[moderation["method"] == "ancova_hc2"]
     rows = []
-    for row in table.to_dict("records"):
-        unit = str(row["unit"])
-        known = str(row["status"]).startswith("ok")
-        ends = f"[{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
+    for (outcome, per, session), both in moderation.groupby(["outcome", "per", "session"], sort=False):
+        by = {str(row["method"]): row for row in both.to_dict("records")}
+        robust, bayesian = by["ancova_hc2"], by["bayes"]
         rows.append(
             {
-                "name": declared_label(row["outcome"], trial.group),
-                "per": row["per"],
-                "session": session_name(trial, row["session"]),
-                "numbers": f"{number(row['estimate'], unit)} {ends} {unit}" if known else row["status"],
-                "p": p_text(row["p"]),
-                "n": f"{row['n_active']:.0f} + {row['n_control']:.0f}",
+                "name": declared_label(str(outcome), trial.group),
+                "per": per,
+                "session": session_name(trial, str(session)),
+                "unit": robust["unit"],
+                "robust": _or_reason(robust),
+                "p": p_text(robust["p"]),
+                "bayesian": _or_reason(bayesian),
+                "probability": probability_text(bayesian["probability"]),
+                "n": f"{robust['n_active']:.0f} + {robust['n_control']:.0f}",
             }
         )
     return rows
@@ -238,6 +239,50 @@ def _joint_row(trial: Trial, tables: GroupTables, part: pd.DataFrame, session: s
         "both": f"{both['direction']}{assumed}: {probability_text(both['probability'])}",
         "n": f"{both['n_active']:.0f} + {both['n_control']:.0f}",
     }
+
+
+def _or_reason(row: Mapping[Any, Any]) -> str:
+    return _with_ends(row) if str(row["status"]).startswith("ok") else str(row["status"])
+
+
+def pooled_rows(trial: Trial, tables: GroupTables) -> list[Row]:
+    """Return a block per set of exchangeable outcomes: their mean, spread, and each pooled and alone."""
+    if tables.pooled is None:
+        return []
+    blocks = []
+    for name, mine in tables.pooled.groupby("pooled", sort=False):
+        first = mine.to_dict("records")[0]
+        rows = [
+            _pooled_row(tables, part, str(quantity), str(outcome))
+            for (quantity, outcome), part in mine.groupby(["quantity", "outcome"], sort=False, dropna=False)
+        ]
+        estimand = estimand_label(str(first["estimand"])).lower()
+        blocks.append(
+            {
+                "title": f"{str(name).replace('_', ' ').capitalize()}: {estimand}, {first['unit']}",
+                "sessions": [session_name(trial, str(item)) for item in dict.fromkeys(mine["session"])],
+                "rows": rows,
+            }
+        )
+    return blocks
+
+
+def _pooled_row(tables: GroupTables, part: pd.DataFrame, quantity: str, outcome: str) -> Row:
+    cells = []
+    for row in part.to_dict("records"):
+        lines = [_or_reason(row)]
+        if row["estimate"] == row["estimate"]:
+            if quantity == "outcome":
+                lines.append(f"alone {_alone(tables.estimates, row)}")
+            elif quantity == "mean":
+                lines.append(
+                    f"P {probability_text(row['probability'])}, {row['n_outcomes']:.0f} outcomes, "
+                    f"correlation {number(row['correlation'])}, "
+                    f"n {row['n_active']:.0f} + {row['n_control']:.0f} or more"
+                )
+        cells.append(lines)
+    names = {"mean": "Mean over the outcomes", "spread": "SD between the outcomes"}
+    return {"name": names.get(quantity) or outcome_label(outcome), "cells": cells}
 
 
 def _alone(table: pd.DataFrame | None, row: Mapping[Any, Any]) -> str:

@@ -1,0 +1,219 @@
+"""Effects pooled over outcomes that were declared exchangeable: their mean, and each drawn towards it.
+
+Two stages. First REML, outcome by outcome: the answer e_j with the standard error of Kenward and Roger, and
+how the answers of two outcomes go together, from what each person adds to both (Pipper, Ritz & Bisgaard, J R
+Stat Soc C 2012;61:315). Then, with exchangeable outcomes and so one correlation for all of them,
+
+    e ~ Normal(t, l S),   t_j ~ Normal(m, b^2),   m ~ Normal(0, 2.5 s),   b ~ half-t(4, 0, 0.5 s)
+
+where l, what the standard errors may be wrong by, has the scaled inverse chi-square distribution of their
+degrees of freedom (Higgins, Thompson & Spiegelhalter, J R Stat Soc A 2009;172:137). Summed over a grid of b
+and l; nothing is drawn at random. Secondary by design: where outcomes are not exchangeable, a real effect of
+a few is drawn towards the others', and no number of this table can tell. Each outcome alone stays the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from scipy.special import chdtri
+
+from reconfmri.config import MIN_POOLED, Group, Priors
+from reconfmri.group import bayes, estimands, mixtures
+from reconfmri.group.estimands import Array, Contrast, NotEstimableError, Question, ask
+from reconfmri.group.frequentist import Mixed, answer_by_reml
+from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
+from reconfmri.group.reml import Data, RemlFit, precisions
+from reconfmri.group.repeated import MeanModel
+
+DESCRIPTIONS = {
+    "pooled": "Name of the set, as in group.pooled",
+    "role": "secondary, always: each outcome alone is the answer",
+    "quantity": "mean: of the differences of the set's outcomes; spread: their SD between outcomes; outcome: "
+    "the difference of one outcome, drawn towards the mean",
+    "outcome": "The outcome; missing where the quantity is of the set",
+    "estimand": estimands.DESCRIPTIONS["estimand"],
+    "session": estimands.DESCRIPTIONS["session"],
+    "unit": "Unit of estimate, sd, lower and upper",
+    "estimate": "Posterior mean",
+    "sd": "Posterior standard deviation",
+    "lower": "Lower end of the highest-density interval",
+    "upper": "Upper end of the highest-density interval",
+    "level": "Level of the interval",
+    "probability": "Posterior probability of the sign of the estimate, not adjusted for multiplicity; "
+    "missing for the spread",
+    "correlation": "Mean correlation between the answers of two outcomes of the set",
+    "n_outcomes": "Outcomes that could be answered and are in the set",
+    "n_active": "People of the active arm with a value at the session; of a set: the fewest of its outcomes",
+    "n_control": "People of the control arm, counted in the same way",
+    "status": "ok, with the covariance over visits where it is not unstructured; or `not reported: <reason>` "
+    "and then the numbers are missing",
+}
+N_SPREADS, N_ERRORS = 121, 15  # of the grid
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What REML says of one outcome, and what every person adds to it (n_people,)."""
+
+    found: Contrast
+    status: str
+    parts: Array
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """10,000 evenly spaced quantiles of the mean, of the SD between outcomes, and of each outcome (a row)."""
+
+    mean: Array
+    spread: Array
+    outcomes: Array
+
+
+def estimate(
+    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
+) -> pd.DataFrame:
+    """Return the pooled answers to the primary estimand at every later session; none without `group.pooled`.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    rows: list[Row] = []
+    if group.pooled:
+        outcomes = {item.name: item for item in lay_out(measures, allocation, group, sessions)}
+        fits: dict[str, dict[bool, Mixed]] = {name: {} for name in outcomes}
+        for name, together in group.pooled.items():
+            for question in ask([group.primary.estimand], list(sessions) or [NO_SESSION]):
+                these = [(outcomes[item], fits[item]) for item in together]
+                rows += [{"pooled": name, "role": "secondary"} | row for row in _rows(these, question, group)]
+    return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
+
+
+def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question, group: Group) -> list[Row]:
+    """The mean, the spread, then every outcome; those that cannot be answered say why and are left out."""
+    answers: dict[str, Answer] = {}
+    silent: dict[str, str] = {}
+    for outcome, fits in these:
+        try:
+            answers[outcome.name] = _answer(outcome, question, group, fits)
+        except NotEstimableError as reason:
+            silent[outcome.name] = str(reason)
+    unit = these[0][0].unit
+    start = {
+        "estimand": question.estimand,
+        "session": question.session,
+        "unit": unit,
+        "level": group.level,
+        "n_outcomes": len(answers),
+    }
+    counts = {outcome.name: outcome.counts(question.visit) for outcome, _ in these}
+    of_set = min(counts[name] for name in answers) if answers else (0, 0)
+    if len(answers) < MIN_POOLED:
+        why = f"{len(answers)} of {len(these)} outcomes have an answer, pooling needs {MIN_POOLED}"
+        status = f"not reported: {why}. Mend: see exclusions.tsv"
+        rows = [
+            start | _counted(of_set) | {"quantity": name, "status": status} for name in ("mean", "spread")
+        ]
+        return rows + [
+            start | _counted(counts[name]) | {"quantity": "outcome", "outcome": name, "status": status}
+            for name in counts
+        ]
+    correlation = together([answer.parts for answer in answers.values()])
+    found = posterior(
+        [answer.found for answer in answers.values()], correlation, group.priors, these[0][0].scale
+    )
+    start |= {"correlation": correlation}
+    status = ", ".join(dict.fromkeys(answer.status for answer in answers.values()))
+    spread = bayes.summarise(found.spread, group.level) | {"probability": np.nan}
+    of_set_row = start | _counted(of_set) | {"status": status}
+    rows = [
+        of_set_row | bayes.summarise(found.mean, group.level) | {"quantity": "mean"},
+        of_set_row | spread | {"quantity": "spread"},
+    ]
+    numbers = dict(zip(answers, found.outcomes, strict=True))
+    for name in counts:
+        row = start | _counted(counts[name]) | {"quantity": "outcome", "outcome": name}
+        if name in silent:
+            rows.append(row | {"status": f"not reported: {silent[name]}"})
+        else:
+            rows.append(row | bayes.summarise(numbers[name], group.level) | {"status": answers[name].status})
+    return rows
+
+
+def _counted(counts: tuple[int, int]) -> Row:
+    return {"n_active": counts[0], "n_control": counts[1]}
+
+
+def _answer(outcome: Outcome, question: Question, group: Group, fits: dict[bool, Mixed]) -> Answer:
+    found, status = answer_by_reml(outcome, question, group, fits)
+    mixed = fits[question.common_baseline]
+    parts = contributions(outcome, question, mixed.model, cast(RemlFit, mixed.fit))
+    return Answer(found, status, parts)
+
+
+def contributions(outcome: Outcome, question: Question, model: MeanModel, fit: RemlFit) -> Array:
+    """Return what each person (n_people,) adds to the answer of a REML fit, 0 who was never seen.
+
+    They sum to zero: generalised least squares of the residuals.
+    """
+    values = outcome.values[:, model.visits]
+    seen = ~np.isnan(values)
+    design = np.where(seen[:, :, None], model.design(outcome.active, outcome.adjusted_for), 0.0)
+    residuals = np.where(seen, values - design @ fit.beta, 0.0)
+    precision, _ = precisions(Data(residuals, design, seen), fit.covariance)
+    towards = fit.scale**2 * fit.moments.phi @ model.weights(question, outcome.values.shape[1])
+    return np.asarray(np.einsum("p,nvp,nvw,nw->n", towards, design, precision, residuals, optimize=True))
+
+
+def together(parts: Sequence[Array]) -> float:
+    """Return the mean correlation of two outcomes' answers, held where it belongs to a covariance."""
+    found = float(np.mean([np.corrcoef(one, other)[0, 1] for one, other in combinations(parts, 2)]))
+    lowest = -1 / (len(parts) - 1)
+    return float(np.clip(found, 0.95 * lowest, 0.95))
+
+
+def posterior(answers: Sequence[Contrast], correlation: float, priors: Priors, scale: float) -> Posterior:
+    """Return the posterior of exchangeable effects, given their answers and one correlation of these.
+
+    Units are those of the answers, `scale` is the s of the priors.
+    """
+    values, ses = np.array([answer.estimate for answer in answers]), np.array([item.se for item in answers])
+    n = len(values)
+    errors = np.outer(ses, ses) * (correlation + (1 - correlation) * np.eye(n))
+    # b between a thousandth of a standard error and far beyond what the answers differ by
+    ceiling = 10 * (np.ptp(values) + ses.max())
+    spreads = np.geomspace(1e-3 * ses.min(), ceiling, N_SPREADS)
+    df = float(np.mean([answer.df for answer in answers]))
+    wrong = df / chdtri(df, (np.arange(N_ERRORS) + 0.5) / N_ERRORS)
+    b, of_errors = (grid.ravel() for grid in np.meshgrid(spreads, wrong, indexing="ij"))
+    within = of_errors[:, None, None] * errors
+    inverse = np.linalg.inv(within + (b**2)[:, None, None] * np.eye(n))
+    leverage = inverse.sum(axis=2)
+    prior = 0.0 if priors.flat else (priors.effect * scale) ** -2
+    information = leverage.sum(axis=1) + prior
+    mean = leverage @ values / information
+    log_weights = 0.5 * (np.linalg.slogdet(inverse)[1] - np.log(information) + mean**2 * information)
+    log_weights -= 0.5 * np.einsum("i,gij,j->g", values, inverse, values)
+    log_weights += np.log(b)  # the grid is even in log b
+    if not priors.flat:
+        log_weights -= 2.5 * np.log1p((b / (priors.between * scale)) ** 2 / 4)
+    weights = mixtures.shares(log_weights)
+    drawn = np.einsum("gij,gj->gi", within @ inverse, values - mean[:, None])
+    follow = np.einsum("gij,gj->gi", within, leverage)
+    left = np.einsum("gii->gi", within - within @ inverse @ within) + follow**2 / information[:, None]
+    of_b = weights.reshape(N_SPREADS, N_ERRORS).sum(axis=1)
+    return Posterior(
+        mixtures.quantiles(mean, information**-0.5, weights),
+        mixtures.spread_out(spreads, np.cumsum(of_b) - of_b / 2),
+        np.stack(
+            [mixtures.quantiles(values[j] - drawn[:, j], np.sqrt(left[:, j]), weights) for j in range(n)]
+        ),
+    )
