@@ -242,7 +242,7 @@ def motion_of_five(bench: Bench) -> Found:
 
 
 def motion_with_a_dark_slab(bench: Bench) -> Found:
-    return _motion(heads.darkened(_few(bench.run())), mean=0.35, largest=1.0)
+    return _motion(heads.darkened(_few(bench.run())), mean=0.020, largest=0.05)
 
 
 def motion_in_drift(bench: Bench) -> Found:

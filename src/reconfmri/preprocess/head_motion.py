@@ -1,6 +1,7 @@
 """Head motion: one rigid transform per volume, by Gauss-Newton steps on a reference volume's gradients.
 
 The reference is interpolated and the volume is not, so that a volume's noise is not smoothed by its motion.
+Points that do not fit weigh less (Tukey), so that a slab that motion has made dark does not move the head.
  Friston et al., Human Brain Mapping 1995;3:165; Baker & Matthews, IJCV 2004;56:221.
 """
 
@@ -24,6 +25,7 @@ CHUNK = 24
 # and 4 mm voxels the error has its minimum between 2.5 and 2.7 voxels.
 SMOOTHING_VOXELS = 2.6
 N_POINTS = 12000
+TUKEY = 6.0  # robust standard deviations of the residual from which a point has no say
 
 
 @dataclass(frozen=True)
@@ -101,18 +103,28 @@ def _descend(
     target: _Target, values: Array, matrix: Array, subset: slice, *, order: int, steps: int, enough_mm: float
 ) -> Array:
     jacobian, points, measured = target.jacobian[subset].copy(), target.points[subset], values[subset]
+    nuisance = np.zeros(2)  # gain beyond one, and offset
     for _ in range(steps):
         where = transform_points(target.to_voxel @ matrix, points + target.centre)
         expected = ndimage.map_coordinates(
             target.spline, where.T, order=order, prefilter=False, mode="nearest"
         )
         jacobian[:, 6] = expected
-        step = np.linalg.solve(jacobian.T @ jacobian, jacobian.T @ (measured - expected))
+        residual = measured - expected - jacobian[:, 6:] @ nuisance
+        weighted = jacobian * _weights(residual)[:, None]
+        step = np.linalg.solve(weighted.T @ jacobian, weighted.T @ residual)
+        nuisance += step[6:]
         matrix = _moved(matrix, step, target.centre)
         # A rotation by one radian moves the cortex by about 60 mm.
         if np.abs(step[:3]).max() + 60 * np.abs(step[3:6]).max() < enough_mm:
             break
     return matrix
+
+
+def _weights(residual: Array) -> Array:
+    """Return Tukey's weights: where a signal dropout makes a volume dark it has no say."""
+    scale = 1.4826 * np.median(np.abs(residual)) + 1e-12
+    return np.asarray(np.clip(1 - (residual / (TUKEY * scale)) ** 2, 0, None) ** 2)
 
 
 def _moved(matrix: Array, step: Array, centre: Array) -> Array:
