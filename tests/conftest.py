@@ -20,11 +20,15 @@ def real_data() -> Path:
 
 LONGEST_FIRST = (
     "test_end_to_end",
-    "test_group_bayes",
-    "test_real_scan",
+    "test_graph",
     "test_recovery",
-    "test_preprocess",
+    "test_group_bayes",
     "test_fmriprep_engine",
+    "test_real_scan",
+    "test_simulate",
+    "test_cli",
+    "test_joint",
+    "test_preprocess",
 )
 
 

@@ -92,7 +92,7 @@ def estimate(
         fits: dict[str, dict[bool, Mixed]] = {name: {} for name in outcomes}
         for name, together in group.pooled.items():
             for question in ask([group.primary.estimand], list(sessions) or [NO_SESSION]):
-                these = [(outcomes[item], fits[item]) for item in together]
+                these = [(outcomes[item], fits[item]) for item in dict.fromkeys(together)]
                 rows += [{"pooled": name, "role": "secondary"} | row for row in _rows(these, question, group)]
     return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
 
@@ -100,56 +100,56 @@ def estimate(
 def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question, group: Group) -> list[Row]:
     """The mean, the spread, then every outcome; those that cannot be answered say why and are left out."""
     answers: dict[str, Answer] = {}
-    silent: dict[str, str] = {}
+    status: dict[str, str] = {}
     for outcome, fits in these:
         try:
             answers[outcome.name] = _answer(outcome, question, group, fits)
+            status[outcome.name] = answers[outcome.name].status
         except NotEstimableError as reason:
-            silent[outcome.name] = str(reason)
-    unit = these[0][0].unit
-    start = {
+            status[outcome.name] = f"not reported: {reason}"
+    counts = {outcome.name: outcome.counts(question.visit) for outcome, _ in these}
+    of_set = min((counts[name] for name in answers), default=(0, 0))
+    start: Row = {
         "estimand": question.estimand,
         "session": question.session,
-        "unit": unit,
+        "unit": these[0][0].unit,
         "level": group.level,
         "n_outcomes": len(answers),
     }
-    counts = {outcome.name: outcome.counts(question.visit) for outcome, _ in these}
-    of_set = min(counts[name] for name in answers) if answers else (0, 0)
+    of_all: dict[str, Row] = {"mean": {}, "spread": {}}
+    numbers: dict[str, Row] = {name: {} for name in counts}
     if len(answers) < MIN_POOLED:
         why = f"{len(answers)} of {len(these)} outcomes have an answer, pooling needs {MIN_POOLED}"
-        status = f"not reported: {why}. Mend: see exclusions.tsv"
-        rows = [
-            start | _counted(of_set) | {"quantity": name, "status": status} for name in ("mean", "spread")
-        ]
-        return rows + [
-            start | _counted(counts[name]) | {"quantity": "outcome", "outcome": name, "status": status}
-            for name in counts
-        ]
-    correlation = together([answer.parts for answer in answers.values()])
-    found = posterior(
-        [answer.found for answer in answers.values()], correlation, group.priors, these[0][0].scale
-    )
-    start |= {"correlation": correlation}
-    status = ", ".join(dict.fromkeys(answer.status for answer in answers.values()))
-    spread = bayes.summarise(found.spread, group.level) | {"probability": np.nan}
-    of_set_row = start | _counted(of_set) | {"status": status}
-    rows = [
-        of_set_row | bayes.summarise(found.mean, group.level) | {"quantity": "mean"},
-        of_set_row | spread | {"quantity": "spread"},
+        status = dict.fromkeys(status, f"not reported: {why}. Mend: see exclusions.tsv")
+        status_of_set = next(iter(status.values()))
+    else:
+        start["correlation"] = correlation = together([answer.parts for answer in answers.values()])
+        fits_of = [answer.found for answer in answers.values()]
+        found = posterior(fits_of, correlation, group.priors, these[0][0].scale)
+        of_all["mean"] = bayes.summarise(found.mean, group.level)
+        of_all["spread"] = bayes.summarise(found.spread, group.level) | {"probability": np.nan}
+        for name, draws in zip(answers, found.outcomes, strict=True):
+            numbers[name] = bayes.summarise(draws, group.level)
+        labels = sorted({answer.status for answer in answers.values()} - {"ok"})
+        status_of_set = ", ".join(["ok", *(label.removeprefix("ok, ") for label in labels)])
+    return [
+        *(
+            start | _counted(of_set) | {"quantity": name, "status": status_of_set} | cells
+            for name, cells in of_all.items()
+        ),
+        *(
+            start | _counted(counts[name]) | _of_outcome(name, status[name]) | cells
+            for name, cells in numbers.items()
+        ),
     ]
-    numbers = dict(zip(answers, found.outcomes, strict=True))
-    for name in counts:
-        row = start | _counted(counts[name]) | {"quantity": "outcome", "outcome": name}
-        if name in silent:
-            rows.append(row | {"status": f"not reported: {silent[name]}"})
-        else:
-            rows.append(row | bayes.summarise(numbers[name], group.level) | {"status": answers[name].status})
-    return rows
 
 
 def _counted(counts: tuple[int, int]) -> Row:
     return {"n_active": counts[0], "n_control": counts[1]}
+
+
+def _of_outcome(name: str, status: str) -> Row:
+    return {"quantity": "outcome", "outcome": name, "status": status}
 
 
 def _answer(outcome: Outcome, question: Question, group: Group, fits: dict[bool, Mixed]) -> Answer:
