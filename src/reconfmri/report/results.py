@@ -275,11 +275,9 @@ def _pooled_row(tables: GroupTables, part: pd.DataFrame, quantity: str, outcome:
             if quantity == "outcome":
                 lines.append(f"alone {_alone(tables.estimates, row)}")
             elif quantity == "mean":
-                lines.append(
-                    f"P {probability_text(row['probability'])}, {row['n_outcomes']:.0f} outcomes, "
-                    f"correlation {number(row['correlation'])}, "
-                    f"n {row['n_active']:.0f} + {row['n_control']:.0f} or more"
-                )
+                n_people = f"{row['n_active']:.0f} + {row['n_control']:.0f}"
+                lines.append(f"P {probability_text(row['probability'])}, n {n_people} or more")
+                lines.append(f"{row['n_outcomes']:.0f} outcomes, correlation {number(row['correlation'])}")
         cells.append(lines)
     names = {"mean": "Mean over the outcomes", "spread": "SD between the outcomes"}
     return {"name": names.get(quantity) or outcome_label(outcome), "cells": cells}
