@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.validate import pooled
 from tests.validate.validate import judge_scenario, scenarios, verdicts
 
 # Of the 324 cells of all scenarios one or two leave 89 to 99.5 % by chance with 200 trials; a bug moves many.
@@ -21,3 +22,11 @@ def test_intervals_of_the_group_engines_cover(name):
     if full:  # the batched sampler and the workflow's own model are two codes for one posterior
         assert beside["estimate"].abs().max() < 0.25
         assert beside[["lower", "upper"]].abs().to_numpy().max() < 0.6
+
+
+def test_pooled_effects_cover_in_small():
+    """20 trials of 18 intervals that go together: below 80 % is a fault, not chance."""
+    found = pooled.judge(pooled.answers("alike", 20, 6, 0.5))
+    assert found.index.tolist() == ["mean", "alone", "pooled"]
+    assert (found["coverage %"] >= 80).all()
+    assert found.loc["pooled", "RMSE"] < found.loc["alone", "RMSE"]
