@@ -217,11 +217,12 @@ def test_intervals_of_moderation_cover_what_was_planted():
     assert max(covered.values()) <= 0.995 * trials
 
 
-def test_the_posterior_of_moderation_is_the_t_distribution_of_least_squares_under_flat_priors():
+@pytest.mark.parametrize("n", [7, 24])  # with 3 degrees of freedom tails are hundreds of SDs long
+def test_the_posterior_of_moderation_is_the_t_distribution_of_least_squares_under_flat_priors(n):
     """A residual SD with a flat prior takes one degree of freedom from the t of least squares."""
     random = np.random.default_rng(6)
-    design = np.column_stack([random.normal(size=24), np.ones(24), np.resize([0.5, -0.5], 24)])
-    values = design @ [0.4, 1.0, -0.5] + random.normal(size=24)
+    design = np.column_stack([random.normal(size=n), np.ones(n), np.resize([0.5, -0.5], n)])
+    values = design @ [0.4, 1.0, -0.5] + random.normal(size=n)
     draws = moderation.posterior(values, design, np.full(3, np.inf), 1e6)
     exact = frequentist.least_squares(values, design, 0)
     df = exact.df - 1

@@ -416,6 +416,7 @@ def test_pooled_effects_are_on_the_page_beside_each_outcome_alone(page):
     told = r"P 0\.980, n 12 \+ 11 or more6 outcomes, correlation 0\.46"
     assert re.search(rf"Mean over the outcomes{pooled}{told}", words)
     assert re.search(rf"SD between the outcomes{pooled}not reported: 5 of 6", words)
+    assert "Pipper CB" in words
     assert len(re.findall(rf"{pooled}alone −?\d\.\d\d \[", words)) == 6
 
 

@@ -610,9 +610,11 @@ class Group(Section):
                 )
         for name, alike in self.pooled.items():
             _known(alike, self.outcomes, f"group.pooled.{name}")
-            if len(set(alike)) < MIN_POOLED:
+            if twice := sorted({item for item in alike if alike.count(item) > 1}):
+                raise ValueError(f"group.pooled.{name} names {twice} twice; name each outcome once")
+            if len(alike) < MIN_POOLED:
                 raise ValueError(
-                    f"group.pooled.{name} has {len(set(alike))} outcomes; effects are pooled over "
+                    f"group.pooled.{name} has {len(alike)} outcomes; effects are pooled over "
                     f"{MIN_POOLED} or more that are exchangeable: drop the set, each is answered alone"
                 )
         if both := [name for name in self.exploratory if name in self.outcomes]:

@@ -23,6 +23,7 @@ from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_values
 
 PLANTED = np.array([[0.0, -0.8, -0.7, -0.5], [0.0, -0.3, -0.2, -0.1]])
 MISSING = np.array([0.0, 0.07, 0.20, 0.33])
+Answer = tuple[str, int, np.ndarray, float]  # quantity, visit, draws, truth
 
 
 def covariance(name: str) -> np.ndarray:
@@ -35,6 +36,11 @@ def covariance(name: str) -> np.ndarray:
     one, other = np.linalg.cholesky(loose), np.linalg.cholesky(COVARIANCES["growing"])
     across = 0.6 * one @ other.T
     return np.block([[loose, across], [across.T, COVARIANCES["growing"]]])
+
+
+def planted(name: str, n_active: int = 14, n_control: int = 13) -> Truth:
+    """Return what is planted in both outcomes, side by side."""
+    return Truth(covariance(name), PLANTED.ravel(), np.zeros(8), np.tile(MISSING, 2), n_active, n_control)
 
 
 def settings(covariance: str) -> Group:
@@ -50,9 +56,7 @@ def settings(covariance: str) -> Group:
     )
 
 
-def answers(
-    truth: Truth, trials: int, group: Group, *, alone: bool
-) -> Iterator[tuple[str, int, np.ndarray, float]]:
+def answers(truth: Truth, trials: int, group: Group, *, alone: bool = False) -> Iterator[Answer]:
     """Yield quantity, visit, draws and truth; a fit that misses the gate yields draws that cover nothing."""
     sampler = bayes.Sampler(1, cores=1)
     sd = np.sqrt(np.diag(truth.covariance))
@@ -80,8 +84,13 @@ def answers(
             yield "correlation", visit, correlation, correlations[visit, 4 + visit]
 
 
-def judge(found: pd.DataFrame) -> pd.DataFrame:
+def judge(found_of: Iterator[Answer]) -> pd.DataFrame:
     """Return one row per quantity."""
+    rows = [
+        (quantity, visit, draws.mean() - aim, *(np.array(bayes.highest_density(draws, 0.95)) - aim))
+        for quantity, visit, draws, aim in found_of
+    ]
+    found = pd.DataFrame(rows, columns=["quantity", "visit", "off", "lower", "upper"])
     found = found.assign(
         covered=(found["lower"] <= 0) & (found["upper"] >= 0),
         width=found["upper"] - found["lower"],
@@ -112,14 +121,8 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="and each outcome alone: three times as long")
     given = parser.parse_args()
     logging.disable(logging.INFO)
-    truth = Truth(covariance(given.truth), PLANTED.ravel(), np.zeros(8), np.tile(MISSING, 2), *given.per_arm)
-    rows = [
-        (quantity, visit, draws.mean() - aim, *(np.array(bayes.highest_density(draws, 0.95)) - aim))
-        for quantity, visit, draws, aim in answers(
-            truth, given.trials, settings(given.covariance), alone=given.alone
-        )
-    ]
-    table = judge(pd.DataFrame(rows, columns=["quantity", "visit", "off", "lower", "upper"]))
+    truth = planted(given.truth, *given.per_arm)
+    table = judge(answers(truth, given.trials, settings(given.covariance), alone=given.alone))
     print(f"{given.truth}, {given.per_arm}, {given.covariance}, {given.trials} trials")
     print(table.round(3).to_string())
 

@@ -74,7 +74,7 @@ def answers(truth: str, trials: int, n_outcomes: int, correlation: float) -> Ite
                 pooled.contributions(outcome, question, fit[True].model, fit[True].fit)
                 for outcome, fit in zip(outcomes, fits, strict=True)
             ]
-            posterior = pooled.posterior(found, pooled.together(parts), group.priors, 1.0)
+            posterior = pooled.posterior(found, pooled.common_correlation(parts), group.priors, 1.0)
             if truth != "two of them":
                 yield _row("mean", posterior.mean, MEAN)
             for answer, draws, effect in zip(found, posterior.outcomes, effects, strict=True):

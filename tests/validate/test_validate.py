@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.validate import pooled
+from tests.validate import joint, pooled
 from tests.validate.validate import judge_scenario, scenarios, verdicts
 
 # Of the 324 cells of all scenarios one or two leave 89 to 99.5 % by chance with 200 trials; a bug moves many.
@@ -30,3 +30,11 @@ def test_pooled_effects_cover_in_small():
     assert found.index.tolist() == ["mean", "alone", "pooled"]
     assert (found["coverage %"] >= 80).all()
     assert found.loc["pooled", "RMSE"] < found.loc["alone", "RMSE"]
+
+
+def test_pairs_are_judged_in_small():
+    """Two trials: nothing withheld, no answer five of its root mean square errors off (0.41, 0.16)."""
+    found = joint.judge(joint.answers(joint.planted("alike"), 2, joint.settings("unstructured")))
+    assert found.index.tolist() == ["difference of x", "difference of y", "contrast", "correlation"]
+    assert (found["withheld"] == 0).all()
+    assert (found["bias"].abs() < [2.0, 2.0, 2.0, 0.8]).all()

@@ -2,7 +2,7 @@
 
 
 rule fit_frequentist_models:
-    # REML and least squares; negative controls; how reliable each outcome is within an arm.
+    # REML and least squares; moderation and pooled effects; negative controls; reliability within an arm.
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],

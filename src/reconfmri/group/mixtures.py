@@ -8,14 +8,21 @@ from scipy.special import ndtr
 from reconfmri.group.estimands import Array
 
 N_QUANTILES = 10_000
-NEGLIGIBLE = 1e-7  # weight of a component
+N_PLACES = 1001
+NEGLIGIBLE = 1e-9  # weight of a component
 
 
 def quantiles(means: Array, sds: Array, weights: Array) -> Array:
-    """Return 10,000 evenly spaced quantiles of a mixture of normals; `weights` sum to one."""
+    """Return 10,000 evenly spaced quantiles of a mixture of normals; `weights` sum to one.
+
+    The places where it is summed are dense around its mean and thin out in the tails, as the widest component
+    may be hundreds of times as wide as the narrowest.
+    """
     some = weights > NEGLIGIBLE
     means, sds, weights = means[some], sds[some], weights[some]
-    at = np.linspace((means - 8 * sds).min(), (means + 8 * sds).max(), 1001)
+    middle, unit = float(weights @ means / weights.sum()), float(sds.min())
+    ends = np.arcsinh((np.array([(means - 8 * sds).min(), (means + 8 * sds).max()]) - middle) / unit)
+    at = middle + unit * np.sinh(np.linspace(*ends, N_PLACES))
     return spread_out(at, ndtr((at[:, None] - means) / sds) @ weights)
 
 

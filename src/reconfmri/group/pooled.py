@@ -92,7 +92,7 @@ def estimate(
         fits: dict[str, dict[bool, Mixed]] = {name: {} for name in outcomes}
         for name, together in group.pooled.items():
             for question in ask([group.primary.estimand], list(sessions) or [NO_SESSION]):
-                these = [(outcomes[item], fits[item]) for item in dict.fromkeys(together)]
+                these = [(outcomes[item], fits[item]) for item in together]
                 rows += [{"pooled": name, "role": "secondary"} | row for row in _rows(these, question, group)]
     return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
 
@@ -123,7 +123,7 @@ def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question
         status = dict.fromkeys(status, f"not reported: {why}. Mend: see exclusions.tsv")
         status_of_set = next(iter(status.values()))
     else:
-        start["correlation"] = correlation = together([answer.parts for answer in answers.values()])
+        start["correlation"] = correlation = common_correlation([answer.parts for answer in answers.values()])
         fits_of = [answer.found for answer in answers.values()]
         found = posterior(fits_of, correlation, group.priors, these[0][0].scale)
         of_all["mean"] = bayes.summarise(found.mean, group.level)
@@ -173,7 +173,7 @@ def contributions(outcome: Outcome, question: Question, model: MeanModel, fit: R
     return np.asarray(np.einsum("p,nvp,nvw,nw->n", towards, design, precision, residuals, optimize=True))
 
 
-def together(parts: Sequence[Array]) -> float:
+def common_correlation(parts: Sequence[Array]) -> float:
     """Return the mean correlation of two outcomes' answers, held where it belongs to a covariance."""
     found = float(np.mean([np.corrcoef(one, other)[0, 1] for one, other in combinations(parts, 2)]))
     lowest = -1 / (len(parts) - 1)

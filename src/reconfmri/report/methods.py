@@ -531,9 +531,11 @@ def citations(study: Study, facts: Facts | None = None) -> list[Citation]:
     used = {"always", study.preprocessing.engine, *study.scales}
     used |= {
         name
-        for name in ("first_level", "connectivity", "skin_conductance", "group")
+        for name in ("first_level", "connectivity", "skin_conductance")
         if getattr(study, name) is not None
     }
+    if study.group:
+        used |= cited_of(study.group)
     if study.first_level and study.first_level.hrf.startswith("glover"):
         used.add("glover")
     if facts and True in facts.slice_timing and study.preprocessing.engine == "embedded":
@@ -542,6 +544,11 @@ def citations(study: Study, facts: Facts | None = None) -> list[Citation]:
     if undone:
         used |= {"distortion", *undone} | ({"phasediff"} if "phases" in undone else set())
     return cited_for(used)
+
+
+def cited_of(group: Group) -> set[str]:
+    """Return the parts of the references that a group section uses."""
+    return {"group"} | ({"pooled"} if group.pooled else set())
 
 
 def cited_for(used: Iterable[str]) -> list[Citation]:

@@ -17,6 +17,7 @@ from reconfmri.report.methods import (
     Facts,
     citations,
     cited_for,
+    cited_of,
     data_of_a_table,
     group_methods,
     methods_text,
@@ -101,7 +102,7 @@ def compose_tables(
             "provenance": list(provenance.items()),
             "versions": list(versions.items()),
             "settings": settings,
-            "citations": cited_for({"group", *scales}),
+            "citations": cited_for({*cited_of(trial.group), *scales}),
             "sources": "estimates.tsv, group/",
         },
     )
