@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from reconfmri.config import QUALITY_UNITS, Quality, quality_units
 from reconfmri.confounds import damaged_volumes
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess import PreprocessedRun
+from reconfmri.series import volumes_within
 from reconfmri.tables import read_table
 
 Array = npt.NDArray[np.float64]
-CHUNK = 16  # volumes held at once
 DISPLACEMENT, DVARS, GLOBAL = "framewise_displacement", "std_dvars", "global_signal"
 # SD over mean of a voxel that is constant: preprocessed runs are rounded to 2^-16 of a value.
 CONSTANT = 1e-4
@@ -160,32 +161,30 @@ class Series:
 def read_series(run: PreprocessedRun, *, keep: npt.NDArray[np.intp] | None = None) -> Series:
     """Return mean / SD in time without the trend, over the mask, and the mean series of groups of voxels.
 
-    `keep` (n_groups, n_each) names voxels of the mask. Sums are gathered while the file is read, so that a
-    few volumes are held at once. Temporal SNR is without damaged volumes and those before the steady state.
+    `keep` (n_groups, n_each) names voxels of the mask. Sums are gathered while the file is read, so that one
+    volume is held at a time. Temporal SNR is without damaged volumes and those before the steady state.
     Murphy et al., NeuroImage 2007;34:565.
     """
     import nibabel
 
     non_steady = int(run.metadata.get("NonSteadyStateVolumes", 0))
     inside = np.asarray(nibabel.load(run.mask).dataobj) > 0
-    image = nibabel.load(run.bold, keep_file_open=True)
-    n_volumes = int(image.shape[3])
+    n_volumes = int(nibabel.load(run.bold).shape[3])
     used = np.arange(n_volumes) >= non_steady
     used[run.metadata.get("DamagedVolumes", [])] = False
     ramp = np.where(used, np.arange(n_volumes) - np.flatnonzero(used).mean(), 0.0)
     kept: npt.NDArray[np.float32] = np.empty((0 if keep is None else len(keep), n_volumes), np.float32)
     # Around the first volume: sums of squares of large numbers would lose the small variance.
-    first = np.asarray(image.dataobj[..., non_steady], dtype=np.float64)[inside]
-    total, squares, slope = (np.zeros(int(inside.sum())) for _ in range(3))
-    for start in range(0, n_volumes, CHUNK):
-        volumes = np.asarray(image.dataobj[..., start : start + CHUNK], dtype=np.float64)[inside]
-        times = np.arange(start, start + volumes.shape[1])
+    first = next(islice(volumes_within(run.bold, inside), non_steady, None)).astype(np.float64)
+    total, squares, slope = (np.zeros(len(first)) for _ in range(3))
+    for number, values in enumerate(volumes_within(run.bold, inside)):
         if keep is not None:
-            kept[:, times] = volumes[keep].mean(axis=1)
-        steady = volumes[:, used[times]] - first[:, None]
-        total += steady.sum(axis=1)
-        squares += (steady**2).sum(axis=1)
-        slope += steady @ ramp[times[used[times]]]
+            kept[:, number] = values[keep].mean(axis=1, dtype=np.float64)
+        if used[number]:
+            steady = values - first
+            total += steady
+            squares += steady**2
+            slope += ramp[number] * steady
     number = int(used.sum())
     variance = squares / number - (total / number) ** 2 - slope**2 / (ramp @ ramp) / number
     level = first + total / number

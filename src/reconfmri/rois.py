@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import pandas as pd
 from reconfmri import registration, templates
 from reconfmri.config import Region, Rois
 from reconfmri.exclusions import DataFault
+from reconfmri.series import volumes_within
 
 Array = npt.NDArray[np.float64]
 Masks = npt.NDArray[np.uint8]
 FINEST_MM = 2.0  # of the template-to-template warp: both brains are smooth averages
-CHUNK = 16  # volumes held at once
 GRID_MM = 0.01  # difference of affines that is rounding
 # Range over mean of a voxel that is constant: preprocessed runs are rounded to 2^-16 of a value.
 CONSTANT = 1e-4
@@ -191,17 +191,8 @@ def _open_on_one_grid(
 
 
 def _voxel_series(bold: Path, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Return the series of chosen voxels, (n_volumes, n_voxels); never more than a few volumes are held."""
-    chunks = [volumes[chosen].T for volumes in _volumes(bold)]
-    return np.concatenate(chunks).astype(np.float32, copy=False)
-
-
-def _volumes(bold: Path) -> Iterator[npt.NDArray[np.float32]]:
-    import nibabel
-
-    image: Any = nibabel.load(bold, keep_file_open=True)
-    for start in range(0, image.shape[3], CHUNK):
-        yield np.asarray(image.dataobj[..., start : start + CHUNK], dtype=np.float32)
+    """Return the series of chosen voxels, (n_volumes, n_voxels); one whole volume is held at a time."""
+    return np.stack(list(volumes_within(bold, chosen)))
 
 
 def _tsnr(

@@ -1,4 +1,4 @@
-"""A run's voxel signals on disk: written by volume, read in blocks of voxels, never whole in memory."""
+"""A run's signals, never whole in memory: images read by volume, working files read in blocks of voxels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,46 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from reconfmri.gzipped import unzipped
+
 Array = npt.NDArray[Any]
 # A block of float32 signals takes 32 MB, and as much of the file is mapped at once, however long the run.
 BLOCK_VALUES = MAPPED_VALUES = 8_000_000
+
+
+def volumes_within(path: Path, mask: Array) -> Iterator[Array]:
+    """Yield (n_voxels,), float32, of each volume of a 4-D image: its values in `mask` (x, y, z), in C order.
+
+    The file is read once from start to end, one volume at a time, and scaled as its header says.
+
+    Raises
+    ------
+    EOFError
+        The file ends before its last volume.
+    """
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    proxy, shape = image.dataobj, image.shape[:3]
+    count = int(np.prod(shape)) * proxy.dtype.itemsize
+    places = np.ravel_multi_index(np.nonzero(mask), shape, order="F")
+    with path.open("rb") as file:
+        stream = unzipped(file, path)
+        stream.read(int(proxy.offset))
+        for number in range(image.shape[3]):
+            block = stream.read(count)
+            if len(block) < count:
+                raise EOFError(f"{path.name} ends in volume {number + 1} of {image.shape[3]}")
+            yield scaled(np.frombuffer(block, proxy.dtype)[places], proxy)
+        stream.read()  # to the end, where gzip compares its checksum
+
+
+def scaled(values: Array, proxy: Any) -> Array:
+    """Return values of an image file, float32, scaled as the header of its array proxy says."""
+    found = values.astype(np.float32)
+    if (proxy.slope, proxy.inter) != (1.0, 0.0):
+        found = found * np.float32(proxy.slope) + np.float32(proxy.inter)
+    return found
 
 
 class VoxelSeries:

@@ -94,11 +94,15 @@ class Bench:
 
 @dataclass(frozen=True)
 class Found:
-    """What a step found: its error in words, and the bounds it broke; `share` of the work that was done."""
+    """What a step found: its error in words, and the bounds it broke; `share` of the work that was done.
 
-    error: str
+    `check` compares the step's files with the truth; it is called when the step has been timed.
+    """
+
+    error: str = ""
     broken: tuple[str, ...] = ()
     share: float = 1.0
+    check: Callable[[], tuple[str, tuple[str, ...]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -179,8 +183,11 @@ def alone(step: str, by: str, work: Callable[[Any], Found], given: Any) -> tuple
 def _report(pipe: Any, work: Callable[[Any], Found], given: Any) -> None:
     started, before = time.monotonic(), time.process_time()
     found = work(given)
-    cpu, wall = time.process_time() - before, time.monotonic() - started
-    pipe.send((found, cpu, wall, _peak_mb()))
+    cpu, wall, peak = time.process_time() - before, time.monotonic() - started, _peak_mb()
+    if found.check:
+        error, broken = found.check()
+        found = replace(found, error=error, broken=broken, check=None)
+    pipe.send((found, cpu, wall, peak))
 
 
 def _peak_mb() -> float:
@@ -277,7 +284,7 @@ def anatomy_by_us(bench: Bench) -> Found:
     embedded.prepare_anatomy(
         {bench.folder / "raw_T1w.nii.gz": ""}, outputs=bench.anatomy, settings=bench.settings
     )
-    return Found(*_warp_error(bench, registration.read_volume(bench.anatomy.to_t1w)))
+    return Found(check=lambda: _warp_error(bench, registration.read_volume(bench.anatomy.to_t1w)))
 
 
 def anatomy_by_itk(bench: Bench) -> Found:
@@ -301,7 +308,7 @@ def anatomy_by_itk(bench: Bench) -> Found:
     field = SimpleITK.GetArrayFromImage(demons.Execute(images[0], matched)).transpose(2, 1, 0, 3)
     displacement = field * np.array([-1.0, -1.0, 1.0])
     found = registration.dense_map(fixed, matrix=affine, displacement=displacement)
-    return Found(_warp_error(bench, found)[0])
+    return Found(check=lambda: (_warp_error(bench, found)[0], ()))
 
 
 def _warp_error(bench: Bench, to_t1w: Volume) -> tuple[str, tuple[str, ...]]:
@@ -366,17 +373,22 @@ def resample_by_us(bench: Bench) -> Found:
     embedded.resample_run(
         bold, TR, bench.anatomy, bench.alignment("run"), outputs=out, settings=bench.settings
     )
+    return Found(check=lambda: _mean_signal(bench, out))
+
+
+def _mean_signal(bench: Bench, out: embedded.PreprocessedFiles) -> tuple[str, tuple[str, ...]]:
     person = bench.person()
     inside = np.asarray(nibabel.load(out.mask).dataobj) > 0
     deep = ndimage.binary_erosion(inside, iterations=3)
-    image = nibabel.load(out.bold)
+    image = nibabel.load(out.bold, keep_file_open=True)
     seen = np.mean([np.asarray(image.dataobj[..., n])[deep].mean() for n in range(0, image.shape[3], 8)])
     blur = bench.size.epi_mm / 2.355 / 2
     model = Volume(ndimage.gaussian_filter(person.t2star.data, blur), person.t2star.affine)
     there = registration.grid_points(inside.shape, image.affine)[deep]
     truth = registration.sample(model, there, order=1).mean()
     off = 100 * (seen / truth - 1)
-    return Found(f"mean signal {off:+.2f} %", (f"mean signal {off:+.2f} %",) if abs(off) > 0.5 else ())
+    text = f"mean signal {off:+.2f} %"
+    return text, (text,) if abs(off) > 0.5 else ()
 
 
 def resample_by_nilearn(bench: Bench) -> Found:

@@ -22,7 +22,7 @@ def quantiles(means: Array, sds: Array, weights: Array) -> Array:
     means, sds, weights = means[some], sds[some], weights[some]
     middle, unit = float(weights @ means / weights.sum()), float(sds.min())
     ends = np.arcsinh((np.array([(means - 8 * sds).min(), (means + 8 * sds).max()]) - middle) / unit)
-    at = middle + unit * np.sinh(np.linspace(*ends, N_PLACES))
+    at = middle + unit * np.sinh(np.linspace(ends[0], ends[1], N_PLACES))
     return spread_out(at, ndtr((at[:, None] - means) / sds) @ weights)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import zlib
@@ -17,8 +16,10 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from reconfmri.exclusions import DataFault
+from reconfmri.gzipped import DAMAGED, unzipped
 from reconfmri.headers import corner_distance
 from reconfmri.registration import Array, Volume
+from reconfmri.series import scaled
 
 MIN_VOLUMES = 10
 RECOPY = "copy the file again from the scanner's archive"
@@ -55,9 +56,10 @@ class RawRun:
         end = int(proxy.offset) + count * dtype.itemsize * self.n_volumes
         with _hashed(self.path) as (stream, digest):
             _read(self.path, stream, int(proxy.offset), end=end)
-            for _ in range(self.n_volumes):
-                block = _read(self.path, stream, count * dtype.itemsize, end=end)
-                yield _scaled(block, proxy, self.shape)
+            for number in range(self.n_volumes):
+                start = int(proxy.offset) + count * dtype.itemsize * number
+                block = _read(self.path, stream, count * dtype.itemsize, start=start, end=end)
+                yield _array_of(block, proxy, self.shape)
             # Reading on to the end makes gzip compare its checksum, and the hash that of the whole file.
             while _read(self.path, stream, BLOCK):
                 pass
@@ -127,11 +129,11 @@ def read_anatomy(path: Path, *, sha256: str = "") -> Volume:
     count = int(np.prod(shape)) * proxy.dtype.itemsize
     with _hashed(path) as (stream, digest):
         _read(path, stream, int(proxy.offset), end=int(proxy.offset) + count)
-        block = _read(path, stream, count, end=int(proxy.offset) + count)
+        block = _read(path, stream, count, start=int(proxy.offset), end=int(proxy.offset) + count)
         while _read(path, stream, BLOCK):
             pass
     _as_indexed(path, digest.hexdigest(), sha256)
-    data = _scaled(block, proxy, shape)
+    data = _array_of(block, proxy, shape)
     if bad := data.size - int(np.isfinite(data).sum()):
         raise _not_finite(path, f"the image has {bad} voxels that are not finite")
     if float(np.ptp(data)) == 0:
@@ -197,7 +199,7 @@ class damage:  # noqa: N801 - reads as a phrase: with damage(path)
             raise DataFault("E-DATA-B01", "the file is missing or empty", mend=self.mend, file=self.path.name)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (ImageFileError, EOFError, OSError, zlib.error, ValueError)):
+        if isinstance(error, (ImageFileError, EOFError, OSError, zlib.error, ValueError, *DAMAGED)):
             if isinstance(error, DataFault):
                 return
             raise DataFault(
@@ -208,9 +210,8 @@ class damage:  # noqa: N801 - reads as a phrase: with damage(path)
             ) from error
 
 
-def _read(path: Path, stream: Any, count: int, *, end: int = 0) -> bytes:
-    """Return the next `count` bytes; before byte `end` none may be missing."""
-    start = stream.tell()
+def _read(path: Path, stream: Any, count: int, *, start: int = 0, end: int = 0) -> bytes:
+    """Return the next `count` bytes, from byte `start` on; before byte `end` none may be missing."""
     with damage(path):
         try:
             block: bytes = stream.read(count)
@@ -245,7 +246,7 @@ def _hashed(path: Path) -> Iterator[tuple[Any, Any]]:
     with path.open("rb", buffering=0) as stream:
         raw = _Digest(stream)
         whole = io.BufferedReader(raw, BLOCK)
-        yield (gzip.GzipFile(fileobj=whole, mode="rb") if path.suffix == ".gz" else whole), raw.sha256
+        yield unzipped(whole, path), raw.sha256
 
 
 def _not_finite(path: Path, what: str) -> DataFault:
@@ -253,12 +254,9 @@ def _not_finite(path: Path, what: str) -> DataFault:
     return DataFault("E-DATA-B03", what, mend=mend, file=path.name)
 
 
-def _scaled(block: bytes, proxy: Any, shape: tuple[int, ...]) -> Array:
+def _array_of(block: bytes, proxy: Any, shape: tuple[int, ...]) -> Array:
     """Return the numbers of a block of the file, float32, scaled as the header says."""
-    values = np.frombuffer(block, proxy.dtype).reshape(shape, order="F").astype(np.float32)
-    if (proxy.slope, proxy.inter) != (1.0, 0.0):
-        values = values * np.float32(proxy.slope) + np.float32(proxy.inter)
-    return values
+    return scaled(np.frombuffer(block, proxy.dtype).reshape(shape, order="F"), proxy)
 
 
 def _as_indexed(path: Path, found: str, indexed: str) -> None:

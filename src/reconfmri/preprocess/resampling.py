@@ -12,10 +12,10 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.openers import Opener
 from scipy import ndimage
 
 from reconfmri import registration, templates
+from reconfmri.gzipped import zipped
 from reconfmri.preprocess.anatomy import FLUID, WHITE
 from reconfmri.registration import Array, Volume
 
@@ -76,16 +76,13 @@ def resampled(
     volumes: Iterator[Array], transforms: Array, affine: Array, points: list[Array], *, threads: int = 1
 ) -> Iterator[list[Array]]:
     """Yield, for each volume, its values (float32) at each set of reference points, by one cubic spline."""
-    every = np.ascontiguousarray(np.concatenate(points).T)
+    from reconfmri.preprocess import spline
+
+    every = np.ascontiguousarray(np.concatenate(points))
     cuts = np.cumsum([len(part) for part in points])[:-1]
 
     def values_of(volume: Array, to_voxel: Array) -> list[Array]:
-        where = to_voxel[:3, :3] @ every + to_voxel[:3, 3:]
-        spline = ndimage.spline_filter(volume, order=3, mode="mirror", output=np.float32)
-        values = ndimage.map_coordinates(
-            spline, where, order=3, prefilter=False, mode="mirror", output=np.float32
-        )
-        return np.split(values, cuts)
+        return np.split(spline.values_at(volume, to_voxel, every), cuts)
 
     jobs = zip(volumes, np.linalg.inv(affine) @ transforms, strict=True)
     with ThreadPoolExecutor(max(threads, 1)) as pool:
@@ -159,7 +156,8 @@ class SeriesWriter:
         self.header = header
 
     def __enter__(self) -> SeriesWriter:
-        self.stream = Opener(str(self.partial), "wb", compresslevel=1, mtime=0)
+        self.file = self.partial.open("wb")
+        self.stream = zipped(self.file)
         self.stream.write(self.header.binaryblock + b"\0" * 4)
         return self
 
@@ -172,6 +170,7 @@ class SeriesWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stream.close()
+        self.file.close()
         if kind is None:
             self.partial.replace(self.path)
         else:

@@ -1,0 +1,86 @@
+"""Values of a volume between its voxels, by a cubic B-spline in single precision, compiled by numba.
+
+The same numbers as `scipy.ndimage.map_coordinates(order=3, mode="mirror")` to single precision, fifteen times
+as fast: scipy computes coordinates, weights and sums in double precision and without inlining.
+Unser, IEEE Signal Process Mag 1999;16(6):22, eq. 6 (weights).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from scipy import ndimage
+
+from reconfmri.registration import Array
+
+
+def values_at(volume: Array, to_voxel: Array, points: Array) -> Array:
+    """Return the values (n,), float32, of a volume (x, y, z) at points (n, 3), float64.
+
+    `to_voxel` (4, 4) leads from the points to voxel indices. Beyond its edge the volume is mirrored at the
+    centres of the outermost voxels.
+    """
+    coefficients = ndimage.spline_filter(volume, order=3, mode="mirror", output=np.float32)
+    found = np.empty(len(points), dtype=np.float32)
+    _interpolate(coefficients, np.ascontiguousarray(to_voxel[:3], dtype=np.float64), points, found)
+    return found
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Compile without the interpreter's lock; kept for later processes where some folder can be written."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        return numba.njit(nogil=True)(function)
+
+
+@_compiled
+def _weights(share: Any, weights: Any) -> None:
+    """Fill (4,) with the cubic B-spline at distances 1 + share, share, 1 - share, 2 - share."""
+    one, four, six = np.float32(1), np.float32(4), np.float32(6)
+    rest = one - share
+    weights[0] = rest * rest * rest / six
+    weights[1] = (four - share * share * (six - np.float32(3) * share)) / six
+    weights[2] = (four - rest * rest * (six - np.float32(3) * rest)) / six
+    weights[3] = share * share * share / six
+
+
+@_compiled
+def _mirrored(index: int, size: int) -> int:
+    if size == 1:
+        return 0
+    index = abs(index) % (2 * (size - 1))
+    return index if index < size else 2 * (size - 1) - index
+
+
+@_compiled
+def _interpolate(coefficients: Any, matrix: Any, points: Any, found: Any) -> None:
+    size = coefficients.shape
+    weights = np.empty((3, 4), dtype=np.float32)
+    corner = np.empty(3, dtype=np.int64)
+    for point in range(points.shape[0]):
+        inside = True
+        for axis in range(3):
+            place = matrix[axis, 3]
+            for part in range(3):
+                place += matrix[axis, part] * points[point, part]
+            floor = np.floor(place)
+            _weights(np.float32(place - floor), weights[axis])
+            corner[axis] = int(floor) - 1
+            inside &= corner[axis] >= 0 and corner[axis] + 3 < size[axis]
+        total = np.float32(0)
+        for i in range(4):
+            x = corner[0] + i if inside else _mirrored(corner[0] + i, size[0])
+            plane = np.float32(0)
+            for j in range(4):
+                y = corner[1] + j if inside else _mirrored(corner[1] + j, size[1])
+                line = np.float32(0)
+                for k in range(4):
+                    z = corner[2] + k if inside else _mirrored(corner[2] + k, size[2])
+                    line += weights[2, k] * coefficients[x, y, z]
+                plane += weights[1, j] * line
+            total += weights[0, i] * plane
+        found[point] = total
