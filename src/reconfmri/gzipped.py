@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 from isal import igzip, igzip_lib
 
 # What reading a damaged file can raise, beside EOFError and OSError.
-DAMAGED: tuple[type[Exception], ...] = (igzip_lib.IsalError,)
+DAMAGED = (cast(type[Exception], igzip_lib.IsalError),)
 LEVEL = 1  # of 0 to 3: higher levels gain 2 % of size on float32 images
 
 
