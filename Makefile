@@ -5,11 +5,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
-CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+CORES ?= $(or $(SLURM_CPUS_PER_TASK),$(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc))
 SEEDS ?= 20
 TRIALS ?= 2000
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
+# Behind a proxy that signs TLS anew its certificate is in the system's store: uv and pip look there.
+export UV_SYSTEM_CERTS ?= true
+CERTIFICATES := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+ifneq ($(CERTIFICATES),)
+export PIP_CERT ?= $(or $(SSL_CERT_FILE),$(CERTIFICATES))
+endif
 
 .PHONY: demo test lint recover validate bench lock install install-test clean
 

@@ -10,11 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import reconfmri
 from reconfmri.checks import check_study
-from reconfmri.cli import bids_app, main, status
+from reconfmri.cli import bids_app, build_parser, dashed, main, status
 from reconfmri.cli.locks import BusyError, hold
 from reconfmri.config import load_study
 from reconfmri.exclusions import Exclusion, write_exclusions
@@ -121,12 +122,16 @@ def test_no_colours_without_a_terminal_and_letters_beyond_ascii_under_c(tmp_path
     assert "tést ü" in done.stdout.decode()
 
 
-def test_what_is_written_is_closed_to_the_world(tmp_path):
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o640), (0o002, 0o660), (0o077, 0o600)])
+def test_what_is_written_is_closed_to_the_world_and_as_open_to_the_group_as_the_lab_has_it(
+    umask, mode, tmp_path
+):
     folder = make_bids(tmp_path)
-    done = reconfmri_in_a_process("index", "--study", folder)
+    code = f"import os, sys; os.umask({umask}); from reconfmri.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, "index", "--study", str(folder)], check=False)
     assert done.returncode == 0
     for name in ("runs.tsv", "exclusions.tsv", "index.json"):
-        assert (folder / "config" / name).stat().st_mode & 0o007 == 0
+        assert (folder / "config" / name).stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize("command", ["index", "check", "status"])
@@ -208,17 +213,25 @@ def test_an_arm_column_in_the_dataset_is_a_remark_of_check(study, tmp_path, caps
 # run
 
 
-def test_run_makes_the_study_folder_and_leaves_the_dataset_alone(tmp_path, workflow):
+def test_run_makes_the_study_folder_and_leaves_the_dataset_alone(tmp_path, workflow, capsys, monkeypatch):
     make_bids(tmp_path)
     with_arms(tmp_path / "bids")
     before = {p: p.read_bytes() for p in (tmp_path / "bids").rglob("*") if p.is_file()}
     out = tmp_path / "ne w ü $x"
-    code = main(
-        ["run", str(tmp_path / "bids"), str(out), "group", "--n-cpus", "2", "-w", str(tmp_path / "work")]
-    )
-    assert code == 0
+    monkeypatch.setenv("HOME", "/proc/nowhere")  # which root cannot make either
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    more = ["--n_cpus", "2", "-w", str(tmp_path / "work"), "--mem", "4G", "--skip_bids_validation"]
+    assert main(["run", str(tmp_path / "bids"), str(out), "group", *more]) == 1
+    assert "the participant level is not done: " in capsys.readouterr().err
+    assert not (out / "results").exists(), "no preprocessing that nobody asked for"
+    assert main(["run", str(tmp_path / "bids"), str(out), "participant", "-v", *more]) == 0
+    assert not (out / "results/measures.tsv").exists()
+    assert main(["run", str(tmp_path / "bids"), str(out), "group", *more]) == 0
     assert (out / "results/measures.tsv").is_file()
     assert (out / "allocation.tsv").is_file()
+    assert (tmp_path / "work/.reconfmri/cache").is_dir()
+    assert (out / "workflow/profiles/slurm/config.yaml").is_file(), "where --workflow-profile looks"
+    monkeypatch.delenv("XDG_CACHE_HOME")
     assert {p: p.read_bytes() for p in (tmp_path / "bids").rglob("*") if p.is_file()} == before
 
 
@@ -227,6 +240,62 @@ def test_run_of_some_people_makes_theirs_only_whatever_their_labels_look_like(tm
     assert main(["index", "--study", str(folder)]) == 0
     assert app(tmp_path, "participant", "--participant-label", "001") == 0
     assert {p.name for p in (folder / "results/derivatives").iterdir()} == {"atlas", "sub-001"}
+
+
+def test_the_options_of_other_bids_apps_mean_the_same_here():
+    parse = build_parser().parse_args
+    base = ["run", "bids", "out", "participant"]
+    ours = parse(
+        dashed([*base, "--participant-label", "01", "02", "--n-cpus", "3", "--skip-bids-validation"])
+    )
+    theirs = parse(
+        dashed([*base, "--participant_label", "01", "02", "--n_cpus", "3", "--skip_bids_validation"])
+    )
+    assert ours == theirs
+    given = {"--mem": "16000", "--mem_mb": "16000", "--mem-mb": "16g", "--mem_gb": "16", "--mem-gb": "16.0"}
+    for name, amount in given.items():
+        assert parse(dashed([*base, name, amount])).mem == 16000
+    assert parse(dashed([*base, "--nthreads", "3", "-vv"])).verbose == 2
+    for wrong in (["--mem", "much"], ["--mem=0"], ["--n-cpus", "0"], ["--n-cpus", "all"]):
+        with pytest.raises(SystemExit):
+            parse([*base, *wrong])
+
+
+def test_labels_are_taken_with_commas_and_prefixes_too():
+    scans = pd.DataFrame(
+        {"participant_id": ["sub-01", "sub-02"], "session_id": ["1", "1"], "task": ["m", "m"]}
+    )
+    options = build_parser().parse_args(["run", "b", "o", "participant", "--participant-label", "sub-01,02"])
+    assert bids_app.chosen(scans, options) == {"participant_id": ["01", "02"]}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_a_shell_can_complete_commands_options_and_files(shell, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--print-completion", shell])
+    assert end.value.code == 0
+    script = capsys.readouterr().out
+    assert "participant-label" in script
+    assert "status" in script
+
+
+def test_the_completion_of_bash_knows_our_commands(capsys):
+    with pytest.raises(SystemExit):
+        main(["--print-completion", "bash"])
+    ask = 'COMP_WORDS=(reconfmri st); COMP_CWORD=1; _shtab_reconfmri; echo "${COMPREPLY[@]}"'
+    script = capsys.readouterr().out + ask
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["status"], done.stderr
+
+
+def test_out_may_lie_in_the_derivatives_of_the_dataset(tmp_path, workflow):
+    """As BIDS has it; an index there finds nothing of ours."""
+    make_bids(tmp_path)
+    out = tmp_path / "bids/derivatives/reconfmri"
+    command = ["run", str(tmp_path / "bids"), str(out), "participant", "--skip-bids-validation"]
+    assert main(command) == 0
+    assert main(command) == 0
+    assert len((out / "config/runs.tsv").read_text().splitlines()) == 19
 
 
 def test_a_dry_run_makes_nothing(tmp_path, study, workflow):
@@ -301,6 +370,19 @@ def test_a_lock_is_free_again_after_its_block(tmp_path):
             pass
     with hold(tmp_path, shared=[], alone=["study", "sub-01"]):
         pass
+
+
+def test_make_looks_for_certificates_where_a_proxy_has_left_its_own():
+    """uv's own store and pip's hold no certificate of a proxy that signs TLS anew; the system's does."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
+    done = subprocess.run(
+        ["make", "--no-print-directory", "--silent", "-f", "-", "shown"],
+        input="include Makefile\nshown:\n\t@echo $$UV_SYSTEM_CERTS; echo $$PIP_CERT\n",
+        cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    uv, pip = done.stdout.splitlines()
+    assert uv == "true"
+    assert Path(pip).is_file()
 
 
 # status

@@ -745,6 +745,80 @@ def test_contradictions_in_the_study_file_are_refused(fmriprep, says):
         study_of(fmriprep)
 
 
+GIVEN = {"image": "x", "fs_license": "l", "templateflow": "t"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--work", "/x"],
+        ["--work=/x"],
+        ["-w/x"],
+        ["-vvw/x"],
+        ["-vh"],
+        ["--participant-lab", "02"],
+        ["--participant_l=02"],
+        ["--output-spaces", "T1w"],
+        ["--n_cp", "64"],
+        ["--bids-filter-file", "x.json"],
+        ["--bids_filt", "x.json"],
+        ["--anat-only"],
+        ["--config", "x.toml"],
+        ["--ver"],
+        ["--"],
+        ["participant"],
+        ["; rm -rf /"],
+        ["--dummy-scans", "$(id)"],
+        ["--dummy-scans", "0\n--work-dir"],
+    ],
+)
+def test_options_that_the_workflow_sets_or_a_shell_reads_are_refused_however_they_are_spelt(options):
+    with pytest.raises(ValueError, match=r"container.options: .* Mend: "):
+        study_of({"container": {**GIVEN, "options": options}})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--slice-time-ref", "0"],
+        ["--skull-strip-t1w", "force", "--dummy-scans=2", "--fd-spike-threshold", "0.9"],
+        ["-vv", "--me-output-echos", "--use-syn-sdc", "--fs-no-reconall", "-t", "memory"],
+        ["--output-layout-free-word", "a/b,c:d+e@f%g"],
+    ],
+)
+def test_every_other_option_of_fmriprep_goes_through(options):
+    assert study_of({"container": {**GIVEN, "options": options}})
+
+
+@pytest.mark.parametrize(
+    ("runtime", "image"),
+    [
+        ("docker", "--privileged"),
+        ("docker", "-v/:/host"),
+        ("docker", "nipreps/fmriprep:25.2.5 --privileged"),
+        ("docker", ""),
+        ("apptainer", "--fakeroot"),
+        ("apptainer", "a.sif\n"),
+    ],
+)
+def test_an_image_that_is_an_option_is_refused(runtime, image):
+    with pytest.raises(ValueError, match=r"container.image: "):
+        study_of({"container": {**GIVEN, "image": image, "runtime": runtime}})
+
+
+@pytest.mark.parametrize(
+    ("runtime", "image"),
+    [
+        ("docker", "nipreps/fmriprep:25.2.5"),
+        ("docker", "registry.example.org:5000/fmriprep@sha256:0123abc"),
+        ("apptainer", "docker://nipreps/fmriprep:25.2.5"),
+        ("apptainer", "/imágenes del laboratorio/fmriprep.sif"),
+    ],
+)
+def test_a_name_of_an_image_goes_through(runtime, image):
+    assert study_of({"container": {**GIVEN, "image": image, "runtime": runtime}})
+
+
 def test_gzip_damage_at_the_very_end_is_found(tmp_path):
     root = make(tmp_path, fake.GENERATIONS["23.1"])
     bold = find_run(root, RAW).bold

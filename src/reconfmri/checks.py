@@ -90,15 +90,16 @@ def read_study(path: Path) -> tuple[Study | None, list[Problem]]:
 
 
 def check_places(root: Path, folder: Path) -> list[Problem]:
-    """Where results may be written: never into the dataset, and only where that is allowed."""
+    """Where results may be written: never among the raw data; as BIDS says, in a folder of derivatives/."""
     if not root.is_dir():
         mend = f"correct `bids` in {CONFIG}, a path relative to the study folder"
         return [Problem("STOP", "E-CONF-C07", "no such BIDS folder", mend, str(root))]
     source, target = root.resolve(), folder.resolve()
-    if source == target or source in target.parents:
+    if (source == target or source in target.parents) and source / "derivatives" not in target.parents:
         where = "the BIDS folder itself" if source == target else "inside the BIDS folder"
         what = f"the output folder is {where} ({root})"
-        return [Problem("STOP", "E-CONF-C07", what, "give a folder outside of it", str(folder))]
+        mend = "give a folder outside of it, or one in its derivatives/"
+        return [Problem("STOP", "E-CONF-C07", what, mend, str(folder))]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from reconfmri import nuisance
+from reconfmri.fmriprep_options import check_image, check_options
 
 Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+$", description="BIDS label: letters and digits")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
@@ -82,12 +83,6 @@ class Task(Section):
     )
 
 
-FMRIPREP_OPTIONS_SET_HERE = (
-    "--participant-label", "--participant_label", "--output-spaces", "-w", "--work-dir", "--fs-license-file",
-    "--nthreads", "--nprocs", "--n_cpus", "--n-cpus", "--mem", "--mem_mb", "--mem-mb", "--notrack",
-)  # fmt: skip
-
-
 class Container(Section):
     """How the workflow runs fMRIPrep itself, one job per participant."""
 
@@ -113,12 +108,14 @@ class Container(Section):
     hours: int = Field(24, ge=1, description="Time limit of a job, h; every retry gets as much again")
 
     @model_validator(mode="after")
-    def _options_are_free(self) -> Container:
-        taken = [word for word in self.options if word.split("=")[0] in FMRIPREP_OPTIONS_SET_HERE]
-        if taken:
-            raise ValueError(
-                f"preprocessing.fmriprep.container.options: the workflow sets {taken}. Mend: delete them"
-            )
+    def _command_line_is_ours(self) -> Container:
+        checked = "options"
+        try:
+            check_options(self.options)
+            checked = "image"
+            check_image(self.runtime, self.image)
+        except ValueError as error:
+            raise ValueError(f"preprocessing.fmriprep.container.{checked}: {error}") from None
         return self
 
 

@@ -192,13 +192,13 @@ def test_a_changed_dataset_asks_for_a_new_index(change, says, tmp_path, capsys):
     assert told[0].endswith("Mend: index again (`reconfmri index`)")
 
 
-@pytest.mark.parametrize("place", ["bids", "bids/derivatives/out"])
+@pytest.mark.parametrize("place", ["bids", "bids/sub-01", "bids/derivatives"])
 def test_output_in_the_input_is_refused(place, tmp_path, capsys):
     make_bids(tmp_path)
     assert main(["run", str(tmp_path / "bids"), str(tmp_path / place), "participant"]) == 1
     told = capsys.readouterr().out
     assert "E-CONF-C07" in told
-    assert "Mend: give a folder outside of it" in told
+    assert "Mend: give a folder outside of it, or one in its derivatives/" in told
     assert not (tmp_path / "bids/derivatives").exists()
 
 

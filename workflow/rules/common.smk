@@ -10,11 +10,13 @@ from reconfmri.bids import bids_path, read_run_table, read_sidecar, verify_uncha
 from reconfmri.config import load_study
 from reconfmri.derivatives import has_anatomy_per_session
 from reconfmri.fieldmaps import fieldmap_of
+from reconfmri.machine import THREADS, keep_caches, settle
 from reconfmri.provenance import code_of
 
 # Jobs run side by side: one thread each inside BLAS.
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[variable] = "1"
+os.environ |= dict.fromkeys(THREADS, "1")
+settle()
+keep_caches(Path())
 
 SPACE = "MNI152NLin2009cAsym"
 DERIVATIVES = "results/derivatives"

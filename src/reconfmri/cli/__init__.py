@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
+import re
 import sys
 from pathlib import Path
 from typing import TypeAlias
 
+import shtab
+
 from reconfmri import __version__
+from reconfmri.machine import processors, settle
 
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
@@ -17,13 +20,11 @@ EXIT_BUSY = 3
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0 done, 1 something is missing or wrong, 2 misused, 3 another run is alive."""
-    for library in ("OMP", "OPENBLAS", "MKL"):  # as in the jobs of the workflow; before numpy is imported
-        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-    os.umask(0o027)  # what we write is the lab's: nothing for the rest of the world
+    settle()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # also under LC_ALL=C
-    options = build_parser().parse_args(arguments)
+    options = build_parser().parse_args(dashed(sys.argv[1:] if arguments is None else arguments))
     from reconfmri.cli import commands
 
     try:
@@ -36,15 +37,25 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def dashed(arguments: list[str]) -> list[str]:
+    """Return the arguments with the dashes of our options for the underscores of other BIDS Apps."""
+    return [re.sub(r"^--[a-z_-]+", lambda name: name[0].replace("_", "-"), given) for given in arguments]
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
     parser = argparse.ArgumentParser(
         prog="reconfmri", description="From a BIDS drug trial to arm contrasts and a report."
     )
     parser.add_argument("--version", action="version", version=f"reconfmri {__version__}")
+    shtab.add_argument_to(parser, help="print the completion script of a shell, then stop")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_init, _index, _check, _simulate, _run, _group, _plan, _status):
         add(commands)
+    for command in commands.choices.values():
+        for action in command._actions:
+            if action.type is Path:
+                action.complete = shtab.FILE if action.metavar == "FILE" else shtab.DIRECTORY  # type: ignore[attr-defined]
     return parser
 
 
@@ -83,7 +94,7 @@ def _simulate(commands: Commands) -> None:
     new.add_argument(
         "--fieldmap", action="store_true", help="distort the EPIs and add a field map per session"
     )
-    new.add_argument("--n-cpus", type=int, default=os.cpu_count() or 1, metavar="N")
+    new.add_argument("--n-cpus", type=int, default=processors(), metavar="N")
 
 
 def _run(commands: Commands) -> None:
@@ -96,14 +107,58 @@ def _run(commands: Commands) -> None:
     for name in ("participant", "session"):
         new.add_argument(f"--{name}-label", nargs="+", metavar="LABEL", help=f"only these {name}s")
     new.add_argument("--task-id", nargs="+", metavar="LABEL", help="only these tasks")
-    new.add_argument("--n-cpus", "--nprocs", type=int, default=os.cpu_count() or 1, metavar="N")
+    new.add_argument(
+        *("--n-cpus", "--nprocs", "--nthreads"),
+        type=positive,
+        default=processors(),
+        metavar="N",
+        help="jobs side by side (default: the processors of the allocation, %(default)s here)",
+    )
+    new.add_argument(
+        *("--mem", "--mem-mb"),
+        type=megabytes,
+        metavar="MB",
+        help="memory of all jobs together, MB, or with a unit: 16G",
+    )
+    new.add_argument(
+        "--mem-gb", dest="mem", type=lambda text: megabytes(f"{text}G"), metavar="GB", help="the same in GB"
+    )
     new.add_argument("--dry-run", "-n", action="store_true", help="say what would be done")
+    new.add_argument("-v", "--verbose", action="count", default=0, help="show each job; -vv its command too")
     new.add_argument("--config", type=Path, metavar="FILE", help="study file to start from, for a new OUT")
     new.add_argument("-w", "--work-dir", type=Path, metavar="DIR", help="place of temporary files")
     new.add_argument(
         "--skip-bids-validation", action="store_true", help="do not run the BIDS validator first"
     )
     new.add_argument("--version", action="version", version=f"reconfmri {__version__}")
+
+
+def positive(text: str) -> int:
+    """Return a whole number above zero.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        It is none.
+    """
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def megabytes(text: str) -> int:
+    """Return memory in MB, of a number of MB or one with the unit K, M, G or T (as fMRIPrep reads `--mem`).
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        It is not of that form, or less than a megabyte.
+    """
+    form = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)B?", text.upper())
+    amount = float(form[1]) * 1000.0 ** ("KMGT".index(form[2] or "M") - 1) if form else 0.0
+    if amount < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 16000 (MB) or 16G")
+    return int(amount)
 
 
 def _group(commands: Commands) -> None:

@@ -21,6 +21,7 @@ from reconfmri.cli.locks import BusyError, hold
 from reconfmri.cli.screen import show_problems
 from reconfmri.cli.status import failures
 from reconfmri.config import Study
+from reconfmri.machine import keep_caches
 from reconfmri.problems import Problem, stops
 from reconfmri.provenance import workflow_folder
 
@@ -146,7 +147,7 @@ def chosen(scans: pd.DataFrame, options: Namespace) -> dict[str, list[str]]:
             continue
         prefix = COLUMNS[column]
         known = sorted(set(scans[column].str.removeprefix(prefix)))
-        filters[column] = [str(label).removeprefix(prefix) for label in labels]
+        filters[column] = [part.removeprefix(prefix) for label in labels for part in label.split(",") if part]
         for label in filters[column]:
             if label not in known:
                 raise ValueError(
@@ -159,18 +160,43 @@ def chosen(scans: pd.DataFrame, options: Namespace) -> dict[str, list[str]]:
 def _locked(options: Namespace, study: Study, filters: dict[str, list[str]]) -> int:
     """Several runs on different people may go side by side; anything else has the study for itself."""
     people = filters.get("participant_id", [])
+    target = "all" if options.level == "group" else "all_participant"
     if options.dry_run:
-        return snakemake(
-            options, [f"all_{options.level}" if options.level == "participant" else "all"], filters
-        )
+        if options.level == "group":
+            participant_level_is_done(options)
+        return snakemake(options, [target], filters)
     if options.level == "group" or not people:
         with hold(options.out, shared=[], alone=["study"]):
-            targets = ["all"] if options.level == "group" else ["all_participant"]
-            return _told(options.out, snakemake(options, targets, filters))
+            if options.level == "group":
+                participant_level_is_done(options)
+            return _told(options.out, snakemake(options, [target], filters))
     with hold(options.out, shared=["study"], alone=[f"sub-{label}" for label in sorted(people)]):
         with hold(options.out, shared=[], alone=["shared"], wait=True):
             code = snakemake(options, shared_targets(study), {})
-        return _told(options.out, code or snakemake(options, ["all_participant"], filters))
+        return _told(options.out, code or snakemake(options, [target], filters))
+
+
+def participant_level_is_done(options: Namespace) -> None:
+    """Check that no step of any participant is left to do: the group level starts none by itself.
+
+    Raises
+    ------
+    ValueError
+        There is something to do; the text counts the jobs by rule. Or Snakemake cannot tell.
+    """
+    command = [*_command(options, ["all_participant"]), "--dry-run", "--quiet", "rules"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=_environment(options))
+    said = done.stdout + done.stderr
+    if done.returncode or not ("Job stats:" in said or "Nothing to be done" in said):
+        raise ValueError(said.strip())
+    jobs = re.findall(r"^([a-z_]+) +([0-9]+)$", said.partition("Job stats:")[2], flags=re.MULTILINE)
+    left = {rule: int(count) for rule, count in jobs if rule not in ("total", "all_participant")}
+    if left:
+        counts = ", ".join(f"{count} {rule}" for rule, count in left.items())
+        raise ValueError(
+            f"the participant level is not done: {sum(left.values())} jobs are left ({counts}). "
+            f"Mend: `reconfmri run {options.bids} {options.out} participant` first, then this command again"
+        )
 
 
 def shared_targets(study: Study) -> list[str]:
@@ -187,17 +213,33 @@ def _told(out: Path, code: int) -> int:
 
 def snakemake(options: Namespace, targets: list[str], filters: dict[str, list[str]]) -> int:
     """Run Snakemake on the study folder; return its exit code. Our locks stand in for its own."""
-    command = [sys.executable, "-m", "snakemake", *targets]
-    command += ["--snakefile", str(workflow_folder() / "Snakefile"), "--directory", str(options.out)]
-    command += ["--cores", str(options.n_cpus), "--keep-going", "--rerun-incomplete", "--nolock"]
-    command += ["--dry-run"] if options.dry_run else ["--quiet", "rules"]
+    command = _command(options, targets)
+    if options.dry_run:
+        command += ["--dry-run"]
+    elif options.verbose:
+        command += ["--printshellcmds"] if options.verbose > 1 else []
+    else:
+        command += ["--quiet", "rules"]
     command += [] if sys.stderr.isatty() else ["--nocolor"]
     names = {"participant_id": "only_participants", "session_id": "only_sessions", "task": "only_tasks"}
     # The last comma keeps Snakemake from reading the label 001 as the number 1.
     given = [f"{names[column]}={','.join(labels)}," for column, labels in filters.items()]
     command += ["--config", *given] if given else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(command, check=False, env=_environment(options)).returncode
+
+
+def _command(options: Namespace, targets: list[str]) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", *targets]
+    command += ["--snakefile", str(workflow_folder() / "Snakefile"), "--directory", str(options.out)]
+    command += ["--cores", str(options.n_cpus), "--keep-going", "--rerun-incomplete", "--nolock"]
+    return command + (["--resources", f"mem_mb={options.mem}"] if options.mem else [])
+
+
+def _environment(options: Namespace) -> dict[str, str]:
+    """What Snakemake and its jobs see: one thread each, temporary files and caches in their places."""
+    given = {}
     if options.work_dir:
         options.work_dir.mkdir(parents=True, exist_ok=True)
-        environment["TMPDIR"] = str(options.work_dir.resolve())
-    return subprocess.run(command, check=False, env=environment).returncode
+        given["TMPDIR"] = str(options.work_dir.resolve())
+    keep_caches(options.work_dir or options.out)
+    return {**os.environ, **given, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

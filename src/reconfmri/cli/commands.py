@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from reconfmri.cli.screen import bar, show_problems
+from reconfmri.machine import keep_caches
 from reconfmri.problems import stops
 
 
@@ -62,6 +63,7 @@ def check(options: Namespace) -> int:
 
 def simulate(options: Namespace) -> int:
     """Write a simulated trial."""
+    keep_caches(options.out)
     from reconfmri.simulate.trial import simulate_trial
 
     with bar("simulating participants") as progress:
@@ -88,6 +90,7 @@ def run(options: Namespace) -> int:
 
 def group(options: Namespace) -> int:
     """Answer the group questions from a table of measures."""
+    keep_caches(options.out)
     from reconfmri.cli.answer import answer_table
 
     return answer_table(options)
@@ -95,6 +98,7 @@ def group(options: Namespace) -> int:
 
 def plan(options: Namespace) -> int:
     """Write how many people per arm a question needs."""
+    keep_caches(options.out)
     from reconfmri.cli.plan import write_plan
 
     return write_plan(options)

@@ -14,6 +14,7 @@ from reconfmri.checks import CONFIG, arm_column
 from reconfmri.dataset import Dataset, read_dataset
 from reconfmri.exclusions import MISSING
 from reconfmri.problems import stops
+from reconfmri.provenance import workflow_folder
 from reconfmri.tables import read_table
 
 FEW_EVENTS = 12  # up to this many events per run, each script gets a regressor of its own
@@ -70,7 +71,16 @@ def start_study(folder: Path, root: Path, *, move_arms: bool) -> list[str]:
     (folder / "config").mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(draft(found, bids_from(folder, root), arms), encoding="utf-8")
     (folder / "Snakefile").write_text(SNAKEFILE, encoding="utf-8")
+    # The lab's to edit, where Snakemake looks for it: `--workflow-profile workflow/profiles/slurm`.
+    for profile in (workflow_folder() / "workflow/profiles").glob("*/config.yaml"):
+        _copy_once(profile, folder / "workflow/profiles" / profile.parent.name / "config.yaml")
     return [*told, f"wrote {folder / CONFIG}: read it, then `reconfmri index`, `reconfmri check`"]
+
+
+def _copy_once(source: Path, target: Path) -> None:
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def bids_from(folder: Path, root: Path) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import random
+import re
 import socket
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -12,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 LOCKS = ".reconfmri/locks"
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # Lustre and NFS, as mounted
 
 
 class BusyError(RuntimeError):
@@ -29,18 +35,38 @@ def hold(folder: Path, *, shared: list[str], alone: list[str], wait: bool = Fals
     """
     with ExitStack() as stack:
         for name in shared:
-            _take(stack.enter_context(_open(folder, name)), name, fcntl.LOCK_SH, wait=wait)
+            _take(stack, folder, name, fcntl.LOCK_SH, wait=wait)
         for name in alone:
-            stream = stack.enter_context(_open(folder, name))
-            _take(stream, name, fcntl.LOCK_EX, wait=wait)
-            stream.truncate(0)
-            stream.write(f"run {os.getpid()} on host {socket.gethostname()}, alive since {_now()}")
-            stream.flush()
+            _take(stack, folder, name, fcntl.LOCK_EX, wait=wait)
         yield
 
 
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+def _take(stack: ExitStack, folder: Path, name: str, kind: int, *, wait: bool) -> None:
+    stream = stack.enter_context(_open(folder, name))
+    try:
+        fcntl.flock(stream, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        raise _busy(stream.read(), name) from None
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        stack.enter_context(_held_by_files(folder, name, alone=kind == fcntl.LOCK_EX, wait=wait))
+        return
+    if kind == fcntl.LOCK_EX:
+        stream.truncate(0)
+        stream.write(_ourselves())
+        stream.flush()
+
+
+def _busy(who: str, name: str, then: str = "") -> BusyError:
+    mend = f"wait for it, or stop it{then}; nothing was touched"
+    return BusyError(f"{who or 'another run'}, works on {name} of this study. Mend: {mend}")
+
+
+def _ourselves() -> str:
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    return f"run {os.getpid()} on host {socket.gethostname()}, alive since {since}"
 
 
 def _open(folder: Path, name: str) -> TextIO:
@@ -49,15 +75,51 @@ def _open(folder: Path, name: str) -> TextIO:
     return path.open("a+", encoding="utf-8")
 
 
-def _take(stream: TextIO, name: str, kind: int, *, wait: bool) -> None:
+@contextmanager
+def _held_by_files(folder: Path, name: str, *, alone: bool, wait: bool) -> Iterator[None]:
+    """Hold a lock where the file system has none: a holder leaves a file, then looks for others' files.
+
+    A file whose run died on this host is swept away; of another host's run nothing can be known.
+
+    Raises
+    ------
+    BusyError
+        Another run holds it (and we do not `wait`).
+    """
+    holders = folder / LOCKS / f"{name}.holders"
+    holders.mkdir(exist_ok=True)
+    kind = "alone" if alone else "shared"
+    own = holders / f"{kind}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    while True:
+        own.write_text(_ourselves(), encoding="utf-8")
+        try:
+            others = [file for file in holders.iterdir() if file != own and not _swept(file)]
+            against = [file for file in others if alone or file.name.startswith("alone-")]
+            if not against:
+                yield
+                return
+            if not wait:
+                raise _busy(_words(against[0]), name, f" (if it is gone, delete {against[0]})")
+        finally:
+            own.unlink(missing_ok=True)
+        time.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - so that two who wait do not meet for ever
+
+
+def _words(file: Path) -> str:
     try:
-        fcntl.flock(stream, kind if wait else kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.seek(0)
-        who = stream.read() or "another run"
-        raise BusyError(
-            f"{who}, works on {name} of this study. Mend: wait for it, or stop it; nothing was touched"
-        ) from None
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:  # has just let go
+        return ""
+
+
+def _swept(file: Path) -> bool:
+    """Whether a holder's file counts no more: its run died on this host, has just let go, or is not ours."""
+    named = re.fullmatch(r"(alone|shared)-(.*)-([0-9]+)-[0-9a-f]+", file.name)
+    if named is None:
+        return True
+    if named[2] == socket.gethostname() and not Path("/proc", named[3]).is_dir():
+        file.unlink(missing_ok=True)
+    return not file.exists()
 
 
 def workers(folder: Path) -> list[int]:

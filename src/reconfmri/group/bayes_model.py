@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import math
 import os
-import tempfile
 import time
 import warnings
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from reconfmri.machine import cache_folder
 
 RATIO_SD = 0.5  # prior SD of the log ratio of the arms' SDs: a ratio of 0.37 to 2.7 with 95 %
 DF_SHAPE, DF_RATE = 2.0, 0.1  # of the gamma prior of the degrees of freedom (Juarez & Steel 2010)
@@ -37,8 +38,7 @@ class Form(NamedTuple):
 def compile_model(form: Form) -> Any:
     """Return nutpie's compiled model for any data on a grid of this size, by numba alone."""
     started = time.monotonic()
-    # PyTensor wants a folder to write to although nothing is compiled to C; HOME may be read-only.
-    os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={tempfile.gettempdir()}/pytensor-{os.getuid()}")
+    name_compile_folder()
     with warnings.catch_warnings():
         # arviz announces its successor at every import
         warnings.simplefilter("ignore", FutureWarning)
@@ -53,6 +53,14 @@ def compile_model(form: Form) -> Any:
     took = time.monotonic() - started
     log.info("compiled for %d people x %d visits, %s, %.1f s", *form[:3], took)
     return compiled
+
+
+def name_compile_folder() -> None:
+    """Give PyTensor a folder of this user's to compile into; the home folder may be read-only."""
+    flags = os.environ.get("PYTENSOR_FLAGS", "")
+    if "compiledir" not in flags:
+        given = [flags] if flags else []
+        os.environ["PYTENSOR_FLAGS"] = ",".join([*given, f"base_compiledir={cache_folder('pytensor')}"])
 
 
 def build_model(form: Form) -> Any:

@@ -1,0 +1,170 @@
+"""What the machine grants: processors of an allocation, permissions, caches, locks without flock."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconfmri import machine
+from reconfmri.cli import build_parser
+from reconfmri.cli.locks import LOCKS, BusyError, hold
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch):
+    for name in (*machine.ALLOCATED, "XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "DENO_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+# processors
+
+
+def test_the_default_number_of_processors_is_that_of_the_allocation(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(machine, "_quotas", lambda _: [])
+    assert machine.processors() == 64
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "16")
+    assert machine.processors() == 16
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
+    for command in (["run", "a", "b", "participant"], ["simulate", "a"]):
+        assert build_parser().parse_args(command).n_cpus == 4
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    assert machine.processors() == 1
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "expected"),
+    [
+        ("0::/job/step", {"job/cpu.max": "300000 100000", "job/step/cpu.max": "max 100000"}, [3]),
+        ("0::/job/step", {"cpu.max": "50000 100000"}, [1]),
+        ("0::/job", {"job/cpu.max": "max 100000"}, []),
+        ("4:cpuset:/x\n3:cpu,cpuacct:/job", {"cpu/job/cpu.cfs_quota_us": "200000"}, [2]),
+        ("3:cpu,cpuacct:/job", {"cpu/job/cpu.cfs_quota_us": "-1"}, []),
+        # in a container: the host's path, and the container's own group at the top
+        ("3:cpu:/docker/0123", {"cpu/cpu.cfs_quota_us": "400000"}, [4]),
+    ],
+)
+def test_the_quota_of_a_control_group_counts(tmp_path, group, files, expected):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(group + "\n")
+    for name, content in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+        if "quota" in name:
+            path.with_name("cpu.cfs_period_us").write_text("100000\n")
+    assert machine._quotas(tmp_path) == expected
+
+
+# permissions
+
+
+@pytest.mark.parametrize(
+    ("of_the_lab", "ours"), [(0o002, 0o007), (0o022, 0o027), (0o077, 0o077), (0o000, 0o007)]
+)
+def test_a_lab_that_opens_files_to_its_group_keeps_them_open_and_the_world_gets_nothing(of_the_lab, ours):
+    before = os.umask(of_the_lab)
+    try:
+        machine.settle()
+        assert os.umask(0) == ours
+    finally:
+        os.umask(before)
+
+
+# caches
+
+
+def test_without_a_home_caches_go_into_the_work_folder_and_are_the_users_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    machine.keep_caches(tmp_path)
+    own = tmp_path / ".reconfmri/cache" / str(os.getuid())
+    assert own.stat().st_mode & 0o777 == 0o700
+    assert own.parent.stat().st_mode & 0o700 == 0o700
+    places = [os.environ["XDG_CACHE_HOME"], os.environ["MPLCONFIGDIR"], str(machine.cache_folder("pytensor"))]
+    for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "DENO_DIR"):
+        monkeypatch.setenv(name, os.environ[name])  # so that it is put back
+    assert all(Path(place).is_relative_to(own) for place in places)
+
+
+def test_a_home_that_can_be_written_keeps_its_caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    machine.keep_caches(tmp_path / "work")
+    assert "XDG_CACHE_HOME" not in os.environ
+    assert machine.cache_folder("pytensor") == tmp_path / "home/.cache/reconfmri/pytensor"
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_folder_of_somebody_else_is_no_cache_of_ours(tmp_path, monkeypatch):
+    """A name in a shared folder can be taken first by another user, with what he likes in it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: 12345678)
+    found = machine.cache_folder("pytensor")
+    assert not found.is_relative_to(tmp_path)
+    assert found.stat().st_mode & 0o777 == 0o700
+
+
+def test_pytensor_compiles_into_that_cache(tmp_path):
+    code = (
+        "import os, reconfmri.group.bayes_model as m; m.name_compile_folder();"
+        "print(os.environ['PYTENSOR_FLAGS'])"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTENSOR_FLAGS": "cxx="}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == f"cxx=,base_compiledir={tmp_path}/.cache/reconfmri/pytensor\n", done.stderr
+
+
+# locks
+
+
+@pytest.fixture
+def without_flock(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def test_where_the_file_system_has_no_locks_a_second_run_is_refused_all_the_same(tmp_path, without_flock):
+    with hold(tmp_path, shared=["study"], alone=["sub-01"]):
+        with (
+            pytest.raises(BusyError, match=r"run \d+ on host .* works on sub-01 .*if it is gone, delete"),
+            hold(tmp_path, shared=["study"], alone=["sub-01"]),
+        ):
+            pass
+        with hold(tmp_path, shared=["study"], alone=["sub-02"]):
+            pass
+        with pytest.raises(BusyError, match="works on study"), hold(tmp_path, shared=[], alone=["study"]):
+            pass
+    with hold(tmp_path, shared=[], alone=["study", "sub-01"]):
+        pass
+    assert not list((tmp_path / LOCKS).rglob("alone-*"))
+
+
+def test_a_run_that_was_killed_leaves_no_lock_without_flock_either(tmp_path, without_flock):
+    code = (
+        "import errno, fcntl, os, sys; from pathlib import Path; from reconfmri.cli.locks import hold\n"
+        "def refuse(*_): raise OSError(errno.ENOLCK, '')\n"
+        "fcntl.flock = refuse\n"
+        "with hold(Path(sys.argv[1]), shared=[], alone=['study']): os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    assert list((tmp_path / LOCKS).rglob("alone-*"))
+    with hold(tmp_path, shared=[], alone=["study"]):
+        pass
+
+
+def test_other_faults_of_a_lock_are_not_hidden(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(OSError, match="Input/output"), hold(tmp_path, shared=[], alone=["study"]):
+        pass
