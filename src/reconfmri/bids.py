@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from reconfmri.labels import refuse_alike
 from reconfmri.tables import MISSING, read_table, write_table
 
 LABEL = re.compile(r"[a-zA-Z0-9]+")
@@ -225,7 +226,8 @@ def read_allocation(
     Raises
     ------
     ValueError
-        A column or an arm is missing, an id is malformed or stands twice.
+        A column or an arm is missing, an id is malformed or stands twice, or two ids, arms or strata differ
+        in spelling only.
     """
     table = read_table(path, required=["participant_id", "arm"])
     if "stratum" not in table:
@@ -243,6 +245,8 @@ def read_allocation(
         seen[person] = line
     if table.empty:
         raise ValueError(f"{path}: nobody is allocated; expected one row per randomised person")
+    for name in ("participant_id", "arm", "stratum"):
+        refuse_alike(table[name], name, str(path))
     wanted = list(dict.fromkeys(columns))
     if not participants or not wanted:
         return table

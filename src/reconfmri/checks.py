@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import tempfile
 from collections import Counter, defaultdict
@@ -12,32 +13,31 @@ from typing import Any
 import pandas as pd
 
 from reconfmri import bids, covariates
+from reconfmri.blinding import candidates, tables_in_sight, telling_columns
 from reconfmri.config import Group, Study, load_study
-from reconfmri.dataset import twice
 from reconfmri.derivatives import check_fmriprep
 from reconfmri.exclusions import MISSING, read_exclusions
 from reconfmri.indexing import Progress, index_dataset, keep_decisions
-from reconfmri.problems import Problem
+from reconfmri.labels import ORDER_CODE
+from reconfmri.problems import Problem, Severity
+from reconfmri.screening import check_events, check_recordings, check_scales
 from reconfmri.tables import read_table
 from reconfmri.templates import harvard_oxford
+from reconfmri.visits import disagreement, session_times
 
 CONFIG = "config/config.yaml"
-ARM_COLUMNS = (
-    "arm",
-    "group",
-    "treatment",
-    "allocation",
-    "randomization",
-    "randomisation",
-    "drug",
-    "condition",
-)
+MARK = "CORRECT"  # of a line of the drafted study file that only the analyst can complete
+OPEN_ARM = "FILL IN the {} arm"  # what the draft holds where the labels do not tell
 
 
-def check_study(folder: Path, *, full: bool = True, progress: Progress | None = None) -> list[Problem]:
+def check_study(
+    folder: Path, *, full: bool = True, contents: bool = False, progress: Progress | None = None
+) -> list[Problem]:
     """Return every problem of the study folder, its data and its allocation.
 
-    `full` reads every image and compares its content with the index; else the run table is believed.
+    `full` indexes the dataset again, else the run table is believed. `contents` reads every byte of the
+    images too; else content is compared in files up to `bids.SMALL`, and a step that reads an image compares
+    its content anyway.
     """
     study, problems = read_study(folder / CONFIG)
     if study is None:
@@ -47,16 +47,37 @@ def check_study(folder: Path, *, full: bool = True, progress: Progress | None = 
     if not root.is_dir():
         return problems
     if full:
-        table, found = index_dataset(root, study, progress=progress)
-        problems += found + check_frozen(folder, root, table)
+        digest = bids.sha256 if contents else sha256_of_small
+        table, found = index_dataset(root, study, digest=digest, progress=progress)
+        problems += found + check_frozen(folder, root, table, contents=contents)
     else:
         table, found = _believed(folder, root)
         problems += found
-    problems += check_trial_types(root, study, table) + check_scales(root, study)
+    problems += check_draft(folder, study) + check_visits(root, study)
+    problems += check_events(root, study, table) + check_recordings(root, study, table)
+    problems += check_scales(root, study, people_of(root, table))
     embedded = study.preprocessing.engine == "embedded"
     problems += check_derivatives(root) if embedded else check_fmriprep(folder, study, table, full=full)
-    problems += check_covariates(root, study, table) + check_blinding(root)
-    return problems + (check_allocation(folder, study, table) if study.group else [])
+    problems += check_covariates(root, study, table)
+    allocated, found = check_allocation(folder, study, table) if study.group else ({}, [])
+    return problems + found + check_blinding(root, allocated)
+
+
+def sha256_of_small(path: Path) -> str:
+    """Return the sha256 of a file up to `bids.SMALL` bytes, nothing for a larger one."""
+    return bids.sha256(path) if path.stat().st_size <= bids.SMALL else MISSING
+
+
+def people_of(root: Path, table: pd.DataFrame) -> list[str]:
+    """Return everybody the dataset knows: in participants.tsv, with a folder, or scanned."""
+    try:
+        listed = list(
+            read_table(root / "participants.tsv", required=["participant_id"])["participant_id"].dropna()
+        )
+    except (ValueError, OSError):
+        listed = []  # reported by the index
+    folders = sorted(path.name for path in root.glob("sub-*") if path.is_dir())
+    return list(dict.fromkeys([*map(str, listed), *folders, *table["participant_id"]]))
 
 
 def _believed(folder: Path, root: Path) -> tuple[pd.DataFrame, list[Problem]]:
@@ -129,14 +150,14 @@ def check_regions(study: Study) -> list[Problem]:
     return problems
 
 
-def check_frozen(folder: Path, root: Path, fresh: pd.DataFrame) -> list[Problem]:
+def check_frozen(folder: Path, root: Path, fresh: pd.DataFrame, *, contents: bool) -> list[Problem]:
     """The run table that the analyst froze against what the data are now."""
     name = "config/runs.tsv"
     if not (folder / name).is_file():
         return [Problem("STOP", "E-BIDS-A13", "there is no run table", "make it: `reconfmri index`", name)]
     try:
         frozen = bids.read_run_table(folder / name)
-        bids.verify_unchanged(frozen, root, read_record(folder), full=True)
+        bids.verify_unchanged(frozen, root, read_record(folder), full=contents)
         decided = read_exclusions(folder / "config/exclusions.tsv")
     except (ValueError, FileNotFoundError) as error:
         return [_index_again(error, name)]
@@ -160,44 +181,43 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def check_trial_types(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]:
-    """Trial types that the study file does not name, and conditions that no events table holds."""
+def check_draft(folder: Path, study: Study) -> list[Problem]:
+    """What `reconfmri init` left for the analyst: days of visits, marks of the draft."""
+    lines = list(enumerate((folder / CONFIG).read_text(encoding="utf-8-sig").splitlines(), start=1))
     problems = []
-    for name, task in study.tasks.items():
-        runs = table[(table["task"] == name) & (table["events"] != MISSING)]
-        found: dict[str, list[str]] = defaultdict(list)
-        for path in dict.fromkeys(runs["events"]) if task.conditions else ():
-            for kind in read_table(root / path)["trial_type"].dropna().unique():
-                found[kind].append(path)
-        for kind in sorted(set(task.conditions) - set(found)) if found else ():
-            what = f"tasks.{name}.conditions names the trial type {kind!r}, which no events table has"
-            mend = f"correct it; the data have {sorted(found)}"
-            problems.append(Problem("STOP", "E-CONF-C04", what, mend, CONFIG))
-        for kind in sorted(set(found) - set(task.conditions) - set(task.ignore)):
-            others = f" (and {len(found[kind]) - 1} more tables)" if len(found[kind]) > 1 else ""
-            what = f"the trial type {kind!r} is not in the study file{others}; its runs would be excluded"
-            mend = f"name it in tasks.{name}.conditions or tasks.{name}.ignore"
-            problems.append(Problem("STOP", "E-BIDS-B13", what, mend, found[kind][0]))
+    if study.open_days:
+        at = [str(n) for n, line in lines if "id:" in line and any(day in line for day in study.open_days)]
+        what = f"lines {', '.join(at)}: the days of the visits {study.open_days} are open, so nothing tells "
+        what += "their order"
+        mend = "list the visits in order of time, baseline first, and fill in `day` (days from baseline)"
+        problems.append(Problem("STOP", ORDER_CODE, what, mend, CONFIG))
+    marked = [str(n) for n, line in lines if MARK in line.partition("#")[2] and not line.startswith("#")]
+    if marked:
+        what = f"line{'s' * (len(marked) > 1)} {', '.join(marked)} still bear{'s' * (len(marked) == 1)} the "
+        what += f"mark {MARK} of the draft"
+        problems.append(
+            Problem("WARN", "W-CONF-C11", what, "correct each line, then delete its mark", CONFIG)
+        )
     return problems
 
 
-def check_scales(root: Path, study: Study) -> list[Problem]:
-    """One row per person and session in `phenotype/<scale>.tsv`."""
+def check_visits(root: Path, study: Study) -> list[Problem]:
+    """Dates of scans.tsv and sessions.tsv against the order of the visits in the study file."""
+    times = session_times(root) if len(study.sessions) > 1 and not study.open_days else {}
+    labels = [session.id for session in study.sessions] if times else []
     problems = []
-    for name, scale in study.scales.items():
-        path = f"phenotype/{name}.tsv"
-        keys = ["participant_id", *(["session_id"] if study.sessions else [])]
-        if not (root / path).is_file():
-            what, mend = f"the table of scales.{name} is missing", f"add it, or delete scales.{name}"
-            problems.append(Problem("STOP", "E-BIDS-B16", what, mend, path))
+    for first, second in itertools.pairwise(labels):
+        before, after = disagreement(times, first, second)
+        if not after:
             continue
-        try:
-            table = read_table(root / path, required=[*keys, scale.total, *scale.items])
-        except ValueError as error:
-            what = str(error).removeprefix(f"{root / path}: ")
-            problems.append(Problem("STOP", "E-BIDS-A11", what, "correct the table", path))
-            continue
-        problems += twice([" ".join(map(str, row)) for row in table[keys].to_numpy()], path)
+        always = len(after) > 1 and not before
+        what = f"session {second} comes after {first} in the study file, and before it in the acq_time of "
+        what += f"{len(after)} of {len(before) + len(after)} people: {', '.join(after[:3])}"
+        what += f" and {len(after) - 3} more" if len(after) > 3 else ""
+        mend = "correct the order of `sessions`, or the dates in scans.tsv and sessions.tsv"
+        severity: Severity = "STOP" if always else "WARN"
+        code = ORDER_CODE if always else "W-CONF-C09"
+        problems.append(Problem(severity, code, what, mend, CONFIG if always else "scans.tsv"))
     return problems
 
 
@@ -251,50 +271,52 @@ def check_derivatives(root: Path) -> list[Problem]:
     ]
 
 
-def arm_column(root: Path) -> str | None:
-    """Return the column of participants.tsv that looks like an arm, if there is one."""
-    path = root / "participants.tsv"
-    if not path.is_file():
-        return None
-    header = read_table(path).columns
-    return next((name for name in header if str(name).lower() in ARM_COLUMNS), None)
+def check_blinding(root: Path, allocated: dict[str, str]) -> list[Problem]:
+    """No arm in the tables that people who judge scans look at; `allocated`: person -> arm."""
+    problems = []
+    for name, table in tables_in_sight(root).items():
+        telling = telling_columns(table, allocated)
+        looking = [item.column for item in candidates(table) if item.sure and item.column not in telling]
+        for column in [*telling, *looking]:
+            what = "goes with the arms one to one" if column in telling else "looks like the arm"
+            what = f"the column {column!r} {what}, which everybody with the data can see"
+            mend = "take it out (of participants.tsv: `reconfmri init STUDY --bids BIDS --move-arms`)"
+            problems.append(Problem("WARN", "W-BIDS-F12", what, mend, name))
+    return problems
 
 
-def check_blinding(root: Path) -> list[Problem]:
-    """No arm in the dataset that people who judge scans look at."""
-    try:
-        column = arm_column(root)
-    except ValueError:
-        return []  # told already, as E-BIDS-A11
-    if column is None:
-        return []
-    mend = "move it into allocation.tsv of the study folder (`reconfmri init` does that)"
-    what = f"the column {column!r} looks like the arm, which everybody with the data can see"
-    return [Problem("WARN", "W-BIDS-F12", what, mend, "participants.tsv")]
-
-
-def check_allocation(folder: Path, study: Study, table: pd.DataFrame) -> list[Problem]:
-    """The arms that the group model compares: named, present, with people scanned in each."""
+def check_allocation(folder: Path, study: Study, table: pd.DataFrame) -> tuple[dict[str, str], list[Problem]]:
+    """Return person -> arm, and what is wrong: arms are named, present, with people scanned in each."""
     group = study.group
     if group is None:
-        return []
+        return {}, []
     path, root = folder / group.allocation, folder / study.bids
     if root.resolve() in path.resolve().parents:
         what, mend = (
             "the allocation lies inside the BIDS folder",
             "move it out; group.allocation says where it is",
         )
-        return [Problem("STOP", "E-CONF-F12", what, mend, group.allocation)]
+        return {}, [Problem("STOP", "E-CONF-F12", what, mend, group.allocation)]
     if not path.is_file():
         what = "there is no allocation"
         mend = "ask the trial office for participant_id, arm, stratum; or set `group: none`"
-        return [Problem("STOP", "E-CONF-C05", what, mend, group.allocation)]
+        return {}, [Problem("STOP", "E-CONF-C05", what, mend, group.allocation)]
     try:
         allocation = bids.read_allocation(path)
     except ValueError as error:
-        what = str(error).removeprefix(f"{path}: ")
-        return [Problem("STOP", "E-CONF-C05", what, "correct the table", group.allocation)]
-    return _arms(group, allocation, set(table["participant_id"]))
+        code, what, mend = parted(str(error), path)
+        return {}, [
+            Problem("STOP", code or "E-CONF-C05", what, mend or "correct the table", group.allocation)
+        ]
+    arms = dict(zip(allocation["participant_id"], allocation["arm"], strict=True))
+    return arms, _arms(group, allocation, set(table["participant_id"]))
+
+
+def parted(line: str, path: Path) -> tuple[str, str, str]:
+    """Return code, what is wrong and mend of `[CODE ]path: what[. Mend: mend]`."""
+    what, _, mend = line.partition(". Mend: ")
+    code, found, rest = what.partition(f"{path}: ")
+    return (code.strip(), rest, mend) if found else ("", what, mend)
 
 
 def _arms(group: Group, allocation: pd.DataFrame, scanned: set[str]) -> list[Problem]:
@@ -302,7 +324,10 @@ def _arms(group: Group, allocation: pd.DataFrame, scanned: set[str]) -> list[Pro
     named = {"active": group.arms.active, "control": group.arms.control}
     problems = []
     for key, arm in named.items():
-        if arm not in sizes:
+        if arm in (OPEN_ARM.format("drug"), OPEN_ARM.format("control")):
+            what, mend = f"group.arms.{key} is open", f"fill in which of the arms {sorted(sizes)} it is"
+            problems.append(Problem("STOP", "E-CONF-C04", what, mend, CONFIG))
+        elif arm not in sizes:
             what, mend = (
                 f"group.arms.{key} is {arm!r}, which nobody was allocated to",
                 f"the arms are {sorted(sizes)}",

@@ -25,6 +25,8 @@ from pydantic import (
 
 from reconfmri import nuisance
 from reconfmri.fmriprep_options import check_image, check_options
+from reconfmri.labels import is_number, spelling_fault
+from reconfmri.tables import MISSING
 
 Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+$", description="BIDS label: letters and digits")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
@@ -57,7 +59,12 @@ class Session(Section):
 
     id: Label = Field(description="BIDS session label, without `ses-`")
     name: str = Field(description="What the report calls it, e.g. `end of treatment`")
-    day: float = Field(description="Days from baseline, as planned", allow_inf_nan=False)
+    day: float | None = Field(
+        None,
+        description="Days from baseline, as planned; left open, nothing runs before it is filled in, "
+        "unless every id is a plain number",
+        allow_inf_nan=False,
+    )
 
 
 class Task(Section):
@@ -406,6 +413,8 @@ class Arms(Section):
     def _differ(self) -> Arms:
         if self.active == self.control:
             raise ValueError(f"group.arms: active and control are both {self.active!r}")
+        if fault := spelling_fault([self.active, self.control], "arm"):
+            raise ValueError(f"group.arms: {fault[0]}. Mend: {fault[1]}")
         return self
 
 
@@ -424,7 +433,11 @@ class Primary(Section):
     """The one primary question of the trial."""
 
     outcome: str = Field(description="Outcome name, `<what>.<contrast or condition>`")
-    session: Label = Field(description="BIDS session label of the primary visit")
+    session: str = Field(
+        MISSING,
+        pattern=r"^([a-zA-Z0-9]+|n/a)$",
+        description="BIDS session label of the primary visit; n/a in data without sessions",
+    )
     estimand: PrimaryEstimand = Field("difference_adjusted", description="Estimand of the primary question")
 
 
@@ -667,7 +680,23 @@ class Trunk(Section):
         ids = [session.id for session in self.sessions]
         if len(set(ids)) != len(ids):
             raise ValueError(f"sessions: an id stands twice in {ids}")
+        if fault := spelling_fault(ids, "visit"):
+            raise ValueError(f"sessions: {fault[0]}. Mend: {fault[1]}")
+        days = [session.day for session in self.sessions if session.day is not None]
+        if days != sorted(days):
+            raise ValueError(
+                f"sessions: the days {days} of {ids} go back in time. Mend: list the visits in order of "
+                "time, baseline first, and correct `day`"
+            )
         return self
+
+    @property
+    def open_days(self) -> list[str]:
+        """Visits whose place in time nothing tells: `day` is open, and the labels are no plain numbers."""
+        ids = [session.id for session in self.sessions]
+        if len(ids) < 2 or (all(map(is_number, ids)) and ids == sorted(ids, key=float)):
+            return []
+        return [session.id for session in self.sessions if session.day is None]
 
     @property
     def session_names(self) -> dict[str, str]:
@@ -683,8 +712,8 @@ class Trunk(Section):
             question=self.question.strip(),
             seed=self.seed,
             group=group,
-            session_names=self.session_names,
-            days={session.id: session.day for session in self.sessions},
+            session_names=self.session_names or {MISSING: "the only visit"},
+            days={session.id: session.day for session in self.sessions if session.day is not None},
             units=units,
             ranges=ranges,
         )
@@ -769,7 +798,7 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     ValueError
         It names what does not exist, or a unit has no scale.
     """
-    _known([group.primary.session], sessions[1:] or sessions, "group.primary.session")
+    _known([group.primary.session], sessions[1:] or sessions or [MISSING], "group.primary.session")
     _known(group.outcomes, units, "group.outcomes")
     _known(group.exploratory, units, "group.exploratory")
     measured = [item.measure for item in group.covariates.values() if item.measure]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconfmri.config import Covariate
+from reconfmri.labels import spelling_fault
 
 CODE = "E-STAT-E10"
 FEWEST = 2  # people of a category
@@ -40,7 +41,7 @@ def columns_of(name: str, settings: Covariate, cells: Mapping[str, object], file
     ------
     ValueError
         Somebody has no value and the study does not say what to do, a number is text, everybody has the same,
-        or a category has a single person; one line with the people, and the mend.
+        a category has a single person or two spellings; one line with the people, and the mend.
     """
     present = {person: cell for person, cell in cells.items() if not _is_missing(cell)}
     absent = [person for person in cells if person not in present]
@@ -78,6 +79,8 @@ def _numbers(name: str, present: Mapping[str, object], file: str) -> dict[str, N
 
 def _levels(name: str, present: Mapping[str, object], file: str) -> dict[str, NDArray[np.float64]]:
     cells = [str(cell) for cell in present.values()]
+    if fault := spelling_fault(cells, "category"):
+        raise ValueError(_line(file, name, *fault))
     first, *others = sorted(set(cells))
     if single := [level for level in (first, *others) if cells.count(level) < FEWEST]:
         what = f"{_some([repr(level) for level in single])} has a single person, who would count for nothing"

@@ -10,6 +10,7 @@ from pathlib import Path
 from reconfmri import bids
 from reconfmri.bids import BidsFile
 from reconfmri.exclusions import MISSING
+from reconfmri.labels import SPELLING_CODE, spelling_fault
 from reconfmri.problems import Problem
 from reconfmri.tables import read_table
 
@@ -149,6 +150,15 @@ def _malformed_ids(rows: list[str]) -> list[Problem]:
         for line, row in enumerate(rows, start=2)
         if not bids.PARTICIPANT.fullmatch(row)
     ]
+
+
+def check_spellings(dataset: Dataset) -> list[Problem]:
+    """Return a STOP where two people, sessions or tasks of the dataset differ in case or padding only."""
+    labels = {"participant_id": list(dataset.participants)}
+    for key, what in (("ses", "session"), ("task", "task")):
+        labels[what] = [file.entities[key] for file in dataset.files if key in file.entities]
+    faults = [spelling_fault(found, what) for what, found in labels.items()]
+    return [Problem("STOP", SPELLING_CODE, *fault, dataset.root.name) for fault in faults if fault]
 
 
 def twice(rows: list[str], name: str) -> list[Problem]:

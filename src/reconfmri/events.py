@@ -51,6 +51,7 @@ def read_events(path: str | Path) -> pd.DataFrame:
 def name_events(events: pd.DataFrame, task: Task, *, duration: float) -> pd.DataFrame:
     """Return onset, duration (s), condition and name of the events of a run of `duration` s, by onset.
 
+    Rows without a trial type (n/a) are left out; `reconfmri check` counts them.
     `name` is the regressor: `<condition>_<n>` with one regressor per event, else the condition.
 
     Raises
@@ -165,7 +166,7 @@ def _orthogonal(column: Array, to: Array) -> Array:
 
 def _check_types(events: pd.DataFrame, task: Task) -> None:
     known = {*task.conditions, *task.ignore}
-    unknown = sorted({str(kind) for kind in events["trial_type"]} - known)
+    unknown = sorted({str(kind) for kind in events["trial_type"].dropna()} - known)
     if unknown:
         raise DataFault(
             "E-DATA-B13",

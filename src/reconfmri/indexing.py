@@ -16,7 +16,7 @@ from reconfmri import bids
 from reconfmri.acquisition import slice_times
 from reconfmri.bids import BidsFile
 from reconfmri.config import Study, Task
-from reconfmri.dataset import Dataset, read_dataset
+from reconfmri.dataset import Dataset, check_spellings, read_dataset
 from reconfmri.exclusions import MISSING, DataFault, Exclusion, read_exclusions, write_exclusions
 from reconfmri.fieldmaps import fieldmap_files, fieldmap_of
 from reconfmri.headers import Header, corner_distance, read_header
@@ -52,9 +52,15 @@ class Scan:
 
 
 def index_dataset(
-    root: Path, study: Study, *, progress: Progress | None = None
+    root: Path,
+    study: Study,
+    *,
+    digest: Callable[[Path], str] = bids.sha256,
+    progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Return the run table (one row per scan that can be used) and every problem found on the way.
+
+    `digest` gives the sha256 of a file.
 
     Raises
     ------
@@ -63,11 +69,11 @@ def index_dataset(
     """
     dataset, problems = read_dataset(root)
     scans, more = find_scans(dataset, study)
-    problems += more
+    problems += check_spellings(dataset) + more
     rows: list[dict[str, Any]] = []
     for number, scan in enumerate(scans, start=1):
         try:
-            row, remarks = _row(dataset, study, scan)
+            row, remarks = _row(dataset, study, scan, digest)
         except DataFault as fault:
             problems.append(_excluded(scan, fault))
         else:
@@ -193,7 +199,9 @@ def _excluded(scan: Scan, fault: DataFault) -> Problem:
     return Problem("EXCL", fault.code, fault.reason, fault.mend, fault.file or scan.bold.path, **scan.unit)
 
 
-def _row(dataset: Dataset, study: Study, scan: Scan) -> tuple[dict[str, Any], list[Problem]]:
+def _row(
+    dataset: Dataset, study: Study, scan: Scan, digest: Callable[[Path], str]
+) -> tuple[dict[str, Any], list[Problem]]:
     """The row of one scan, and remarks on it; a DataFault takes the scan out."""
     if dataset.sizes[scan.bold.path] < 0:
         mend = "fetch the image (`datalad get`), or mend the link"
@@ -208,7 +216,7 @@ def _row(dataset: Dataset, study: Study, scan: Scan) -> tuple[dict[str, Any], li
     physio, more = _recording(dataset, study, scan)
     files = {"bold": scan.bold.path, "t1w": t1w, "events": events, "physio": physio}
     hashes = {
-        f"{name}_sha256": MISSING if path == MISSING else bids.sha256(dataset.root / path)
+        f"{name}_sha256": MISSING if path == MISSING else digest(dataset.root / path)
         for name, path in files.items()
     }
     row = {**scan.unit, **files, "tr": tr, "n_volumes": header.n_volumes, **hashes, "header": header}

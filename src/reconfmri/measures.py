@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reconfmri.exclusions import MISSING, Exclusion
+from reconfmri.labels import refuse_alike
 from reconfmri.tables import read_table, write_table
 
 DOMAINS = ("activation", "connectivity", "skin_conductance", "clinical", "quality")
@@ -94,12 +95,15 @@ def read_measures(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        The table is not of the contract; the message names the file.
+        The table is not of the contract, or two of its people, visits, outcomes or units differ in spelling
+        only; the message names the file.
     """
     table = read_table(path, numeric=NUMBERS, required=[*KEY, "unit"])
     if "n_runs" not in table:
         table["n_runs"] = table["value"].notna().astype(int)
     table = table.fillna({"session_id": MISSING}).astype({"n_runs": int})
+    for name in ("participant_id", "session_id", "outcome", "unit"):
+        refuse_alike(table[name].dropna(), name, str(path))
     try:
         check_rows(table)
         _check_units(table)
@@ -137,7 +141,12 @@ def check_rows(rows: pd.DataFrame) -> None:
     ]
     twice = rows.duplicated(key).to_numpy()
     if twice.any():
-        raise ValueError(f"{_name_of(rows, twice)} is there twice")
+        first = (rows[key].astype(str) == rows.loc[twice, key].iloc[0].astype(str)).all(axis=1).to_numpy()
+        given = ", ".join(
+            f"{value:g} in row {place + 1}"
+            for place, value in zip(first.nonzero()[0], rows["value"][first], strict=True)
+        )
+        raise ValueError(f"{_name_of(rows, twice)} is there twice: {given}. Mend: keep one of the rows")
 
 
 def _combined(key: dict[str, str], runs: pd.DataFrame) -> dict[str, object]:

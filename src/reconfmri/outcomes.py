@@ -26,9 +26,9 @@ def score_scale(table: pd.DataFrame, name: str, scale: Scale) -> tuple[pd.DataFr
         A column is missing, or a participant and session stand on two lines.
     """
     _check_columns(table, name, scale)
-    ids = table["participant_id"].map(lambda label: f"sub-{str(label).removeprefix('sub-')}")
+    ids = table["participant_id"].map(plain_id)
     given = table["session_id"] if "session_id" in table else pd.Series(None, index=table.index, dtype=object)
-    sessions = given.map(lambda label: MISSING if pd.isna(label) else str(label).removeprefix("ses-"))
+    sessions = given.map(plain_visit)
     _check_twice(ids, sessions, name)
     outcome, rows, missing = f"{name}.total", [], []
     for line, (person, session) in enumerate(zip(ids, sessions, strict=True)):
@@ -38,6 +38,16 @@ def score_scale(table: pd.DataFrame, name: str, scale: Scale) -> tuple[pd.DataFr
             text = f"{CODE} phenotype/{name}.tsv line {line + 2}: {reason}"
             missing.append(Exclusion(person, session, region=outcome, stage=STAGE, code=CODE, reason=text))
     return pd.DataFrame(rows, columns=COLUMNS), missing
+
+
+def plain_id(cell: object) -> str:
+    """Return an id of a phenotype table as everywhere else: with `sub-`."""
+    return f"sub-{str(cell).removeprefix('sub-')}"
+
+
+def plain_visit(cell: object) -> str:
+    """Return a visit of a phenotype table as everywhere else: without `ses-`; `n/a` for an empty cell."""
+    return MISSING if cell is None or cell != cell else str(cell).removeprefix("ses-")
 
 
 def _score(row: pd.Series, scale: Scale) -> tuple[float, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reconfmri.exclusions import MISSING, Exclusion
 
 Severity = Literal["STOP", "EXCL", "WARN"]
+SEVERITIES = ("STOP", "EXCL", "WARN")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,52 @@ class Problem:
             code=self.code,
             reason=self.line,
         )
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Problems of one cause: alike but for the file, the unit and the numbers in what is said."""
+
+    problems: tuple[Problem, ...]
+
+    @property
+    def examples(self) -> list[str]:
+        """Where each of them is: its file, or what is said where all are of one file."""
+        files = list(dict.fromkeys(problem.file for problem in self.problems))
+        return files if len(files) > 1 else list(dict.fromkeys(problem.what for problem in self.problems))
+
+    @property
+    def line(self) -> str:
+        """The line of the only problem, or of the first one with their number and two more examples."""
+        first, others = self.problems[0], self.examples[1:EXAMPLES]
+        if not others:
+            return first.line
+        left = len(self.problems) - 1 - len(others)
+        more = f"; and {left} more" if left > 0 else ""
+        what = f"{first.what} [{len(self.problems)} like this; also {'; '.join(others)}{more}]"
+        return replace(first, what=what).line
+
+
+EXAMPLES = 3
+# What differs between problems of one cause: labels of a unit and numbers; of quoted text only these.
+_UNIT = re.compile(
+    r"'[^']*'|\b(?:sub|ses|task|run)-[A-Za-z0-9+]+|\bsession [A-Za-z0-9]+|\S*/\S+|-?\d+(?:[.,]\d+)?"
+)
+
+
+def causes(problems: Iterable[Problem]) -> list[Cause]:
+    """Return the problems by cause, the worst first, else in their order."""
+    groups: dict[tuple[str, ...], list[Problem]] = {}
+    for problem in problems:
+        said = [_UNIT.sub(_unit_or_name, text) for text in (problem.what, problem.mend)]
+        groups.setdefault((problem.severity, problem.code, *said), []).append(problem)
+    ranked = sorted(groups.values(), key=lambda group: SEVERITIES.index(group[0].severity))
+    return [Cause(tuple(group)) for group in ranked]
+
+
+def _unit_or_name(found: re.Match[str]) -> str:
+    quoted = found[0].startswith("'")
+    return found[0] if quoted and not re.fullmatch(r"'(sub-.*|ses-.*|[-+\d.,\s]+)'", found[0]) else "#"
 
 
 def stops(problems: Iterable[Problem]) -> list[Problem]:

@@ -10,6 +10,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,7 @@ def score_recording(
         The recording is unreadable, too slow, flat, saturated, empty, or of an unknown unit; or the events
         are faulty.
     """
-    samples, frequency, start = read_recording(recording, sidecar, settings.column)
-    if frequency < settings.min_sampling_frequency:
-        raise DataFault(
-            "E-DATA-B15",
-            f"sampled at {frequency:g} Hz, at least {settings.min_sampling_frequency:g} Hz are needed",
-            file=recording.name,
-        )
+    samples, frequency, start = read_recording(recording, sidecar, settings)
     _check_signal(samples, recording.name)
     end = start + len(samples) / frequency
     named = name_events(events, task, duration=max(end, float(events["onset"].max()) + 1))
@@ -80,7 +75,9 @@ def score_recording(
     return pd.DataFrame(rows, columns=COLUMNS), faults
 
 
-def read_recording(path: Path, sidecar: Mapping[str, Any], column: str) -> tuple[Array, float, float]:
+def read_recording(
+    path: Path, sidecar: Mapping[str, Any], settings: SkinConductance
+) -> tuple[Array, float, float]:
     """Return one column in µS (n_samples,), NaN where missing; its sampling frequency, Hz; its start, s.
 
     A BIDS recording has no header: the JSON beside it names columns, frequency, start (from the first
@@ -89,28 +86,58 @@ def read_recording(path: Path, sidecar: Mapping[str, Any], column: str) -> tuple
     Raises
     ------
     DataFault
-        The JSON lacks one of these, or the file is no table of numbers with these columns.
+        As `describe_recording`, or the file is no table of numbers with these columns.
     """
-    name = path.name
+    described = describe_recording(sidecar, settings, path.name)
+    columns = list(sidecar["Columns"])
+    samples = _read_column(path, len(columns), columns.index(settings.column))
+    return described.scale * samples, described.frequency, described.start
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the JSON beside a recording says: µS per unit of its values, Hz, s from the first volume."""
+
+    scale: float
+    frequency: float
+    start: float
+
+
+def describe_recording(sidecar: Mapping[str, Any], settings: SkinConductance, name: str) -> Description:
+    """Return unit, frequency and start of a recording from the JSON beside it; the samples are not read.
+
+    Raises
+    ------
+    DataFault
+        The JSON lacks one of these, the unit is none of conductance, or the recording is too slow.
+    """
     mend = "complete the JSON beside the recording"
     for key in ("SamplingFrequency", "StartTime", "Columns"):
         if key not in sidecar:
             raise DataFault("E-DATA-B15", f"its JSON has no {key}", mend=mend, file=name)
-    columns, frequency = list(sidecar["Columns"]), float(sidecar["SamplingFrequency"])
+    columns, column = list(sidecar["Columns"]), settings.column
+    frequency, start = (_number(sidecar, key, name) for key in ("SamplingFrequency", "StartTime"))
     if column not in columns:
         raise DataFault("E-DATA-B15", f"no column {column!r}, it has {columns}", mend=mend, file=name)
-    if not (math.isfinite(frequency) and frequency > 0):
+    if not frequency > 0:
         raise DataFault("E-DATA-B15", f"its sampling frequency is {frequency:g} Hz", mend=mend, file=name)
     described = sidecar.get(column)
     unit = described.get("Units") if isinstance(described, Mapping) else None
     if unit not in UNITS:
-        reason = f"the unit of {column!r} is {unit!r}; known are {list(UNITS)}"
+        reason = f"the unit of {column!r} is {unit!r}, none of conductance; known are {list(UNITS)}"
         raise DataFault("E-DATA-B15", reason, mend=mend, file=name)
-    return (
-        UNITS[unit] * _read_column(path, len(columns), columns.index(column)),
-        frequency,
-        float(sidecar["StartTime"]),
-    )
+    if frequency < settings.min_sampling_frequency:
+        least = f"at least {settings.min_sampling_frequency:g} Hz are needed"
+        raise DataFault("E-DATA-B15", f"sampled at {frequency:g} Hz, {least}", mend=mend, file=name)
+    return Description(UNITS[unit], frequency, start)
+
+
+def _number(sidecar: Mapping[str, Any], key: str, name: str) -> float:
+    value = sidecar[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        mend = "write a number into the JSON beside the recording"
+        raise DataFault("E-DATA-B15", f"{key} is {value!r}, not a number", mend=mend, file=name)
+    return float(value)
 
 
 def fill_gaps(samples: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -96,5 +97,7 @@ def _as_numbers(column: pd.Series, path: str | Path) -> pd.Series:
     if bad.any():
         line = int(bad.to_numpy().argmax()) + 2
         value = column[bad].iloc[0]
-        raise ValueError(f"{path}: line {line}, column {column.name!r}: {value!r} is not a number")
+        comma = re.fullmatch(r"-?\d+,\d+", str(value).strip())
+        hint = " (a decimal comma? numbers have a point)" if comma else ""
+        raise ValueError(f"{path}: line {line}, column {column.name!r}: {value!r} is not a number{hint}")
     return numbers

@@ -17,7 +17,7 @@ TR = 2.0
 N_VOLUMES = 60
 EVENTS = [("trauma", 10, 20), ("relax", 40, 20), ("trauma", 70, 20), ("relax", 100, 15)]
 PARTICIPANTS, PCL5 = "participants.tsv", "phenotype/pcl5.tsv"
-SIDECAR = "task-memory_bold.json"
+SIDECAR, EVENTS_FILE = "task-memory_bold.json", "task-memory_run-1_events.tsv"
 
 STUDY = """name: A tiny trial
 bids: {bids}
@@ -162,6 +162,9 @@ def _other_tr(root: Path, _study: Path) -> None:
 def _other_tr_allowed(root: Path, study: Path) -> None:
     _other_tr(root, study)
     edit(study / "config/config.yaml", "    events: each", "    events: each\n    mixed_tr: true")
+    rows = "".join(f"{0.4 * onset:g}\t{0.4 * length:g}\t{kind}\n" for kind, onset, length in EVENTS)
+    for session in SESSIONS:
+        write(root / stem("sub-01", session, EVENTS_FILE), "onset\tduration\ttrial_type\n" + rows)
 
 
 def _harmless_bytes(root: Path, _study: Path) -> None:

@@ -24,6 +24,11 @@ ENVIRONMENT = "../../envs/reconfmri.yaml"
 
 try:
     study = load_study("config/config.yaml")
+    if study.open_days:
+        raise ValueError(
+            f"E-CONF-C09 config/config.yaml: the days of the visits {study.open_days} are open. "
+            "Mend: list the visits in order of time, baseline first, and fill in `day`"
+        )
     scans = read_run_table("config/runs.tsv")
     if workflow.is_main_process:
         verify_unchanged(scans, Path(study.bids))

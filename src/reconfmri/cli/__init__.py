@@ -66,6 +66,16 @@ def _init(commands: Commands) -> None:
     new = commands.add_parser("init", help="write a commented study file from what the dataset holds")
     new.add_argument("study", type=Path, metavar="STUDY", help="folder to make")
     new.add_argument("--bids", type=Path, required=True, metavar="BIDS", help="BIDS dataset")
+    new.add_argument(
+        "--arm-column",
+        metavar="NAME",
+        help="column of participants.tsv that is the arm, or none (default: the one that is clearly it)",
+    )
+    new.add_argument(
+        "--move-arms",
+        action="store_true",
+        help="take the arm column out of participants.tsv, after a copy into STUDY (default: it stays)",
+    )
 
 
 def _index(commands: Commands) -> None:
@@ -80,6 +90,10 @@ def _check(commands: Commands) -> None:
         "check", help="every problem in data and study, in one table, before any compute"
     )
     new.add_argument("--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)")
+    new.add_argument("--html", type=Path, metavar="FILE", help="write the problems as a page too")
+    new.add_argument(
+        "--contents", action="store_true", help="compare every byte of the images with the index (slow)"
+    )
 
 
 def _simulate(commands: Commands) -> None:
@@ -178,7 +192,7 @@ def _group(commands: Commands) -> None:
         "--active", metavar="ARM", help="label of the drug arm (with --control, without --config)"
     )
     new.add_argument("--control", metavar="ARM", help="label of the control arm")
-    new.add_argument("--baseline", metavar="SESSION", help="first visit (default: the first label in order)")
+    _visits(new)
     new.add_argument("--outcome", metavar="NAME", help="primary outcome (default: the first of the table)")
     new.add_argument("--session", metavar="SESSION", help="primary visit (default: the first after baseline)")
     new.add_argument(
@@ -194,6 +208,19 @@ def _group(commands: Commands) -> None:
     new.add_argument("--flat-priors", action="store_true", help="flat priors on effects and means")
     new.add_argument(
         "--seed", type=int, metavar="S", help="seed of the sampler (default: of the study file, else 1)"
+    )
+
+
+def _visits(command: argparse.ArgumentParser) -> None:
+    """The order of the visits, which labels other than plain numbers do not tell."""
+    command.add_argument(
+        "--sessions",
+        nargs="+",
+        metavar="SESSION",
+        help="visits in order of time, baseline first (default: by number; other labels need it)",
+    )
+    command.add_argument(
+        "--baseline", metavar="SESSION", help="first visit, the others in order of their numbers"
     )
 
 
@@ -258,7 +285,7 @@ def _plan(commands: Commands) -> None:
     new.add_argument("--n-per-arm", type=int, nargs=2, default=(8, 60), metavar=("LOW", "HIGH"))
     new.add_argument("--outcome", metavar="NAME", help="outcome (default: the primary one of the study file)")
     new.add_argument("--session", metavar="SESSION", help="visit of the headline (default: the primary one)")
-    new.add_argument("--baseline", metavar="SESSION", help="first visit (default: the first label in order)")
+    _visits(new)
 
 
 def _status(commands: Commands) -> None:

@@ -77,7 +77,7 @@ def from_study(options: Namespace, measures: pd.DataFrame) -> Trial:
     ValueError
         It has no group section, or an option stands against it.
     """
-    for name in ("active", "control", "baseline", "outcome", "session", "scale"):
+    for name in ("active", "control", "sessions", "baseline", "outcome", "session", "scale"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name}: the study file tells it. Mend: give --config or --{name}, not both")
     trial = load_trial(options.config, units_of(measures))
@@ -108,6 +108,7 @@ def from_tables(options: Namespace, measures: pd.DataFrame, allocation: pd.DataF
         allocation,
         active=options.active,
         control=options.control,
+        sessions=options.sessions,
         baseline=options.baseline,
         outcome=options.outcome,
         session=options.session,

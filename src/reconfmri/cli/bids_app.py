@@ -88,7 +88,7 @@ def validate(root: Path) -> list[Problem]:
 def prepare(out: Path, root: Path) -> int:
     """Make the study folder where it is not one yet, and its run table; return the exit code."""
     if not (out / CONFIG).is_file():
-        print("\n".join(start_study(out, root, move_arms=False)))
+        print("\n".join(start_study(out, root)))
     return make_index(out)
 
 

@@ -19,7 +19,10 @@ def init(options: Namespace) -> int:
     if stops(problems):
         show_problems(problems)
         return 1
-    print("\n".join(start_study(options.study, options.bids, move_arms=True)))
+    said = start_study(
+        options.study, options.bids, arm_column=options.arm_column, move_arms=options.move_arms
+    )
+    print("\n".join(said))
     return 0
 
 
@@ -54,10 +57,14 @@ def make_index(folder: Path) -> int:
 def check(options: Namespace) -> int:
     """Show every problem of a study folder and its data."""
     from reconfmri.checks import check_study
+    from reconfmri.cli.problem_page import problem_page
 
     with bar("checking the scans") as progress:
-        problems = check_study(options.study, progress=progress)
+        problems = check_study(options.study, contents=options.contents, progress=progress)
     show_problems(problems)
+    if options.html:
+        options.html.write_text(problem_page(problems, options.study), encoding="utf-8")
+        print(f"wrote {options.html}")
     return 1 if stops(problems) else 0
 
 

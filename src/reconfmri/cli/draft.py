@@ -1,26 +1,28 @@
-"""A commented study file from what a dataset holds, and the arm column out of participants.tsv."""
+"""A commented study file from what a dataset holds."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconfmri import bids
-from reconfmri.checks import CONFIG, arm_column
-from reconfmri.dataset import Dataset, read_dataset
-from reconfmri.exclusions import MISSING
+from reconfmri.checks import CONFIG, MARK
+from reconfmri.cli.arms import Arms, move_arm_column, take_arms
+from reconfmri.dataset import Dataset, check_spellings, read_dataset
+from reconfmri.labels import alike, is_number
 from reconfmri.problems import stops
 from reconfmri.provenance import workflow_folder
 from reconfmri.tables import read_table
+from reconfmri.visits import order_by_time, session_times
 
 FEW_EVENTS = 12  # up to this many events per run, each script gets a regressor of its own
-CONTROLS = ("placebo", "control", "midazolam", "sham", "saline", "vehicle")
 SKIN = ("skin_conductance", "skinconductance", "eda", "gsr", "scr")
 KNOWN_SCALES = {"pcl5": ((0, 80), "PCL-5 points"), "caps5": ((0, 80), "CAPS-5 points")}
+SCHEMA = "config.schema.json"
 SNAKEFILE = """from reconfmri.provenance import workflow_folder
 
 
@@ -38,28 +40,42 @@ class Found:
     """What a dataset holds, as far as a study file asks."""
 
     name: str
-    sessions: list[str]
+    days: dict[
+        str, float | None
+    ]  # session label -> day from the first one, in order; None where nothing tells it
     trial_types: dict[str, list[str]]  # task -> trial types
     most_events: dict[str, int]  # task -> events in its longest table
     skin_column: tuple[str, str] | None = None  # task, column
-    scales: list[str] = field(default_factory=list)
+    scales: dict[str, str | None] = field(default_factory=dict)  # phenotype table -> its column of totals
+
+    @property
+    def sessions(self) -> list[str]:
+        """The labels of the sessions."""
+        return list(self.days)
 
 
-def start_study(folder: Path, root: Path, *, move_arms: bool) -> list[str]:
-    """Write `config/config.yaml`, `Snakefile` and, from an arm column, `allocation.tsv`; return what to tell.
+def start_study(
+    folder: Path, root: Path, *, arm_column: str | None = None, move_arms: bool = False
+) -> list[str]:
+    """Write `config/config.yaml`, its schema, `Snakefile` and, from an arm column, `allocation.tsv`.
 
-    With `move_arms` the arm column leaves participants.tsv; else it is copied and the dataset stays as it is.
+    Returns what to say. The dataset is only changed with `move_arms`: then the arm column leaves
+    participants.tsv, after a copy of the table into the study folder; that can also be asked later, alone.
 
     Raises
     ------
     ValueError
-        There is a study already, the dataset is no BIDS dataset, or the arm column cannot be moved.
+        There is a study already, the dataset is no BIDS dataset, several columns may be the arm, or the arm
+        column cannot be moved.
     """
+    if (folder / CONFIG).exists() and move_arms:
+        return move_arm_column(folder, root, arm_column)
     if (folder / CONFIG).exists():
         raise ValueError(
             f"{folder / CONFIG} exists; nothing was overwritten. Mend: edit it, or give another folder"
         )
     dataset, problems = read_dataset(root)
+    problems += check_spellings(dataset)
     if stops(problems):
         raise ValueError("\n".join(problem.line for problem in stops(problems)))
     found = look_at(dataset)
@@ -67,14 +83,16 @@ def start_study(folder: Path, root: Path, *, move_arms: bool) -> list[str]:
         raise ValueError(
             f"E-BIDS-A16 {root}: no functional image or events table. Mend: give the BIDS dataset's root"
         )
-    told, arms = _take_arms(folder, root, move=move_arms)
+    arms = take_arms(folder, root, arm_column)
+    said = [*arms.said, *(move_arm_column(folder, root, arm_column) if move_arms else [])]
     (folder / "config").mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(draft(found, bids_from(folder, root), arms), encoding="utf-8")
+    shutil.copyfile(workflow_folder() / "workflow/schemas" / SCHEMA, folder / "config" / SCHEMA)
     (folder / "Snakefile").write_text(SNAKEFILE, encoding="utf-8")
     # The lab's to edit, where Snakemake looks for it: `--workflow-profile workflow/profiles/slurm`.
     for profile in (workflow_folder() / "workflow/profiles").glob("*/config.yaml"):
         _copy_once(profile, folder / "workflow/profiles" / profile.parent.name / "config.yaml")
-    return [*told, f"wrote {folder / CONFIG}: read it, then `reconfmri index`, `reconfmri check`"]
+    return [*said, f"wrote {folder / CONFIG}: read it, then `reconfmri index`, `reconfmri check`"]
 
 
 def _copy_once(source: Path, target: Path) -> None:
@@ -94,19 +112,43 @@ def look_at(dataset: Dataset) -> Found:
     """Return the sessions, tasks, trial types, scales and the skin conductance column of a dataset."""
     scans = [*dataset.of("bold", ".nii", ".nii.gz", ".json"), *dataset.of("events", ".tsv")]
     tasks = sorted({file.entities["task"] for file in scans if "task" in file.entities})
-    sessions = sorted({file.entities["ses"] for file in scans if "ses" in file.entities}, key=_natural)
+    sessions = sorted({file.entities["ses"] for file in scans if "ses" in file.entities})
     kinds: dict[str, list[str]] = {}
     most: dict[str, int] = {}
     for task in tasks:
         kinds[task], most[task] = _trial_types(dataset, task)
-    name = str(bids.read_json(dataset.root / "dataset_description.json").get("Name", dataset.root.name))
-    scales = sorted(path.stem for path in (dataset.root / "phenotype").glob("*.tsv"))
-    return Found(name.strip(), sessions, kinds, most, _skin_column(dataset), scales)
+    name = str(bids.read_json(dataset.root / "dataset_description.json").get("Name") or "").strip()
+    return Found(
+        name=name or dataset.root.resolve().name,
+        days=_days(dataset.root, sessions),
+        trial_types=kinds,
+        most_events=most,
+        skin_column=_skin_column(dataset),
+        scales=_phenotype(dataset.root),
+    )
 
 
-def _natural(label: str) -> tuple[tuple[int, str], ...]:
-    parts = re.findall(r"\d+|\D+", label)
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
+def _days(root: Path, sessions: list[str]) -> dict[str, float | None]:
+    """Session -> day, in order of the dates of scans.tsv and sessions.tsv; open without, numbers in order."""
+    if len(sessions) < 2:
+        return dict.fromkeys(sessions, 0.0)
+    dated = order_by_time(session_times(root), sessions)
+    if dated is not None:
+        return dict(dated)
+    return dict.fromkeys(sorted(sessions, key=float) if all(map(is_number, sessions)) else sessions)
+
+
+def _phenotype(root: Path) -> dict[str, str | None]:
+    """Table of `phenotype/` -> its only column that is called a total; None without one."""
+    scales: dict[str, str | None] = {}
+    for path in sorted((root / "phenotype").glob("*.tsv")):
+        try:
+            columns = [str(name) for name in read_table(path).columns]
+        except (ValueError, OSError):
+            columns = []  # `check` names it
+        totals = [name for name in columns if name == "total"] or [n for n in columns if "total" in n.lower()]
+        scales[path.stem] = totals[0] if len(totals) == 1 else None
+    return scales
 
 
 def _trial_types(dataset: Dataset, task: str) -> tuple[list[str], int]:
@@ -118,7 +160,7 @@ def _trial_types(dataset: Dataset, task: str) -> tuple[list[str], int]:
                 table = read_table(dataset.root / file.path, required=["trial_type"])
             except (ValueError, OSError):
                 continue  # the index names it, with line and mend
-            kinds |= dict.fromkeys(str(kind) for kind in table["trial_type"].dropna())
+            kinds |= dict.fromkeys(map(str, table["trial_type"].dropna()))
             most = max(most, len(table))
     return list(kinds), most
 
@@ -135,53 +177,7 @@ def _skin_column(dataset: Dataset) -> tuple[str, str] | None:
     return None
 
 
-def _take_arms(folder: Path, root: Path, *, move: bool) -> tuple[list[str], list[str]]:
-    """Write allocation.tsv from an arm column; return what to tell and the arm labels, active first."""
-    allocation, column = folder / "allocation.tsv", arm_column(root)
-    if allocation.exists():
-        return [f"{allocation} was there and stays"], _ordered(bids.read_allocation(allocation)["arm"])
-    if column is None:
-        return [], []
-    table = read_table(root / "participants.tsv")
-    arms = table[["participant_id", column]].rename(columns={column: "arm"}).dropna()
-    if move and not os.access(root / "participants.tsv", os.W_OK):
-        raise ValueError(
-            f"E-CONF-F12 {root / 'participants.tsv'}: the column {column!r} is the arm, but the file cannot "
-            "be written. Mend: make it writable, or write allocation.tsv into the study folder yourself"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [f"{row.participant_id}\t{row.arm}\t{MISSING}" for row in arms.itertuples()]
-    allocation.write_text("\n".join(["participant_id\tarm\tstratum", *rows]) + "\n", encoding="utf-8")
-    if move:
-        _drop_column(root / "participants.tsv", column)
-    verb = "moved" if move else "copied"
-    return [f"{verb} the arm column {column!r} from participants.tsv to {allocation}"], _ordered(arms["arm"])
-
-
-def _ordered(arms: Iterable[str]) -> list[str]:
-    """Arm labels, the one that sounds like a control last."""
-    return sorted(set(arms), key=lambda arm: (any(word in arm.lower() for word in CONTROLS), arm))
-
-
-def _drop_column(path: Path, column: str) -> None:
-    """Take one column out of a table and out of the JSON beside it, the other bytes as they are."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    position = lines[0].split("\t").index(column)
-    kept = ["\t".join(c for n, c in enumerate(line.split("\t")) if n != position) for line in lines if line]
-    _replace(path, "\n".join(kept) + "\n")
-    sidecar = path.with_suffix(".json")
-    if sidecar.is_file() and column in (described := bids.read_json(sidecar)):
-        del described[column]
-        _replace(sidecar, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
-
-
-def draft(found: Found, root: str, arms: list[str]) -> str:
+def draft(found: Found, root: str, arms: Arms) -> str:
     """Return the study file: what was found, with the usual settings and a comment on every part."""
     with_events = [task for task, kinds in found.trial_types.items() if kinds]
     parts = [
@@ -203,29 +199,48 @@ def _quoted(text: str) -> str:
 
 
 def _opening(found: Found, root: str) -> str:
-    sessions = "sessions: []                    # the data have none\n"
-    if found.sessions:
-        rows = [
-            f"  - {{id: {_quoted(s)}, name: {_quoted(s)}, day: {n}}}\n" for n, s in enumerate(found.sessions)
-        ]
-        sessions = (
-            "sessions:                       # the first is the baseline; `day` = days from it: CORRECT\n"
-        )
-        sessions += "".join(rows)
     return (
-        "# The study, drafted by `reconfmri init` from what the dataset holds. Lines with CORRECT need you.\n"
+        f"# yaml-language-server: $schema={SCHEMA}\n"
+        f"# The study, drafted by `reconfmri init` from what the dataset holds. Lines marked {MARK} need\n"
+        "# you: correct them, then delete the mark.\n"
         "# Every key with type, unit, default and an example: config/README.md of reconfmri.\n"
         f"name: {_quoted(found.name)}\n"
         'question: ""                    # one or two sentences; opens the report\n'
         f"bids: {_quoted(root)}\n"
-        "seed: 1                         # of every random step\n\n" + sessions
+        "seed: 1                         # of every random step\n\n" + _visits(found)
     )
+
+
+def _visits(found: Found) -> str:
+    if not found.sessions:
+        return "sessions: []                    # the data have none\n"
+    if len(found.sessions) > 1 and None in found.days.values():
+        source = f"# in order of time, the first is the baseline; `day` = days from it, to fill in: {MARK}"
+    else:
+        source = f"# the first is the baseline; `day` = days from it, as in the dates of the dataset: {MARK}"
+    rows = [
+        f"  - {{id: {_quoted(label)}, name: {_quoted(label)}, day: "
+        f"{'null' if day is None else f'{day:g}'}}}\n"
+        for label, day in found.days.items()
+    ]
+    return f"sessions:                       {source}\n" + "".join(rows)
 
 
 def condition_of(kind: str) -> str:
     """A trial type as the name of a condition: lower case, digits, underscores."""
     name = re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_")
     return name if name[:1].isalpha() else f"c_{name}"
+
+
+def conditions_of(kinds: list[str]) -> dict[str, str]:
+    """Trial type -> condition, one each: what differs in blanks or case only is for the analyst to join."""
+    names: dict[str, str] = {}
+    for kind in kinds:
+        name, number = condition_of(kind), 1
+        while (chosen := name if number == 1 else f"{name}_spelling{number}") in names.values():
+            number += 1
+        names[kind] = chosen
+    return names
 
 
 def _events(found: Found, task: str) -> str:
@@ -238,10 +253,11 @@ def _tasks(found: Found) -> str:
         if not kinds:
             text += f"  {_quoted(task)}: {{}}\n"
             continue
-        pairs = ", ".join(f"{_quoted(kind)}: {condition_of(kind)}" for kind in kinds)
+        pairs = ", ".join(f"{_quoted(kind)}: {name}" for kind, name in conditions_of(kinds).items())
+        doubt = f"    # spellings of one? {MARK}" if alike(kinds) else ""
         text += f"  {_quoted(task)}:\n"
         text += f"    events: {_events(found, task)}    # a regressor per event (each) or per condition\n"
-        text += f"    conditions: {{{pairs}}}\n"
+        text += f"    conditions: {{{pairs}}}{doubt}\n"
     return text
 
 
@@ -271,7 +287,7 @@ QUALITY = """quality:
 
 
 def _conditions(found: Found, task: str) -> list[str]:
-    return list(dict.fromkeys(condition_of(kind) for kind in found.trial_types[task]))
+    return list(conditions_of(found.trial_types[task]).values())
 
 
 def _contrasts(found: Found, task: str) -> dict[str, str]:
@@ -291,7 +307,7 @@ def _first_level(found: Found, task: str) -> str:
         "  high_pass: 0.008              # Hz; long scripts (120 s) need 0.002\n"
         "  noise: ar1\n"
         "  confounds: [motion6, acompcor, non_steady_state]\n"
-        "  contrasts:                    # condition weights: CORRECT\n" + lines
+        f"  contrasts:                    # condition weights: {MARK}\n" + lines
     )
 
 
@@ -322,34 +338,44 @@ def _skin(found: Found) -> str:
 def _scales(found: Found) -> str:
     if not found.scales:
         return ""
-    text = (
-        "scales:                         # phenotype/<name>.tsv\n"
-        if set(found.scales) & set(KNOWN_SCALES)
-        else ""
-    )
-    for name in found.scales:
+    text = "scales:                         # phenotype/<name>.tsv\n" if _known_scales(found) else ""
+    for name, total in found.scales.items():
         bounds, unit = KNOWN_SCALES.get(name, ((0, 100), "points"))
-        mark = "" if name in KNOWN_SCALES else "# "
-        text += f"{mark}  {name}: {{total: total, range: {list(bounds)}, unit: {unit}}}\n"
+        mark = "" if name in _known_scales(found) else "# "
+        text += (
+            f"{mark}  {name}: {{total: {_quoted(total or 'total')}, range: {list(bounds)}, unit: {unit}}}\n"
+        )
     return text
 
 
-def _group(found: Found, arms: list[str], task: str | None) -> str:
-    if len(arms) < 2 or task is None:
+def _known_scales(found: Found) -> list[str]:
+    """Scales whose range is known and whose table has a column of totals."""
+    return [name for name, total in found.scales.items() if name in KNOWN_SCALES and total]
+
+
+def _group(found: Found, arms: Arms, task: str | None) -> str:
+    if not arms.labels or task is None:
         return (
             "group: none                     # a study without arms; see config/README.md for one with arms\n"
         )
     outcome = f"amygdala.{list(_contrasts(found, task))[-1]}"
     outcomes = [outcome, outcome.replace("amygdala", "hippocampus"), outcome.replace("amygdala", "vmpfc")]
-    outcomes += [f"{name}.total" for name in found.scales if name in KNOWN_SCALES]
-    later = (found.sessions[1:] or found.sessions or ["1"])[0]
+    outcomes += [f"{name}.total" for name in _known_scales(found)]
     listed = "".join(f"    - {name}\n" for name in outcomes)
+    several = len(found.sessions) > 1
+    later = f", session: {_quoted((found.sessions[1:] or found.sessions)[0])}" if found.sessions else ""
+    estimand = "difference_adjusted" if several else "difference_unadjusted"
     return (
         "group:\n"
         "  allocation: allocation.tsv    # outside the BIDS folder; read by group rules only\n"
-        f"  arms: {{active: {_quoted(arms[0])}, control: {_quoted(arms[1])}}}    # CORRECT\n"
+        f"  arms: {{active: {_quoted(arms.active)}, control: {_quoted(arms.control)}}}    "
+        f"# of {', '.join(arms.labels)}: {MARK}\n"
         f"  outcomes:\n{listed}"
-        f"  primary: {{outcome: {outcome}, session: {_quoted(later)}, estimand: "
-        f"{'difference_adjusted' if len(found.sessions) > 1 else 'difference_unadjusted'}}}    # CORRECT\n"
+        + (
+            ""
+            if several
+            else "  estimands: [difference_unadjusted]    # one visit has no baseline before it\n"
+        )
+        + f"  primary: {{outcome: {outcome}{later}, estimand: {estimand}}}    # {MARK}\n"
         "  level: 0.95\n"
     )

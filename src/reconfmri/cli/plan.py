@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reconfmri.config import Estimand, Group, Study, load_study
+from reconfmri.labels import in_order
 from reconfmri.tables import read_table, write_table
 
 if TYPE_CHECKING:
@@ -145,16 +146,19 @@ def _sessions(options: Namespace, study: Study | None, rows: pd.DataFrame | None
     from reconfmri.group.planning import REFERENCE_MISSING
 
     if study:
-        labels = [session.id for session in study.sessions] or ["n/a"]
-    elif rows is not None:
-        labels = sorted(set(rows["session_id"]), key=lambda label: (len(label), label))
-    else:
-        labels = [str(visit + 1) for visit in range(len(options.missing or REFERENCE_MISSING) + 1)]
-    if options.baseline is None:
-        return labels
-    if options.baseline not in labels:
-        raise ValueError(f"--baseline: {options.baseline!r} is not a session. Mend: give one of {labels}")
-    return [options.baseline, *(label for label in labels if label != options.baseline)]
+        for name in ("sessions", "baseline"):
+            if getattr(options, name) is not None:
+                raise ValueError(
+                    f"--{name}: the study file gives it. Mend: give --config or --{name}, not both"
+                )
+        return [session.id for session in study.sessions] or ["n/a"]
+    if rows is not None:
+        where = str(options.measures)
+        return in_order(rows["session_id"], where, declared=options.sessions, baseline=options.baseline)
+    if options.sessions:
+        return list(options.sessions)
+    labels = [str(visit + 1) for visit in range(len(options.missing or REFERENCE_MISSING) + 1)]
+    return in_order(labels, "the planned visits", baseline=options.baseline)
 
 
 def _questions(group: Group | None, sessions: list[str]) -> list[Question]:

@@ -6,23 +6,35 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from reconfmri.problems import Problem
+from reconfmri.problems import SEVERITIES, Problem, causes
 
 COLOURS = {"STOP": "bold red", "EXCL": "yellow", "WARN": "cyan"}
-ORDER = {"STOP": 0, "EXCL": 1, "WARN": 2}
 
 
 def show_problems(problems: Sequence[Problem]) -> None:
-    """Print every problem, the worst first: a table on a terminal, else one line each."""
-    ranked = sorted(problems, key=lambda problem: ORDER[problem.severity])
+    """Print every cause as one line, the worst first; a line is never cut, so that paths can be copied."""
+    for cause in causes(problems):
+        print(f"{_coloured(cause.problems[0].severity)} {cause.line}")
+    print(counted(problems))
+
+
+def counted(problems: Sequence[Problem]) -> str:
+    """Return how many problems there are, of each severity."""
+    counts = [f"{sum(p.severity == name for p in problems)} {name}" for name in SEVERITIES]
+    return f"{len(problems)} problems: {', '.join(counts)}" if problems else "No problems found."
+
+
+def _coloured(severity: str) -> str:
+    """The word in its colour on a terminal that has some."""
     if not sys.stdout.isatty():
-        for problem in ranked:
-            print(f"{problem.severity} {problem.line}")
-    elif ranked:
-        cells = [(p.severity, p.code, p.file, p.what, p.mend) for p in ranked]
-        show_table(["", "code", "file", "what is wrong", "mend"], cells, colours=COLOURS)
-    counts = [f"{sum(p.severity == name for p in problems)} {name}" for name in ORDER]
-    print(f"{len(problems)} problems: {', '.join(counts)}" if problems else "No problems found.")
+        return severity
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    with console.capture() as captured:
+        console.print(Text(severity, style=COLOURS[severity]), end="")
+    return captured.get()
 
 
 def show_table(

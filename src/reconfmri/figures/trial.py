@@ -42,7 +42,7 @@ OTHER_MARK = {"marker": "^", "color": MUTED, "markerfacecolor": "white"}
 def timeline(study: Study, randomised: dict[str, int]) -> Figure:
     """Return the course of the trial: one lane per arm, one station per session, what is measured below."""
     arms = list(randomised) or ["all participants"]
-    names = [(item.id, item.name, item.day) for item in study.sessions] or [("", "one session", 0.0)]
+    names = [(item.id, item.name, item.day) for item in study.sessions] or [("", "one session", None)]
     figure = new_figure(9.6, 1.55 + 0.42 * len(arms))
     axes = figure.add_subplot()
     axes.set_xlim(-1.0, len(names) - 0.45)
@@ -63,7 +63,7 @@ def timeline(study: Study, randomised: dict[str, int]) -> Figure:
         axes.text(
             place, len(arms) - 0.42, name, ha="center", va="bottom", fontsize=10, weight="bold", color=INK
         )
-        planned = f"ses-{label}, day {day:g}" if label else ""
+        planned = f"ses-{label}" + ("" if day is None else f", day {day:g}") if label else ""
         axes.text(place, -0.45, planned, ha="center", va="top", fontsize=8.5, color=MUTED)
         if label == primary:
             low, high = -0.38, len(arms) - 0.5
@@ -118,7 +118,7 @@ def quality_dots(quality: pd.DataFrame, study: Study) -> Figure:
 
 def _strips(axes: Axes, rows: pd.DataFrame, study: Study) -> None:
     """One column of dots per session, spread sideways by rank so that dots do not hide one another."""
-    sessions = [item.id for item in study.sessions] or sorted(rows["session_id"].fillna("n/a").unique())
+    sessions = [item.id for item in study.sessions] or ["n/a"]
     labels = [session_name(study, session) for session in sessions]
     for place, session in enumerate(sessions):
         here = rows[rows["session_id"].fillna("n/a") == session].sort_values("value", kind="stable")

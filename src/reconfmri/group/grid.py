@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from reconfmri.config import DEFAULT_SCALES, Estimand, Group
 from reconfmri.covariates import CODE, Column, columns_of
 from reconfmri.group.estimands import Array, NotEstimableError
+from reconfmri.labels import in_order, refuse_alike
 
 NO_SESSION = NO_STRATUM = "n/a"
 KEY = ["participant_id", "session_id", "outcome"]
@@ -155,6 +156,7 @@ def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:
     if ids.duplicated().any():
         raise ValueError(f"allocation: {_some(ids[ids.duplicated()])} stand twice; keep one row per person")
     declared = [group.arms.active, group.arms.control]
+    refuse_alike([*arms, *declared], "arm", "allocation")
     if unknown := sorted(set(arms) - set(declared)):
         raise ValueError(
             f"allocation: arms {unknown} are not in the study, which compares {declared}; "
@@ -171,6 +173,7 @@ def group_from_tables(
     *,
     active: str,
     control: str,
+    sessions: Sequence[str] | None = None,
     baseline: str | None = None,
     outcome: str | None = None,
     session: str | None = None,
@@ -179,24 +182,20 @@ def group_from_tables(
 ) -> tuple[Group, list[str]]:
     """Return a group section and the sessions for two bare tables, where there is no study file.
 
-    Every outcome is modelled, sessions come in the order of their labels after `baseline`, units have the
-    `scales` given, else their default ones. The primary question is about `outcome` at `session`; where they
-    are not told, the first outcome and the first later session stand in for them.
+    Every outcome is modelled; visits come in the order of `sessions`, else by their numbers after `baseline`;
+    units have the `scales` given, else their default ones. The primary question is about `outcome` at
+    `session`; where they are not given, the first outcome and the first later session stand in for them.
 
     Raises
     ------
     ValueError
-        A unit has no scale, baseline, outcome or session is not among those of the measures, or a column is
-        missing.
+        A unit has no scale, baseline, outcome or session is not among those of the measures, nothing tells
+        the order of the visits, or a column is missing.
     """
     _need(measures, [*KEY, "domain", "value", "unit"], "measures")
     _need(allocation, ["participant_id", "arm"], "allocation")
     labels = measures["session_id"].dropna()
-    sessions = sorted(set(labels[labels != NO_SESSION]), key=lambda label: (len(label), label))
-    if baseline is not None:
-        if baseline not in sessions:
-            raise ValueError(f"baseline {baseline!r} is not a session of the measures, which have {sessions}")
-        sessions = [baseline, *(label for label in sessions if label != baseline)]
+    visits = in_order(labels[labels != NO_SESSION], "measures", declared=sessions, baseline=baseline)
     outcomes = list(dict.fromkeys(measures["outcome"].dropna()))
     if not outcomes:
         raise ValueError("measures: no row names an outcome")
@@ -209,22 +208,26 @@ def group_from_tables(
             "typical SD between people per unit, by --scale or in group.scales of a study file"
         )
     estimands: list[Estimand] = ["difference_unadjusted"]
-    if len(sessions) > 1:
+    if len(visits) > 1:
         estimands = ["difference_adjusted", "difference_unadjusted", "difference_of_change"]
-    later = sessions[1:] or sessions or [NO_SESSION]
+    later = visits[1:] or visits or [NO_SESSION]
     if session is not None and session not in later:
         raise ValueError(f"session {session!r} is not one to ask about; these are: {later}")
     settings = {
         "arms": {"active": active, "control": control},
         "outcomes": outcomes,
         "estimands": estimands,
-        "primary": {"outcome": outcome or outcomes[0], "session": "none", "estimand": estimands[0]},
+        "primary": {
+            "outcome": outcome or outcomes[0],
+            "session": NO_SESSION,
+            "estimand": estimands[0],
+        },
         "scales": known,
         "priors": {"flat": flat_priors},
     }
     group = Group.from_params(settings)
-    primary = group.primary.model_copy(update={"session": session or later[0]})  # may be `n/a`
-    return group.model_copy(update={"primary": primary}), sessions
+    primary = group.primary.model_copy(update={"session": session or later[0]})  # any text, not only of BIDS
+    return group.model_copy(update={"primary": primary}), visits
 
 
 def _checked(measures: pd.DataFrame, arms: dict[str, str], sessions: list[str]) -> pd.DataFrame:
@@ -234,6 +237,8 @@ def _checked(measures: pd.DataFrame, arms: dict[str, str], sessions: list[str]) 
     people = measures["participant_id"]
     if people.isna().any():
         raise ValueError("measures: a row has no participant_id; complete or delete it")
+    refuse_alike([*people, *arms], "participant_id", "measures and allocation")
+    refuse_alike([*measures["session_id"], *sessions], "visit", "measures")
     if strangers := sorted(set(people) - set(arms)):
         raise ValueError(
             f"measures: {_some(strangers)} are not in the allocation; add them, or take them out of the study"

@@ -104,7 +104,9 @@ def group_methods(trial: Trial) -> list[tuple[str, str]]:
 def _data(study: Study, facts: Facts) -> str:
     text = f"The run table holds {_count(facts.scans, 'scan')} of {_count(facts.participants, 'participant')}"
     if study.sessions:
-        named = [f"{item.name} (day {item.day:g})" for item in study.sessions]
+        named = [
+            item.name if item.day is None else f"{item.name} (day {item.day:g})" for item in study.sessions
+        ]
         text += f", planned at {_count(len(named), 'session')}: {_list(named)}"
     text += ". "
     if facts.trs:

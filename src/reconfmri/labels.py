@@ -1,0 +1,108 @@
+"""Labels as they are written: two spellings of one label, and labels whose order in time is known."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from reconfmri.tables import MISSING
+
+SPELLING_CODE, ORDER_CODE = "E-CONF-C10", "E-CONF-C09"
+_PADDING = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_POINT_ZERO = re.compile(r"(?<=\d)\.0+$")
+
+
+def essence(label: str) -> str:
+    """Return a label without what a spreadsheet or a hurried hand changes: blanks, case, zeros of numbers.
+
+    `Ketamine ` is `ketamine`; `01`, `1` and `1.0` are one visit.
+    """
+    plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    return _POINT_ZERO.sub("", _PADDING.sub("", plain))
+
+
+def alike(labels: Iterable[object]) -> list[tuple[str, ...]]:
+    """Return the groups of two or more labels that differ in blanks, case or padding only.
+
+    A label that is blank, or `n/a` in another spelling, is alike to `n/a` whether or not that is there.
+    """
+    groups: dict[str, dict[str, None]] = defaultdict(dict)
+    for text in dict.fromkeys(map(str, labels)):
+        name = essence(text) or MISSING
+        if name == MISSING and text != MISSING:
+            groups[name].setdefault(MISSING)
+        groups[name].setdefault(text)
+    return [tuple(spellings) for spellings in groups.values() if len(spellings) > 1]
+
+
+def spelling_fault(labels: Iterable[object], what: str) -> tuple[str, str] | None:
+    """Return what is wrong with labels of one kind (`arm`, `visit`, ...), and the mend; else None."""
+    groups = alike(labels)
+    if not groups:
+        return None
+    named = "; ".join(" and ".join(map(repr, group)) for group in groups[:3])
+    more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
+    return f"spellings of the {what} that look like one: {named}{more}", "write each in one way everywhere"
+
+
+def refuse_alike(labels: Iterable[object], what: str, where: str) -> None:
+    """Check that no two labels of one kind (`arm`, `visit`, ...) differ in spelling only.
+
+    Raises
+    ------
+    ValueError
+        They do; both spellings are named.
+    """
+    if fault := spelling_fault(labels, what):
+        raise ValueError(f"{SPELLING_CODE} {where}: {fault[0]}. Mend: {fault[1]}")
+
+
+def is_number(label: str) -> bool:
+    """Whether a label is a plain number (`1`, `10`, `2.5`), whose place among others is known."""
+    return _NUMBER.fullmatch(label) is not None
+
+
+def in_order(
+    found: Iterable[str], where: str, *, declared: Sequence[str] | None = None, baseline: str | None = None
+) -> list[str]:
+    """Return the visits in order of time: as `declared`, else by their numbers, `baseline` before the others.
+
+    Raises
+    ------
+    ValueError
+        Two labels are spellings of one; the declared ones are not those found; or nothing tells the order.
+    """
+    labels = sorted(set(found))
+    refuse_alike([*labels, *(declared or ())], "visit", where)
+    if declared is not None:
+        if sorted(declared) != labels:
+            raise ValueError(
+                f"{ORDER_CODE} {where}: --sessions names {list(declared)}, the visits are {labels}. "
+                "Mend: name every visit once, baseline first"
+            )
+        if baseline not in (None, declared[0]):
+            raise ValueError(
+                f"{ORDER_CODE} --baseline: {baseline!r} is not the first of --sessions {list(declared)}. "
+                "Mend: leave --baseline out"
+            )
+        return list(declared)
+    if baseline is not None and baseline not in labels:
+        raise ValueError(f"{ORDER_CODE} {where}: baseline {baseline!r} is not a session; these are: {labels}")
+    later = [label for label in labels if label != baseline]
+    if len(later) > 1 and not all(map(is_number, later)):
+        unknown = (
+            "the order of the visits" if baseline is None else f"the order of the visits after {baseline!r}"
+        )
+        first = "BASELINE ..." if baseline is None else f"{baseline} ..."
+        raise ValueError(
+            f"{ORDER_CODE} {where}: {unknown} is not known, their labels {later} are no plain numbers. "
+            f"Mend: give them in order of time, baseline first (--sessions {first}), "
+            "or a study file (--config FILE)"
+        )
+    return [
+        *([baseline] if baseline is not None else []),
+        *(sorted(later, key=float) if len(later) > 1 else later),
+    ]

@@ -1,0 +1,199 @@
+"""Values in a dataset's tables that no step could use: events, recordings, scales. Images are not read."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from reconfmri import bids
+from reconfmri.config import Study, Task
+from reconfmri.dataset import twice
+from reconfmri.events import name_events, read_events
+from reconfmri.exclusions import MISSING, DataFault
+from reconfmri.labels import SPELLING_CODE, essence
+from reconfmri.outcomes import plain_id, plain_visit, score_scale
+from reconfmri.problems import Problem
+from reconfmri.skin_conductance import describe_recording
+from reconfmri.tables import read_table
+
+UNIT = ("participant_id", "session_id", "task", "run")
+NOBODY = "W-BIDS-B16"
+
+
+def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]:
+    """Events that a run cannot be modelled with, rows without a trial type, types that the study lacks."""
+    problems = []
+    for name, task in study.tasks.items():
+        runs = table[(table["task"] == name) & (table["events"] != MISSING)]
+        if not task.conditions or runs.empty:
+            continue
+        tables, found = _read_all(root, runs)
+        problems += _trial_types(name, task, {path: of for path, of in tables.items() if of is not None})
+        for row in runs.itertuples():
+            events = tables[str(row.events)]
+            if events is not None:
+                found += _model(row, events, task)
+        problems += _stop_when_all(found, len(runs), f"run of task {name}")
+    return problems
+
+
+def _read_all(root: Path, runs: pd.DataFrame) -> tuple[dict[str, pd.DataFrame | None], list[Problem]]:
+    """Events by path, None where they cannot be read, and the runs that are out for it."""
+    tables: dict[str, pd.DataFrame | None] = {}
+    problems = []
+    for row in runs.itertuples():
+        path = str(row.events)
+        try:
+            tables[path] = read_events(root / path)
+        except DataFault as fault:
+            tables[path] = None
+            problems.append(_out(row, fault, path))
+    return tables, problems
+
+
+def _out(row: object, fault: DataFault, path: str) -> Problem:
+    unit = {key: str(getattr(row, key)) for key in UNIT}
+    return Problem("EXCL", fault.code, fault.reason, fault.mend, path, **unit)
+
+
+def _model(row: object, events: pd.DataFrame, task: Task) -> list[Problem]:
+    """What keeps a run from being modelled; trial types that the study lacks are a line of their own."""
+    known = events[events["trial_type"].isin([*task.conditions, *task.ignore])]
+    if (
+        len(known) < events["trial_type"].notna().sum()
+        and not known["trial_type"].isin(task.conditions).any()
+    ):
+        return []
+    try:
+        duration = float(getattr(row, "tr")) * int(getattr(row, "n_volumes"))  # noqa: B009 - a row of a table
+        name_events(known, task, duration=duration)
+    except DataFault as fault:
+        return [_out(row, fault, str(getattr(row, "events")))]  # noqa: B009
+    return []
+
+
+def _trial_types(name: str, task: Task, tables: dict[str, pd.DataFrame]) -> list[Problem]:
+    """Trial types that the study file does not name, conditions that no table holds, rows without a type."""
+    found: dict[str, list[str]] = defaultdict(list)
+    problems = []
+    for path, events in tables.items():
+        for kind in events["trial_type"].dropna().unique():
+            found[str(kind)].append(path)
+        n_bare = int(events["trial_type"].isna().sum())
+        if n_bare and MISSING not in task.ignore:
+            what = f"{n_bare} of {len(events)} rows have the trial_type n/a; the run is modelled without them"
+            mend = (
+                f'none, if they are no events of interest: add "n/a" to tasks.{name}.ignore; else name them'
+            )
+            problems.append(Problem("WARN", "W-BIDS-B13", what, mend, path))
+    for kind in sorted(set(task.conditions) - set(found)) if found else ():
+        what = f"tasks.{name}.conditions names the trial type {kind!r}, which no events table has"
+        mend = f"correct it; the data have {sorted(found)}"
+        problems.append(Problem("STOP", "E-CONF-C04", what, mend, "config/config.yaml"))
+    known = [*task.conditions, *task.ignore]
+    for kind in sorted(set(found) - set(known)):
+        near = next((other for other in known if essence(other) == essence(kind)), None)
+        hint = f" (looks like {near!r})" if near else ""
+        mend = f"name it in tasks.{name}.conditions or tasks.{name}.ignore"
+        what = f"the trial type {kind!r}{hint} is not in the study file; its runs would be excluded"
+        problems += [Problem("STOP", "E-BIDS-B13", what, mend, path) for path in found[kind]]
+    return problems
+
+
+def _stop_when_all(problems: list[Problem], n_all: int, what: str) -> list[Problem]:
+    """The problems; as STOP when they leave nothing over."""
+    if not problems or len(problems) < n_all:
+        return problems
+    return [replace(item, severity="STOP", what=f"{item.what}; no {what} would be left") for item in problems]
+
+
+def check_recordings(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]:
+    """Recordings of skin conductance that their JSON does not describe, such as one in mV."""
+    settings = study.skin_conductance
+    if settings is None:
+        return []
+    runs = table[(table["task"] == settings.task) & (table["physio"] != MISSING)]
+    problems = []
+    for row in runs.itertuples():
+        path = str(row.physio)
+        try:
+            describe_recording(bids.read_sidecar(root, path), settings, Path(path).name)
+        except DataFault as fault:
+            problems.append(_out(row, fault, path))
+        except ValueError as error:
+            problems.append(_out(row, DataFault("E-BIDS-A11", str(error), mend="correct the file"), path))
+    return _stop_when_all(problems, len(runs), "recording of skin conductance")
+
+
+def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Problem]:
+    """Tables of `phenotype/`: one row per person and visit of the study, with totals that can be used."""
+    problems = []
+    for name, scale in study.scales.items():
+        path = f"phenotype/{name}.tsv"
+        keys = ["participant_id", *(["session_id"] if study.sessions else [])]
+        if not (root / path).is_file():
+            what, mend = f"the table of scales.{name} is missing", f"add it, or delete scales.{name}"
+            problems.append(Problem("STOP", "E-BIDS-B16", what, mend, path))
+            continue
+        try:
+            table = read_table(root / path, required=[*keys, scale.total, *scale.items])
+        except ValueError as error:
+            what = str(error).removeprefix(f"{root / path}: ")
+            problems.append(Problem("STOP", "E-BIDS-A11", what, "correct the table", path))
+            continue
+        met = _who_meets(table, path, people, [session.id for session in study.sessions])
+        found = twice([" ".join(map(str, row)) for row in table[keys].to_numpy()], path)
+        problems += met + found
+        if not (found or any(item.severity == "STOP" for item in met)):
+            problems += [
+                Problem("EXCL", row.code, *_parts(row.reason), path, row.participant_id, row.session_id)
+                for row in score_scale(table, name, scale)[1]
+                if not row.reason.endswith(f"{scale.total} is missing")  # no fault: the visit gave none
+            ]
+    return problems
+
+
+def _parts(reason: str) -> tuple[str, str]:
+    """What is wrong and the mend of a line `CODE file line n: what. Mend: mend`."""
+    what, _, mend = reason.partition(": ")[2].partition(". Mend: ")
+    return what, mend or "correct the table"
+
+
+def _who_meets(table: pd.DataFrame, path: str, people: Iterable[str], sessions: list[str]) -> list[Problem]:
+    """Ids and visits of a table that the study does not have: another spelling stops, a stranger is named."""
+    pairs = [("participant_id", [plain_id(cell) for cell in table["participant_id"]], list(people))]
+    if sessions:
+        pairs.append(("session_id", [plain_visit(cell) for cell in table["session_id"]], sessions))
+    problems = []
+    for column, cells, known in pairs:
+        strangers = [cell for cell in dict.fromkeys(cells) if cell not in known]
+        spelt = {cell: own for cell in strangers for own in known if _bare(cell) == _bare(own)}
+        for cell, own in spelt.items():
+            what = f"{column} {cell!r} meets nobody; the study has {own!r}"
+            mend = "write it as in the study"
+            problems.append(Problem("STOP", SPELLING_CODE, what, mend, path))
+        others = [cell for cell in strangers if cell not in spelt]
+        if others and len(others) == len(set(cells)):
+            what = f"no {column} is of the study: it has {others[:3]}, the study {known[:3]}"
+            problems.append(
+                Problem("STOP", SPELLING_CODE, what, f"write the column {column} as in the study", path)
+            )
+            continue
+        problems += [_stranger(column, cell, cells.count(cell), path) for cell in others]
+    return problems
+
+
+def _bare(label: str) -> str:
+    """A label without its prefix, however that is written, and without what differs between spellings."""
+    return essence(re.sub(r"^(\s*(sub|ses)-\s*)+", "", label, flags=re.IGNORECASE))
+
+
+def _stranger(column: str, cell: str, n_rows: int, path: str) -> Problem:
+    rows = f"{n_rows} row{'s' * (n_rows > 1)}"
+    what = f"{column} {cell!r} ({rows}) meets nobody in the study and counts for nothing"
+    return Problem("WARN", NOBODY, what, "none, if that is right; else correct it", path)
