@@ -54,7 +54,8 @@ def _section_lines(model: type[BaseModel], prefix: str, example: Any) -> list[st
         part = _section_of(field.annotation)
         key = f"{prefix}.{name}" if prefix else name
         if part:
-            child, nested = _first_of(value), key + (".*" if value is not _first_of(value) else "")
+            child = value if part is field.annotation else _first_of(value)
+            nested = key + (".*" if value is not child else "")
             inner += _section_lines(part, nested, child)
             shown = "see below"
         else:

@@ -60,6 +60,18 @@ def test_shipped_study_files_are_sound(path):
         ('session: "2"', 'session: "9"', "E-CONF-C04", "group.primary.session"),
         ("seed: 1", "seed: 1\n__use_yte__: true", "E-CONF-F06", "refused"),
         ("bids: bids", "bids: [", "E-CONF-C02", "not valid YAML"),
+        ("    trauma-neutral:", '    "../x":', "E-CONF-C02", "first_level.contrasts"),
+        ("    trauma-neutral:", '    "/etc/x":', "E-CONF-C02", "first_level.contrasts"),
+        ("    trauma-neutral:", '    "a b":', "E-CONF-C02", "first_level.contrasts"),
+        (
+            "    trauma-neutral: {trauma: 1, neutral: -1}",
+            "    trauma-neutral: {trauma: 1, neutral: -1}\n    trauma_neutral: {trauma: 1, neutral: -1}",
+            "E-CONF-C02",
+            "'trauma-neutral' and 'trauma_neutral' would both be written",
+        ),
+        ("tasks:", "filters: {T1w: {acquisition: mprage}}\ntasks:", "E-CONF-C04", "filters.T1w"),
+        ("tasks:", "filters: {T2w: {acq: x}}\ntasks:", "E-CONF-C01", "filters.T2w"),
+        ("tasks:", "filters: {bold: {echo: 2}}\ntasks:", "E-CONF-C02", "got 2. Mend: a label in quotes"),
     ],
 )
 def test_a_fault_gives_one_line_with_code_key_and_mend(tmp_path, old, new, code, says):

@@ -131,6 +131,18 @@ def test_a_relative_link_holds_where_the_way_to_the_study_is_a_link(tmp_path):
     assert nib.load(run.bold).shape == (*fake.SHAPE, N)
 
 
+def test_images_that_are_not_compressed_are_read_and_written_anew(tmp_path):
+    root = make(tmp_path, fake.GENERATIONS["23.1"])
+    series = np.asarray(nib.load(find_run(root, RAW).bold).dataobj)
+    for path in list(root.rglob("*.nii.gz")):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    run, files = adopt(tmp_path, root)
+    assert (np.asarray(nib.load(run.bold).dataobj) == series).all()
+    assert not any(path.is_symlink() for path in (run.bold, run.mask, files.boldref, files.t1w))
+    assert (np.asarray(nib.load(run.dseg).dataobj) == fake.head()[0]).all()
+
+
 def test_absolute_links_for_derivatives_that_lie_elsewhere(tmp_path):
     run, _ = adopt(tmp_path, make(tmp_path, fake.GENERATIONS["23.1"]))
     assert run.bold.readlink().is_absolute()
@@ -442,8 +454,8 @@ class Outputs(list):
 def test_parts_of_a_complex_series_are_refused(tmp_path):
     root = make(tmp_path, fake.GENERATIONS["23.1"])
     for path in list((root / "sub-01/ses-1/func").iterdir()):
-        path.rename(path.with_name(path.name.replace("_run-1_", "_run-1_part-mag_")))
-    with pytest.raises(DataFault, match="E-BIDS-A22 .*part-mag alone"):
+        path.rename(path.with_name(path.name.replace("_run-1_", "_run-1_part-phase_")))
+    with pytest.raises(DataFault, match="E-BIDS-A22 .*part-phase alone"):
         find_run(root, RAW.replace("_bold", "_part-mag_bold"))
 
 

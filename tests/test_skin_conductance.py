@@ -111,6 +111,16 @@ def test_recordings_that_cannot_be_scored_say_why(tmp_path, samples, sidecar, sa
     assert "sub-01_task-memory_physio.tsv.gz" in caught.value.line
 
 
+@pytest.mark.parametrize("key", ["StartTime", "SamplingFrequency", "Columns", "skin_conductance"])
+@pytest.mark.parametrize("value", [None, "n/a", "100 Hz", [100.0], {"a": 1}, True, float("nan"), 0.5j])
+def test_a_sidecar_of_any_content_excludes_the_recording_and_never_fails(tmp_path, key, value):
+    path = record(tmp_path, conductance())
+    with pytest.raises(DataFault) as caught:
+        score(path, sidecar=SIDECAR | {key: value if value != 0.5j else {"Units": ["uS"]}})
+    assert caught.value.code == "E-DATA-B15"
+    assert caught.value.mend
+
+
 def test_a_broken_file_says_so(tmp_path):
     path = record(tmp_path, conductance())
     path.write_bytes(path.read_bytes()[:2000])

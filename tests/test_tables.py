@@ -45,7 +45,7 @@ def test_line_ends_and_byte_order_mark_change_nothing(tmp_path, ends, mark):
         ("a\tb\n1\t2\n1\n", "line 3, column 2: the row has 1 cells, the header 2"),
         ("a\ta\n1\t2\n", "names a column twice"),
         ("", "empty"),
-        ("b\n1\n", "columns ['a', 'a'] are missing; it has ['b']"),
+        ("b\tc\n1\t2\n", "columns ['a', 'a'] are missing; it has ['b', 'c']"),
         ("a\n1\nmany\n", "line 3, column 'a': 'many' is not a number"),
     ],
 )
@@ -60,6 +60,22 @@ def test_a_malformed_table_is_refused_with_line_and_column(tmp_path, text, says)
 def test_a_table_in_another_encoding_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not UTF-8 at byte 6"):
         read_table(written(tmp_path, "name\nM\xfcller\n", encoding="latin-1"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "root:x:0:0:root\ndaemon:x:1:1\n",
+        "hunter2\n",
+        "-----BEGIN KEY-----\nsecret\n",
+        "10.0.0.1\thost\thost\n",
+    ],
+)
+def test_nothing_of_a_file_that_is_no_table_is_shown(tmp_path, text):
+    with pytest.raises(ValueError) as error:
+        read_table(written(tmp_path, text), required=["participant_id"])
+    shown = str(error.value).removeprefix(str(tmp_path))
+    assert not any(word in shown for word in text.replace(":", " ").split() if len(word) > 1)
 
 
 def test_what_is_written_is_read_back_and_described(tmp_path):

@@ -19,9 +19,11 @@ KEYS = (
     "TotalReadoutTime",
     "EffectiveEchoSpacing",
     "ReconMatrixPE",
+    "EstimatedTotalReadoutTime",
 )
 TIME_TOLERANCE = 1e-3  # s
-MAX_READOUT = 1.0  # s; a longer readout is in milliseconds
+MAX_READOUT = 0.25  # s; 128 lines without acceleration take 0.1
+SPACING_FACTOR = 2.0  # by which TotalReadoutTime may differ from what the echo spacing says
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def slice_times(sidecar: Mapping[str, Any], shape: tuple[int, ...], tr: float) -
     axis = _axis(direction)
     mend = "correct the sidecar, or set `preprocessing.slice_timing: false`"
     if axis is None:
-        reason = f"SliceEncodingDirection is {direction!r}, expected i, j or k, with or without -"
+        reason = f"SliceEncodingDirection is {_short(direction)}, expected i, j or k, with or without -"
         raise DataFault("E-DATA-B24", reason, mend=mend)
     if not isinstance(given, list) or not all(_is_number(value) for value in given):
         raise DataFault("E-DATA-B24", f"SliceTiming is not a list of times: {str(given)[:60]}", mend=mend)
@@ -99,24 +101,87 @@ def phase_encoding(
     mend = "write it into the sidecar (dcm2niix does), or set `preprocessing.distortion: none`"
     if axis is None:
         said = (
-            "is absent" if direction is None else f"is {direction!r}, expected i, j or k, with or without -"
+            "is absent"
+            if direction is None
+            else f"is {_short(direction)}, expected i, j or k, with or without -"
         )
         raise DataFault("E-DATA-B25", f"PhaseEncodingDirection {said}, so distortion has no axis", mend=mend)
     sign = -1.0 if str(direction).endswith("-") else 1.0
     if not readout:
         return PhaseEncoding(str(direction), axis, sign)
-    lines = sidecar.get("ReconMatrixPE", shape[axis])
-    spacing, total = sidecar.get("EffectiveEchoSpacing"), sidecar.get("TotalReadoutTime")
-    if total is None and _is_number(spacing):
-        total = spacing * (lines - 1)
+    lines = _lines(sidecar, shape[axis])
+    total = _readout_time(sidecar, lines)
+    return PhaseEncoding(str(direction), axis, sign * total * lines / (lines - 1))
+
+
+def has_readout(sidecar: Mapping[str, Any]) -> bool:
+    """Whether a sidecar says how long the readout took, or from one echo to the next."""
+    return any(sidecar.get(key) is not None for key in ("TotalReadoutTime", "EffectiveEchoSpacing"))
+
+
+def _lines(sidecar: Mapping[str, Any], shape: int) -> int:
+    """Lines of k-space along the phase-encoding axis: ReconMatrixPE, else the voxels of the image."""
+    lines = sidecar.get("ReconMatrixPE", shape)
+    if not _is_number(lines) or not lines >= 2 or lines != int(lines):
+        reason = f"ReconMatrixPE is {_short(lines)}, expected the number of lines"
+        raise DataFault("E-DATA-B25", reason, mend="correct the sidecar")
+    return int(lines)
+
+
+def _readout_time(sidecar: Mapping[str, Any], lines: int) -> float:
+    """TotalReadoutTime, s, else from EffectiveEchoSpacing; where both are given they must agree."""
+    spacing: Any = sidecar.get("EffectiveEchoSpacing")
+    total: Any = sidecar.get("TotalReadoutTime")
+    mend = (
+        "write it into the sidecar (dcm2niix does), give `preprocessing.readout_time`, or set "
+        "`preprocessing.distortion: none`"
+    )
+    if total is None and spacing is None:
+        hint = "".join(
+            f"; {key} is {_short(sidecar[key])}, which the converter guessed"
+            for key in ("EstimatedTotalReadoutTime",)
+            if key in sidecar
+        )
+        reason = f"TotalReadoutTime is absent, so the field map cannot be turned into millimetres{hint}"
+        raise DataFault("E-DATA-B25", reason, mend=mend)
+    if spacing is not None and not (_is_number(spacing) and 0 < spacing * (lines - 1) < MAX_READOUT):
+        reason = f"EffectiveEchoSpacing is {_short(spacing)}, with {lines} lines not below {MAX_READOUT:g} s"
+        raise DataFault("E-DATA-B25", reason, mend=mend)
     if total is None:
-        reason = "TotalReadoutTime is absent, so the field map cannot be turned into millimetres"
-        raise DataFault("E-DATA-B25", reason, mend=mend)
+        return float(spacing) * (lines - 1)
     if not _is_number(total) or not 0 < total < MAX_READOUT:
-        hint = "; it looks like milliseconds" if _is_number(total) and total >= MAX_READOUT else ""
-        reason = f"TotalReadoutTime is {total!r}{hint}, expected s between 0 and {MAX_READOUT:g}"
+        hint = "; it looks like milliseconds" if _is_number(total) and total >= 1 else ""
+        reason = f"TotalReadoutTime is {_short(total)}{hint}, expected s between 0 and {MAX_READOUT:g}"
         raise DataFault("E-DATA-B25", reason, mend=mend)
-    return PhaseEncoding(str(direction), axis, sign * float(total) * lines / (lines - 1))
+    return float(total)
+
+
+def check_readout(sidecar: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Check that readout time and echo spacing of an EPI of `shape` say the same, where both are given.
+
+    Raises
+    ------
+    DataFault
+        They are apart by more than a factor of two (E-DATA-B25).
+    """
+    encoding, given = phase_encoding(sidecar, shape), sidecar.get("EffectiveEchoSpacing")
+    if given is None or sidecar.get("TotalReadoutTime") is None:
+        return
+    total, told = (
+        float(sidecar["TotalReadoutTime"]),
+        float(given) * (_lines(sidecar, shape[encoding.axis]) - 1),
+    )
+    if not 1 / SPACING_FACTOR < total / told < SPACING_FACTOR:
+        reason = f"TotalReadoutTime is {total:g} s, EffectiveEchoSpacing says {told:g} s"
+        raise DataFault(
+            "E-DATA-B25", reason, mend="find out which holds (scanner protocol) and correct the other"
+        )
+
+
+def _short(value: Any) -> str:
+    """A value of a sidecar as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _axis(direction: Any) -> int | None:

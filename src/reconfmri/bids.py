@@ -6,19 +6,23 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+from pathspec import GitIgnoreSpec
 
+from reconfmri.exclusions import DataFault
+from reconfmri.files import UnreadableError, explained, read_text, refuse_unreadable
 from reconfmri.labels import refuse_alike
 from reconfmri.tables import MISSING, read_table, write_table
 
-LABEL = re.compile(r"[a-zA-Z0-9]+")
-PARTICIPANT = re.compile(r"sub-[a-zA-Z0-9]+")
+LABEL = re.compile(r"[a-zA-Z0-9+]+")  # `+` since BIDS 1.11
+PARTICIPANT = re.compile(r"sub-[a-zA-Z0-9+]+")
+INDICES = ("run", "echo", "inv", "split")  # entities whose labels are numbers: `01` is `1`
 SMALL = 1_000_000  # bytes; files up to this size are compared by content even in the quick check
 FILE_COLUMNS = ("bold", "t1w", "events", "physio")
 RUN_COLUMNS = {
@@ -93,7 +97,26 @@ class BidsFile:
     def applies_to(self, other: BidsFile, suffix: str) -> bool:
         """Whether this sidecar is inherited by `other` (BIDS inheritance principle)."""
         above = self.folder == "." or f"{other.folder}/".startswith(f"{self.folder}/")
-        return self.suffix == suffix and above and self.entities.items() <= other.entities.items()
+        return self.suffix == suffix and above and self.identity.items() <= other.identity.items()
+
+    def meets(self, wanted: Mapping[str, str | list[str] | None]) -> bool:
+        """Whether the name has the labels `wanted`: one, one of a list, or (None) not that entity at all."""
+        for key, allowed in wanted.items():
+            labels = [None] if allowed is None else [allowed] if isinstance(allowed, str) else allowed
+            same = [number_of(label) if label and key in INDICES else label for label in labels]
+            if self.identity.get(key) not in same:
+                return False
+        return True
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The entities with numbers written in one way: `run-01` is `run-1`."""
+        return {key: number_of(label) if key in INDICES else label for key, label in self.entities.items()}
+
+
+def number_of(label: str) -> str:
+    """Return the label of an index without leading zeros; another label as it is."""
+    return str(int(label)) if label.isascii() and label.isdigit() else label
 
 
 def parse_name(path: str) -> BidsFile:
@@ -102,7 +125,7 @@ def parse_name(path: str) -> BidsFile:
     Raises
     ------
     ValueError
-        The name is not `key-label_..._suffix.ext` with labels of letters and digits.
+        The name is not `key-label_..._suffix.ext` with labels of letters, digits and `+`.
     """
     stem, dot, ext = PurePosixPath(path).name.partition(".")
     *pairs, suffix = stem.split("_")
@@ -110,11 +133,19 @@ def parse_name(path: str) -> BidsFile:
     for pair in pairs:
         key, dash, label = pair.partition("-")
         if not (dash and key.isalpha() and LABEL.fullmatch(label)) or key in entities:
-            raise ValueError(f"{pair!r} is not key-label with a label of letters and digits")
+            raise ValueError(f"{pair!r} is not key-label with a label of letters, digits and +")
         entities[key] = label
-    if not LABEL.fullmatch(suffix):
+    if not (LABEL.fullmatch(suffix) and suffix.isalnum()):
         raise ValueError(f"{suffix!r} is not a suffix of letters and digits")
     return BidsFile(path, entities, suffix, dot + ext)
+
+
+def parsed(path: str) -> BidsFile | None:
+    """Return a file by its name; None when the name is not of BIDS."""
+    try:
+        return parse_name(path)
+    except ValueError:
+        return None
 
 
 def inherited(file: BidsFile, among: Iterable[BidsFile], *, suffix: str, ext: str) -> list[BidsFile]:
@@ -131,12 +162,12 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        It is not UTF-8, not JSON or not an object; with line and column.
+        It cannot be read, is not UTF-8, not JSON or not an object; with line and column.
+    FileNotFoundError
+        There is no such file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+        content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(
             f"not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
@@ -151,20 +182,53 @@ def read_sidecar(root: Path, path: str) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
-        A sidecar of the chain is malformed.
+    DataFault
+        A sidecar of the chain is malformed (E-BIDS-A11) or cannot be read (E-BIDS-A15).
     """
     file = parse_name(path)
     folders = [PurePosixPath(path).parent, *PurePosixPath(path).parent.parents]
     near = [folder / found.name for folder in folders for found in (root / folder).glob("*.json")]
-    sidecars = [parse_name(str(found)) for found in near if found.stem.split("_")[-1] == file.suffix]
+    ignored = ignored_by(root)
+    named = [str(name) for name in near if not ignored(str(name))]
+    return merged_sidecars(root, file, filter(None, map(parsed, named)))
+
+
+def merged_sidecars(root: Path, file: BidsFile, among: Iterable[BidsFile]) -> dict[str, Any]:
+    """Return the metadata of `file` from those sidecars `among` files that it inherits.
+
+    Raises
+    ------
+    DataFault
+        As `read_sidecar`.
+    """
     metadata: dict[str, Any] = {}
-    for sidecar in inherited(file, sidecars, suffix=file.suffix, ext=".json"):
+    for sidecar in inherited(file, among, suffix=file.suffix, ext=".json"):
         try:
             metadata |= read_json(root / sidecar.path)
-        except ValueError as error:
-            raise ValueError(f"{sidecar.path}: {error}") from None
+        except (ValueError, OSError) as error:
+            raise unusable(error, root, sidecar.path, "correct the file, e.g. with a JSON checker") from None
     return metadata
+
+
+def unusable(error: Exception, root: Path, path: str, mend: str) -> DataFault:
+    """Return an error of reading the file at `path` (from the root) as a fault of the scan it belongs to."""
+    what, mend = explained(error, root / path, path, mend)
+    code = "E-BIDS-A15" if isinstance(error, UnreadableError) and not error.is_text else "E-BIDS-A11"
+    return DataFault(code, what, mend=mend, file=path)
+
+
+def require_readable(root: Path, path: str) -> None:
+    """Check that the file at `path` (from the root) can be opened.
+
+    Raises
+    ------
+    DataFault
+        It cannot (E-BIDS-A15): a link to nowhere, a folder, no permission.
+    """
+    try:
+        refuse_unreadable(root / path)
+    except (UnreadableError, FileNotFoundError) as error:
+        raise unusable(error, root, path, "copy or fetch the file (`datalad get`)") from None
 
 
 def write_run_table(path: str | Path, table: pd.DataFrame) -> None:
@@ -188,6 +252,7 @@ def read_run_table(path: str | Path) -> pd.DataFrame:
     for line, row in enumerate(table.itertuples(), start=2):
         _check_row(row, f"{path}: line {line}")
     keys = table[["participant_id", "session_id", "task", "run"]].replace({"run": {MISSING: "1"}})
+    keys["run"] = keys["run"].map(number_of)
     twice = keys.duplicated(keep=False).to_numpy()
     if twice.any():
         lines = [int(number) + 2 for number in twice.nonzero()[0]]
@@ -202,9 +267,9 @@ def _check_row(row: Any, where: str) -> None:
     for name in ("session_id", "task", "run"):
         label = getattr(row, name)
         if label != MISSING and not LABEL.fullmatch(label):
-            raise ValueError(f"{where}: {name} {label!r} is not a label of letters and digits")
+            raise ValueError(f"{where}: {name} {label!r} is not a label of letters, digits and +")
     if not PARTICIPANT.fullmatch(row.participant_id):
-        raise ValueError(f"{where}: participant_id {row.participant_id!r} is not sub-<letters and digits>")
+        raise ValueError(f"{where}: participant_id {row.participant_id!r} is not sub-<letters, digits, +>")
     if not (row.tr > 0 and row.n_volumes >= 1):
         raise ValueError(f"{where}: tr and n_volumes must be positive, got {row.tr} and {row.n_volumes}")
     for name in FILE_COLUMNS:
@@ -329,30 +394,69 @@ def _sha256(path: Path, _size: int, _date: int) -> str:
 def list_files(root: Path) -> dict[str, int]:
     """Path -> size in bytes of what an index depends on: tables and sidecars at the top, and the images.
 
-    A link whose target is absent has size -1.
+    What `.bidsignore` takes out is not there. Size -1: a link to nowhere, or a folder of that name.
+
+    Raises
+    ------
+    ValueError
+        `.bidsignore` cannot be read.
     """
     found = [entry for entry in _scan(root) if entry.suffix in (".json", ".tsv")]
-    for subject in _subfolders(root, "sub-"):
-        found += _scan(subject)
-        for session in [subject, *_subfolders(subject, "ses-")]:
-            found += _scan(session) if session != subject else []
+    for subject in subjects(root):
+        found += _scan(root / subject)
+        for session in [root / subject, *_subfolders(root / subject, "ses-")]:
+            found += _scan(session) if session != root / subject else []
             for datatype in ("anat", "fmap", "func"):
-                if (session / datatype).is_dir():
-                    found += _scan(session / datatype)
-    return {path.relative_to(root).as_posix(): _size(path) for path in found}
+                found += _scan(session / datatype, folders=True)
+    ignored = ignored_by(root)
+    sizes = {path.relative_to(root).as_posix(): _size(path) for path in found}
+    return {path: size for path, size in sizes.items() if not ignored(path)}
+
+
+def subjects(root: Path) -> list[str]:
+    """Names of the subject folders, by name, without those that `.bidsignore` takes out."""
+    ignored = ignored_by(root)
+    names = [folder.name for folder in _subfolders(root, "sub-")]
+    # `sub-x/` names the folder, `sub-x/**` all that it may hold.
+    return [name for name in names if not (ignored(f"{name}/") or ignored(f"{name}/any"))]
+
+
+def ignored_by(root: Path) -> Callable[[str], bool]:
+    """Return whether `.bidsignore`, in the syntax of .gitignore, takes a path (from the root) out.
+
+    Raises
+    ------
+    ValueError
+        `.bidsignore` cannot be read.
+    """
+    path = root / ".bidsignore"
+    if not os.path.lexists(path):
+        return lambda _path: False
+    date = path.stat().st_mtime_ns if path.exists() else 0
+    return _patterns(path, date).match_file
+
+
+@cache
+def _patterns(path: Path, _date: int) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(read_text(path).split("\n"))
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else -1
+    return path.stat().st_size if path.is_file() else -1
 
 
-def _scan(folder: Path) -> list[Path]:
-    """Files of a folder, by name, hidden ones left out."""
-    entries = [e for e in os.scandir(folder) if not e.name.startswith(".") and not e.is_dir()]
-    return [folder / name for name in sorted(entry.name for entry in entries)]
+def _scan(folder: Path, *, folders: bool = False) -> list[Path]:
+    """Files of a folder, by name, hidden ones left out; with `folders` also folders named like a file."""
+    if not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        return []  # what cannot be listed is named by `read_dataset`
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    kept = [entry.name for entry in entries if not entry.is_dir() or (folders and "." in entry.name)]
+    return [folder / name for name in sorted(kept)]
 
 
 def _subfolders(folder: Path, prefix: str) -> list[Path]:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return []
     names = sorted(
         entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name.startswith(prefix)
     )

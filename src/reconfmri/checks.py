@@ -17,6 +17,7 @@ from reconfmri.blinding import candidates, tables_in_sight, telling_columns
 from reconfmri.config import Group, Study, load_study
 from reconfmri.derivatives import check_fmriprep
 from reconfmri.exclusions import MISSING, read_exclusions
+from reconfmri.files import UnreadableError, explained
 from reconfmri.indexing import Progress, index_dataset, keep_decisions
 from reconfmri.labels import ORDER_CODE
 from reconfmri.problems import Problem, Severity
@@ -229,8 +230,9 @@ def check_covariates(root: Path, study: Study, table: pd.DataFrame) -> list[Prob
         return []
     try:
         people = read_table(root / name, required=["participant_id"]).set_index("participant_id")
-    except (ValueError, FileNotFoundError):
-        what, mend = f"covariates {list(chosen)} are columns of a table that cannot be read", "mend the table"
+    except (ValueError, FileNotFoundError) as error:
+        why, mend = explained(error, root / name, name, "correct the table")
+        what = f"covariates {list(chosen)} are columns of a table that cannot be read: {why}"
         return [Problem("STOP", covariates.CODE, what, mend, name)]
     for key, item in chosen.items():
         if item.column not in people:
@@ -303,6 +305,9 @@ def check_allocation(folder: Path, study: Study, table: pd.DataFrame) -> tuple[d
         return {}, [Problem("STOP", "E-CONF-C05", what, mend, group.allocation)]
     try:
         allocation = bids.read_allocation(path)
+    except UnreadableError as error:
+        mend = error.mend(group.allocation)
+        return {}, [Problem("STOP", "E-CONF-C05", error.what, mend, group.allocation)]
     except ValueError as error:
         code, what, mend = parted(str(error), path)
         return {}, [

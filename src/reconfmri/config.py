@@ -16,6 +16,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -24,11 +25,17 @@ from pydantic import (
 )
 
 from reconfmri import nuisance
+from reconfmri.files import UnreadableError, read_text
 from reconfmri.fmriprep_options import check_image, check_options
 from reconfmri.labels import is_number, spelling_fault
 from reconfmri.tables import MISSING
 
-Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+$", description="BIDS label: letters and digits")]
+Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9+]+$", description="BIDS label: letters, digits and `+`")]
+# Contrasts become the label of an entity: what is no letter or digit falls away there.
+ContrastName = Annotated[
+    str,
+    Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]*$", description="letters and digits, `-` and `_`"),
+]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weights = dict[Name, float]
@@ -75,6 +82,11 @@ class Task(Section):
         description="trial_type in events.tsv -> condition; unnamed trial types are errors",
     )
     ignore: list[str] = Field(default_factory=list, description="trial types left out on purpose")
+    column: str = Field(
+        "trial_type",
+        min_length=1,
+        description="Column of events.tsv whose values `conditions` and `ignore` name",
+    )
     min_runs: int = Field(1, ge=1, description="A session with fewer runs of this task loses those it has")
     mixed_tr: bool = Field(False, description="Allow runs of different repetition time in this task")
     max_shortfall: Share = Field(
@@ -180,6 +192,14 @@ class Preprocessing(Section):
         description="Which T1w stands for a person: `unbiased` one template halfway between the T1w of all "
         "sessions, `baseline` the first one alone, `sessionwise` each session's own",
     )
+    readout_time: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="TotalReadoutTime of runs and field maps whose sidecars have neither that nor "
+        "EffectiveEchoSpacing, s, from the scanner protocol; none = such a field map is a fault of the run, "
+        "but for two EPIs of opposite directions, which need none",
+    )
     slice_timing: bool = Field(
         True, description="Bring the slices of a volume to one moment where the sidecar has SliceTiming"
     )
@@ -271,7 +291,10 @@ class FirstLevel(Section):
         description="Groups of nuisance columns: motion6, motion24, acompcor, tcompcor, fd, dvars, "
         "global_signal, white_matter, csf, non_steady_state, motion_outliers",
     )
-    contrasts: dict[str, Weights] = Field(min_length=1, description="Name -> condition weights")
+    contrasts: dict[ContrastName, Weights] = Field(
+        min_length=1,
+        description="Name (letters and digits, `-` and `_`) -> condition weights",
+    )
     maps: list[str] = Field(
         default_factory=list, description="Contrasts that also get voxelwise effect, variance and z maps"
     )
@@ -280,9 +303,26 @@ class FirstLevel(Section):
     )
 
     @model_validator(mode="after")
+    def _names_stay_apart(self) -> FirstLevel:
+        labels: dict[str, str] = {}
+        for name in self.contrasts:
+            other = labels.setdefault(contrast_label(name), name)
+            if other != name:
+                raise ValueError(
+                    f"first_level.contrasts: {other!r} and {name!r} would both be written to files named "
+                    f"contrast-{contrast_label(name)}. Mend: rename one"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _maps_exist(self) -> FirstLevel:
         _known(self.maps, self.contrasts, "first_level.maps")
         return self
+
+
+def contrast_label(name: str) -> str:
+    """Return a contrast's name as a BIDS label: `face-scramble` -> `FaceScramble`."""
+    return "".join(part.capitalize() for part in name.replace("-", "_").split("_"))
 
 
 class Connectivity(Section):
@@ -665,6 +705,52 @@ class Trial:
         return next(iter(self.session_names), None)
 
 
+# Entities that a file name may have, in the order of BIDS 1.11.
+FILTERED = ("bold", "T1w", "events", "physio", "fmap")
+FILE_ENTITIES = (
+    "ses", "task", "acq", "ce", "trc", "rec", "dir", "run", "mod", "echo", "flip", "inv", "mt", "part",
+    "proc", "recording", "chunk", "desc",
+)  # fmt: skip
+
+
+def _labels(value: object) -> object:
+    entries = value if isinstance(value, list) else [value]
+    if value is not None and not all(isinstance(entry, str) and entry for entry in entries):
+        raise ValueError(
+            f'filters: got {value!r}. Mend: a label in quotes ("2"), a list, or null: without the entity'
+        )
+    return value
+
+
+Filter = dict[str, Annotated[str | list[str] | None, BeforeValidator(_labels)]]
+
+
+class Filters(Section):
+    """Which files are taken where there are several of a kind: entity -> label, list of labels or `null`.
+
+    What fMRIPrep's `--bids-filter-file` is, in the entities of file names. `null`: the name must not have the
+    entity.
+    """
+
+    bold: Filter = Field(
+        default_factory=dict, description='Functional images, e.g. `{dir: AP}`, `{echo: "2"}`'
+    )
+    T1w: Filter = Field(
+        default_factory=dict,
+        description="T1-weighted images: `{acq: mprage, rec: null}` takes `acq-mprage_T1w` and leaves "
+        "`acq-mprage_rec-norm_T1w`",
+    )
+    events: Filter = Field(default_factory=dict, description="Tables of events")
+    physio: Filter = Field(default_factory=dict, description="Recordings, e.g. `{recording: eda}`")
+    fmap: Filter = Field(default_factory=dict, description="Images of field maps, e.g. `{acq: bold}`")
+
+    @model_validator(mode="after")
+    def _entities_exist(self) -> Filters:
+        for kind in FILTERED:
+            _known(getattr(self, kind), FILE_ENTITIES, f"filters.{kind}")
+        return self
+
+
 class Trunk(Section):
     """What every study file says, whether or not there are scans."""
 
@@ -731,6 +817,7 @@ class Study(Trunk):
 
     bids: str = Field("bids", description="BIDS dataset, relative to the study folder")
     tasks: dict[Label, Task] = Field(min_length=1, description="BIDS task label -> its conditions")
+    filters: Filters = Field(default_factory=Filters)
     preprocessing: Preprocessing = Preprocessing()
     rois: Rois
     first_level: FirstLevel | None = None
@@ -874,21 +961,27 @@ def _naming(path: str | Path, error: ValueError) -> ValueError:
 def _read_yaml(path: str | Path) -> object:
     """What a YAML file holds, whatever it is."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except FileNotFoundError:
         raise ValueError(
             f"E-CONF-C02 {path}: there is no such file. Mend: `reconfmri init` writes one"
         ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"E-CONF-C02 {path}: not UTF-8 at byte {error.start}. Mend: save it as UTF-8"
-        ) from None
+    except UnreadableError as error:
+        raise ValueError(f"E-CONF-C02 {path}: {error.what}. Mend: {error.mend(str(path))}") from None
     try:
         return cast(object, yaml.load(text, Loader=_StrictLoader))  # noqa: S506 - safe, refuses duplicates
     except _GivenTwice as error:
         raise ValueError(f"E-CONF-C03 {path}: {error}") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"E-CONF-C02 {path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"E-CONF-C02 {path}: not valid YAML: {_place_in_yaml(error)}") from None
+
+
+def _place_in_yaml(error: yaml.YAMLError) -> str:
+    """What is wrong and where; the text itself may be that of any file and is not shown."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None:
+        return "it holds characters that no YAML file may have"
+    return f"{problem} at line {mark.line + 1}, column {mark.column + 1}"
 
 
 def parse_config(raw: object) -> Study:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from reconfmri import bids
 from reconfmri.bids import BidsFile
 from reconfmri.exclusions import MISSING
+from reconfmri.files import UnreadableError, explained
 from reconfmri.labels import SPELLING_CODE, spelling_fault
 from reconfmri.problems import Problem
 from reconfmri.tables import read_table
 
-TOP = "."
+TOP, IGNORE = ".", ".bidsignore"
+RENAME = f"rename or move it so that name and folder agree, or name it in {IGNORE}"
+# What is read here: suffixes and ends of names. Other files of a dataset may be named as they are.
+READ = (
+    "bold", "T1w", "events", "physio",
+    "phasediff", "phase1", "phase2", "fieldmap", "magnitude", "magnitude1", "magnitude2", "epi",
+)  # fmt: skip
+EXTENSIONS = (".nii", ".nii.gz", ".json", ".tsv", ".tsv.gz")
 
 
 @dataclass(frozen=True)
@@ -51,69 +59,114 @@ def read_dataset(root: Path) -> tuple[Dataset, list[Problem]]:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; give the BIDS dataset")
     problems = _description(root)
-    sizes = bids.list_files(root)
+    try:
+        sizes, folders = bids.list_files(root), bids.subjects(root)
+    except ValueError as error:
+        what, mend = explained(error, root / IGNORE, IGNORE, f"correct {IGNORE}")
+        return Dataset(root, {}, {}, []), [*problems, Problem("STOP", "E-BIDS-A11", what, mend, IGNORE)]
     files: dict[str, list[BidsFile]] = defaultdict(list)
+    strays: list[str] = []
     for path in sizes:
         if "/" in path and not bids.PARTICIPANT.fullmatch(path.split("/")[0]):
-            continue  # the folder's own name is at fault, told once below
-        file, problem = _named(path)
+            continue  # the folder's own name is at fault, named once below
+        try:
+            file = _named(path)
+        except ValueError as error:
+            problems.append(Problem("STOP", "E-BIDS-A06", str(error), RENAME, path))
+            continue
         if file:
             files[path.split("/")[0] if "/" in path else TOP].append(file)
-        problems += [problem] if problem else []
-    folders = sorted(e.name for e in os.scandir(root) if e.is_dir() and e.name.startswith("sub-"))
+        elif "/" in path:
+            strays.append(path)
     people, more = _participants(root, folders)
-    return Dataset(root, dict(files), sizes, people), problems + more
+    problems += _left_alone(strays) + _closed(root, folders) + more
+    return Dataset(root, dict(files), sizes, people), problems
 
 
 def _description(root: Path) -> list[Problem]:
     name = "dataset_description.json"
     mend = 'write {"Name": "...", "BIDSVersion": "1.10.0"} into it'
-    if not (root / name).is_file():
-        return [Problem("STOP", "E-BIDS-A01", "the file is missing, so this is no BIDS dataset", mend, name)]
     try:
         content = bids.read_json(root / name)
+    except FileNotFoundError:
+        return [Problem("STOP", "E-BIDS-A01", "the file is missing, so this is no BIDS dataset", mend, name)]
     except ValueError as error:
-        return [Problem("STOP", "E-BIDS-A01", str(error), mend, name)]
+        return [Problem("STOP", "E-BIDS-A01", *explained(error, root / name, name, mend), name)]
     absent = [key for key in ("Name", "BIDSVersion") if key not in content]
     return [Problem("STOP", "E-BIDS-A01", f"the keys {absent} are missing", mend, name)] if absent else []
 
 
-def _named(path: str) -> tuple[BidsFile | None, Problem | None]:
-    """The file, or the problem of its name; files at the top whose names are not of BIDS concern nobody."""
+def _named(path: str) -> BidsFile | None:
+    """Return the file, None for one that is no part of the dataset; what is read must be named as it lies.
+
+    Raises
+    ------
+    ValueError
+        The name of an image, its events, recording or sidecar is not of BIDS, or contradicts its folder.
+    """
     subject, _, rest = path.partition("/")
-    try:
-        file = bids.parse_name(path)
-    except ValueError as error:
-        mend = "rename it; labels are letters and digits only"
-        return None, Problem("STOP", "E-BIDS-A06", str(error), mend, path) if rest else None
-    if not rest:
-        return file, None
+    stem, _, ext = PurePosixPath(path).name.partition(".")
+    wanted = stem.rpartition("_")[2] in READ and f".{ext}" in EXTENSIONS
+    if not (rest and wanted):
+        return bids.parsed(path) if f".{ext}" in EXTENSIONS else None
+    file = bids.parse_name(path)
     session = next((part for part in path.split("/")[1:-1] if part.startswith("ses-")), None)
     here = {"sub": subject.removeprefix("sub-"), "ses": session.removeprefix("ses-") if session else None}
     for key, label in here.items():
         if file.entities.get(key) != label:
-            what = f"the name says {key}-{file.entities.get(key)}, the folder {key}-{label}"
-            return None, Problem("STOP", "E-BIDS-A06", what, "move or rename it so that both agree", path)
-    return file, None
+            raise ValueError(f"the name says {key}-{file.entities.get(key)}, the folder {key}-{label}")
+    return file
+
+
+def _left_alone(strays: list[str]) -> list[Problem]:
+    """A remark on files that lie between the images and are not of BIDS."""
+    if not strays:
+        return []
+    named = ", ".join(strays[:3]) + (f" and {len(strays) - 3} more" if len(strays) > 3 else "")
+    what = f"{len(strays)} file{'s' * (len(strays) > 1)} whose names are not of BIDS left alone: {named}"
+    return [Problem("WARN", "W-BIDS-A06", what, f"none, or move them away, or name them in {IGNORE}")]
+
+
+def _closed(root: Path, folders: list[str]) -> list[Problem]:
+    """One problem per person whose folders cannot be listed."""
+    mend = "make the folder readable for you (`ls -l` shows its owner)"
+    places = [place for name in folders for place in (root / name, *(root / name).glob("ses-*"))]
+    return [
+        Problem(
+            "EXCL",
+            "E-BIDS-A15",
+            "the folder cannot be listed (permission denied)",
+            mend,
+            place.relative_to(root).as_posix(),
+            place.relative_to(root).parts[0],
+        )
+        for place in places
+        if place.is_dir() and not os.access(place, os.R_OK | os.X_OK)
+    ]
 
 
 def _participants(root: Path, folders: list[str]) -> tuple[list[str], list[Problem]]:
     """Ids of participants.tsv and of the folders, in the order of the table, and where the two disagree."""
     name = "participants.tsv"
     problems = [
-        Problem("STOP", "E-BIDS-A06", "the label holds more than letters and digits", "rename it", folder)
+        Problem(
+            "STOP", "E-BIDS-A06", "the label holds more than letters and digits (and +)", "rename it", folder
+        )
         for folder in folders
         if not bids.PARTICIPANT.fullmatch(folder)
     ]
-    if not (root / name).is_file():
+    try:
+        table = read_table(root / name, required=["participant_id"])
+    except FileNotFoundError:
         what = "there is no participants.tsv; the subject folders are taken as the participants"
         problems.append(Problem("WARN", "W-BIDS-A02", what, "write participants.tsv", name))
         return folders, problems
-    try:
-        table = read_table(root / name, required=["participant_id"])
     except ValueError as error:
-        what = str(error).removeprefix(f"{root / name}: ")
-        return folders, [*problems, Problem("STOP", "E-BIDS-A11", what, "correct the table", name)]
+        what, mend = explained(error, root / name, name, "correct the table")
+        if isinstance(error, UnreadableError) and not error.is_text:
+            what += "; the subject folders are taken as the participants"
+            return folders, [*problems, Problem("WARN", "W-BIDS-A02", what, mend, name)]
+        return folders, [*problems, Problem("STOP", "E-BIDS-A11", what, mend, name)]
     rows = [str(value or MISSING) for value in table["participant_id"]]
     problems += _malformed_ids(rows) + twice(rows, name)
     known = set(rows)
@@ -143,7 +196,7 @@ def _malformed_ids(rows: list[str]) -> list[Problem]:
         Problem(
             "STOP",
             "E-BIDS-A06",
-            f"line {line}: participant_id {row!r} is not sub-<letters and digits>",
+            f"line {line}: participant_id {row!r} is not sub-<letters, digits, +>",
             f"write it like the folder, e.g. sub-{''.join(c for c in row if c.isalnum()) or '01'}",
             "participants.tsv",
         )

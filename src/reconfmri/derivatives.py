@@ -24,7 +24,7 @@ from reconfmri.exclusions import DataFault
 from reconfmri.problems import Problem
 from reconfmri.templates import SPACE
 
-NIFTI = ".nii.gz"
+IMAGES = (".nii.gz", ".nii")
 # Entities that tell one output of a scan from another; the rest say which scan it is.
 OF_OUTPUTS = {"space", "cohort", "res", "den", "desc", "from", "to", "mode", "hemi", "label", "stat"}
 PARTS_OF_A_SCAN = ("echo", "part")
@@ -95,7 +95,7 @@ def find_run(root: Path, raw: str, *, res: str | None = None) -> FmriprepRun:
     bold = _of_resolution(_whole_series(mine, scan), res, scan)
     if bold is None:
         raise _missing(scan, ["preprocessed series"], mine)
-    same = [file for file in mine if not set(PARTS_OF_A_SCAN) & set(file.entities)]
+    same = [file for file in mine if _is_whole(file)]
     exact = {"space": SPACE, "res": bold.entities.get("res")}
     anat = _anatomy(root, scan, exact["res"])
     found = {
@@ -172,7 +172,7 @@ def has_anatomy_per_session(folder: Path, settings: Fmriprep) -> bool:
     """Whether somebody has a T1w in the template's space in more than one session."""
     if settings.container:
         return False  # fMRIPrep makes one of all sessions
-    root, name = place_of(folder, settings.derivatives), f"*_space-{SPACE}*_desc-preproc_T1w{NIFTI}"
+    root, name = place_of(folder, settings.derivatives), f"*_space-{SPACE}*_desc-preproc_T1w.nii*"
     return any(
         len({image.parent for image in person.glob(f"ses-*/anat/{name}")}) > 1
         for person in root.glob("sub-*")
@@ -318,8 +318,8 @@ def _refuse_old_names(folder: Path, scan: BidsFile) -> None:
 
 def _whole_series(mine: list[BidsFile], scan: BidsFile) -> list[BidsFile]:
     """The preprocessed series in the template's space; single echoes and parts are refused."""
-    series = [f for f in mine if _is(f, "bold", desc="preproc", space=SPACE) and f.ext == NIFTI]
-    whole = [file for file in series if not set(PARTS_OF_A_SCAN) & set(file.entities)]
+    series = [f for f in mine if _is(f, "bold", desc="preproc", space=SPACE) and f.ext in IMAGES]
+    whole = [file for file in series if _is_whole(file)]
     if series and not whole:
         named = sorted(
             {f"{key}-{f.entities[key]}" for f in series for key in PARTS_OF_A_SCAN if key in f.entities}
@@ -328,6 +328,11 @@ def _whole_series(mine: list[BidsFile], scan: BidsFile) -> list[BidsFile]:
         mend = "let fMRIPrep combine the echoes, or give it the magnitude as the series"
         raise DataFault("E-BIDS-A22", reason, mend=mend, file=scan.path)
     return whole
+
+
+def _is_whole(file: BidsFile) -> bool:
+    """Whether a file is of the whole signal: no single echo, and no part but the magnitude."""
+    return "echo" not in file.entities and file.entities.get("part", "mag") == "mag"
 
 
 def _of_resolution(series: list[BidsFile], res: str | None, scan: BidsFile) -> BidsFile | None:
@@ -368,7 +373,7 @@ def _is(file: BidsFile, suffix: str, **entities: str | None) -> bool:
 
 def _only(files: list[BidsFile], scan: BidsFile, suffix: str, **entities: str | None) -> BidsFile | None:
     """The image of this kind, the first by name of several T1w; none when there is none."""
-    found = [file for file in files if file.ext == NIFTI and _is(file, suffix, **entities)]
+    found = [file for file in files if file.ext in IMAGES and _is(file, suffix, **entities)]
     if len(found) > 1 and suffix not in ("T1w", "dseg"):
         raise _twice(scan, found)
     return found[0] if found else None
@@ -442,7 +447,8 @@ def _versions_in_description(root: Path) -> set[str]:
         return set()
     made_by = content.get("GeneratedBy") or content.get("PipelineDescription") or []
     tools = made_by if isinstance(made_by, list) else [made_by]
-    named = [tool for tool in tools if str(tool.get("Name", "")).lower() == "fmriprep"]
+    known = [tool for tool in tools if isinstance(tool, dict)]
+    named = [tool for tool in known if str(tool.get("Name", "")).lower() == "fmriprep"]
     return {str(tool["Version"]) for tool in named if tool.get("Version")}
 
 
@@ -533,7 +539,7 @@ def empty_columns(run: FmriprepRun, study: Study, task: str) -> list[str]:
     """
     try:
         header, empty = _without_value(run.confounds)
-        facts = bids.read_json(run.facts) if empty and run.facts else {}
+        facts = nuisance.facts_of_columns(bids.read_json(run.facts) if empty and run.facts else {})
     except (ValueError, OSError):
         return []
     kept = nuisance.kept_components(

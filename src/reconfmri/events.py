@@ -16,6 +16,7 @@ import pandas as pd
 from reconfmri.bids import read_json
 from reconfmri.config import Task
 from reconfmri.exclusions import DataFault
+from reconfmri.files import explained
 from reconfmri.tables import read_table
 
 Array = npt.NDArray[np.float64]
@@ -30,8 +31,10 @@ DERIVATIVE_STEP = 0.1  # s
 LATE = 0.05  # s that an event may begin after the last volume, for rounding in the stimulus program
 
 
-def read_events(path: str | Path) -> pd.DataFrame:
+def read_events(path: str | Path, column: str = COLUMNS[2]) -> pd.DataFrame:
     """Return onset, duration (s) and trial_type of a BIDS events file, in the order of the file.
+
+    `column` is the one that holds the trial types.
 
     Raises
     ------
@@ -39,13 +42,13 @@ def read_events(path: str | Path) -> pd.DataFrame:
         The file is not a table with these columns, or holds no event.
     """
     try:
-        table = read_table(path, required=COLUMNS[2:], numeric=COLUMNS[:2])
-    except ValueError as error:
-        text = str(error).removeprefix(f"{path}: ")
-        raise DataFault("E-DATA-B14", text, mend="repair the events file", file=Path(path).name) from None
+        table = read_table(path, required=[column], numeric=COLUMNS[:2])
+    except (ValueError, OSError) as error:
+        what, mend = explained(error, path, Path(path).name, "repair the events file")
+        raise DataFault("E-DATA-B14", what, mend=mend, file=Path(path).name) from None
     if table.empty:
         raise DataFault("E-DATA-B14", "it holds no event", mend="find the file", file=Path(path).name)
-    return table[list(COLUMNS)]
+    return table.assign(trial_type=table[column])[list(COLUMNS)]
 
 
 def name_events(events: pd.DataFrame, task: Task, *, duration: float) -> pd.DataFrame:

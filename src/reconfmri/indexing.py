@@ -6,24 +6,24 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reconfmri import bids
-from reconfmri.acquisition import slice_times
+from reconfmri.acquisition import check_readout, slice_times
 from reconfmri.bids import BidsFile
 from reconfmri.config import Study, Task
 from reconfmri.dataset import Dataset, check_spellings, read_dataset
 from reconfmri.exclusions import MISSING, DataFault, Exclusion, read_exclusions, write_exclusions
-from reconfmri.fieldmaps import fieldmap_files, fieldmap_of
+from reconfmri.fieldmaps import fieldmap_files, fieldmap_of, intentions
 from reconfmri.headers import Header, corner_distance, read_header
 from reconfmri.problems import Problem, exclusions_of
+from reconfmri.selection import IMAGES, Session, choose_anatomy, filtered, without_echoes
 from reconfmri.tables import read_table
 
-IMAGES = (".nii", ".nii.gz")
 TR_TOLERANCE = 1e-3  # s; fault catalogue, B2
 MOVED_MM = 0.1  # runs of a session whose corners are nearer lie on one grid
 MAX_TR = 30.0  # s; a larger RepetitionTime is in milliseconds
@@ -39,6 +39,16 @@ class Scan:
     task: str
     run: str
     bold: BidsFile
+
+    @property
+    def number(self) -> str:
+        """The run without leading zeros; the only one of its task is the first."""
+        return "1" if self.run == MISSING else bids.number_of(self.run)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Which run it is, however its label is written."""
+        return self.participant_id, self.session_id, self.task, self.number
 
     @property
     def unit(self) -> dict[str, str]:
@@ -67,13 +77,16 @@ def index_dataset(
     FileNotFoundError
         There is no such folder.
     """
-    dataset, problems = read_dataset(root)
+    everything, problems = read_dataset(root)
+    dataset, more = filtered(everything, study.filters)
+    problems += more + _without_images(everything, dataset, study)
     scans, more = find_scans(dataset, study)
-    problems += check_spellings(dataset) + more
+    anatomy, choices = choose_anatomy(dataset, study)
+    problems += check_spellings(dataset) + more + choices
     rows: list[dict[str, Any]] = []
     for number, scan in enumerate(scans, start=1):
         try:
-            row, remarks = _row(dataset, study, scan, digest)
+            row, remarks = _row(dataset, study, scan, anatomy, digest)
         except DataFault as fault:
             problems.append(_excluded(scan, fault))
         else:
@@ -85,24 +98,37 @@ def index_dataset(
     problems += more + _geometry(rows) + _without_field_map(dataset, study, scans)
     problems += _repetition_times(rows, study) + _header_faults(problems, len(scans))
     if not any(problem.code == "E-BIDS-A17" for problem in problems):
-        out = {(p.participant_id, p.session_id) for p in problems if p.severity == "EXCL"}
+        whole = (problem for problem in problems if problem.severity == "EXCL" and not problem.outcomes)
+        out = {(problem.participant_id, problem.session_id) for problem in whole}
         problems += _incomplete(dataset, study, scans, out=out)
     table, more = _without_short_sessions(pd.DataFrame(rows, columns=list(bids.RUN_COLUMNS)), study)
     problems += more
-    if table.empty:
-        problems.append(_nothing_left(dataset, study, scans))
+    if table.empty and not any(problem.severity == "STOP" for problem in choices):
+        problems.append(_nothing_left(everything, study))
     keys = ["participant_id", "session_id", "task", "run"]
     return table.sort_values(keys, kind="stable").reset_index(drop=True), problems
 
 
 def find_scans(dataset: Dataset, study: Study) -> tuple[list[Scan], list[Problem]]:
     """Return the scans of the study's tasks and sessions, one image each, and the problems of the rest."""
-    candidates, problems = _of_the_study(dataset, study)
+    images, echoes = without_echoes(f for f in dataset.of("bold", *IMAGES) if "sub" in f.entities)
+    candidates, problems = _of_the_study([_scan(file) for file in images], study)
     faulty = _ambiguous_sessions(dataset, candidates)
     problems += list(faulty.values())
     scans = [scan for scan in candidates if (scan.participant_id, scan.session_id) not in faulty]
-    absent = _absent_images(dataset, study, candidates)
-    return scans, problems + absent
+    if study.preprocessing.engine == "fmriprep":
+        return scans, problems  # it combines the echoes; its series is looked for under the first one's name
+    problems += [_several_echoes(scan, echoes[scan.bold.path]) for scan in scans if scan.bold.path in echoes]
+    return [scan for scan in scans if scan.bold.path not in echoes], problems
+
+
+def _several_echoes(scan: Scan, echoes: list[str]) -> Problem:
+    what = f"the series has {len(echoes)} echoes ({', '.join(echoes)}), which are not combined here"
+    mend = (
+        "let fMRIPrep combine them and take its series (`preprocessing: {engine: fmriprep, ...}`), or choose "
+        'one echo, e.g. `filters: {bold: {echo: "2"}}`'
+    )
+    return Problem("EXCL", "E-BIDS-A25", what, mend, scan.bold.path, **scan.unit)
 
 
 def _scan(file: BidsFile) -> Scan:
@@ -116,9 +142,8 @@ def _scan(file: BidsFile) -> Scan:
     )
 
 
-def _of_the_study(dataset: Dataset, study: Study) -> tuple[list[Scan], list[Problem]]:
+def _of_the_study(everything: list[Scan], study: Study) -> tuple[list[Scan], list[Problem]]:
     """Scans of declared tasks and sessions; the others are counted, not read."""
-    everything = [_scan(file) for file in dataset.of("bold", *IMAGES) if "sub" in file.entities]
     kept = [scan for scan in everything if scan.task in study.tasks]
     others = Counter(f"task {scan.task}" for scan in everything if scan.task not in study.tasks)
     problems = _levels(kept, study)
@@ -158,10 +183,10 @@ def _ambiguous_sessions(dataset: Dataset, scans: list[Scan]) -> dict[tuple[str, 
     """Sessions in which two images claim the same run, or the same T1w."""
     claims: dict[tuple[str, ...], list[BidsFile]] = defaultdict(list)
     for scan in scans:
-        run = str(int(scan.run)) if scan.run.isdigit() else "1" if scan.run == MISSING else scan.run
-        claims[scan.participant_id, scan.session_id, f"run {run} of task {scan.task}"].append(scan.bold)
+        what = f"run {scan.number} of task {scan.task}"
+        claims[scan.participant_id, scan.session_id, what].append(scan.bold)
     for file in dataset.of("T1w", *IMAGES):
-        entities = [f"{key}-{label}" for key, label in file.entities.items() if key not in ("sub", "ses")]
+        entities = [f"{key}-{label}" for key, label in file.identity.items() if key not in ("sub", "ses")]
         what = " ".join(["the T1w", *entities])
         claims[f"sub-{file.entities['sub']}", file.entities.get("ses", MISSING), what].append(file)
     return {
@@ -169,7 +194,7 @@ def _ambiguous_sessions(dataset: Dataset, scans: list[Scan]) -> dict[tuple[str, 
             "EXCL",
             "E-BIDS-A05",
             f"{' and '.join(file.path for file in files)} are both {what}",
-            "keep one of them",
+            f"keep one of them{_by_filter(files)}",
             files[0].folder,
             person,
             session,
@@ -179,19 +204,38 @@ def _ambiguous_sessions(dataset: Dataset, scans: list[Scan]) -> dict[tuple[str, 
     }
 
 
-def _absent_images(dataset: Dataset, study: Study, scans: list[Scan]) -> list[Problem]:
+def _by_filter(files: list[BidsFile]) -> str:
+    """How a filter of the study file tells images of one run apart, where an entity does."""
+    keys = [
+        key
+        for key in {key: None for file in files for key in file.entities}
+        if len({file.identity.get(key) for file in files}) > 1
+    ]
+    if not keys:
+        return ""
+    labels = ", ".join(str(file.entities.get(keys[0], "null")) for file in files)
+    return f", or choose by `filters: {{{files[0].suffix}: {{{keys[0]}: ...}}}}` in the study file ({labels})"
+
+
+def _without_images(everything: Dataset, dataset: Dataset, study: Study) -> list[Problem]:
     """Runs whose events or sidecar lie in `func` while their image does not."""
     sessions = {session.id for session in study.sessions} or {MISSING}
-    present = [tuple(scan.unit.values()) for scan in scans]
+    images = [file for file in everything.of("bold", *IMAGES) if "sub" in file.entities]
+    present = {_scan(file).key for file in images}
+    near: dict[str, list[BidsFile]] = defaultdict(list)
+    for file in images:
+        near[file.folder].append(file)
     found = {}
     for file in [*dataset.of("events", ".tsv"), *dataset.of("bold", ".json")]:
         if not file.folder.endswith("func") or file.entities.get("task") not in study.tasks:
             continue
         scan = _scan(file)
-        unit = tuple(scan.unit.values())
-        if unit not in present and scan.session_id in sessions:
-            what, mend = "its image is absent", "copy or fetch the image (`datalad get`), or delete this file"
-            found[unit] = Problem("EXCL", "E-BIDS-A15", what, mend, file.path, **scan.unit)
+        if scan.key in present or scan.session_id not in sessions:
+            continue
+        if any(file.identity.items() <= image.identity.items() for image in near[file.folder]):
+            continue  # inherited by runs that are there
+        what, mend = "its image is absent", "copy or fetch the image (`datalad get`), or delete this file"
+        found[scan.key] = Problem("EXCL", "E-BIDS-A15", what, mend, file.path, **scan.unit)
     return list(found.values())
 
 
@@ -200,18 +244,20 @@ def _excluded(scan: Scan, fault: DataFault) -> Problem:
 
 
 def _row(
-    dataset: Dataset, study: Study, scan: Scan, digest: Callable[[Path], str]
+    dataset: Dataset,
+    study: Study,
+    scan: Scan,
+    anatomy: dict[Session, BidsFile],
+    digest: Callable[[Path], str],
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The row of one scan, and remarks on it; a DataFault takes the scan out."""
-    if dataset.sizes[scan.bold.path] < 0:
-        mend = "fetch the image (`datalad get`), or mend the link"
-        raise DataFault("E-BIDS-A15", "the link leads nowhere", mend=mend, file=scan.bold.path)
+    bids.require_readable(dataset.root, scan.bold.path)
     tr = _repetition_time(dataset, scan)
-    header = _header(dataset.root / scan.bold.path, tr)
+    header = _header(dataset.root, scan.bold.path, tr)
     if study.preprocessing.slice_timing:
         slice_times(_metadata(dataset, scan.bold), header.shape[:3], tr)
-    unused = _field_map(dataset, study, scan)
-    t1w, remarks = _anatomy(dataset, study, scan)
+    unused = _field_map(dataset, study, scan, header)
+    t1w = _anatomy(dataset, study, scan, anatomy)
     events = _events(dataset, scan, study.tasks[scan.task])
     physio, more = _recording(dataset, study, scan)
     files = {"bold": scan.bold.path, "t1w": t1w, "events": events, "physio": physio}
@@ -220,33 +266,40 @@ def _row(
         for name, path in files.items()
     }
     row = {**scan.unit, **files, "tr": tr, "n_volumes": header.n_volumes, **hashes, "header": header}
-    return row, remarks + more + unused
+    return row, more + unused
 
 
-def _field_map(dataset: Dataset, study: Study, scan: Scan) -> list[Problem]:
+def _field_map(dataset: Dataset, study: Study, scan: Scan, header: Header) -> list[Problem]:
     """A remark where field maps lie beside a run and none is meant for it; an incomplete one is a fault."""
-    if study.preprocessing.distortion == "none":
+    settings, wanted = study.preprocessing, study.filters.fmap
+    if settings.distortion == "none":
         return []
-    found = fieldmap_of(dataset.root, scan.bold.path, _metadata(dataset, scan.bold))
-    for path in found.files.values() if found else []:
-        if dataset.sizes.get(path, -1) < 0:
-            mend = "fetch the image (`datalad get`), or mend the link"
-            raise DataFault("E-BIDS-A15", "the link leads nowhere", mend=mend, file=path)
+    root, path, sidecar = dataset.root, scan.bold.path, _metadata(dataset, scan.bold)
+    found = fieldmap_of(root, path, sidecar, wanted=wanted, readout_time=settings.readout_time)
+    for image in found.files.values() if found else []:
+        bids.require_readable(root, image)
     if found:
-        return []
-    beside = fieldmap_files(dataset.root, scan.bold.path)
+        check_readout(found.completed(sidecar), header.shape)
+        if found.readout_time == settings.readout_time:
+            return []
+        what = "TotalReadoutTime is absent here and in its field map; both are taken to be read out alike"
+        mend = "none if they are, else give `preprocessing.readout_time`"
+        return [Problem("WARN", "W-BIDS-B19", what, mend, path, **scan.unit)]
+    beside = fieldmap_files(root, path, wanted)
     if not beside:
         return []
     what = f"none of the {len(beside)} images in fmap is meant for this run, so its distortion stays"
+    what += f" ({intentions(root, path, wanted)})"
     mend = "name the run in their IntendedFor (or B0FieldIdentifier), or set `preprocessing.distortion: none`"
-    return [Problem("WARN", "W-BIDS-B17", what, mend, scan.bold.path, **scan.unit)]
+    return [Problem("WARN", "W-BIDS-B17", what, mend, path, **scan.unit)]
 
 
 def _without_field_map(dataset: Dataset, study: Study, scans: list[Scan]) -> list[Problem]:
     """Runs without a field map where others have one: they are distorted, the others are not."""
     if study.preprocessing.distortion == "none":
         return []
-    without = [scan for scan in scans if not fieldmap_files(dataset.root, scan.bold.path)]
+    wanted = study.filters.fmap
+    without = [scan for scan in scans if not fieldmap_files(dataset.root, scan.bold.path, wanted)]
     if not 0 < len(without) < len(scans):
         return []
     what = f"{len(without)} of {len(scans)} scans have no field map ({without[0].bold.path} is the first)"
@@ -271,16 +324,7 @@ def _repetition_time(dataset: Dataset, scan: Scan) -> float:
 
 
 def _metadata(dataset: Dataset, file: BidsFile) -> dict[str, Any]:
-    metadata: dict[str, Any] = {}
-    for sidecar in bids.inherited(
-        file, dataset.near(f"sub-{file.entities['sub']}"), suffix=file.suffix, ext=".json"
-    ):
-        try:
-            metadata |= bids.read_json(dataset.root / sidecar.path)
-        except (ValueError, OSError) as error:
-            mend = "correct the file, e.g. with a JSON checker"
-            raise DataFault("E-BIDS-A11", str(error), mend=mend, file=sidecar.path) from None
-    return metadata
+    return bids.merged_sidecars(dataset.root, file, dataset.near(f"sub-{file.entities['sub']}"))
 
 
 def _chain(file: BidsFile) -> list[str]:
@@ -296,10 +340,10 @@ def _chain(file: BidsFile) -> list[str]:
     return [own, *(f"{folder}/{folder.replace('/', '_')}_{shared}" for folder in [*session, subject]), shared]
 
 
-def _header(path: Path, tr: float) -> Header:
+def _header(root: Path, path: str, tr: float) -> Header:
     """The header of an image; its repetition time must be that of the sidecar, s."""
     try:
-        header = read_header(path)
+        header = read_header(root / path)
     except ValueError as error:
         raise DataFault("E-BIDS-B01", str(error), mend="copy the file again") from None
     if header.n_volumes > 1 and header.tr > 0 and abs(header.tr - tr) > TR_TOLERANCE:
@@ -310,77 +354,88 @@ def _header(path: Path, tr: float) -> Header:
     return header
 
 
-def _anatomy(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Problem]]:
+def _anatomy(dataset: Dataset, study: Study, scan: Scan, chosen: dict[Session, BidsFile]) -> str:
     """The T1w of the session, else the person's earliest one."""
     order = {session.id: number for number, session in enumerate(study.sessions)}
-    own = [f for f in dataset.by_subject[scan.participant_id] if f.suffix == "T1w" and f.ext in IMAGES]
-    present = [file for file in own if dataset.sizes[file.path] >= 0]
-    if not present:
-        reason = f"{scan.participant_id} has no T1w image" + (" (its link leads nowhere)" if own else "")
-        raise DataFault("E-BIDS-A14", reason, mend="add one (anat/..._T1w.nii.gz), or leave the person out")
-    same = [file for file in present if file.entities.get("ses", MISSING) == scan.session_id]
-    ranked = same or sorted(present, key=lambda f: (order.get(f.entities.get("ses", ""), len(order)), f.path))
-    chosen = ranked[0]
-    rivals = [file for file in ranked if file.folder == chosen.folder]
-    if len(rivals) == 1:
-        return chosen.path, []
-    what = f"{len(rivals)} T1w images; {chosen.path} is used"
-    return chosen.path, [
-        Problem(
-            "WARN", "W-BIDS-A19", what, "put another path into config/runs.tsv", chosen.folder, **scan.unit
-        )
-    ]
+    own = {session: file for (person, session), file in chosen.items() if person == scan.participant_id}
+    if not own:
+        reason = f"{scan.participant_id} has no T1w image"
+        mend = "add one (anat/..._T1w.nii.gz), correct filters.T1w, or leave the person out"
+        raise DataFault("E-BIDS-A14", reason, mend=mend)
+    nearest = min(
+        own, key=lambda session: (session != scan.session_id, order.get(session, len(order)), session)
+    )
+    bids.require_readable(dataset.root, own[nearest].path)
+    return own[nearest].path
 
 
 def _events(dataset: Dataset, scan: Scan, task: Task) -> str:
     """The events of a run, the most specific table; a task without conditions needs none."""
-    tables = bids.inherited(scan.bold, dataset.near(scan.participant_id), suffix="events", ext=".tsv")
+    near = dataset.near(scan.participant_id)
+    tables = bids.inherited(scan.bold, near, suffix="events", ext=".tsv")
     if not task.conditions:
-        return tables[-1].path if tables else MISSING
+        return tables[-1].path if tables and (dataset.root / tables[-1].path).is_file() else MISSING
     if not tables:
-        reason = f"no events.tsv, though task {scan.task} has conditions"
+        beside = [
+            PurePosixPath(f.path).name for f in near if f.suffix == "events" and f.folder == scan.bold.folder
+        ]
+        hint = f" (beside it lies {beside[0]}, whose name says another run)" if beside else ""
+        reason = f"no events.tsv, though task {scan.task} has conditions{hint}"
         raise DataFault("E-BIDS-B14", reason, mend="add the events of this very run")
     path = tables[-1].path
     try:
-        read_table(dataset.root / path, required=["onset", "duration", "trial_type"])
+        read_table(dataset.root / path, required=["onset", "duration", task.column])
     except (ValueError, OSError) as error:
-        reason = str(error).removeprefix(f"{dataset.root / path}: ")
-        raise DataFault("E-BIDS-A11", reason, mend="correct that line of the table", file=path) from None
+        mend = "correct that line of the table"
+        if isinstance(error, ValueError) and "are missing" in str(error):
+            mend = f"add them, or name the column of the trial types: tasks.{scan.task}.column"
+        raise bids.unusable(error, dataset.root, path, mend) from None
     return path
 
 
 def _recording(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Problem]]:
     """The physiological recording of a run that holds the study's column; a remark when there is none."""
-    wanted = (
-        study.skin_conductance
-        if study.skin_conductance and study.skin_conductance.task == scan.task
-        else None
-    )
-    own = scan.bold.entities.items()
+    settings, own = study.skin_conductance, scan.bold.identity.items()
     found = [
         file
         for file in dataset.by_subject[scan.participant_id]
         if (file.suffix, file.ext) == ("physio", ".tsv.gz")
-        and own <= file.entities.items()
-        and not file.entities.keys() - {*scan.bold.entities, "recording"}
+        and file.identity.items() - {("recording", file.identity.get("recording", ""))} <= own
+        and {"sub", "ses", "task"} & scan.bold.entities.keys() <= file.entities.keys()
+        and file.identity.get("run", "1") == scan.number
     ]
-    if not wanted:
-        return (found[0].path if found else MISSING), []
-    columns: list[str] = []
-    for file in found:
-        try:
+    if not settings or settings.task != scan.task:
+        readable = [file.path for file in found if (dataset.root / file.path).is_file()]
+        return (readable[0] if readable else MISSING), []
+    fitting, others = [], []
+    try:
+        for file in found:
             named = _metadata(dataset, file).get("Columns")
-        except DataFault as fault:
-            columns.append(fault.line)
-            continue
-        if isinstance(named, list) and wanted.column in named:
-            return file.path, []
-        columns.append(f"{file.path} has {named}")
-    what = f"no recording with the column {wanted.column!r}, so no skin conductance" + "".join(
-        f"; {text}" for text in columns
-    )
+            fits = isinstance(named, list) and settings.column in named
+            fitting += [file] if fits else []
+            others += [] if fits else [f"; {file.path} has {_brief(named)}"]
+        if len(fitting) > 1:
+            paths = " and ".join(file.path for file in fitting)
+            what, mend = f"{paths} both have the column {settings.column!r}", "keep one of them"
+            raise DataFault("E-BIDS-A05", what, mend=mend + _by_filter(fitting))
+        if fitting:
+            bids.require_readable(dataset.root, fitting[0].path)
+            return fitting[0].path, []
+    except DataFault as fault:
+        missing = " ".join(f"scr.{name}" for name in settings.conditions)
+        reason = f"{fault.reason}, so the run has no skin conductance"
+        where = fault.file or scan.bold.path
+        return MISSING, [
+            Problem("EXCL", fault.code, reason, fault.mend, where, **scan.unit, outcomes=missing)
+        ]
+    what = f"no recording with the column {settings.column!r}, so no skin conductance{''.join(others)}"
     mend = "none, or name the column in the recording's JSON (`Columns`)"
     return MISSING, [Problem("WARN", "W-BIDS-B15", what, mend, scan.bold.path, **scan.unit)]
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _without_cut_runs(rows: list[dict[str, Any]], study: Study) -> tuple[list[dict[str, Any]], list[Problem]]:
@@ -391,7 +446,7 @@ def _without_cut_runs(rows: list[dict[str, Any]], study: Study) -> tuple[list[di
     """
     families: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        run = "1" if row["run"] == MISSING else row["run"]
+        run = "1" if row["run"] == MISSING else bids.number_of(row["run"])
         families[row["task"], run, round(row["tr"], 3)].append(row)
     problems, cut = [], []
     for family in families.values():
@@ -522,10 +577,12 @@ def _without_short_sessions(table: pd.DataFrame, study: Study) -> tuple[pd.DataF
     return table[~short], problems
 
 
-def _nothing_left(dataset: Dataset, study: Study, scans: list[Scan]) -> Problem:
-    if scans:
-        what = f"all {len(scans)} scans are out, so nothing is left to analyse"
-        return Problem("STOP", "E-BIDS-A16", what, "mend what the other lines name", dataset.root.name)
+def _nothing_left(dataset: Dataset, study: Study) -> Problem:
+    images = [_scan(file) for file in dataset.of("bold", *IMAGES) if "sub" in file.entities]
+    n_scans = len({scan.key for scan in images if scan.task in study.tasks})
+    if n_scans:
+        what = f"all {n_scans} scans are out, so nothing is left to analyse"
+        return Problem("STOP", "E-BIDS-A16", what, "see what the other lines name", dataset.root.name)
     found = sorted({f.entities["task"] for f in dataset.files if "task" in f.entities})
     what = f"no functional image of the tasks {list(study.tasks)}; files name the tasks {found}"
     mend = "correct `tasks` in the study file, or fetch the images"

@@ -47,6 +47,11 @@ def columns_of(group: str, present: Sequence[str]) -> list[str]:
     return found
 
 
+def facts_of_columns(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what the JSON of a table says of its columns; entries that describe none are left aside."""
+    return {name: facts for name, facts in content.items() if isinstance(facts, dict)}
+
+
 def kept_components(
     names: Sequence[str], facts: Mapping[str, Any], *, n_components: int, n_temporal: int
 ) -> list[str]:

@@ -171,7 +171,7 @@ def _of_sidecar(key: str) -> Callable[[RunFacts], str]:
 def _without_own_labels(run: RunFacts, text: str) -> str:
     """File names without this run's own labels, so that those of another session still stand out."""
     for key, name in (("ses", "session_id"), ("run", "run")):
-        text = re.sub(rf"\b{key}-{re.escape(run.unit[name])}(?![a-zA-Z0-9])", f"{key}-*", text)
+        text = re.sub(rf"\b{key}-{re.escape(run.unit[name])}(?![a-zA-Z0-9+])", f"{key}-*", text)
     return text
 
 

@@ -15,7 +15,10 @@ SEVERITIES = ("STOP", "EXCL", "WARN")
 
 @dataclass(frozen=True)
 class Problem:
-    """STOP: nothing may run; EXCL: the unit named leaves the study; WARN: recorded, shown in the report."""
+    """STOP: nothing may run; EXCL: the unit named leaves the study; WARN: recorded, shown in the report.
+
+    Where `outcomes` (with blanks between them) are named, only they are missing in the unit, which stays.
+    """
 
     severity: Severity
     code: str
@@ -26,6 +29,7 @@ class Problem:
     session_id: str = MISSING
     task: str = MISSING
     run: str = MISSING
+    outcomes: str = ""
 
     @property
     def line(self) -> str:
@@ -34,17 +38,21 @@ class Problem:
         return " ".join(f"{self.code}{where} {self.what}. Mend: {self.mend}".split())
 
     @property
-    def exclusion(self) -> Exclusion:
-        """The row of `exclusions.tsv` that records it."""
-        return Exclusion(
-            self.participant_id,
-            self.session_id,
-            self.task,
-            self.run,
-            stage="index",
-            code=self.code,
-            reason=self.line,
-        )
+    def exclusions(self) -> list[Exclusion]:
+        """The rows of `exclusions.tsv` that record it."""
+        return [
+            Exclusion(
+                self.participant_id,
+                self.session_id,
+                self.task,
+                self.run,
+                region=outcome,
+                stage="index",
+                code=self.code,
+                reason=self.line,
+            )
+            for outcome in self.outcomes.split() or [MISSING]
+        ]
 
 
 @dataclass(frozen=True)
@@ -100,4 +108,5 @@ def stops(problems: Iterable[Problem]) -> list[Problem]:
 
 def exclusions_of(problems: Iterable[Problem]) -> list[Exclusion]:
     """One row per problem that concerns a participant; remarks on the whole study have no unit to record."""
-    return [p.exclusion for p in problems if p.severity != "STOP" and p.participant_id != MISSING]
+    concerned = (p for p in problems if p.severity != "STOP" and p.participant_id != MISSING)
+    return [row for problem in concerned for row in problem.exclusions]

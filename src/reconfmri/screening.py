@@ -15,6 +15,7 @@ from reconfmri.config import Study, Task
 from reconfmri.dataset import twice
 from reconfmri.events import name_events, read_events
 from reconfmri.exclusions import MISSING, DataFault
+from reconfmri.files import explained
 from reconfmri.labels import SPELLING_CODE, essence
 from reconfmri.outcomes import plain_id, plain_visit, score_scale
 from reconfmri.problems import Problem
@@ -32,7 +33,7 @@ def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]
         runs = table[(table["task"] == name) & (table["events"] != MISSING)]
         if not task.conditions or runs.empty:
             continue
-        tables, found = _read_all(root, runs)
+        tables, found = _read_all(root, runs, task)
         problems += _trial_types(name, task, {path: of for path, of in tables.items() if of is not None})
         for row in runs.itertuples():
             events = tables[str(row.events)]
@@ -42,14 +43,16 @@ def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]
     return problems
 
 
-def _read_all(root: Path, runs: pd.DataFrame) -> tuple[dict[str, pd.DataFrame | None], list[Problem]]:
+def _read_all(
+    root: Path, runs: pd.DataFrame, task: Task
+) -> tuple[dict[str, pd.DataFrame | None], list[Problem]]:
     """Events by path, None where they cannot be read, and the runs that are out for it."""
     tables: dict[str, pd.DataFrame | None] = {}
     problems = []
     for row in runs.itertuples():
         path = str(row.events)
         try:
-            tables[path] = read_events(root / path)
+            tables[path] = read_events(root / path, task.column)
         except DataFault as fault:
             tables[path] = None
             problems.append(_out(row, fault, path))
@@ -125,8 +128,6 @@ def check_recordings(root: Path, study: Study, table: pd.DataFrame) -> list[Prob
             describe_recording(bids.read_sidecar(root, path), settings, Path(path).name)
         except DataFault as fault:
             problems.append(_out(row, fault, path))
-        except ValueError as error:
-            problems.append(_out(row, DataFault("E-BIDS-A11", str(error), mend="correct the file"), path))
     return _stop_when_all(problems, len(runs), "recording of skin conductance")
 
 
@@ -136,15 +137,15 @@ def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Proble
     for name, scale in study.scales.items():
         path = f"phenotype/{name}.tsv"
         keys = ["participant_id", *(["session_id"] if study.sessions else [])]
-        if not (root / path).is_file():
+        try:
+            table = read_table(root / path, required=[*keys, scale.total, *scale.items])
+        except FileNotFoundError:
             what, mend = f"the table of scales.{name} is missing", f"add it, or delete scales.{name}"
             problems.append(Problem("STOP", "E-BIDS-B16", what, mend, path))
             continue
-        try:
-            table = read_table(root / path, required=[*keys, scale.total, *scale.items])
         except ValueError as error:
-            what = str(error).removeprefix(f"{root / path}: ")
-            problems.append(Problem("STOP", "E-BIDS-A11", what, "correct the table", path))
+            what, mend = explained(error, root / path, path, f"correct the table, or delete scales.{name}")
+            problems.append(Problem("STOP", "E-BIDS-A11", what, mend, path))
             continue
         met = _who_meets(table, path, people, [session.id for session in study.sessions])
         found = twice([" ".join(map(str, row)) for row in table[keys].to_numpy()], path)

@@ -21,6 +21,7 @@ import pandas as pd
 from reconfmri.config import SkinConductance, Task
 from reconfmri.events import events_of, name_events
 from reconfmri.exclusions import DataFault
+from reconfmri.files import UnreadableError, refuse_unreadable
 
 Array = npt.NDArray[np.float64]
 UNIT = "ln µS"
@@ -115,7 +116,10 @@ def describe_recording(sidecar: Mapping[str, Any], settings: SkinConductance, na
     for key in ("SamplingFrequency", "StartTime", "Columns"):
         if key not in sidecar:
             raise DataFault("E-DATA-B15", f"its JSON has no {key}", mend=mend, file=name)
-    columns, column = list(sidecar["Columns"]), settings.column
+    columns, column = sidecar["Columns"], settings.column
+    if not isinstance(columns, list):
+        reason = f"Columns is {columns!r:.60}, expected a list of names"
+        raise DataFault("E-DATA-B15", reason, mend=mend, file=name)
     frequency, start = (_number(sidecar, key, name) for key in ("SamplingFrequency", "StartTime"))
     if column not in columns:
         raise DataFault("E-DATA-B15", f"no column {column!r}, it has {columns}", mend=mend, file=name)
@@ -123,8 +127,9 @@ def describe_recording(sidecar: Mapping[str, Any], settings: SkinConductance, na
         raise DataFault("E-DATA-B15", f"its sampling frequency is {frequency:g} Hz", mend=mend, file=name)
     described = sidecar.get(column)
     unit = described.get("Units") if isinstance(described, Mapping) else None
-    if unit not in UNITS:
-        reason = f"the unit of {column!r} is {unit!r}, none of conductance; known are {list(UNITS)}"
+    unit = unit.lower() if isinstance(unit, str) and unit.lower() == "microsiemens" else unit
+    if not isinstance(unit, str) or unit not in UNITS:
+        reason = f"the unit of {column!r} is {unit!r:.60}, none of conductance; known are {list(UNITS)}"
         raise DataFault("E-DATA-B15", reason, mend=mend, file=name)
     if frequency < settings.min_sampling_frequency:
         least = f"at least {settings.min_sampling_frequency:g} Hz are needed"
@@ -167,8 +172,11 @@ def response(samples: Array, onset: float, frequency: float, window: tuple[float
 def _read_column(path: Path, n_columns: int, which: int) -> Array:
     mend = "copy the recording again"
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as stream:
+        refuse_unreadable(path)
+        with gzip.open(path, "rt", encoding="utf-8-sig") as stream:
             table = pd.read_csv(stream, sep="\t", header=None, na_values=["n/a"], keep_default_na=True)
+    except UnreadableError as error:
+        raise DataFault("E-DATA-B15", error.what, mend=error.mend(path.name), file=path.name) from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
         raise DataFault("E-DATA-B15", f"unreadable ({error})", mend=mend, file=path.name) from None
     if table.shape[1] != n_columns:

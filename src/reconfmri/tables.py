@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from reconfmri.files import read_text
+
 MISSING = "n/a"
 FLOAT_FORMAT = "%.10g"
+COLUMN_NAME = re.compile(r"[A-Za-z][\w .%()/-]{0,39}")
 
 
 def read_table(
@@ -23,16 +26,20 @@ def read_table(
     Raises
     ------
     ValueError
-        A required column is absent, a row has more or fewer cells than the header, the file is not UTF-8,
-        or a numeric column holds text; the message names file, line and column.
+        A required column is absent, a row has more or fewer cells than the header, the file cannot be read
+        or is not UTF-8, or a numeric column holds text; the message names file, line and column, and shows
+        nothing of a file that is no table.
+    FileNotFoundError
+        There is no such file.
     """
     rows = _split_rows(path)
     header, body = rows[0], rows[1:]
     absent = [name for name in (*required, *numeric) if name not in header]
     if absent:
-        raise ValueError(f"{path}: columns {absent} are missing; it has {header}")
+        raise ValueError(f"{path}: columns {absent} are missing; it has {_shown(header)}")
     if len(set(header)) != len(header):
-        raise ValueError(f"{path}: line 1 names a column twice: {header}")
+        twice = sorted({name for name in header if header.count(name) > 1})
+        raise ValueError(f"{path}: line 1 names a column twice: {_shown(twice, header)}")
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
             column = min(len(row), len(header)) + 1
@@ -78,12 +85,19 @@ def write_table(path: str | Path, table: pd.DataFrame, descriptions: Mapping[str
         path.with_suffix(".json").write_text(text, encoding="utf-8")
 
 
+def _shown(names: list[str], header: list[str] | None = None) -> str:
+    """Return column names for a message; where the first line is no header, how many cells it has.
+
+    A path may lead to any file that the user can read: what is no table must not reach a log.
+    """
+    first = header or names
+    if len(first) > 1 and all(COLUMN_NAME.fullmatch(name) for name in first):
+        return str(names)
+    return f"{len(first)} column{'s' * (len(first) > 1)} with names unlike those of a table (are there tabs?)"
+
+
 def _split_rows(path: str | Path) -> list[list[str]]:
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    lines = text.replace("\r\n", "\n").split("\n")
+    lines = read_text(path).split("\n")
     while lines and not lines[-1]:
         lines.pop()
     if not lines:

@@ -6,8 +6,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from reconfmri.acquisition import acquisition_of
-from reconfmri.bids import bids_path, read_run_table, read_sidecar, verify_unchanged
-from reconfmri.config import load_study
+from reconfmri.bids import LABEL, bids_path, read_run_table, read_sidecar, verify_unchanged
+from reconfmri.config import contrast_label, load_study
 from reconfmri.derivatives import has_anatomy_per_session
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.machine import THREADS, keep_caches, settle
@@ -53,10 +53,10 @@ bids_root = Path(study.bids)
 
 
 wildcard_constraints:
-    sub="[a-zA-Z0-9]+",
-    ses="[a-zA-Z0-9]+",
-    task="[a-zA-Z0-9]+",
-    run="[a-zA-Z0-9]+",
+    sub=LABEL.pattern,
+    ses=LABEL.pattern,
+    task=LABEL.pattern,
+    run=LABEL.pattern,
 
 
 run_entities = {
@@ -132,7 +132,13 @@ def fieldmap_for(wildcards):
     if study.preprocessing.distortion == "none":
         return None
     bold = scan_of(wildcards).bold
-    found = fieldmap_of(bids_root, bold, read_sidecar(bids_root, bold))
+    found = fieldmap_of(
+        bids_root,
+        bold,
+        read_sidecar(bids_root, bold),
+        wanted=study.filters.fmap,
+        readout_time=study.preprocessing.readout_time,
+    )
     return found.under(bids_root) if found else None
 
 
@@ -190,11 +196,6 @@ def exclusion_tables():
     if study.first_level and study.first_level.maps:
         tables += of_runs(rules.estimate_maps.output.exclusions, study.first_level.task, "events")
     return tables
-
-
-def contrast_label(name):
-    """A contrast's name as a BIDS label: `face-scramble` -> `FaceScramble`."""
-    return "".join(part.capitalize() for part in name.replace("-", "_").split("_"))
 
 
 def map_files():

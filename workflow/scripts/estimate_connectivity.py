@@ -10,12 +10,13 @@ from reconfmri.tables import read_table
 
 def work(snakemake, decisions):
     given, out, params = snakemake.input, snakemake.output, snakemake.params
+    task = Task.from_params(params.task)
     rows, faults = couple(
         read_table(given.signals).astype(float),
         read_table(given.confounds).astype(float),
-        read_events(given.events) if given.get("events") else None,
+        read_events(given.events, task.column) if given.get("events") else None,
         tr=params.tr,
-        task=Task.from_params(params.task),
+        task=task,
         settings=Connectivity.from_params(params.settings),
         start=start_time(given.metadata),
     )

@@ -13,7 +13,7 @@ def work(snakemake, decisions):
     signals = read_table(given.signals).astype(float)
     coverage = read_table(given.coverage, numeric=("coverage",)).set_index("region")["coverage"]
     design = build_design(
-        read_events(given.events),
+        read_events(given.events, task.column),
         read_table(given.confounds).astype(float),
         tr=params.tr,
         n_volumes=len(signals),

@@ -13,12 +13,12 @@ from reconfmri.step import run_step
 
 def work(snakemake, decisions):
     given, params = snakemake.input, snakemake.params
-    root = Path(params.bids)
+    root, task = Path(params.bids), Task.from_params(params.task)
     rows, faults = score_recording(
         Path(given.physio),
-        read_events(given.events),
+        read_events(given.events, task.column),
         sidecar=read_sidecar(root, os.path.relpath(given.physio, root)),
-        task=Task.from_params(params.task),
+        task=task,
         settings=SkinConductance.from_params(params.settings),
     )
     for fault in faults:

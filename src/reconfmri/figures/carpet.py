@@ -233,6 +233,6 @@ def _events_of(path: Path | None, task: Task, duration: float) -> pd.DataFrame |
     if path is None or not task.conditions:
         return "no events"
     try:
-        return name_events(read_events(path), task, duration=duration)
+        return name_events(read_events(path, task.column), task, duration=duration)
     except DataFault as fault:
         return f"events not drawn: {fault.code}"

@@ -117,8 +117,9 @@ def align_run(
             undone = distortion.none_of(reference)
             to_t1w, facts = coregistration.align_to_t1w(reference, head, dseg)
         else:
-            encoding = phase_encoding(sidecar or {}, run.shape)
-            field = fieldmap.read(given, head, dseg, run=(reference, sidecar or {}))
+            known = given.completed(sidecar)
+            encoding = phase_encoding(known, run.shape)
+            field = fieldmap.read(given, head, dseg, run=(reference, known))
             undone, to_t1w, facts = distortion.by_field_map(field, reference, encoding, head, dseg)
             reference = undone.straightened(reference)
         brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)

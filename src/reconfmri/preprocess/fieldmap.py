@@ -16,13 +16,12 @@ from scipy import ndimage
 from reconfmri import registration
 from reconfmri.acquisition import PhaseEncoding, phase_encoding
 from reconfmri.exclusions import DataFault
-from reconfmri.fieldmaps import NEEDED, PAIR, Fieldmap, echo_spacing
+from reconfmri.fieldmaps import NEEDED, PAIR, Fieldmap, echo_spacing, field_unit
 from reconfmri.preprocess import coregistration, head_motion, intake
 from reconfmri.preprocess.unwarping import LEVELS, Distortion, Seen, displacement
 from reconfmri.registration import Array, Volume
 
 TURN = 2 * np.pi
-HERTZ = {"Hz": 1.0, "rad/s": 1 / TURN, "T": 42.577e6, "Tesla": 42.577e6}
 # Widths (FWHM, mm) by which the field is smoothed where it is known, and further and further beyond.
 WIDTHS = (4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -54,7 +53,9 @@ def read(given: Fieldmap, t1w: Volume, dseg: Volume, *, run: tuple[Volume, Mappi
     mask = coregistration.signal_mask(magnitude)
     images = {role: _on_grid_of(magnitude, Path(given.files[role])) for role in NEEDED[given.method]}
     if given.method == "fieldmap":
-        hertz = images["fieldmap"] * HERTZ[_unit(given)]
+        hertz = images["fieldmap"] * field_unit(
+            given.sidecars["fieldmap"], Path(given.files["fieldmap"]).name
+        )
     else:
         phase, seconds = _phase_difference(given, images)
         hertz = unwrapped(phase, mask) / (TURN * seconds)
@@ -163,11 +164,3 @@ def _on_grid_of(magnitude: Volume, path: Path) -> Array:
         reason = "field map and magnitude are not on one grid"
         raise DataFault("E-DATA-B26", reason, mend="convert both from the same series again", file=path.name)
     return image.data.astype(np.float64)
-
-
-def _unit(given: Fieldmap) -> str:
-    unit = given.sidecars["fieldmap"].get("Units")
-    if unit not in HERTZ:
-        reason, name = f"Units is {unit!r}, expected one of {list(HERTZ)}", Path(given.files["fieldmap"]).name
-        raise DataFault("E-DATA-B26", reason, mend="write Units into the sidecar", file=name)
-    return str(unit)

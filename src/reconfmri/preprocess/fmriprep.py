@@ -1,21 +1,24 @@
 """The engine that is fMRIPrep: its outputs taken over as a preprocessed run.
 
-No voxel is copied: series, mask, reference and T1w become links. Esteban et al., Nat Methods 2019;16:111.
+Series, mask, reference and T1w become links; only an image that is not compressed is written anew.
+Esteban et al., Nat Methods 2019;16:111.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reconfmri import bids, confounds, registration, templates
+from reconfmri import bids, confounds, nuisance, registration, templates
 from reconfmri.derivatives import FmriprepRun, find_anatomy
 from reconfmri.exclusions import DataFault
+from reconfmri.gzipped import zipped
 from reconfmri.preprocess import AnatomyFiles, PreprocessedFiles, PreprocessedRun, intake, resampling
 from reconfmri.registration import Array, Volume
 from reconfmri.tables import read_table, write_table
@@ -195,7 +198,7 @@ def _read_confounds(
     name = found.confounds.name
     try:
         table = read_table(found.confounds)
-        facts = bids.read_json(found.facts) if found.facts else {}
+        facts = nuisance.facts_of_columns(bids.read_json(found.facts) if found.facts else {})
     except ValueError as error:
         text = str(error).removeprefix(f"{found.confounds}: ")
         raise DataFault(
@@ -239,10 +242,13 @@ def _metadata(
         raise DataFault("E-BIDS-A21", reason, mend=AGAIN, file=found.bold.name) from None
     sizes = " x ".join(f"{size:.3g}" for size in np.linalg.norm(series.affine[:3, :3], axis=0))
     corrected = known.get("SliceTimingCorrected")  # told from 20.2.4 on
-    start = float(known.get("StartTime", tr / 2)) if corrected else 0.0
+    start = known.get("StartTime", tr / 2) if corrected else 0.0
+    if isinstance(start, bool) or not isinstance(start, int | float):
+        reason = f"StartTime is {start!r:.60} in the series' JSON, expected a number, s"
+        raise DataFault("E-BIDS-A21", reason, mend=AGAIN, file=found.bold.name)
     return {
         "RepetitionTime": tr,
-        "StartTime": start,
+        "StartTime": float(start),
         "NonSteadyStateVolumes": sum(name.startswith("non_steady_state_outlier") for name in table.columns),
         "SkullStripped": bool(known.get("SkullStripped", False)),
         "SliceTimingCorrected": corrected,
@@ -262,8 +268,12 @@ def _middle_volume(path: Path) -> Volume:
 
 
 def _link(target: Path, place: Path, *, relative: bool) -> None:
+    """Put an image where it belongs, by a link; one that is not compressed is written anew, compressed."""
     place.unlink(missing_ok=True)
-    if relative:  # through no link on the way: `..` would lead elsewhere
+    if place.suffix == ".gz" and target.suffix != ".gz":
+        with target.open("rb") as stream, place.open("wb") as file, zipped(file) as packed:
+            shutil.copyfileobj(stream, packed)
+    elif relative:  # through no link on the way: `..` would lead elsewhere
         there = target.parent.resolve() / target.name
         place.symlink_to(os.path.relpath(there, place.parent.resolve()))
     else:

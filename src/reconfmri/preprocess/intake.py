@@ -16,6 +16,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from reconfmri.exclusions import DataFault
+from reconfmri.files import UnreadableError, refuse_unreadable
 from reconfmri.gzipped import DAMAGED, unzipped
 from reconfmri.headers import corner_distance
 from reconfmri.registration import Array, Volume
@@ -195,8 +196,17 @@ class damage:  # noqa: N801 - reads as a phrase: with damage(path)
         self.path, self.mend = path, mend
 
     def __enter__(self) -> None:
-        if not self.path.is_file() or self.path.stat().st_size == 0:
-            raise DataFault("E-DATA-B01", "the file is missing or empty", mend=self.mend, file=self.path.name)
+        try:
+            refuse_unreadable(self.path)
+        except UnreadableError as error:
+            mend = error.mend(str(self.path))
+            raise DataFault("E-DATA-B01", error.what, mend=mend, file=self.path.name) from None
+        except FileNotFoundError:
+            raise DataFault(
+                "E-DATA-B01", "the file is missing", mend=self.mend, file=self.path.name
+            ) from None
+        if self.path.stat().st_size == 0:
+            raise DataFault("E-DATA-B01", "the file is empty", mend=self.mend, file=self.path.name)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (ImageFileError, EOFError, OSError, zlib.error, ValueError, *DAMAGED)):
@@ -238,6 +248,9 @@ class _Digest(io.RawIOBase):
         count = self.stream.readinto(buffer) or 0
         self.sha256.update(memoryview(buffer)[:count])
         return count
+
+    def tell(self) -> int:
+        return self.stream.tell()
 
 
 @contextmanager
