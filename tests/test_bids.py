@@ -360,7 +360,7 @@ def test_the_quick_check_sees_small_changes_the_full_one_all(tmp_path, monkeypat
     [
         ("sub-01\tA\nsub-01\tB\n", "lines 2 and 3"),
         ("01\tA\n", "must look like sub-01"),
-        ("sub-01\tn/a\n", "has no arm"),
+        ("sub-01\tn/a\n", "nobody is allocated"),
         ("", "nobody is allocated"),
     ],
 )

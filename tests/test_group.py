@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from reconfmri.config import DEFAULT_SCALES, Group, Primary
-from reconfmri.group import estimands, frequentist, grid, group_from_tables, multiplicity
+from reconfmri.group import estimands, frequentist, grid, group_from_tables, left_out, multiplicity
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
 
 UNIT = "percent signal change"
@@ -211,27 +211,23 @@ def test_one_session_has_no_baseline():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda m, a: (m, a.iloc[1:]), "measures: sub-01 are not in the allocation"),
+        (
+            lambda m, a: (m, a.assign(participant_id=a["participant_id"].str.replace("sub-", "sub-X"))),
+            "measures and allocation share nobody",
+        ),
         (lambda m, a: (m, pd.concat([a, a.iloc[:1]])), "allocation: sub-01 stand twice"),
         (lambda m, a: (pd.concat([m, m.iloc[:1]]), a), r"\['sub-01', '1', 'amygdala.x'\] stands twice"),
-        (
-            lambda m, a: (m, a.assign(arm=a["arm"].where(a.index > 0, "placebo"))),
-            r"arms \['placebo'\] are not",
-        ),
         (lambda m, a: (m, a.assign(arm="ketamine")), "nobody is in arm 'midazolam'"),
-        (lambda m, a: (m, a.assign(arm=a["arm"].where(a.index > 0, None))), "no participant_id or no arm"),
         (lambda m, a: (m.assign(session_id="9"), a), r"sessions \['9'\] are not in the study"),
         (lambda m, a: (m.assign(unit="furlong"), a), "no unit 'furlong'"),
         (lambda m, a: (m.drop(columns="unit"), a), r"columns \['unit'\] are missing"),
         (lambda m, a: (m.assign(unit=np.where(m.index == 0, "mm", m["unit"])), a), "several of 'unit'"),
     ],
     ids=[
-        "stranger",
+        "strangers",
         "person twice",
         "row twice",
-        "third arm",
         "one arm",
-        "no arm",
         "session",
         "unit",
         "column",
@@ -241,6 +237,26 @@ def test_one_session_has_no_baseline():
 def test_tables_that_do_not_fit_are_refused(spoil, message):
     with pytest.raises(ValueError, match=message):
         estimate(*spoil(*make_tables()))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "says"),
+    [
+        (lambda a: a.iloc[1:], "E-STAT-C06", "no arm in the allocation"),
+        (lambda a: a.assign(arm=a["arm"].where(a.index > 0, None)), "E-STAT-C06", "no arm in the allocation"),
+        (lambda a: a.assign(arm=a["arm"].where(a.index > 0, "placebo")), "E-STAT-C05", "the arm 'placebo'"),
+    ],
+    ids=["not in the allocation", "no arm", "third arm"],
+)
+def test_a_person_in_neither_arm_is_left_out_by_name_and_counts_for_nothing(spoil, code, says):
+    measures, allocation = make_tables()
+    person = allocation["participant_id"].iloc[0]
+    without = measures[measures["participant_id"] != person], allocation.iloc[1:]
+    pd.testing.assert_frame_equal(estimate(measures, spoil(allocation)), estimate(*without))
+    (row,) = left_out(measures, spoil(allocation), make_group()).itertuples()
+    assert (row.participant_id, row.code) == (person, code)
+    assert says in row.reason
+    assert left_out(measures, allocation, make_group()).empty
 
 
 def test_people_who_were_randomised_but_never_measured_do_not_matter():

@@ -16,7 +16,7 @@ from tests.pages import Page, foreign
 from reconfmri import report
 from reconfmri.config import Study, parse_config
 from reconfmri.exclusions import Exclusion, write_exclusions
-from reconfmri.report.flow import scans_of, stations
+from reconfmri.report.flow import COMPARISON, not_compared, scans_of, stations
 from reconfmri.report.methods import Facts
 from reconfmri.report.scans import parity, scan_quality
 from reconfmri.tables import write_table
@@ -446,6 +446,20 @@ def test_the_flow_of_scans_adds_up(inputs):
         assert item.usable == item.present - item.excluded
     assert sum(item.present for item in counted) == len(inputs.runs)
     assert sum(item.excluded for item in counted) == 1
+
+
+def test_people_in_no_comparison_are_counted_beside_the_flow_and_stay_scans(inputs):
+    out = [
+        Exclusion("sub-01", stage=COMPARISON, code="E-STAT-C05"),
+        Exclusion("sub-screened", stage=COMPARISON, code="E-STAT-C06"),
+    ]
+    more = replace(inputs, exclusions=[*inputs.exclusions, *out])
+    assert not_compared(more) == [
+        "1 in an arm that is not compared (1 with scans)",
+        "1 without an arm (0 with scans)",
+    ]
+    assert stations(more) == stations(inputs)
+    assert not_compared(inputs) == []
 
 
 def test_a_fault_of_one_signal_leaves_the_scan_in_the_study(inputs):

@@ -285,13 +285,15 @@ def read_allocation(
 ) -> pd.DataFrame:
     """Return `participant_id arm stratum` as text, one row per randomised person; stratum may be `n/a`.
 
+    A row without an arm is of nobody who was randomised, and is left aside.
+
     And, for the covariates of the group model, `columns` of `participants` (participants.tsv); None where a
     person has no value there.
 
     Raises
     ------
     ValueError
-        A column or an arm is missing, an id is malformed or stands twice, or two ids, arms or strata differ
+        A column is missing, an id is malformed or stands twice, or two ids, arms or strata differ
         in spelling only.
     """
     table = read_table(path, required=["participant_id", "arm"])
@@ -299,15 +301,14 @@ def read_allocation(
         table["stratum"] = None
     table = table[["participant_id", "arm", "stratum"]].fillna(MISSING)
     seen: dict[str, int] = {}
-    rows = zip(table["participant_id"].astype(str), table["arm"].astype(str), strict=True)
-    for line, (person, arm) in enumerate(rows, start=2):
+    rows = table["participant_id"].astype(str)
+    for line, person in enumerate(rows, start=2):
         if not PARTICIPANT.fullmatch(person):
             raise ValueError(f"{path}: line {line}: participant_id {person!r} must look like sub-01")
-        if arm == MISSING:
-            raise ValueError(f"{path}: line {line}: {person} has no arm; give it or delete the row")
         if person in seen:
             raise ValueError(f"{path}: {person} stands on lines {seen[person]} and {line}; keep one")
         seen[person] = line
+    table = table[table["arm"] != MISSING].reset_index(drop=True)
     if table.empty:
         raise ValueError(f"{path}: nobody is allocated; expected one row per randomised person")
     for name in ("participant_id", "arm", "stratum"):

@@ -2,7 +2,7 @@
 
 
 rule fit_frequentist_models:
-    # REML and least squares; moderation and pooled effects; negative controls; reliability within an arm.
+    # REML and least squares; moderation, pooled effects, negative controls, reliability; who is in neither arm.
     input:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
@@ -13,6 +13,7 @@ rule fit_frequentist_models:
         controls="results/group/controls.tsv",
         moderation="results/group/moderation.tsv",
         pooled="results/group/pooled.tsv",
+        left_out="results/group/exclusions.tsv",
     log:
         "logs/fit_frequentist_models/study.log",
     conda:

@@ -25,6 +25,7 @@ rule build_report:
         reliability=rules.fit_frequentist_models.output.reliability if study.group else [],
         moderation=rules.fit_frequentist_models.output.moderation if study.group else [],
         pooled=rules.fit_frequentist_models.output.pooled if study.group else [],
+        left_out=rules.fit_frequentist_models.output.left_out if study.group else [],
         controls=rules.fit_frequentist_models.output.controls if study.group else [],
         draws=rules.test_by_randomisation.output.draws if study.group else [],
         seen=rules.examine_missing_visits.output.seen if study.group else [],

@@ -10,9 +10,18 @@ from reconfmri.config import Group
 from reconfmri.group import bayes, frequentist, multiplicity, randomisation
 from reconfmri.group.bayes import DIAGNOSTICS
 from reconfmri.group.estimands import COLUMNS, DESCRIPTIONS
-from reconfmri.group.grid import group_from_tables
+from reconfmri.group.grid import group_from_tables, left_out
 
-__all__ = ["COLUMNS", "DESCRIPTIONS", "DIAGNOSTICS", "answer", "combine", "group_from_tables", "unanswered"]
+__all__ = [
+    "COLUMNS",
+    "DESCRIPTIONS",
+    "DIAGNOSTICS",
+    "answer",
+    "combine",
+    "group_from_tables",
+    "left_out",
+    "unanswered",
+]
 
 
 def answer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import compress
 
 import numpy as np
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from reconfmri.config import DEFAULT_SCALES, Estimand, Group
 from reconfmri.covariates import CODE, Column, columns_of
+from reconfmri.exclusions import COLUMNS, Exclusion
 from reconfmri.group.estimands import Array, NotEstimableError
 from reconfmri.labels import in_order, refuse_alike
 
+STAGE, OTHER_ARM, NO_ARM = "compare_arms", "E-STAT-C05", "E-STAT-C06"
 NO_SESSION = NO_STRATUM = "n/a"
 KEY = ["participant_id", "session_id", "outcome"]
 SEE_VALUES = "look at its rows of measures.tsv and at what made them"
@@ -78,12 +80,17 @@ def lay_out(
     Raises
     ------
     ValueError
-        People, arms, sessions or units do not fit the study or one another; a key stands twice.
+        Arms, sessions or units do not fit the study or one another; a key stands twice.
     """
     sessions = list(sessions) or [NO_SESSION]
     arms = read_arms(allocation, group)
     measures = _checked(measures, arms, sessions)
     people = [person for person in sorted(arms) if person in set(measures["participant_id"])]
+    if not people:
+        raise ValueError(
+            f"measures and allocation share nobody: {_some(sorted(set(allocation['participant_id'])))} are "
+            "allocated; correct the participant_id of one of them"
+        )
     active = np.array([arms[person] == group.arms.active for person in people], dtype=bool)
     strata = dict.fromkeys(people, NO_STRATUM)
     if "stratum" in allocation:
@@ -142,29 +149,42 @@ def _not_its_own_baseline(outcome: Outcome, group: Group) -> Outcome:
 
 
 def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:
-    """Return person -> arm.
+    """Return person -> arm, of the people in the two arms that are compared; `left_out` names the others.
 
     Raises
     ------
     ValueError
-        A person stands twice or has no arm; an arm is neither active nor control, or is empty.
+        A row has no person, a person stands twice, arms differ in spelling only, or one is empty.
     """
     _need(allocation, ["participant_id", "arm"], "allocation")
     ids, arms = allocation["participant_id"], allocation["arm"]
-    if ids.isna().any() or arms.isna().any():
-        raise ValueError("allocation: a row has no participant_id or no arm; complete or delete it")
+    if ids.isna().any():
+        raise ValueError("allocation: a row has no participant_id; complete or delete it")
     if ids.duplicated().any():
         raise ValueError(f"allocation: {_some(ids[ids.duplicated()])} stand twice; keep one row per person")
     declared = [group.arms.active, group.arms.control]
-    refuse_alike([*arms, *declared], "arm", "allocation")
-    if unknown := sorted(set(arms) - set(declared)):
-        raise ValueError(
-            f"allocation: arms {unknown} are not in the study, which compares {declared}; "
-            "correct group.arms, or delete those rows to compare two of several arms"
-        )
+    refuse_alike([*arms.dropna(), *declared], "arm", "allocation")
     if empty := [arm for arm in declared if arm not in set(arms)]:
-        raise ValueError(f"allocation: nobody is in arm {empty[0]!r}; it has {sorted(set(arms))}")
-    return dict(zip(ids, arms, strict=True))
+        raise ValueError(f"allocation: nobody is in arm {empty[0]!r}; it has {sorted(set(arms.dropna()))}")
+    compared = arms.isin(declared)
+    return dict(zip(ids[compared], arms[compared], strict=True))
+
+
+def left_out(measures: pd.DataFrame, allocation: pd.DataFrame, group: Group) -> pd.DataFrame:
+    """Return one row of exclusions per person with measures who is in neither arm of the comparison, and why.
+
+    Only group rules may write it: it tells the arm.
+    """
+    compared = read_arms(allocation, group)
+    others = dict(zip(allocation["participant_id"], allocation["arm"], strict=True))
+    rows = []
+    for person in sorted(set(measures["participant_id"]) - set(compared)):
+        code, reason, mend = NO_ARM, "has no arm in the allocation", "none for a pilot or a screen failure"
+        if isinstance(arm := others.get(person), str):
+            code, reason, mend = OTHER_ARM, f"is in the arm {arm!r}, which is not compared", "none"
+        text = f"{code} {group.allocation}: {person} {reason}. Mend: {mend}, else correct it"
+        rows.append(asdict(Exclusion(person, stage=STAGE, code=code, reason=text)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def group_from_tables(
@@ -231,7 +251,7 @@ def group_from_tables(
 
 
 def _checked(measures: pd.DataFrame, arms: dict[str, str], sessions: list[str]) -> pd.DataFrame:
-    """The measures, `n/a` for data without sessions, once people, sessions and keys are right."""
+    """The measures of the people compared, `n/a` without sessions, once sessions and keys are right."""
     _need(measures, [*KEY, "domain", "value", "unit"], "measures")
     measures = measures.assign(session_id=measures["session_id"].fillna(NO_SESSION))
     people = measures["participant_id"]
@@ -239,16 +259,12 @@ def _checked(measures: pd.DataFrame, arms: dict[str, str], sessions: list[str]) 
         raise ValueError("measures: a row has no participant_id; complete or delete it")
     refuse_alike([*people, *arms], "participant_id", "measures and allocation")
     refuse_alike([*measures["session_id"], *sessions], "visit", "measures")
-    if strangers := sorted(set(people) - set(arms)):
-        raise ValueError(
-            f"measures: {_some(strangers)} are not in the allocation; add them, or take them out of the study"
-        )
     if unknown := sorted(set(measures["session_id"]) - set(sessions)):
         raise ValueError(f"measures: sessions {unknown} are not in the study, which has {sessions}")
     if measures.duplicated(KEY).any():
         first = measures[measures.duplicated(KEY)].iloc[0]
         raise ValueError(f"measures: {[first[name] for name in KEY]} stands twice; keep one value per {KEY}")
-    return measures
+    return measures[people.isin(list(arms))]
 
 
 def _outcome(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from reconfmri import exclusions
 from reconfmri.config import Group
 from reconfmri.group import (
     bayes,
@@ -14,6 +15,7 @@ from reconfmri.group import (
     controls,
     frequentist,
     joint,
+    left_out,
     missing,
     moderation,
     pooled,
@@ -26,10 +28,10 @@ from reconfmri.group.estimands import DESCRIPTIONS
 
 # What `every_table` yields, by the names that the files have in results/group/; all engines' answers last.
 NAMES = (
-    "frequentist_estimates", "moderation", "pooled", "controls", "reliability", "randomisation_estimates",
-    "randomisation_draws", "visits_seen", "missing_patterns", "completers", "jump_to_reference",
-    "tipping_grid", "tipping", "bayesian_estimates", "bayesian_diagnostics", "predictions", "sensitivity",
-    "joint", "estimates",
+    "exclusions", "frequentist_estimates", "moderation", "pooled", "controls", "reliability",
+    "randomisation_estimates", "randomisation_draws", "visits_seen", "missing_patterns", "completers",
+    "jump_to_reference", "tipping_grid", "tipping", "bayesian_estimates", "bayesian_diagnostics",
+    "predictions", "sensitivity", "joint", "estimates",
 )  # fmt: skip
 
 
@@ -58,6 +60,7 @@ def every_table(
         The tables do not fit the study or one another.
     """
     asked = (measures, allocation, group, sessions)
+    yield Table("exclusions", left_out(measures, allocation, group), exclusions.DESCRIPTIONS)
     by_frequency = frequentist.estimate(*asked)
     yield Table("frequentist_estimates", by_frequency, DESCRIPTIONS)
     quick = {"moderation": moderation, "pooled": pooled, "controls": controls, "reliability": reliability}

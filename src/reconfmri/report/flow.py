@@ -12,12 +12,14 @@ from reconfmri.exclusions import MISSING
 from reconfmri.report.inputs import ReportInputs, concerns, key_of
 
 SCALES = "score_scale"
+COMPARISON = "compare_arms"
 # Stages that decide on one signal or scale only, and what they take out: the scan itself stays in the study.
 SIGNAL_STAGES = {
     "score_skin_conductance": "skin conductance",
     "estimate_connectivity": "coupling",
     "estimate_maps": "maps",
     SCALES: "scale",
+    COMPARISON: "comparison of arms",
 }
 EVERYONE = "all participants"
 
@@ -59,6 +61,18 @@ def allocated(arms: Arms, allocation: pd.DataFrame) -> dict[str, list[str]]:
         arm: list(allocation["participant_id"][allocation["arm"] == arm])
         for arm in (arms.active, arms.control)
     }
+
+
+def not_compared(inputs: ReportInputs) -> list[str]:
+    """Return how many people are in neither arm of the comparison, by reason, and how many have scans."""
+    rows = [item for item in inputs.exclusions if item.stage == COMPARISON]
+    scanned = set(inputs.runs["participant_id"])
+    counted = []
+    for code, why in (("E-STAT-C05", "in an arm that is not compared"), ("E-STAT-C06", "without an arm")):
+        people = {item.participant_id for item in rows if item.code == code}
+        if people:
+            counted.append(f"{len(people)} {why} ({len(people & scanned)} with scans)")
+    return counted
 
 
 def stations(inputs: ReportInputs) -> list[Station]:

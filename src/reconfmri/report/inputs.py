@@ -123,6 +123,7 @@ class GroupFiles:
     moderation: Path | None = None
     joint: Path | None = None
     pooled: Path | None = None
+    left_out: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +210,7 @@ def gather(files: ReportFiles) -> ReportInputs:
     study = load_study(files.config)
     runs = read_table(files.runs, numeric=("tr", "n_volumes"), required=RUN_KEYS)
     exclusions = read_exclusions(files.exclusions)
+    exclusions += read_exclusions(files.left_out) if files.left_out else []
     design, design_run = _representative_design(files.designs, runs, exclusions)
     return ReportInputs(
         study=study,

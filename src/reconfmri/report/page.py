@@ -84,6 +84,9 @@ def compose_tables(
     facts = answer.question_facts(trial, {arm: len(ids) for arm, ids in people.items()})
     if rest := [name for name in dict.fromkeys(tables.measures["outcome"]) if name not in group.modelled]:
         facts.append(("In the table, not asked about", "; ".join(outcome_label(name) for name in rest)))
+    compared = {person for ids in people.values() for person in ids}
+    if others := set(tables.measures["participant_id"]) - compared:
+        facts.append(("Measured, but in no comparison of arms", f"{len(others)} (group/exclusions.tsv)"))
     return _laid_out(
         {
             "title": trial.name,

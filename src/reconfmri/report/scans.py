@@ -49,6 +49,7 @@ def people(inputs: ReportInputs) -> Block:
         "design_facts": _design_facts(inputs, randomised),
         "attributes": attributes(study.group) if study.group else [],
         "flow": _flow_tables(inputs),
+        "not_compared": flow.not_compared(inputs),
         "absent": [(session_name(study, session), ", ".join(names)) for session, names in absent],
         "absent_count": sum(len(names) for _, names in absent),
         "exclusions": [_exclusion_row(row) for row in inputs.exclusions],
