@@ -402,10 +402,27 @@ def test_outcomes_have_names_for_readers(name, spoken):
     assert labels.outcome_label(name) == spoken
 
 
+@pytest.mark.parametrize(
+    ("estimate", "lower", "upper", "unit", "text"),
+    [
+        (-0.3456, -0.61, -0.081, "percent signal change", "−0.35 [−0.61, −0.08]"),
+        (0.0004, -0.001, 0.0018, "percent signal change", "0.0004 [−0.0010, 0.0018]"),
+        (-0.03, -0.31, 0.25, "Fisher z", "−0.03 [−0.31, 0.25]"),
+        (-2e-10, -3.14e-10, -8e-11, "Fisher z", "−2.0 × 10⁻¹⁰ [−3.1 × 10⁻¹⁰, −8.0 × 10⁻¹¹]"),
+        (0.02, -0.1, 0.14, "PCL-5 points", "0.02 [−0.10, 0.14]"),
+        (0.31, float("-inf"), float("inf"), "Fisher z", "0.31 [−∞, ∞]"),
+        (3.2e7, 3.1e7, 3.3e7, "Fisher z", "3.2 × 10⁷ [3.1 × 10⁷, 3.3 × 10⁷]"),
+    ],
+)
+def test_an_interval_shows_two_digits_of_its_half_and_never_only_zeros(estimate, lower, upper, unit, text):
+    row = {"estimate": estimate, "lower": lower, "upper": upper, "unit": unit}
+    assert labels.number_with_ends(row) == text
+
+
 def test_numbers_have_the_digits_of_their_unit():
     assert labels.number(-0.3456, "percent signal change") == "−0.35"
     assert labels.number(-8.26, "PCL-5 points") == "−8.3"
-    assert labels.number(-0.001, "Fisher z") == "0.00"
+    assert labels.number(-0.001, "Fisher z", width=0.3) == "0.00"
     assert labels.number(float("nan")) == "–"
     assert labels.p_text(0.0004) == "< 0.001"
     assert labels.probability_text(0.9996) == "> 0.999"

@@ -15,7 +15,7 @@ from scipy import stats
 from reconfmri.config import DEFAULT_SCALES, Group, Primary, parse_config
 from reconfmri.figures import missing as figures
 from reconfmri.figures import style
-from reconfmri.group import estimands, frequentist, missing
+from reconfmri.group import estimands, frequentist, imputation, missing
 from reconfmri.group.estimands import NotEstimableError, Question
 from reconfmri.group.grid import Outcome, lay_out
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures, simulate_values
@@ -81,6 +81,11 @@ def with_gaps(outcome, seed=3, share=0.2) -> Outcome:
     chosen = np.random.default_rng(seed).random(outcome.values.shape) < share
     chosen[[0, -1]] = True
     return take_visits(outcome, chosen)
+
+
+def one_strategy(strategy, outcome) -> imputation.Plan:
+    """Everybody who is not seen any more has one strategy from there on."""
+    return imputation.one_strategy(strategy, outcome.seen, None, outcome.people, SESSIONS)
 
 
 # Who was seen
@@ -345,39 +350,44 @@ def test_dropouts_who_fare_worse_are_recovered_by_their_shift_only():
 def test_jumping_to_reference_takes_the_difference_from_those_not_seen():
     """Unadjusted it is the share seen times the difference of REML: their own gap, for every covariance."""
     (outcome,) = make_outcomes()
-    reml, completed = by_reml(outcome, UNADJUSTED), complete(outcome, UNADJUSTED)
+    gone = np.cumsum(~outcome.seen[:, 1:], axis=1) > 0  # whoever misses a visit misses the later ones
+    outcome = take_visits(outcome, np.hstack([~outcome.seen[:, :1], gone]))
+    plan = one_strategy("jump_to_reference", outcome)
+    reml = by_reml(outcome, UNADJUSTED)
+    completed = missing.Completion(outcome, make_group(), {"jump": plan}).complete(UNADJUSTED)
     seen = outcome.seen[outcome.active, 2].mean()
-    assert completed.at(jump=True).estimate == pytest.approx(seen * reml.estimate, abs=1e-5)
-    assert completed.at(jump=True).se < completed.at().se
+    assert completed.at(plan="jump").estimate == pytest.approx(seen * reml.estimate, abs=1e-5)
+    assert completed.at(plan="jump").se < completed.at().se
 
 
 def test_jumping_to_reference_recovers_a_trial_in_which_the_unseen_had_no_effect():
     truth = replace(COMPLETE, n_active=1500, n_control=1500)
     (outcome,) = make_outcomes(truth, seed=6)
     lost = np.zeros(outcome.values.shape, bool)
-    lost[:, 2] = np.random.default_rng(1).random(len(outcome.active)) < 0.4
+    lost[:, 2:] = np.random.default_rng(1).random((len(outcome.active), 1)) < 0.4
     no_effect = replace(outcome, values=outcome.values - np.outer(outcome.active, DIFFERENCE) * lost)
     truly = frequentist.answer_question(no_effect, ADJUSTED).estimate
     fit = missing.fit_means(take_visits(no_effect, lost), True, "unstructured")
-    parts = missing.answer_parts(take_visits(no_effect, lost), ADJUSTED, fit)
+    left = take_visits(no_effect, lost)
+    parts = missing.answer_parts(left, ADJUSTED, fit, [one_strategy("jump_to_reference", left)])
     assert parts[0] == pytest.approx(DIFFERENCE[2], abs=0.12)
     assert parts[0] + parts[3] == pytest.approx(truly, abs=0.06)
 
 
-def test_reference_based_answers_every_question_twice():
+def test_reference_based_answers_every_question_by_every_strategy():
     group = make_group(
         estimands=["difference_adjusted", "difference_average", "change_active", "change_control"],
         covariance="auto",
     )
     truth = replace(TRUTH, missing=np.array([0.0, 0.2, 0.3, 0.4]))
     found = missing.reference_based(*make_tables(truth), group, SESSIONS)
-    assert found["method"].tolist() == ["conditional_mean", "jump_to_reference"] * 10
+    assert found["method"].tolist() == ["conditional_mean", *imputation.REFERENCE_BASED] * 10
     assert found["status"].str.startswith("ok").all()
     by_method = {name: rows.reset_index(drop=True) for name, rows in found.groupby("method")}
     away = (by_method["conditional_mean"]["estimate"] - by_method["jump_to_reference"]["estimate"]).abs()
     control = by_method["conditional_mean"]["estimand"] == "change_control"
     assert away[control].max() < 1e-12
-    assert away[~control].min() > 0
+    assert away[(~control) & (by_method["conditional_mean"]["session"] == "4")].min() > 0
     assert found.loc[found["estimand"] == "change_control", "df"].max() <= 12
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from reconfmri import bids, covariates
+from reconfmri import bids, covariates, intercurrent
 from reconfmri.blinding import candidates, tables_in_sight, telling_columns
 from reconfmri.config import Group, Study, load_study
 from reconfmri.derivatives import check_fmriprep
@@ -314,7 +314,8 @@ def check_allocation(folder: Path, study: Study, table: pd.DataFrame) -> tuple[d
             Problem("STOP", code or "E-CONF-C05", what, mend or "correct the table", group.allocation)
         ]
     arms = dict(zip(allocation["participant_id"], allocation["arm"], strict=True))
-    return arms, _arms(group, allocation, set(table["participant_id"]))
+    problems = _arms(group, allocation, set(table["participant_id"]))
+    return arms, problems + _intercurrent_events(folder, study, allocation)
 
 
 def parted(line: str, path: Path) -> tuple[str, str, str]:
@@ -322,6 +323,22 @@ def parted(line: str, path: Path) -> tuple[str, str, str]:
     what, _, mend = line.partition(". Mend: ")
     code, found, rest = what.partition(f"{path}: ")
     return (code.strip(), rest, mend) if found else ("", what, mend)
+
+
+def _intercurrent_events(folder: Path, study: Study, allocation: pd.DataFrame) -> list[Problem]:
+    """The table of intercurrent events, where the study names one."""
+    named = study.group.intercurrent_events if study.group else None
+    if named is None:
+        return []
+    if not (folder / named).is_file():
+        mend = "give its path from the study folder"
+        return [Problem("STOP", intercurrent.CODE, "there is no such table of events", mend, named)]
+    try:
+        intercurrent.read_events(folder / named, allocation, [session.id for session in study.sessions])
+    except ValueError as error:
+        code, what, mend = parted(str(error), folder / named)
+        return [Problem("STOP", code or intercurrent.CODE, what, mend or "correct the table", named)]
+    return []
 
 
 def _arms(group: Group, allocation: pd.DataFrame, scanned: set[str]) -> list[Problem]:

@@ -564,6 +564,12 @@ class Group(Section):
     allocation: str = Field(
         "allocation.tsv", description="Table outside the BIDS folder: participant_id, arm, stratum"
     )
+    intercurrent_events: str | None = Field(
+        None,
+        description="Table outside the BIDS folder: participant_id, session_id (first visit after it), "
+        "event, strategy for what is missing from there on (missing_at_random, jump_to_reference, "
+        "copy_reference, copy_increments, last_mean, delta) and delta; docs/group.md",
+    )
     arms: Arms
     outcomes: list[str] = Field(min_length=1, description="Outcomes to model, in the order of the report")
     estimands: list[Estimand] = Field(

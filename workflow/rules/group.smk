@@ -63,11 +63,12 @@ rule examine_missing_visits:
         measures=rules.stack_measures.output.measures,
         allocation=study.group.allocation if study.group else [],
         participants=participants_table(),
+        events=(study.group.intercurrent_events or []) if study.group else [],
     output:
         seen="results/group/visits_seen.tsv",
         patterns="results/group/missing_patterns.tsv",
         completers="results/group/completers.tsv",
-        reference="results/group/jump_to_reference.tsv",
+        reference="results/group/reference_based.tsv",
         grid="results/group/tipping_grid.tsv",
         tipping="results/group/tipping.tsv",
     log:

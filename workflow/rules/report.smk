@@ -29,6 +29,7 @@ rule build_report:
         controls=rules.fit_frequentist_models.output.controls if study.group else [],
         draws=rules.test_by_randomisation.output.draws if study.group else [],
         seen=rules.examine_missing_visits.output.seen if study.group else [],
+        reference_based=rules.examine_missing_visits.output.reference if study.group else [],
         tipping_grid=rules.examine_missing_visits.output.grid if study.group else [],
         tipping=rules.examine_missing_visits.output.tipping if study.group else [],
         predictions=rules.fit_bayesian_models.output.predictions if study.group else [],

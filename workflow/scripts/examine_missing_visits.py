@@ -3,6 +3,7 @@
 from reconfmri.bids import read_allocation
 from reconfmri.config import Group
 from reconfmri.group import missing
+from reconfmri.intercurrent import read_events
 from reconfmri.measures import read_measures
 from reconfmri.provenance import log_to
 from reconfmri.tables import write_table
@@ -15,7 +16,10 @@ with log_to(snakemake.log[0]):
     write_table(out.seen, missing.visits_seen(*tables, *asked), missing.SEEN_DESCRIPTIONS)
     write_table(out.patterns, missing.patterns(*tables, *asked), missing.PATTERN_DESCRIPTIONS)
     write_table(out.completers, missing.completers(*tables, *asked), missing.COMPLETER_DESCRIPTIONS)
-    write_table(out.reference, missing.reference_based(*tables, *asked), missing.REFERENCE_DESCRIPTIONS)
+    sessions = snakemake.params.sessions
+    events = read_events(given.events, arms, sessions) if given.events else None
+    by_reference = missing.reference_based(*tables, *asked, events=events)
+    write_table(out.reference, by_reference, missing.REFERENCE_DESCRIPTIONS)
     grid, points = missing.tipping(*tables, *asked)
     write_table(out.grid, grid, missing.GRID_DESCRIPTIONS)
     write_table(out.tipping, points, missing.TIPPING_DESCRIPTIONS)

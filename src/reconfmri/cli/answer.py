@@ -24,6 +24,7 @@ REPORTED = {
     "seen": "visits_seen",
     "tipping_grid": "tipping_grid",
     "tipping": "tipping",
+    "reference_based": "reference_based",
     "controls": "controls",
     "draws": "randomisation_draws",
     "sensitivity": "sensitivity",
@@ -149,6 +150,31 @@ def spoken_question(options: Namespace, n_outcomes: int, sessions: list[str]) ->
     return f"Do {options.active} and {options.control} differ in {outcomes}{visits}? {primary}"
 
 
+def events_of(options: Namespace, allocation: pd.DataFrame, trial: Trial) -> pd.DataFrame | None:
+    """Return the table of intercurrent events that the study file names, None where it names none.
+
+    Its path is taken from the folder of the study file, or from the one that holds its folder `config/`.
+
+    Raises
+    ------
+    ValueError
+        There is no such file, or it is not of the contract.
+    """
+    from reconfmri.intercurrent import read_events
+
+    named = trial.group.intercurrent_events
+    if named is None:
+        return None
+    folder = options.config.resolve().parent
+    found = [base / named for base in (folder, folder.parent) if (base / named).is_file()]
+    if not found:
+        raise ValueError(
+            f"E-CONF-C05 {options.config}: group.intercurrent_events: there is no {named}. Mend: give "
+            f"its path from {folder.name}/"
+        )
+    return read_events(found[0], allocation, list(trial.session_names))
+
+
 def write_answers(
     options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame, trial: Trial
 ) -> GroupFiles:
@@ -160,7 +186,8 @@ def write_answers(
     made: dict[str, Path] = {}
     question = (trial.group, list(trial.session_names))
     with bar("tables") as progress:
-        for table in every_table(measures, allocation, *question, seed=trial.seed):
+        events = events_of(options, allocation, trial)
+        for table in every_table(measures, allocation, *question, seed=trial.seed, events=events):
             folder = options.out if table.name == "estimates" else options.out / "group"
             made[table.name] = folder / f"{table.name}.tsv"
             write_table(made[table.name], table.rows, table.descriptions)

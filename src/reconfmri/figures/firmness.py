@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reconfmri.figures.labels import declared_label, method_label, number, outcome_label
+from reconfmri.figures.labels import declared_label, method_label, number_with_ends, outcome_label
 from reconfmri.figures.style import (
     ACTIVE,
     CONTROL,
@@ -68,10 +68,9 @@ def rows_shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _numbers(axes: Axes, place: int, row: dict[Any, Any]) -> None:
-    unit, text = str(row["unit"]), "not reported"
+    text = "not reported"
     if np.isfinite(row["estimate"]):
-        ends = f"[{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
-        text = f"{number(row['estimate'], unit)} {ends}"
+        text = number_with_ends(row)
     bold = "bold" if row["kind"] == "declared" else "normal"
     axes.text(
         1.01,

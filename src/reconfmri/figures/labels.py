@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from reconfmri.config import Group, Rois, Study, Trial
 
 PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
@@ -33,6 +37,8 @@ ESTIMANDS = {
     "change_control": "Change from baseline, control arm",
 }
 SESSIONS = {"average": "later visits, on average"}
+MOST_DIGITS, LARGEST = 6, 1e6
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 METHODS = {
     "bayes": "Bayesian",
     "reml": "REML",
@@ -43,6 +49,10 @@ METHODS = {
     "randomisation": "randomisation test",
     "conditional_mean": "missing at random",
     "jump_to_reference": "jump to reference",
+    "copy_reference": "copy reference",
+    "copy_increments": "copy increments in reference",
+    "last_mean": "last mean carried forward",
+    "by_event": "by intercurrent event",
 }
 
 
@@ -97,17 +107,49 @@ def method_label(name: str) -> str:
     return METHODS.get(name, name.replace("_", " "))
 
 
-def number(value: float, unit: str = "") -> str:
-    """Return a value with the digits its unit deserves and a true minus sign; `–` when missing."""
+def number(value: float, unit: str = "", *, width: float = math.nan) -> str:
+    """Return a value with the digits its unit deserves and a true minus sign; `–` when missing.
+
+    One digit for points and tSNR, else two; more where two significant ones would not show, of the value or
+    of `width`: half the interval that the value is in, or its error. From seven digits on as a power of ten.
+    """
     if value is None or value != value:
         return "–"
     if value in (float("inf"), float("-inf")):
         return "∞" if value > 0 else "−∞"
     digits = 1 if "points" in unit or unit == "tSNR" else 2
+    size = abs(width) if width == width and width else abs(value)
+    if 0 < size < 5 * 10**-digits:
+        digits = 1 - math.floor(math.log10(size))
+    if digits > MOST_DIGITS or abs(value) >= LARGEST:
+        return _power_of_ten(value)
     text = f"{value:.{digits}f}"
     if float(text) == 0:
         text = text.lstrip("-")
     return text.replace("-", "−")
+
+
+def number_with_ends(row: Mapping[Any, Any], unit: str | None = None, *, between: str = ", ") -> str:
+    """Return estimate, lower and upper of a row as `0.12 [−0.08, 0.32]`, all with the same digits."""
+    said = str(row["unit"]) if unit is None else unit
+    return f"{number(row['estimate'], said, width=half_width(row))} [{ends(row, said, between=between)}]"
+
+
+def ends(row: Mapping[Any, Any], unit: str, *, between: str = " to ") -> str:
+    """Return the interval of a row as `−0.08 to 0.32`."""
+    width = half_width(row)
+    return between.join(number(row[name], unit, width=width) for name in ("lower", "upper"))
+
+
+def half_width(row: Mapping[Any, Any]) -> float:
+    """Return half the length of the interval of a row; NaN where it has none, or not two ends."""
+    width = (float(row["upper"]) - float(row["lower"])) / 2
+    return width if math.isfinite(width) else math.nan
+
+
+def _power_of_ten(value: float) -> str:
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(RAISED)}".replace("-", "−")
 
 
 def p_text(value: float) -> str:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reconfmri.figures.labels import estimand_label, number, outcome_label, p_text, session_name
+from reconfmri.figures.labels import (
+    estimand_label,
+    number,
+    number_with_ends,
+    outcome_label,
+    p_text,
+    session_name,
+)
 from reconfmri.figures.style import INK, MUTED, TRUTH, drawn, new_figure, tidy
 
 if TYPE_CHECKING:
@@ -81,8 +88,7 @@ def _at_random(grid: pd.DataFrame, p: float, trial: Trial) -> str:
     start = "Dot: people who were not seen are as their seen visits predict (missing at random)"
     if row["delta_active"] or row["delta_control"]:  # the grid leaves zero out
         return f"{start}, p {p_value}."
-    interval = f"[{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
-    return f"{start}. {_minus(trial)}: {number(row['estimate'], unit)} {interval} {unit}, p {p_value}."
+    return f"{start}. {_minus(trial)}: {number_with_ends(row)} {unit}, p {p_value}."
 
 
 def _tip_in_words(row: dict[Any, Any], *, inside: bool) -> str:

@@ -11,7 +11,7 @@ from reconfmri.figures.labels import (
     declared_label,
     estimand_label,
     method_label,
-    number,
+    number_with_ends,
     outcome_label,
     session_name,
 )
@@ -265,10 +265,9 @@ def _forest_panel(axes: Axes, table: pd.DataFrame, trial: Trial, outcomes: list[
 
 
 def _numbers(axes: Axes, row: dict[Any, Any], place: int, *, primary: bool) -> None:
-    unit = str(row["unit"])
     text = "not reported"
     if np.isfinite(row["estimate"]):
-        text = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
+        text = number_with_ends(row)
     axes.text(
         0.99,
         place,
@@ -378,7 +377,7 @@ def _draw_edges(names: list[str], found: dict[tuple[int, int], Any], *, conditio
         )
         text, ink = "not\nreported", INK
         if np.isfinite(value):
-            text = f"{number(value)}\n[{number(row['lower'])}, {number(row['upper'])}]"
+            text = number_with_ends(row, "").replace(" [", "\n[")
             ink = "white" if abs(value) > 0.6 * limit else INK
         axes.text(column, line, text, ha="center", va="center", fontsize=9, color=ink)
     labels = [outcome_label(name) for name in names]

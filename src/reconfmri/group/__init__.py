@@ -9,7 +9,8 @@ import pandas as pd
 from reconfmri.config import Group
 from reconfmri.group import bayes, frequentist, multiplicity, randomisation
 from reconfmri.group.bayes import DIAGNOSTICS
-from reconfmri.group.estimands import COLUMNS, DESCRIPTIONS
+from reconfmri.group.cautions import compare_engines
+from reconfmri.group.estimands import CAUTION, COLUMNS, DESCRIPTIONS, cautions_in
 from reconfmri.group.grid import group_from_tables, left_out
 
 __all__ = [
@@ -50,7 +51,7 @@ def answer(
 
 def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
     """Return the engines' tables as one, in the order of the study, corrected within its families."""
-    table = pd.concat([part.astype(object) for part in estimates], ignore_index=True)
+    table = compare_engines(pd.concat([part.astype(object) for part in estimates], ignore_index=True))
     order = {name: place for place, name in enumerate(group.modelled)}
     table = (
         table.assign(place=table["outcome"].map(order))
@@ -64,11 +65,14 @@ def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
 
 
 def unanswered(estimates: pd.DataFrame) -> list[str]:
-    """Return one line per outcome, session and reason why it has no number: who says so, what is wrong."""
+    """Return one line per outcome, session and reason why it has no number, or what to beware of."""
     said_by: dict[tuple[str, str, str], list[str]] = {}
-    for row in estimates[~estimates["status"].str.startswith("ok")].to_dict("records"):
-        methods = said_by.setdefault((row["outcome"], row["session"], row["status"]), [])
-        methods += [row["method"]] * (row["method"] not in methods)
+    for row in estimates.to_dict("records"):
+        status = str(row["status"])
+        said = [f"{CAUTION}{text}" for text in cautions_in(status)] if status.startswith("ok") else [status]
+        for text in said:
+            methods = said_by.setdefault((row["outcome"], row["session"], text), [])
+            methods += [row["method"]] * (row["method"] not in methods)
     return [
         f"{outcome}, session {session}: {status} ({', '.join(methods)})"
         for (outcome, session, status), methods in said_by.items()

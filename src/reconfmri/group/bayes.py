@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from reconfmri.config import Group, Priors, Sampling
 from reconfmri.group import predictive
 from reconfmri.group.bayes_model import Form, compile_model
+from reconfmri.group.cautions import flag, refuse_other_scale
 from reconfmri.group.draws import Draws
 from reconfmri.group.estimands import (
     Array,
@@ -143,7 +144,7 @@ def estimate(
                 outcome, fits[common_baseline], common_baseline, group, labels, seed
             )
     return Answers(
-        as_table(rows),
+        flag(as_table(rows), outcomes, labels),
         pd.DataFrame(diagnostics, columns=list(DIAGNOSTICS)),
         pd.DataFrame(predictions, columns=list(predictive.DESCRIPTIONS)),
     )
@@ -166,6 +167,7 @@ def answer_question(
     try:
         refuse_without_baseline(question)
         refuse_unanswerable(outcome, question.visits)
+        refuse_other_scale(outcome, group)
     except NotEstimableError as reason:
         return {"status": f"not reported: {reason}"}
     if question.common_baseline not in fits:

@@ -53,8 +53,8 @@ DESCRIPTIONS = {
     "n_control": "People of the control arm, counted in the same way",
     "r_hat": "bayes: largest R-hat over all parameters of the model",
     "ess": "bayes: smallest effective sample size, bulk or tail, over all parameters of the model",
-    "status": "ok, with the covariance over visits where it is not unstructured; or `not reported: <reason>` "
-    "and then the numbers are missing",
+    "status": "ok, with the covariance over visits where it is not unstructured, and after `; caution: ` "
+    "what to beware of; or `not reported: <reason>` and then the numbers are missing",
 }
 COLUMNS = tuple(DESCRIPTIONS)
 NUMBERS = (
@@ -65,6 +65,19 @@ ANALYSIS_SET = "all_randomised"
 BASELINE = 0
 AVERAGE = "average"
 WITHIN = ("change_active", "change_control")
+
+
+CAUTION = "caution: "
+
+
+def with_caution(status: str, text: str) -> str:
+    """Return a status that also says what to beware of."""
+    return f"{status}; {CAUTION}{text}"
+
+
+def cautions_in(status: str) -> list[str]:
+    """Return the texts of the cautions of a status."""
+    return [part.removeprefix(CAUTION) for part in status.split("; ") if part.startswith(CAUTION)]
 
 
 class NotEstimableError(ValueError):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reconfmri.config import Group
+from reconfmri.group.cautions import flag
 from reconfmri.group.estimands import (
     BASELINE,
     Array,
@@ -47,7 +48,7 @@ def estimate(
         for question in questions:
             rows.append(_mixed_row(outcome, question, group, fits))
             rows += _least_squares_rows(outcome, question, group)
-    return as_table(rows)
+    return flag(as_table(rows), outcomes, list(sessions) or [NO_SESSION])
 
 
 class Mixed(NamedTuple):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from reconfmri.config import Group
 from reconfmri.group import bayes, estimands
+from reconfmri.group.cautions import refuse_other_scale
 from reconfmri.group.estimands import (
     Array,
     NotEstimableError,
@@ -127,7 +128,7 @@ def _rows(pair: Pair, questions: Sequence[Question], group: Group, sampler: baye
     for question in questions:
         rows = _start(pair, question, group.level)
         try:
-            _refuse(pair, question)
+            _refuse(pair, question, group)
             fit = fit or sampler.fit(pair.stacked, question.common_baseline, group)
             if not fit.passes(group.sampling):
                 raise NotEstimableError(fit.shortcoming, mend="more group.sampling.draws")
@@ -139,11 +140,12 @@ def _rows(pair: Pair, questions: Sequence[Question], group: Group, sampler: baye
             yield row | numbers | known
 
 
-def _refuse(pair: Pair, question: Question) -> None:
+def _refuse(pair: Pair, question: Question, group: Group) -> None:
     refuse_without_baseline(question)
     for outcome in pair.outcomes:
         try:
             refuse_unanswerable(outcome, question.visits)
+            refuse_other_scale(outcome, group)
         except NotEstimableError as reason:
             raise NotEstimableError(f"{outcome.name}: {reason}") from reason
     if sum(both := pair.counts(question.visit)) < FEW_WITH_BOTH:

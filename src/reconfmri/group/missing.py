@@ -4,14 +4,13 @@ The model of the headline takes unseen values to be what the person's other visi
 random). Here an unseen value is that conditional mean plus a shift, the question is asked of the completed
 data, and the standard error is that of a jackknife over people with the model fitted anew each time (Wolbers
 et al., Pharmaceutical Statistics 2022;21:1246). The shift is a constant per arm (delta adjustment; Cro et
-al., Statistics in Medicine 2020;39:2815) or the way to the mean of the control arm (jump to reference;
-Carpenter et al., Journal of Biopharmaceutical Statistics 2013;23:1352). A visit without a measurement is
-unseen whatever the cause, excluded scans included, and everybody who was randomised counts.
+al., Statistics in Medicine 2020;39:2815), for every value not seen, or what a strategy of `imputation` makes
+of the values of people who left or had an event. Everybody who was randomised counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from reconfmri.config import Group, Primary
-from reconfmri.group import estimands
+from reconfmri.group import estimands, imputation
+from reconfmri.group.cautions import flag
 from reconfmri.group.estimands import (
     BASELINE,
     Array,
@@ -36,11 +36,12 @@ from reconfmri.group.estimands import (
 )
 from reconfmri.group.frequentist import Mixed, answer_by_reml, answer_question, fit_mixed, fit_with
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, read_arms, refuse_unanswerable
+from reconfmri.group.imputation import Plan
 from reconfmri.group.reml import Data, RemlFit, precisions
 from reconfmri.group.repeated import MeanModel, covariances_for, mean_model, status_of
 
 COMPLETERS = "completers"
-AT_RANDOM, REFERENCE = "conditional_mean", "jump_to_reference"
+AT_RANDOM, BY_EVENT = "conditional_mean", "by_event"
 DELTAS = tuple(np.linspace(-2.0, 2.0, 9).tolist())  # multiples of the unit's scale
 
 PATTERN_DESCRIPTIONS = {
@@ -68,8 +69,10 @@ COMPLETER_DESCRIPTIONS = estimands.DESCRIPTIONS | {
 REFERENCE_DESCRIPTIONS = estimands.DESCRIPTIONS | {
     "analysis_set": "all_randomised: everybody who was randomised, unseen values filled in",
     "method": "conditional_mean: unseen values are what the person's other visits predict (missing at "
-    "random); jump_to_reference: the same for the control arm, unseen values of the active arm have the mean "
-    "of the control arm",
+    "random). The others assume of people who attended nothing from a visit on: jump_to_reference: the mean "
+    "of the control arm from there on; copy_reference: the mean of the control arm at all visits; "
+    "copy_increments: the own arm's mean before, then the control arm's changes; last_mean: the own "
+    "arm's mean before, carried forward. by_event: the strategies of the table of intercurrent events",
     "sd": "Standard error by jackknife over people, the model fitted anew without each",
     "df": "Degrees of freedom of the t interval: those of the REML answer to the question, at most those of "
     "least squares with everybody seen",
@@ -173,29 +176,51 @@ def completers(
 
 
 def reference_based(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
+    measures: pd.DataFrame,
+    allocation: pd.DataFrame,
+    group: Group,
+    sessions: Sequence[str],
+    *,
+    events: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the answers from completed data, two rows per question: `REFERENCE_DESCRIPTIONS`.
+    """Return the answers from completed data, a row per question and method: `REFERENCE_DESCRIPTIONS`.
 
-    One takes unseen values to be missing at random. In the other, whoever of the active arm was not seen at
-    the visit has there the mean of the control arm plus what the person's distance from the own arm's mean
-    at seen visits predicts; a visit missed before another one jumps too. The standard error says how much
-    the estimate varies over trials; it is smaller than at random, as the effect in the unseen is taken as
-    none and not estimated.
+    One takes unseen values to be missing at random. The others give people who left the strategies of
+    `imputation`; what is missing before a later visit that was attended stays at random. `events`
+    (`intercurrent.COLUMNS`): who had which event, and what is assumed then; values that were seen after
+    it count in the answer but not in the model. The standard error says how much the estimate varies over
+    trials; where the effect in the unseen is taken as none and not estimated it is smaller than at random.
 
     Raises
     ------
     ValueError
         The tables do not fit the study or one another.
     """
-    rows = []
-    for outcome in lay_out_everybody(measures, allocation, group, sessions):
-        completion = Completion(outcome, group)
-        for question in ask(group.estimands, list(sessions) or [NO_SESSION]):
-            for method in (AT_RANDOM, REFERENCE):
-                answer = partial(completion.answer, question, jump=method == REFERENCE)
+    rows, labels = [], list(sessions) or [NO_SESSION]
+    measures = measures.fillna({"session_id": NO_SESSION})
+    outcomes = lay_out_everybody(measures, allocation, group, sessions)
+    for outcome in outcomes:
+        completion = Completion(outcome, group, *_plans(outcome, measures, labels, events))
+        for question in ask(group.estimands, labels):
+            for method in (AT_RANDOM, *completion.plans):
+                answer = partial(completion.answer, question, method)
                 rows.append(_row(outcome, question, group, method, answer))
-    return as_table(rows)
+    return flag(as_table(rows), outcomes, labels)
+
+
+def _plans(
+    outcome: Outcome, measures: pd.DataFrame, labels: Sequence[str], events: pd.DataFrame | None
+) -> tuple[dict[str, Plan], NDArray[np.bool_] | None]:
+    """Return the plan of every method, and the visits after events that do not inform the model."""
+    there = imputation.attended(measures, outcome.people, labels)
+    plans: dict[str, Plan] = {
+        strategy: imputation.one_strategy(strategy, there, events, outcome.people, labels)
+        for strategy in imputation.REFERENCE_BASED
+    }
+    if events is None:
+        return plans, None
+    plans[BY_EVENT] = imputation.by_event(events, outcome.people, labels)
+    return plans, imputation.values_after_events(events, outcome.people, labels)
 
 
 def tipping(
@@ -270,24 +295,25 @@ class Refits:
 class Completed:
     """The answer to a question from completed data, as a linear function of the shifts.
 
-    `parts` (4,) are the answer at random, what one unit of shift in the unseen of the active and of the
-    control arm adds to it, and what jumping to reference adds; `spread` (4, 4) is their covariance.
+    `parts` (3 + n_plans,) are the answer at random, what one unit of shift in the unseen of the active and
+    of the control arm adds to it, and what each plan of `names` adds; `spread` is their covariance.
     """
 
     parts: Array
     spread: Array
     df: float
     covariance: str
+    names: tuple[str, ...] = ()
 
-    def at(self, *, active: float = 0.0, control: float = 0.0, jump: bool = False) -> Contrast:
-        """Return the answer where the unseen of the arms are shifted, in the unit of the outcome.
+    def at(self, *, active: float = 0.0, control: float = 0.0, plan: str = AT_RANDOM) -> Contrast:
+        """Return the answer where the unseen of the arms are shifted, in the unit of the outcome, or planned.
 
         Raises
         ------
         NotEstimableError
             The answer is the same without any of the people, so that it has no standard error.
         """
-        weights = np.array([1.0, active, control, float(jump)])
+        weights = np.array([1.0, active, control, *(float(plan == name) for name in self.names)])
         variance = float(weights @ self.spread @ weights)
         if not variance > 0:
             raise NotEstimableError("no standard error can be formed")
@@ -308,12 +334,21 @@ class Completed:
 class Completion:
     """The completed data of one outcome; models are fitted once for the questions that share them."""
 
-    def __init__(self, outcome: Outcome, group: Group):
-        self.outcome, self.group = outcome, group
+    def __init__(
+        self,
+        outcome: Outcome,
+        group: Group,
+        plans: Mapping[str, Plan] | None = None,
+        left_out: NDArray[np.bool_] | None = None,
+    ):
+        self.outcome, self.group, self.plans = outcome, group, dict(plans or {})
+        self.modelled = outcome
+        if left_out is not None:
+            self.modelled = replace(outcome, values=np.where(left_out, np.nan, outcome.values))
         self.refits: dict[bool, Refits | str] = {}
 
-    def answer(self, question: Question, *, jump: bool) -> tuple[Contrast, str]:
-        """Return the answer, at random or with a jump to reference, and its status.
+    def answer(self, question: Question, method: str) -> tuple[Contrast, str]:
+        """Return the answer, at random or by a plan, and its status.
 
         Raises
         ------
@@ -321,7 +356,7 @@ class Completion:
             These data cannot answer it; the text says why.
         """
         completed = self.complete(question)
-        return completed.at(jump=jump), status_of(completed.covariance)
+        return completed.at(plan=method), status_of(completed.covariance)
 
     def complete(self, question: Question) -> Completed:
         """Return the answer to a question for any shift.
@@ -335,19 +370,22 @@ class Completion:
         refuse_unanswerable(self.outcome, question.visits)
         refits = self._fit(question.common_baseline)
         weights = refits.model.weights(question, self.outcome.values.shape[1])
-        parts = answer_parts(self.outcome, question, refits.whole)
+        plans = list(self.plans.values())
+        parts = answer_parts(self.outcome, question, refits.whole, plans)
         others = [
-            answer_parts(self.outcome.without(person), question, fit)
+            answer_parts(
+                self.outcome.without(person), question, fit, [plan.without(person) for plan in plans]
+            )
             for person, fit in enumerate(refits.without)
         ]
         spread = jackknife(np.stack(others), self.outcome.active)
         df = min(refits.reml.infer(weights).df, _most_df(question, self.outcome))
-        return Completed(parts, spread, df, refits.covariance)
+        return Completed(parts, spread, df, refits.covariance, tuple(self.plans))
 
     def _fit(self, common_baseline: bool) -> Refits:
         if common_baseline not in self.refits:
             try:
-                self.refits[common_baseline] = refit(self.outcome, common_baseline, self.group)
+                self.refits[common_baseline] = refit(self.modelled, common_baseline, self.group)
             except NotEstimableError as reason:
                 self.refits[common_baseline] = str(reason)
         found = self.refits[common_baseline]
@@ -401,8 +439,8 @@ def conditional_means(values: Array, means: Array, covariance: Array) -> Array:
     return np.where(seen, values, predicted)
 
 
-def answer_parts(outcome: Outcome, question: Question, fit: Fit) -> Array:
-    """Return the `parts` (4,) of `Completed`: the complete-data answer at random, and what shifts add.
+def answer_parts(outcome: Outcome, question: Question, fit: Fit, plans: Sequence[Plan] = ()) -> Array:
+    """Return the `parts` of `Completed`: the complete-data answer at random, what shifts and plans add.
 
     Complete data are answered by least squares given baseline, or by means of the arms. At random that is
     the answer of REML; adjusted for baseline only where the covariance leaves the slope on baseline free
@@ -414,15 +452,25 @@ def answer_parts(outcome: Outcome, question: Question, fit: Fit) -> Array:
     if not set(question.visits) <= set(fit.visits):
         raise NotEstimableError("without one of its people a visit of the question has too few to compare")
     later = [fit.visits.index(visit) for visit in question.averaged or (question.visit,)]
-    answers, unseen = completed[:, later].mean(axis=1), np.isnan(values[:, later])
+    unseen = np.isnan(values[:, later])
     baseline = completed[:, fit.visits.index(BASELINE)] if BASELINE in question.visits else None
     weights = _weights_of_people(question, outcome, baseline)
+    asked = np.zeros(len(fit.visits))
+    asked[later] = 1 / len(later)
     if baseline is not None and not question.common_baseline and question.visit != BASELINE:
-        answers = answers - baseline
-    jumps = unseen @ (fit.means[0, later] - fit.means[1, later]) / len(later)
+        asked[fit.visits.index(BASELINE)] -= 1
     share = unseen.mean(axis=1)
-    shifts = [share * active, share * ~active, jumps * active]
-    return np.array([weights @ column for column in (answers, *shifts)])
+    planned = [_planned(values, means, outcome, fit, plan.on(fit.visits)) for plan in plans]
+    added = [(filled - completed) @ asked for filled in planned]
+    columns = (completed @ asked, share * active, share * ~active, *added)
+    return np.array([weights @ column for column in columns])
+
+
+def _planned(values: Array, own: Array, outcome: Outcome, fit: Fit, plan: Plan) -> Array:
+    """`values` (n, v) with gaps filled as the plan says, given the person's seen visits."""
+    reference = fit.means[0] + outcome.adjusted_for @ fit.slopes
+    filled = conditional_means(values, plan.means(own, np.broadcast_to(reference, own.shape)), fit.covariance)
+    return np.where(np.isnan(values), filled + plan.shifts(values.shape[1]), values)
 
 
 def jackknife(estimates: Array, active: NDArray[np.bool_]) -> Array:

@@ -17,6 +17,7 @@ import pandas as pd
 from reconfmri.config import Group
 from reconfmri.covariates import Column
 from reconfmri.group import bayes, estimands, mixtures
+from reconfmri.group.cautions import refuse_other_scale
 from reconfmri.group.estimands import (
     BASELINE,
     Array,
@@ -91,6 +92,8 @@ def _rows(
         try:
             refuse_without_baseline(question)
             refuse_unanswerable(outcome, question.visits)
+            if method == "bayes":
+                refuse_other_scale(outcome, group)
             values, design = some.values[:, question.visit], _design(some, place, column)
             rows.append(row | _answer(method, values, design, outcome, group) | {"status": "ok"})
         except NotEstimableError as reason:

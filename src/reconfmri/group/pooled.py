@@ -25,6 +25,7 @@ from scipy.special import chdtri
 
 from reconfmri.config import MIN_POOLED, Group, Priors
 from reconfmri.group import bayes, estimands, mixtures
+from reconfmri.group.cautions import refuse_other_scale
 from reconfmri.group.estimands import Array, Contrast, NotEstimableError, Question, ask
 from reconfmri.group.frequentist import Mixed, answer_by_reml
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
@@ -103,6 +104,7 @@ def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question
     status: dict[str, str] = {}
     for outcome, fits in these:
         try:
+            refuse_other_scale(outcome, group)
             answers[outcome.name] = _answer(outcome, question, group, fits)
             status[outcome.name] = answers[outcome.name].status
         except NotEstimableError as reason:

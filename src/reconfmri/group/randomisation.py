@@ -10,6 +10,7 @@ are matrix products. Rosenbaum, Observational Studies, 2002; max-T: Westfall & Y
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconfmri.config import Group
+from reconfmri.group.cautions import flag
 from reconfmri.group.estimands import (
     Array,
     NotEstimableError,
@@ -29,6 +31,7 @@ from reconfmri.group.estimands import (
     primary_question,
     refuse_without_baseline,
     start_of_row,
+    with_caution,
 )
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.reml import Data, Structure, fit_reml, precisions
@@ -99,7 +102,7 @@ def estimate(
         highest = np.max([np.abs(statistics) for _, statistics in members], axis=0)
         for place, statistics in members:
             rows[place]["p_adjusted"] = _share(highest, abs(statistics[0]))
-    return as_table(rows)
+    return flag(as_table(rows), outcomes, list(sessions) or [NO_SESSION])
 
 
 def _tell_correlation(key: tuple[str, str, str], members: Sequence[tuple[str, Array]]) -> None:
@@ -132,6 +135,30 @@ def headline_statistics(
     return pd.DataFrame({"draw": np.arange(len(found)), "statistic": found}, columns=list(DRAWS))
 
 
+def n_allocations(active: NDArray[np.bool_], strata: Sequence[str]) -> int:
+    """Return how many allocations have the arms of every stratum as large as they are; no strata, one."""
+    labels = np.asarray(strata or [""] * len(active))
+    arms = [active[labels == stratum] for stratum in dict.fromkeys(labels)]
+    return math.prod(math.comb(len(arm), int(arm.sum())) for arm in arms)
+
+
+def _refuse_one_allocation(outcome: Outcome) -> None:
+    if n_allocations(outcome.active, outcome.strata) == 1:
+        raise NotEstimableError(
+            "the strata tell the arm, so that no other allocation can be drawn",
+            mend="correct the column stratum of the allocation: what randomisation was stratified by",
+        )
+
+
+def _status(outcome: Outcome, level: float) -> str:
+    known = n_allocations(outcome.active, outcome.strata)
+    if known * (1 - level) >= 1:
+        return "ok"
+    return with_caution(
+        "ok", f"{known} allocations are possible within the strata: p is at least {1 / known:.2g}"
+    )
+
+
 def draw_sides(active: NDArray[np.bool_], strata: Sequence[str], *, n_draws: int, seed: int) -> Array:
     """Return (1 + n_draws, n_people) of +1/2 (active) and -1/2: the allocation as it is, then drawn anew."""
     random = np.random.default_rng(seed)
@@ -159,13 +186,14 @@ class Test:
                 raise NotEstimableError("a change within one arm has nothing to do with the allocation")
             refuse_without_baseline(question)
             refuse_unanswerable(outcome, question.visits)
+            _refuse_one_allocation(outcome)
             found = self._numbers(question)
         except NotEstimableError as reason:
             return row | {"status": f"not reported: {reason}"}, None
         estimate, lower, upper, statistics = found
         p = _share(np.abs(statistics), abs(statistics[0]))
-        numbers = {"estimate": estimate, "lower": lower, "upper": upper, "p": p, "status": "ok"}
-        return row | numbers, statistics
+        numbers = {"estimate": estimate, "lower": lower, "upper": upper, "p": p}
+        return row | numbers | {"status": _status(outcome, self.group.level)}, statistics
 
     def _numbers(self, question: Question) -> tuple[float, float, float, Array]:
         model = mean_model(self.outcome, question.common_baseline)

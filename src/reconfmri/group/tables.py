@@ -30,7 +30,7 @@ from reconfmri.group.estimands import DESCRIPTIONS
 NAMES = (
     "exclusions", "frequentist_estimates", "moderation", "pooled", "controls", "reliability",
     "randomisation_estimates", "randomisation_draws", "visits_seen", "missing_patterns", "completers",
-    "jump_to_reference", "tipping_grid", "tipping", "bayesian_estimates", "bayesian_diagnostics",
+    "reference_based", "tipping_grid", "tipping", "bayesian_estimates", "bayesian_diagnostics",
     "predictions", "sensitivity", "joint", "estimates",
 )  # fmt: skip
 
@@ -51,8 +51,9 @@ def every_table(
     *,
     seed: int,
     cores: int | None = None,
+    events: pd.DataFrame | None = None,
 ) -> Iterator[Table]:
-    """Yield the tables of `NAMES` as they are made, what is quick first.
+    """Yield the tables of `NAMES` as they are made, what is quick first; `events`: `intercurrent.COLUMNS`.
 
     Raises
     ------
@@ -73,7 +74,8 @@ def every_table(
     yield Table("visits_seen", missing.visits_seen(*asked), missing.SEEN_DESCRIPTIONS)
     yield Table("missing_patterns", missing.patterns(*asked), missing.PATTERN_DESCRIPTIONS)
     yield Table("completers", missing.completers(*asked), missing.COMPLETER_DESCRIPTIONS)
-    yield Table("jump_to_reference", missing.reference_based(*asked), missing.REFERENCE_DESCRIPTIONS)
+    by_reference = missing.reference_based(*asked, events=events)
+    yield Table("reference_based", by_reference, missing.REFERENCE_DESCRIPTIONS)
     grid, points = missing.tipping(*asked)
     yield Table("tipping_grid", grid, missing.GRID_DESCRIPTIONS)
     yield Table("tipping", points, missing.TIPPING_DESCRIPTIONS)

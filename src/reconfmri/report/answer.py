@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from reconfmri.config import Group, Trial
 from reconfmri.figures.labels import (
+    ends,
     estimand_label,
+    half_width,
     method_label,
     number,
+    number_with_ends,
     outcome_label,
     p_text,
     probability_text,
@@ -16,7 +19,7 @@ from reconfmri.figures.labels import (
 )
 from reconfmri.report.blocks import Block, several
 from reconfmri.report.inputs import GroupTables, ReportInputs
-from reconfmri.report.words import ADJECTIVES, planted_difference, primary_rows, sign_of
+from reconfmri.report.words import ADJECTIVES, cautions, planted_difference, primary_rows, sign_of
 
 
 def front(inputs: ReportInputs) -> Block:
@@ -89,21 +92,26 @@ def primary_answer(trial: Trial, tables: GroupTables) -> Block | None:
         facts.append({"name": "n", "value": value, "detail": f"{group.arms.active} + {group.arms.control}"})
     facts += _truth_fact(trial, tables, bayes)
     facts = [{"detail": "", "truth": False, **fact} for fact in facts]
-    return {"title": title, "facts": facts, "withheld": withheld, "reading": _reading(trial, bayes)}
+    return {
+        "title": title,
+        "facts": facts,
+        "withheld": withheld,
+        "reading": _reading(trial, bayes),
+        "cautions": cautions(rows),
+    }
 
 
 def _bayesian_facts(row: Block) -> list[Block]:
     unit = str(row["unit"])
-    interval = f"{number(row['lower'], unit)} to {number(row['upper'], unit)}"
     return [
         {
             "name": "Estimate",
-            "value": number(row["estimate"], unit),
-            "detail": f"{unit}, SD {number(row['sd'], unit)}",
+            "value": number(row["estimate"], unit, width=half_width(row)),
+            "detail": ", ".join([f"{unit}, SD {number(row['sd'], unit)}", *_label_of(row)]),
         },
         {
             "name": f"{100 * row['level']:g} % interval",
-            "value": interval,
+            "value": ends(row, unit),
             "detail": "Bayesian, highest density",
         },
         {
@@ -116,9 +124,13 @@ def _bayesian_facts(row: Block) -> list[Block]:
 
 def _frequentist_fact(row: Block) -> Block:
     name = method_label(str(row["method"]))
-    unit = str(row["unit"])
-    detail = f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
+    detail = ", ".join([number_with_ends(row), *_label_of(row)])
     return {"name": f"p, {name}", "value": p_text(row["p"]), "detail": detail}
+
+
+def _label_of(row: Block) -> list[str]:
+    """What the status names besides `ok`: the covariance over visits where it is not unstructured."""
+    return str(row["status"]).partition("; ")[0].split(", ")[1:]
 
 
 def _reported(row: Block) -> bool:

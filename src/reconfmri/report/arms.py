@@ -11,7 +11,7 @@ from reconfmri.config import Trial
 from reconfmri.figures import firmness, predictive
 from reconfmri.figures import missing as missing_figures
 from reconfmri.figures import trial as trial_figures
-from reconfmri.figures.labels import declared_label, estimand_label, number, session_name
+from reconfmri.figures.labels import declared_label, estimand_label, half_width, number, session_name
 from reconfmri.report import results
 from reconfmri.report.blocks import Block, picture, several
 from reconfmri.report.inputs import GroupTables
@@ -112,10 +112,9 @@ def _firmness(table: pd.DataFrame | None) -> Block:
         f"{several(len(people), 'participant')} in turn (shown: those who move the answer most)."
     )
     if len(people):
-        caption += (
-            f" Without one of them the REML estimate lies between {number(people['estimate'].min())} and "
-            f"{number(people['estimate'].max())}."
-        )
+        width = half_width(people.iloc[0].to_dict())
+        lowest, highest = (number(end, width=width) for end in people["estimate"].agg(["min", "max"]))
+        caption += f" Without one of them the REML estimate lies between {lowest} and {highest}."
     silent = table[table["estimate"].isna() & (table["kind"] != "influence")]
     reasons = [f"{row['analysis']} ({row['status']})" for row in silent.to_dict("records")]
     if reasons:
@@ -156,6 +155,10 @@ def _predictions(trial: Trial, table: pd.DataFrame | None) -> Block:
 
 def _missing_visits(trial: Trial, tables: GroupTables) -> Block:
     """The map of what the unseen could change of the primary answer, or words where there is none."""
+    return {"unseen_rows": results.unseen_rows(trial, tables.reference_based), **_tipping(trial, tables)}
+
+
+def _tipping(trial: Trial, tables: GroupTables) -> Block:
     grid, points = tables.tipping_grid, tables.tipping
     if grid is None or points is None:
         return {"tipping": None, "tipping_words": []}

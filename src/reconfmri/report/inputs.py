@@ -54,6 +54,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "seen": ("n_seen", "n_randomised"),
     "tipping_grid": GRID_NUMBERS,
     "tipping": TIPPING_NUMBERS,
+    "reference_based": ESTIMATE_NUMBERS,
     "controls": ("estimate", "sd", "df", "p"),
     "draws": ("statistic",),
     "sensitivity": SENSITIVITY_NUMBERS,
@@ -116,6 +117,7 @@ class GroupFiles:
     seen: Path | None = None
     tipping_grid: Path | None = None
     tipping: Path | None = None
+    reference_based: Path | None = None
     controls: Path | None = None
     draws: Path | None = None
     sensitivity: Path | None = None
@@ -169,6 +171,7 @@ class GroupTables:
     seen: pd.DataFrame | None = None
     tipping_grid: pd.DataFrame | None = None
     tipping: pd.DataFrame | None = None
+    reference_based: pd.DataFrame | None = None
     controls: pd.DataFrame | None = None
     draws: pd.DataFrame | None = None
     sensitivity: pd.DataFrame | None = None

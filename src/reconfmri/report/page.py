@@ -162,7 +162,7 @@ SECTIONS = [
     ("joint", "Outcomes together", ("joint",)),
     ("pooled", "Effects pooled over outcomes (secondary)", ("pooled",)),
     ("moderation", "Who the difference depends on", ("moderation",)),
-    ("missing", "Missing visits", ("tipping", "tipping_words")),
+    ("missing", "Missing visits", ("unseen_rows", "tipping", "tipping_words")),
     ("controls", "Negative controls", ("controls",)),
     ("reliability", "Reliability within arms", ("reliability_rows", "reliability_note")),
     ("coupling", "Coupling between regions", ("edges",)),

@@ -11,16 +11,19 @@ from reconfmri.config import Group, Rois, Trial
 from reconfmri.figures.labels import (
     PROPER,
     declared_label,
+    ends,
     estimand_label,
+    half_width,
     method_label,
     number,
+    number_with_ends,
     outcome_label,
     p_text,
     probability_text,
     session_name,
 )
 from reconfmri.report.inputs import GroupTables
-from reconfmri.report.words import planted_difference, sign_of
+from reconfmri.report.words import planted_difference, primary_rows, sign_of
 
 Row = dict[str, Any]
 
@@ -89,19 +92,25 @@ def _line(row: Row, group: Group) -> Row:
     if not str(row["status"]).startswith("ok"):
         return {"numbers": "", "detail": f"{method_label(method)}: {row['status']}"}
     unit = str(row["unit"])
-    numbers = _with_ends(row)
+    numbers = number_with_ends(row)
     if method == "bayes":
         detail = f"SD {number(row['sd'], unit)}, P({sign_of(row)} 0) {probability_text(row['probability'])}"
         if unit in group.rope:
             inside = probability_text(row["rope_probability"])
             detail += f", P(within ± {group.rope[unit]:g}) {inside}"
-        return {"numbers": numbers, "detail": detail}
+        return {"numbers": numbers, "detail": detail + _remarks(row)}
     error = f"SE {number(row['sd'], unit)}, " if row["sd"] == row["sd"] else ""
     detail = f"{method_label(method)}: {error}p {p_text(row['p'])}"
     if row["p_adjusted"] == row["p_adjusted"] and row["family"] != "primary":
         detail += f", adjusted {p_text(row['p_adjusted'])}"
         detail += f" ({row['family']})" if isinstance(row["family"], str) else ""
-    return {"numbers": numbers, "detail": detail}
+    return {"numbers": numbers, "detail": detail + _remarks(row)}
+
+
+def _remarks(row: Row) -> str:
+    """What the status says besides `ok`: another covariance, what to beware of."""
+    said = str(row["status"]).removeprefix("ok").lstrip(",; ")
+    return f"; {said}" if said else ""
 
 
 def truth_rows(trial: Trial, tables: GroupTables) -> list[Row]:
@@ -164,11 +173,22 @@ def unlike_rows(table: pd.DataFrame, trial: Trial) -> list[Row]:
             "name": outcome_label(row["outcome"]),
             "where": f"{row['arm']}, {session_name(trial, row['session'])}",
             "statistic": row["statistic"],
-            "observed": number(row["observed"], str(row["unit"])),
-            "replicated": f"{number(row['lower'], row['unit'])} to {number(row['upper'], row['unit'])}",
+            "observed": number(row["observed"], str(row["unit"]), width=half_width(row)),
+            "replicated": ends(row, str(row["unit"])),
             "p": p_text(row["p"]),
         }
         for row in table.to_dict("records")
+    ]
+
+
+def unseen_rows(trial: Trial, table: pd.DataFrame | None) -> list[Row]:
+    """Return the primary question under every assumption on the values of people who left."""
+    if table is None:
+        return []
+    rows = primary_rows(table, trial.group)
+    return [
+        {"name": method_label(method), "answer": _or_reason(row), "p": p_text(row["p"])}
+        for method, row in rows.items()
     ]
 
 
@@ -232,17 +252,18 @@ def _joint_row(trial: Trial, tables: GroupTables, part: pd.DataFrame, session: s
     return start | {
         "reason": "",
         "differences": [
-            {"joint": _with_ends(row), "alone": _alone(tables.estimates, row)} for row in cells["difference"]
+            {"joint": number_with_ends(row), "alone": _alone(tables.estimates, row)}
+            for row in cells["difference"]
         ],
-        "contrast": _with_ends(contrast),
-        "correlation": _with_ends(correlation),
+        "contrast": number_with_ends(contrast),
+        "correlation": number_with_ends(correlation),
         "both": f"{both['direction']}{assumed}: {probability_text(both['probability'])}",
         "n": f"{both['n_active']:.0f} + {both['n_control']:.0f}",
     }
 
 
 def _or_reason(row: Mapping[Any, Any]) -> str:
-    return _with_ends(row) if str(row["status"]).startswith("ok") else str(row["status"])
+    return number_with_ends(row) if str(row["status"]).startswith("ok") else str(row["status"])
 
 
 def pooled_rows(trial: Trial, tables: GroupTables) -> list[Row]:
@@ -290,12 +311,7 @@ def _alone(table: pd.DataFrame | None, row: Mapping[Any, Any]) -> str:
     asked = ("outcome", "estimand", "session")
     same = (table[list(asked)] == [row[name] for name in asked]).all(axis=1) & (table["method"] == "bayes")
     found = table[same & table["status"].str.startswith("ok")].to_dict("records")
-    return _with_ends(found[0]) if found else "–"
-
-
-def _with_ends(row: Mapping[Any, Any]) -> str:
-    unit = str(row["unit"])
-    return f"{number(row['estimate'], unit)} [{number(row['lower'], unit)}, {number(row['upper'], unit)}]"
+    return number_with_ends(found[0]) if found else "–"
 
 
 def reliability_note(reliability: pd.DataFrame | None) -> str:
@@ -378,4 +394,4 @@ def measure_rows(measures: pd.DataFrame) -> list[Row]:
 
 
 def _precise(value: float) -> str:
-    return "–" if value != value else f"{value:.3f}".replace("-", "−")
+    return number(value) if abs(value) < 5e-3 or value != value else f"{value:.3f}".replace("-", "−")

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from reconfmri.config import Group
-from reconfmri.figures.labels import method_label, number, outcome_label, p_text, probability_text
+from reconfmri.figures.labels import (
+    ends,
+    half_width,
+    method_label,
+    number,
+    outcome_label,
+    p_text,
+    probability_text,
+)
+from reconfmri.group.estimands import cautions_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,10 +56,20 @@ def headline(
         return f"{start}: not estimated"
     parts = [_bayesian(rows["bayes"], ADJECTIVES.get(primary.estimand, primary.estimand))]
     parts += [_frequentist(row) for method, row in rows.items() if method not in ("bayes", "ancova_hc2")]
+    parts += cautions(rows)
     planted = planted_difference(truth, primary.outcome, primary.session, primary.estimand, baseline=baseline)
     if planted is not None:
         parts.append(f"planted truth {number(planted, str(rows['bayes']['unit']))}")
     return f"{start}: " + "; ".join(parts)
+
+
+def cautions(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what to beware of in the primary answer, one line each with the methods (keys of `rows`)."""
+    methods: dict[str, list[str]] = {}
+    for method, row in rows.items():
+        for text in cautions_in(str(row["status"])):
+            methods.setdefault(text, []).append(method_label(method))
+    return [f"caution ({', '.join(names)}): {text}" for text, names in methods.items()]
 
 
 def primary_rows(estimates: pd.DataFrame, group: Group) -> dict[str, dict[str, Any]]:
@@ -95,11 +114,10 @@ def _bayesian(row: Mapping[str, Any], adjective: str) -> str:
         return f"{adjective}, {status}"
     unit = str(row["unit"])
     percent = f"{100 * float(row['level']):g} %"
-    interval = f"{percent} interval {number(row['lower'], unit)} to {number(row['upper'], unit)}"
+    interval = f"{percent} interval {ends(row, unit)}"
     people = f"n = {int(row['n_active'])} + {int(row['n_control'])}"
-    return (
-        f"{number(row['estimate'], unit)} {unit} ({adjective}; {interval}; {direction_text(row)}; {people})"
-    )
+    estimate = number(row["estimate"], unit, width=half_width(row))
+    return f"{estimate} {unit} ({adjective}; {interval}; {direction_text(row)}; {people})"
 
 
 def _frequentist(row: Mapping[str, Any]) -> str:
@@ -107,4 +125,5 @@ def _frequentist(row: Mapping[str, Any]) -> str:
     if not str(row["status"]).startswith("ok"):
         return f"{name} {row['status']}"
     unit = str(row["unit"])
-    return f"{name} {number(row['estimate'], unit)}, p = {p_text(row['p'])}".replace("= <", "<")
+    estimate = number(row["estimate"], unit, width=half_width(row))
+    return f"{name} {estimate}, p = {p_text(row['p'])}".replace("= <", "<")
