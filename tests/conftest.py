@@ -18,6 +18,16 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def reference_data(real_data: Path) -> Path:
+    """The folder of published data and answers, `reference` beside `RECONFMRI_DATA`; CI must have it."""
+    folder = real_data.parent / "reference"
+    if not folder.is_dir() and os.environ.get("CI") != "true":
+        pytest.skip(f"there is no {folder}")
+    assert folder.is_dir(), f"CI runs without {folder}"
+    return folder
+
+
 LONGEST_FIRST = (
     "test_end_to_end",
     "test_graph",

@@ -64,7 +64,7 @@ def complete(outcome, question, **more) -> missing.Completed:
 def answer_at_random(outcome, question) -> float:
     """The answer from completed data without a standard error: quick in big samples."""
     fit = missing.fit_means(outcome, question.common_baseline, "unstructured")
-    return float(missing.answer_parts(outcome, question, fit)[0])
+    return float(missing.answer_parts(outcome, question, missing.fill_in(outcome, fit))[0])
 
 
 def by_reml(outcome, question) -> estimands.Contrast:
@@ -340,7 +340,8 @@ def test_dropouts_who_fare_worse_are_recovered_by_their_shift_only():
         fit = missing.fit_means(take_visits(outcome, lost), True, "unstructured")
         full = replace(outcome, values=outcome.values + 0.9 * lost)
         truly = frequentist.answer_question(full, ADJUSTED).estimate
-        parts = missing.answer_parts(take_visits(full, lost), ADJUSTED, fit)
+        left = take_visits(full, lost)
+        parts = missing.answer_parts(left, ADJUSTED, missing.fill_in(left, fit))
         found.append([parts[0] - truly, parts[0] + 0.9 * parts[1] - truly])
     at_random, shifted = np.mean(found, axis=0)
     assert at_random == pytest.approx(-0.3, abs=0.06)
@@ -369,7 +370,8 @@ def test_jumping_to_reference_recovers_a_trial_in_which_the_unseen_had_no_effect
     truly = frequentist.answer_question(no_effect, ADJUSTED).estimate
     fit = missing.fit_means(take_visits(no_effect, lost), True, "unstructured")
     left = take_visits(no_effect, lost)
-    parts = missing.answer_parts(left, ADJUSTED, fit, [one_strategy("jump_to_reference", left)])
+    plans = [one_strategy("jump_to_reference", left)]
+    parts = missing.answer_parts(left, ADJUSTED, missing.fill_in(left, fit, plans))
     assert parts[0] == pytest.approx(DIFFERENCE[2], abs=0.12)
     assert parts[0] + parts[3] == pytest.approx(truly, abs=0.06)
 

@@ -192,12 +192,34 @@ def write_answers(
             made[table.name] = folder / f"{table.name}.tsv"
             write_table(made[table.name], table.rows, table.descriptions)
             progress(len(made), len(NAMES))
+    calibration = write_calibration(options, measures, allocation, trial) if options.calibrate else None
     return GroupFiles(
+        calibration=calibration,
         measures=options.measures,
         allocation=options.allocation,
         estimates=made["estimates"],
         **{field: made[name] for field, name in REPORTED.items()},
     )
+
+
+def write_calibration(
+    options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame, trial: Trial
+) -> Path:
+    """Simulate trials like this one, answer each, write `group/calibration.tsv` and return where it is."""
+    from reconfmri.group import calibration
+
+    table = calibration.calibrate(
+        measures,
+        allocation,
+        trial.group,
+        list(trial.session_names),
+        seed=trial.seed,
+        trials=options.calibrate,
+        seconds=60 * options.calibrate_minutes,
+    )
+    path: Path = options.out / "group" / "calibration.tsv"
+    write_table(path, table, calibration.DESCRIPTIONS)
+    return path
 
 
 def write_page(options: Namespace, trial: Trial, files: GroupFiles, tables: GroupTables) -> None:

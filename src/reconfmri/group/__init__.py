@@ -24,6 +24,8 @@ __all__ = [
     "unanswered",
 ]
 
+ENGINES = ("bayes", "frequentist", "randomisation")
+
 
 def answer(
     measures: pd.DataFrame,
@@ -33,6 +35,7 @@ def answer(
     seed: int,
     *,
     cores: int | None = None,
+    engines: Sequence[str] = ENGINES,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the estimates of both engines and the randomisation test, and the Bayesian fits' diagnostics.
 
@@ -43,10 +46,16 @@ def answer(
     ValueError
         People, arms, sessions or units of the two tables do not fit the study or one another.
     """
-    by_frequency = frequentist.estimate(measures, allocation, group, sessions)
-    by_bayes, diagnostics, _ = bayes.estimate(measures, allocation, group, sessions, seed=seed, cores=cores)
-    by_chance = randomisation.estimate(measures, allocation, group, sessions, seed=seed)
-    return combine([by_bayes, by_frequency, by_chance], group), diagnostics
+    asked = (measures, allocation, group, sessions)
+    found, diagnostics = [], pd.DataFrame(columns=list(DIAGNOSTICS))
+    if "bayes" in engines:
+        by_bayes, diagnostics, _ = bayes.estimate(*asked, seed=seed, cores=cores)
+        found.append(by_bayes)
+    if "frequentist" in engines:
+        found.append(frequentist.estimate(*asked))
+    if "randomisation" in engines:
+        found.append(randomisation.estimate(*asked, seed=seed))
+    return combine(found, group), diagnostics
 
 
 def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:

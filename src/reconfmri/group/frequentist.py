@@ -126,6 +126,21 @@ def answer_by_reml(
     )
 
 
+def answer_under(outcome: Outcome, question: Question, covariance: str) -> Contrast:
+    """Return the answer of REML with one covariance over visits.
+
+    Raises
+    ------
+    NotEstimableError
+        These data cannot answer it, or do not determine this covariance.
+    """
+    refuse_without_baseline(question)
+    refuse_unanswerable(outcome, question.visits)
+    model = mean_model(outcome, question.common_baseline)
+    weights = model.weights(question, outcome.values.shape[1])
+    return fit_with(outcome, model, covariance).infer(weights)
+
+
 def ancova(values: Array, baseline: Array, active: Array, covariates: Array | None = None) -> Contrast:
     """Return the arm difference given baseline, and covariates (n_people, n), by least squares.
 

@@ -281,6 +281,15 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """Values (n_people, v) at the visits of a model, gaps filled in at random, and by each plan."""
+
+    visits: tuple[int, ...]
+    at_random: Array
+    planned: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
 class Refits:
     """The fit to everybody, and in the order of people the fits without each of them."""
 
@@ -346,6 +355,7 @@ class Completion:
         if left_out is not None:
             self.modelled = replace(outcome, values=np.where(left_out, np.nan, outcome.values))
         self.refits: dict[bool, Refits | str] = {}
+        self.filled: dict[bool, list[tuple[Outcome, Filled]]] = {}
 
     def answer(self, question: Question, method: str) -> tuple[Contrast, str]:
         """Return the answer, at random or by a plan, and its status.
@@ -370,17 +380,24 @@ class Completion:
         refuse_unanswerable(self.outcome, question.visits)
         refits = self._fit(question.common_baseline)
         weights = refits.model.weights(question, self.outcome.values.shape[1])
-        plans = list(self.plans.values())
-        parts = answer_parts(self.outcome, question, refits.whole, plans)
-        others = [
-            answer_parts(
-                self.outcome.without(person), question, fit, [plan.without(person) for plan in plans]
-            )
-            for person, fit in enumerate(refits.without)
+        parts, *others = [
+            answer_parts(outcome, question, filled)
+            for outcome, filled in self._fill(question.common_baseline)
         ]
         spread = jackknife(np.stack(others), self.outcome.active)
         df = min(refits.reml.infer(weights).df, _most_df(question, self.outcome))
         return Completed(parts, spread, df, refits.covariance, tuple(self.plans))
+
+    def _fill(self, common_baseline: bool) -> list[tuple[Outcome, Filled]]:
+        """Everybody with gaps filled in, then the same without each of them."""
+        if common_baseline not in self.filled:
+            refits, plans = self._fit(common_baseline), list(self.plans.values())
+            found = [(self.outcome, fill_in(self.outcome, refits.whole, plans))]
+            for person, fit in enumerate(refits.without):
+                outcome = self.outcome.without(person)
+                found.append((outcome, fill_in(outcome, fit, [plan.without(person) for plan in plans])))
+            self.filled[common_baseline] = found
+        return self.filled[common_baseline]
 
     def _fit(self, common_baseline: bool) -> Refits:
         if common_baseline not in self.refits:
@@ -439,29 +456,34 @@ def conditional_means(values: Array, means: Array, covariance: Array) -> Array:
     return np.where(seen, values, predicted)
 
 
-def answer_parts(outcome: Outcome, question: Question, fit: Fit, plans: Sequence[Plan] = ()) -> Array:
+def fill_in(outcome: Outcome, fit: Fit, plans: Sequence[Plan] = ()) -> Filled:
+    """Return the values of everybody with gaps filled in, at random and by each plan."""
+    values = outcome.values[:, fit.visits]
+    means = fit.means[outcome.active.astype(np.intp)] + outcome.adjusted_for @ fit.slopes
+    at_random = conditional_means(values, means, fit.covariance)
+    planned = [_planned(values, means, outcome, fit, plan.on(fit.visits)) for plan in plans]
+    return Filled(fit.visits, at_random, tuple(planned))
+
+
+def answer_parts(outcome: Outcome, question: Question, filled: Filled) -> Array:
     """Return the `parts` of `Completed`: the complete-data answer at random, what shifts and plans add.
 
     Complete data are answered by least squares given baseline, or by means of the arms. At random that is
     the answer of REML; adjusted for baseline only where the covariance leaves the slope on baseline free
     (unstructured) and every baseline was seen, and close to it elsewhere.
     """
-    values, active = outcome.values[:, fit.visits], outcome.active
-    means = fit.means[active.astype(np.intp)] + outcome.adjusted_for @ fit.slopes
-    completed = conditional_means(values, means, fit.covariance)
-    if not set(question.visits) <= set(fit.visits):
+    visits, completed, active = filled.visits, filled.at_random, outcome.active
+    if not set(question.visits) <= set(visits):
         raise NotEstimableError("without one of its people a visit of the question has too few to compare")
-    later = [fit.visits.index(visit) for visit in question.averaged or (question.visit,)]
-    unseen = np.isnan(values[:, later])
-    baseline = completed[:, fit.visits.index(BASELINE)] if BASELINE in question.visits else None
+    later = [visits.index(visit) for visit in question.averaged or (question.visit,)]
+    baseline = completed[:, visits.index(BASELINE)] if BASELINE in question.visits else None
     weights = _weights_of_people(question, outcome, baseline)
-    asked = np.zeros(len(fit.visits))
+    asked = np.zeros(len(visits))
     asked[later] = 1 / len(later)
     if baseline is not None and not question.common_baseline and question.visit != BASELINE:
-        asked[fit.visits.index(BASELINE)] -= 1
-    share = unseen.mean(axis=1)
-    planned = [_planned(values, means, outcome, fit, plan.on(fit.visits)) for plan in plans]
-    added = [(filled - completed) @ asked for filled in planned]
+        asked[visits.index(BASELINE)] -= 1
+    share = np.isnan(outcome.values[:, visits][:, later]).mean(axis=1)
+    added = [(planned - completed) @ asked for planned in filled.planned]
     columns = (completed @ asked, share * active, share * ~active, *added)
     return np.array([weights @ column for column in columns])
 

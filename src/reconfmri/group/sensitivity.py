@@ -11,7 +11,7 @@ from reconfmri.config import Group
 from reconfmri.group import bayes, frequentist, influence
 from reconfmri.group.estimands import NotEstimableError, Question, primary_question
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
-from reconfmri.group.repeated import covariance_for
+from reconfmri.group.repeated import covariance_for, status_of
 
 DESCRIPTIONS = {
     "analysis": "What differs from the declared analysis; `declared` is that analysis itself",
@@ -103,9 +103,8 @@ def _by_covariance(outcome: Outcome, question: Question, group: Group) -> Iterat
     used = covariance_for(outcome, group)
     for name in COVARIANCES:
         if name != used:
-            changed = group.model_copy(update={"covariance": name})
             row: Row = {"analysis": name.replace("_", " "), "kind": "covariance", "method": "reml"}
-            yield row | _reml(outcome, question, changed)
+            yield row | _under(outcome, question, name, group.level)
 
 
 def _with_known_errors(
@@ -135,6 +134,15 @@ def _by_person(
             continue
         row = {"analysis": f"without {person}", "kind": "influence", "method": "reml"}
         yield row | _reml(outcome.without(place), question, group)
+
+
+def _under(outcome: Outcome, question: Question, covariance: str, level: float) -> Row:
+    """The answer of REML with one covariance over visits, and no other in its place."""
+    try:
+        found = frequentist.answer_under(outcome, question, covariance)
+    except NotEstimableError as reason:
+        return {"status": f"not reported: {reason}"}
+    return found.numbers(level) | {"status": status_of(covariance)}
 
 
 def _reml(outcome: Outcome, question: Question, group: Group, *, add_se: bool = False) -> Row:

@@ -34,6 +34,7 @@ def arms(trial: Trial | None, tables: GroupTables) -> Block:
         **_firmness(tables.sensitivity),
         "joint": results.joint_rows(trial, tables),
         "pooled": results.pooled_rows(trial, tables),
+        "calibration": results.calibration_rows(tables.calibration),
         "moderation": results.moderation_rows(trial, tables.moderation),
         "controls": _controls(tables),
         **_missing_visits(trial, tables),

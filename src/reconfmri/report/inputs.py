@@ -41,6 +41,10 @@ RELIABILITY_NUMBERS = (
     "n", "icc_2_1", "icc_2_1_lower", "icc_2_1_upper", "icc_3_1", "icc_3_1_lower", "icc_3_1_upper",
     "sem", "sdc",
 )  # fmt: skip
+CALIBRATION_NUMBERS = (
+    "level", "difference", "n_trials", "coverage", "coverage_error", "bias", "n_null_trials", "type_1_error",
+    "type_1_error_error", "n_withheld", "n_labelled",
+)  # fmt: skip
 GRID_NUMBERS = (
     "delta_active", "delta_control", "estimate", "sd", "df", "lower", "upper", "level", "p",
     "unseen_active", "unseen_control",
@@ -55,6 +59,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "tipping_grid": GRID_NUMBERS,
     "tipping": TIPPING_NUMBERS,
     "reference_based": ESTIMATE_NUMBERS,
+    "calibration": CALIBRATION_NUMBERS,
     "controls": ("estimate", "sd", "df", "p"),
     "draws": ("statistic",),
     "sensitivity": SENSITIVITY_NUMBERS,
@@ -118,6 +123,7 @@ class GroupFiles:
     tipping_grid: Path | None = None
     tipping: Path | None = None
     reference_based: Path | None = None
+    calibration: Path | None = None
     controls: Path | None = None
     draws: Path | None = None
     sensitivity: Path | None = None
@@ -172,6 +178,7 @@ class GroupTables:
     tipping_grid: pd.DataFrame | None = None
     tipping: pd.DataFrame | None = None
     reference_based: pd.DataFrame | None = None
+    calibration: pd.DataFrame | None = None
     controls: pd.DataFrame | None = None
     draws: pd.DataFrame | None = None
     sensitivity: pd.DataFrame | None = None

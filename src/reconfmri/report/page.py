@@ -163,6 +163,7 @@ SECTIONS = [
     ("pooled", "Effects pooled over outcomes (secondary)", ("pooled",)),
     ("moderation", "Who the difference depends on", ("moderation",)),
     ("missing", "Missing visits", ("unseen_rows", "tipping", "tipping_words")),
+    ("calibration", "Calibration in trials like this one", ("calibration",)),
     ("controls", "Negative controls", ("controls",)),
     ("reliability", "Reliability within arms", ("reliability_rows", "reliability_note")),
     ("coupling", "Coupling between regions", ("edges",)),
@@ -190,6 +191,10 @@ INTRODUCTIONS = {
     "analysis of covariance that allows unequal variances, and the Bayesian regression. Not corrected for "
     "their number.",
     "missing": "The models take what was missed to depend on what was seen. How far could that be wrong?",
+    "calibration": "The primary question in simulated trials with this design, covariance and dropout, "
+    "answered as above, half of them without any difference. Shares ± Monte Carlo standard error; a trial "
+    "whose answer was withheld counts as one whose interval misses. The intervals ought to hold the truth as "
+    "often as their level says, and type I error to be what the level leaves.",
     "controls": "Differences before treatment, in control outcomes, and in the quality of the scans.",
     "reliability": "How well one visit stands for a person. ICC(2,1): agreement, a mean change over visits "
     "counts as error; ICC(3,1): consistency. People who respond to treatment unlike one another lower both, "

@@ -192,6 +192,32 @@ def unseen_rows(trial: Trial, table: pd.DataFrame | None) -> list[Row]:
     ]
 
 
+def calibration_rows(table: pd.DataFrame | None) -> list[Row]:
+    """Return one row per method: coverage and type I error in simulated trials, with Monte Carlo errors."""
+    if table is None:
+        return []
+    rows = []
+    for row in table.to_dict("records"):
+        known = row["status"] == "ok"
+        rows.append(
+            {
+                "name": method_label(str(row["method"])) if known else str(row["status"]),
+                "coverage": _percent(row["coverage"], row["coverage_error"]),
+                "n_trials": f"{row['n_trials']:.0f}" if known else "–",
+                "error": _percent(row["type_1_error"], row["type_1_error_error"]),
+                "n_null": f"{row['n_null_trials']:.0f}" if known else "–",
+                "bias": number(row["bias"]),
+                "withheld": f"{row['n_withheld']:.0f}" if known else "–",
+                "labelled": f"{row['n_labelled']:.0f}" if known else "–",
+            }
+        )
+    return rows
+
+
+def _percent(share: float, error: float) -> str:
+    return "–" if share != share else f"{100 * share:.1f} % ± {100 * error:.1f}"
+
+
 def moderation_rows(trial: Trial, moderation: pd.DataFrame | None) -> list[Row]:
     """Return one row per outcome, moderator and visit: the change of the arm difference by two methods."""
     if moderation is None:
