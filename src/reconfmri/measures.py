@@ -126,16 +126,15 @@ def check_rows(rows: pd.DataFrame) -> None:
         raise ValueError(f"unknown domains {unknown}; known are {list(DOMAINS)}")
     for name in ("participant_id", "outcome", "unit"):
         if rows[name].isna().any():
-            raise ValueError(
-                f"column {name!r} is empty in row {int(rows[name].isna().to_numpy().argmax()) + 1}"
-            )
+            row = int(rows[name].isna().to_numpy().argmax()) + 1
+            raise ValueError(f"column {name!r} is empty in row {row}. Mend: complete the row, or delete it")
     for name in NUMBERS:
         numbers = rows[name].to_numpy(dtype=float)
         if np.isinf(numbers).any():
             raise ValueError(f"{name} of {_name_of(rows, np.isinf(numbers))} is infinite")
     errors = rows["se"].to_numpy(dtype=float)
     if (errors <= 0).any():
-        raise ValueError(f"the standard error of {_name_of(rows, errors <= 0)} is not positive")
+        raise ValueError(f"the standard error of {_name_of(rows, errors <= 0)} is not positive. Mend: n/a where the error is not known")
     key = [
         name for name in ("participant_id", "session_id", "task", "run", "domain", "outcome") if name in rows
     ]

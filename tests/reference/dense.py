@@ -119,6 +119,41 @@ def directions(structure: str, over_visits: Array) -> list[Array]:
     return by_sd + [np.outer(sds, sds) * (apart == distance) for distance in range(1, v)]
 
 
+def in_its_parameters(structure: str, over_visits: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """Where the covariance lies in the engine's parameters, of `directions`, and the covariance of others."""
+    v = len(over_visits)
+    if structure == "toeplitz":
+        sds, apart = np.sqrt(np.diag(over_visits)), np.abs(np.subtract.outer(range(v), range(v)))
+        here = np.concatenate([sds, (over_visits / np.outer(sds, sds))[0, 1:]])
+
+        def make(theta: Array) -> Array:
+            return np.outer(theta[:v], theta[:v]) * np.append(1.0, theta[v:])[apart]
+
+        return here, make
+    steps = np.array(directions(structure, over_visits))
+    here = np.linalg.lstsq(steps.reshape(len(steps), -1).T, over_visits.ravel())[0]
+    return here, lambda theta: np.tensordot(theta, steps, axes=1)
+
+
+def observed_information(data: Dense, structure: str, over_visits: Array) -> Array:
+    """Second differences of the restricted likelihood by the engine's parameters."""
+    here, make = in_its_parameters(structure, over_visits)
+    steps = 1e-3 * np.maximum(np.abs(here), 0.05 * np.abs(here).max()) * np.eye(len(here))
+
+    def height(moved: Array) -> float:
+        return data.minus_log_likelihood(make(here + moved))
+
+    return np.array(
+        [
+            [
+                (height(a + b) - height(a - b) - height(b - a) + height(-a - b)) / (4 * a.sum() * b.sum())
+                for b in steps
+            ]
+            for a in steps
+        ]
+    )
+
+
 @dataclass(frozen=True)
 class Answer:
     """Estimate, standard errors plain and by Kenward and Roger, degrees of freedom."""
@@ -129,8 +164,10 @@ class Answer:
     df: float
 
 
-def infer(data: Dense, structure: str, weights: Array, over_visits: Array) -> Answer:
-    """The answer of `weights` (p,) of the coefficients at the best `over_visits`, by expected information."""
+def infer(
+    data: Dense, structure: str, weights: Array, over_visits: Array, information: str = "expected"
+) -> Answer:
+    """The answer of `weights` (p,) of the coefficients at the best `over_visits`."""
     v = data.covariance(over_visits)
     inverse, nothing = np.linalg.inv(v), np.zeros(len(v))
     phi = np.linalg.inv(data.x.T @ inverse @ data.x)
@@ -141,8 +178,9 @@ def infer(data: Dense, structure: str, weights: Array, over_visits: Array) -> An
         for direction in directions(structure, over_visits)
     ]
     moved = [projection @ slope for slope in slopes]
-    information = 0.5 * np.array([[np.sum(a * b.T) for b in moved] for a in moved])
-    spread = np.linalg.inv(information)
+    expected = 0.5 * np.array([[np.sum(a * b.T) for b in moved] for a in moved])
+    observed = information == "observed"
+    spread = np.linalg.inv(observed_information(data, structure, over_visits) if observed else expected)
     weighted = [data.x.T @ inverse @ slope @ inverse for slope in slopes]
     p = [-part @ data.x for part in weighted]
     bias = np.zeros_like(phi)

@@ -111,7 +111,8 @@ def refitted(trial, structure, estimand, session, *, who=None, known=False, cova
     if key not in COVARIANCES_FOUND:
         COVARIANCES_FOUND[key] = dense.fit(data, structure)
     weights = weights_of(estimand, visit, common=common, n=x.shape[2])
-    return dense.infer(data, structure, weights, COVARIANCES_FOUND[key])
+    information = getattr(make_group(), "information", "expected")
+    return dense.infer(data, structure, weights, COVARIANCES_FOUND[key], information)
 
 
 def same(row, answer: dense.Answer) -> None:
