@@ -134,9 +134,8 @@ def check_rows(rows: pd.DataFrame) -> None:
             raise ValueError(f"{name} of {_name_of(rows, np.isinf(numbers))} is infinite")
     errors = rows["se"].to_numpy(dtype=float)
     if (errors <= 0).any():
-        raise ValueError(
-            f"the standard error of {_name_of(rows, errors <= 0)} is not positive. Mend: n/a where the error is not known"
-        )
+        where = _name_of(rows, errors <= 0)
+        raise ValueError(f"the standard error of {where} is not positive. Mend: n/a where it is not known")
     key = [
         name for name in ("participant_id", "session_id", "task", "run", "domain", "outcome") if name in rows
     ]
