@@ -46,7 +46,7 @@ class Trial(NamedTuple):
 def trial() -> Trial:
     measures, allocation = simulate_measures(TRUTH, outcomes={NAME: UNIT}, scales=DEFAULT_SCALES, seed=12)
     random = np.random.default_rng(0)
-    measures = measures.assign(se=0.1 + 0.2 * random.random(len(measures)))
+    measures = measures.assign(se=0.05 + 0.05 * random.random(len(measures)))
     age = pd.Series(np.round(random.normal(40, 9, len(allocation))), index=allocation["participant_id"])
     allocation = allocation.assign(age=[f"{value:g}" for value in age])
     wide, ses = (
