@@ -272,6 +272,20 @@ def test_two_phase_images_are_a_phase_difference():
     np.testing.assert_allclose(found.flat[2:], accrued.flat[2:], atol=0.01)
 
 
+@pytest.mark.parametrize(("step", "zero"), [(1, 2048), (1, 0), (2, 0)], ids=["from 0", "around 0", "even"])
+def test_a_masked_phase_has_the_scale_of_the_scanner_not_of_its_range(step, zero):
+    truth = np.random.default_rng(5).uniform(-0.6, 0.9, (20, 20, 20))
+    truth.flat[:2] = -0.6, 0.9
+    head = np.indices(truth.shape).max(axis=0) < 14
+    steps = np.round(truth / (2 * np.pi) * 4096) * step + zero
+    found = fieldmap._radians(np.where(head, steps, 0.0))
+    np.testing.assert_allclose(found[head], truth[head], atol=1e-3)
+    assert (found[~head] == 0).all()
+    with pytest.raises(DataFault, match="E-DATA-B26 x: phase is masked"):
+        fieldmap._radians(np.where(head, np.degrees(truth), 0.0), "x")
+    assert (fieldmap._radians(np.where(head, truth, 0.0)) == np.where(head, truth, 0.0)).all()
+
+
 def test_a_field_continues_smoothly_where_it_is_unknown():
     x = np.indices((40, 40, 40))[0] / 10.0
     weight = np.zeros((40, 40, 40))

@@ -50,6 +50,18 @@ def test_rows_survive_the_file_and_line_breaks_do_not(tmp_path):
     assert (tmp_path / "f.tsv").read_bytes() == (tmp_path / "e.tsv").read_bytes()
 
 
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path):
+    path = tmp_path / "exclusions.tsv"
+    rows = [Exclusion("sub-01", "1", stage="analyst", code="X", reason="moved", decided_by="RS")]
+    write_exclusions(path, rows)
+    text = path.read_text() + "\t" * 8 + "\n"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").replace("n/a", "").encode())
+    assert read_exclusions(path) == rows
+    path.write_text(path.read_text(encoding="utf-8-sig") + "sub-02\t1\n")
+    with pytest.raises(ValueError, match="line 4 has 2 cells, the header 9"):
+        read_exclusions(path)
+
+
 def test_no_rows_still_make_a_table(tmp_path):
     write_exclusions(tmp_path / "e.tsv", [])
     assert read_exclusions(tmp_path / "e.tsv") == []

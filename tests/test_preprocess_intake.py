@@ -2,12 +2,14 @@
 
 import gzip
 import hashlib
+import re
 
 import nibabel
 import numpy as np
 import pytest
 
 from reconfmri.exclusions import DataFault
+from reconfmri.headers import read_header
 from reconfmri.preprocess import intake
 
 RNG = np.random.default_rng(1)
@@ -119,6 +121,39 @@ def test_a_damaged_volume_is_counted_and_never_changed(value, tmp_path):
     fault = intake.damaged_volumes(intake.open_run(path), {6: 1})
     assert fault.code == "E-DATA-B03"
     assert "1 of 14 volumes hold values that are not finite: 7 (1 voxels)" in fault.line
+
+
+RGB = np.zeros((20, 20, 20), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
+@pytest.mark.parametrize(
+    ("data", "edge", "says"),
+    [
+        (RGB, 3.0, "colours"),
+        (np.ones((20, 20, 20), np.complex64), 3.0, "complex numbers"),
+        (SERIES[..., 0], 0.003, "0.003 x 0.003 x 0.003 mm (the header's unit of length is meter)"),
+    ],
+    ids=["RGB", "complex", "metres"],
+)
+def test_an_image_of_no_real_numbers_or_sizes_is_a_fault(data, edge, says, tmp_path):
+    image = nibabel.Nifti1Image(data, np.diag([edge, edge, edge, 1]))
+    image.header.set_xyzt_units("meter" if edge < 1 else "mm", "sec")
+    nibabel.save(image, tmp_path / "T1w.nii.gz")
+    for read in (intake.read_anatomy, intake.read_mean):
+        with pytest.raises(DataFault, match=re.escape(says)):
+            read(tmp_path / "T1w.nii.gz")
+    with pytest.raises(ValueError, match=re.escape(says)):
+        read_header(tmp_path / "T1w.nii.gz")
+
+
+def test_volumes_beyond_those_of_the_header_are_a_fault(tmp_path):
+    path = tmp_path / "bold.nii"
+    save(path, SERIES)
+    content = bytearray(path.read_bytes())
+    content[48:50] = np.int16(SERIES.shape[3] - 2).tobytes()
+    path.write_bytes(content)
+    with pytest.raises(DataFault, match=r"E-DATA-B01 bold.nii: the header has 12 volumes, the file 2 more"):
+        list(intake.open_run(path).volumes())
 
 
 def test_an_uncompressed_run_that_was_cut_says_where(tmp_path):

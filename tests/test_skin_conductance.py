@@ -93,6 +93,7 @@ def test_units_are_read(tmp_path):
         (lambda s: np.minimum(s, 5.8), {}, "saturated: .* at the top"),
         (lambda s: np.full_like(s, np.nan), {}, "every sample is missing"),
         (lambda s: s - 7, {}, "median conductance"),
+        (lambda s: s, {"skin_conductance": {"Units": "S"}}, "more than 200 µS"),
         (lambda s: s, {"SamplingFrequency": 4.0}, "4 Hz, at least 10 Hz"),
         (lambda s: s, {"SamplingFrequency": None}, "no SamplingFrequency"),
         (lambda s: s, {"StartTime": None}, "no StartTime"),
@@ -100,7 +101,7 @@ def test_units_are_read(tmp_path):
         (lambda s: s, {"Columns": ["trigger", "eda"]}, "no column 'skin_conductance'"),
         (lambda s: s, {"skin_conductance": {"Units": "V"}}, "unit of 'skin_conductance' is 'V'"),
     ],
-    ids="flat saturated missing coupled slow rate start columns column unit".split(),  # noqa: SIM905
+    ids="flat saturated missing coupled siemens slow rate start columns column unit".split(),  # noqa: SIM905
 )
 def test_recordings_that_cannot_be_scored_say_why(tmp_path, samples, sidecar, says):
     path = record(tmp_path, samples(conductance()))

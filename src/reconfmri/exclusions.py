@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from reconfmri.files import read_text
+
 COLUMNS = (
     "participant_id",
     "session_id",
@@ -107,12 +109,20 @@ def read_exclusions(path: str | Path) -> list[Exclusion]:
     Raises
     ------
     ValueError
-        The table's columns are not those of the contract.
+        The table's columns are not those of the contract, or a line has not as many cells.
     """
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    if not lines or tuple(lines[0].split("\t")) != COLUMNS:
+    lines = read_text(path).rstrip("\n").split("\n")
+    if tuple(lines[0].rstrip("\t").split("\t")) != COLUMNS:
         raise ValueError(f"{path} is not an exclusions table: expected the columns {list(COLUMNS)}")
-    return [Exclusion(**dict(zip(COLUMNS, line.split("\t"), strict=True))) for line in lines[1:]]
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        cells = [cell.strip() or MISSING for cell in line.split("\t")]
+        if set(cells) == {MISSING}:
+            continue  # a blank line of a spreadsheet
+        if len(cells) != len(COLUMNS):
+            raise ValueError(f"{path}: line {number} has {len(cells)} cells, the header {len(COLUMNS)}")
+        rows.append(Exclusion(**dict(zip(COLUMNS, cells, strict=True))))
+    return rows
 
 
 def write_exclusions(path: str | Path, rows: list[Exclusion]) -> None:

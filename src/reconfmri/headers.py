@@ -6,11 +6,13 @@ import itertools
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+VOXEL_MM = (0.05, 30.0)  # edges beyond are in another unit
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
@@ -50,7 +52,7 @@ def read_header(path: Path) -> Header:
     Raises
     ------
     ValueError
-        It is not a readable image.
+        It is not a readable image, holds no real numbers, or its voxels are of no possible size.
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
@@ -61,10 +63,30 @@ def read_header(path: Path) -> Header:
         shape, zooms = image.header.get_data_shape(), image.header.get_zooms()
         unit = image.header.get_xyzt_units()[1]
         affine = np.asarray(image.affine, dtype=np.float64)
+        kind, length = image.header.get_data_dtype(), image.header.get_xyzt_units()[0]
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError) as error:
         why = " ".join(str(error).split()).replace(str(path), path.name) or type(error).__name__
         raise ValueError(f"not a readable NIfTI image ({why})") from None
-    return Header(tuple(shape), affine, float(zooms[3]) if len(zooms) > 3 else 0.0, unit)
+    found = Header(tuple(shape), affine, float(zooms[3]) if len(zooms) > 3 else 0.0, unit)
+    refuse_content(kind, found.voxel_mm, length)
+    return found
+
+
+def refuse_content(kind: np.dtype[Any], voxel_mm: Array, length: str) -> None:
+    """Check that an image holds real numbers, in voxels whose edges (mm) are possible.
+
+    Raises
+    ------
+    ValueError
+        It holds colours or complex numbers, or its voxels are in another unit of length.
+    """
+    if kind.kind not in "iufb":
+        what = "complex numbers" if kind.kind == "c" else "colours" if kind.names else str(kind)
+        raise ValueError(f"it holds {what}, one real number per voxel is needed")
+    edges = voxel_mm[np.isfinite(voxel_mm) & (voxel_mm > 0)]
+    if len(edges) and not (VOXEL_MM[0] <= edges.min() and edges.max() <= VOXEL_MM[1]):
+        shown = " x ".join(f"{edge:g}" for edge in voxel_mm)
+        raise ValueError(f"its voxels are {shown} mm (the header's unit of length is {length})")
 
 
 def corner_distance(one: tuple[tuple[int, ...], Array], other: tuple[tuple[int, ...], Array]) -> float:

@@ -340,12 +340,17 @@ def _chain(file: BidsFile) -> list[str]:
     return [own, *(f"{folder}/{folder.replace('/', '_')}_{shared}" for folder in [*session, subject]), shared]
 
 
+def _read_header(root: Path, path: str) -> Header:
+    try:
+        return read_header(root / path)
+    except ValueError as error:
+        mend = "copy the file again, or convert the series again from DICOM"
+        raise DataFault("E-BIDS-B01", str(error), mend=mend, file=path) from None
+
+
 def _header(root: Path, path: str, tr: float) -> Header:
     """The header of an image; its repetition time must be that of the sidecar, s."""
-    try:
-        header = read_header(root / path)
-    except ValueError as error:
-        raise DataFault("E-BIDS-B01", str(error), mend="copy the file again") from None
+    header = _read_header(root, path)
     if header.n_volumes > 1 and header.tr > 0 and abs(header.tr - tr) > TR_TOLERANCE:
         reason = f"the header says {header.step:g} {header.unit} per volume, the sidecar {tr:g} s"
         raise DataFault(
@@ -365,8 +370,10 @@ def _anatomy(dataset: Dataset, study: Study, scan: Scan, chosen: dict[Session, B
     nearest = min(
         own, key=lambda session: (session != scan.session_id, order.get(session, len(order)), session)
     )
-    bids.require_readable(dataset.root, own[nearest].path)
-    return own[nearest].path
+    path = own[nearest].path
+    bids.require_readable(dataset.root, path)
+    _read_header(dataset.root, path)
+    return path
 
 
 def _events(dataset: Dataset, scan: Scan, task: Task) -> str:

@@ -29,6 +29,7 @@ COLUMNS = ["domain", "outcome", "value", "se", "unit", "coverage", "df"]
 # µS per unit; umho is the old name of µS.
 UNITS = {"µS": 1.0, "μS": 1.0, "uS": 1.0, "microsiemens": 1.0, "umho": 1.0, "S": 1e6, "mS": 1e3, "nS": 1e-3}
 FLAT_RANGE = 0.01  # µS within a whole recording: below the resolution of common amplifiers
+MAX_MICROSIEMENS = 200.0  # µS; skin has 1 to 60 (Boucsein 2012)
 MAX_SATURATED = 0.05  # share of samples that may stand at an end of the range
 MARGIN = 5.0  # s before a script that its score must not have interpolated
 
@@ -203,6 +204,9 @@ def _check_signal(samples: Array, name: str) -> None:
         if share > MAX_SATURATED:
             reason = f"saturated: {100 * share:.0f} % of samples stand at the {what}, {edge:.3g} µS"
             raise DataFault("E-DATA-B15", reason, mend=mend, file=name)
+    if np.median(known) > MAX_MICROSIEMENS:
+        reason = f"the median conductance is {np.median(known):.3g} µS, more than {MAX_MICROSIEMENS:g} µS"
+        raise DataFault("E-DATA-B15", reason, mend="correct `Units` in its JSON", file=name)
     if np.median(known) <= 0:
         reason = f"the median conductance is {np.median(known):.3g} µS"
         raise DataFault("E-DATA-B15", reason, mend="give absolute conductance, not AC-coupled", file=name)

@@ -22,6 +22,8 @@ from reconfmri.preprocess.unwarping import LEVELS, Distortion, Seen, displacemen
 from reconfmri.registration import Array, Volume
 
 TURN = 2 * np.pi
+STEPS = 4096  # of a turn, as scanners write it in 12 bits
+MASKED_SHARE = 0.05  # of voxels with one and the same value: no noise has so many
 # Widths (FWHM, mm) by which the field is smoothed where it is known, and further and further beyond.
 WIDTHS = (4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -144,18 +146,39 @@ def _phase_difference(given: Fieldmap, images: Mapping[str, Array]) -> tuple[Arr
     if given.method == "phasediff":
         known = given.sidecars["phasediff"]
         echoes = [known.get("EchoTime1"), known.get("EchoTime2")]
-        return _radians(images["phasediff"]), echo_spacing(echoes, given.files["phasediff"])
-    one, two = _radians(images["phase1"]), _radians(images["phase2"])
+        name = Path(given.files["phasediff"]).name
+        return _radians(images["phasediff"], name), echo_spacing(echoes, name)
+    one, two = (_radians(images[role], Path(given.files[role]).name) for role in ("phase1", "phase2"))
     echoes = [given.sidecars[role].get("EchoTime") for role in ("phase1", "phase2")]
     return np.angle(np.exp(1j * (two - one))), echo_spacing(echoes, given.files["phase1"])
 
 
-def _radians(phase: Array) -> Array:
-    """Return phase in rad: as it is within one turn around zero, else its range taken for one turn."""
+def _radians(phase: Array, file: str = "") -> Array:
+    """Return phase in rad: as it is within one turn around zero, else its range taken for one turn.
+
+    Noise around the head fills the turn. Where it was masked by one value, the range says nothing: scanners
+    write a turn as 4096 steps, from zero or around it.
+
+    Raises
+    ------
+    DataFault
+        It is masked, and not in such steps (E-DATA-B26).
+    """
     low, high = float(phase.min()), float(phase.max())
     if high - low <= TURN * 1.01:
         return phase
-    return (phase - low) / (high - low) * TURN - np.pi
+    values, counts = np.unique(phase, return_counts=True)
+    if counts.max() <= MASKED_SHARE * phase.size:
+        return (phase - low) / (high - low) * TURN - np.pi
+    head = np.delete(values, counts.argmax())
+    whole = bool((values == np.round(values)).all())
+    step = int(np.gcd.reduce(np.diff(head).astype(np.int64))) if whole and len(head) > 1 else 0
+    if not step or head.max() - head.min() > STEPS * step:
+        reason = "phase is masked and not in 4096 steps to the turn, so its scale is not known"
+        mend = "take the phase image as the scanner made it, not masked; or convert it to rad"
+        raise DataFault("E-DATA-B26", reason, mend=mend, file=file)
+    zero = STEPS * step / 2 if head.min() >= 0 else 0.0
+    return np.where(phase == values[counts.argmax()], 0.0, (phase - zero) / (STEPS * step) * TURN)
 
 
 def _on_grid_of(magnitude: Volume, path: Path) -> Array:

@@ -18,7 +18,7 @@ from nibabel.filebasedimages import ImageFileError
 from reconfmri.exclusions import DataFault
 from reconfmri.files import UnreadableError, refuse_unreadable
 from reconfmri.gzipped import DAMAGED, unzipped
-from reconfmri.headers import corner_distance
+from reconfmri.headers import corner_distance, refuse_content
 from reconfmri.registration import Array, Volume
 from reconfmri.series import scaled
 
@@ -49,7 +49,7 @@ class RawRun:
         Raises
         ------
         DataFault
-            The file ends early or is damaged (E-DATA-B01), or is not the one that was indexed (E-DATA-B30).
+            The file ends early, late or is damaged (E-DATA-B01), or is not the indexed one (E-DATA-B30).
         """
         # The proxy knows where the data begin and how they are scaled; nibabel clears both in the header.
         proxy: Any = nibabel.load(self.path).dataobj
@@ -62,8 +62,13 @@ class RawRun:
                 block = _read(self.path, stream, count * dtype.itemsize, start=start, end=end)
                 yield _array_of(block, proxy, self.shape)
             # Reading on to the end makes gzip compare its checksum, and the hash that of the whole file.
-            while _read(self.path, stream, BLOCK):
-                pass
+            left = 0
+            while block := _read(self.path, stream, BLOCK):
+                left += len(block)
+        if left >= count * dtype.itemsize:
+            more = left // (count * dtype.itemsize)
+            what = f"the header has {self.n_volumes} volumes, the file {more} more"
+            raise DataFault("E-DATA-B01", what, mend=RECOPY, file=self.path.name)
         _as_indexed(self.path, digest.hexdigest(), self.sha256)
 
 
@@ -186,7 +191,10 @@ def place(header: Any, affine: Array, *, template: bool) -> None:
 
 def _load(path: Path) -> Any:
     with damage(path):
-        return nibabel.load(path)
+        image: Any = nibabel.load(path)
+        edges = np.linalg.norm(image.affine[:3, :3], axis=0)
+        refuse_content(image.get_data_dtype(), edges, image.header.get_xyzt_units()[0])
+        return image
 
 
 class damage:  # noqa: N801 - reads as a phrase: with damage(path)
