@@ -15,6 +15,8 @@ from reconfmri.cli import main
 from reconfmri.cli.problem_page import problem_page
 from reconfmri.config import load_study
 from reconfmri.events import name_events, read_events
+from reconfmri.exclusions import read_exclusions
+from reconfmri.indexing import index_dataset
 from reconfmri.problems import Problem, causes
 from reconfmri.tables import read_table
 from reconfmri.visits import order_by_time, session_times
@@ -96,6 +98,8 @@ def test_rows_without_a_trial_type_are_named_and_the_run_is_modelled_from_the_ot
     assert "1 of 5 rows have the trial_type n/a" in cause.line
     assert 'add "n/a" to tasks.memory.ignore' in cause.line
     assert name_events(read_events(path), named, duration=120.0).equals(without)
+    recorded = [row for row in read_exclusions(study / "config/exclusions.tsv") if row.code == "W-BIDS-B13"]
+    assert len(recorded) == 12, "what is left out stands among the exclusions"
     edit(study / "config/config.yaml", "events: each", 'events: each\n    ignore: ["n/a"]')
     assert check_study(study) == []
 
@@ -259,6 +263,18 @@ def test_init_leaves_the_days_of_named_visits_open_and_check_stops_at_their_line
     (problem,) = [p for p in found(tmp_path / "new") if p.severity == "STOP"]
     at = [str(n) for n, line in enumerate(lines, start=1) if "id: " in line]
     assert f"lines {', '.join(at)}: the days of the visits ['fu30', 'post', 'pre'] are open" in problem.what
+
+
+def test_the_run_table_is_in_the_order_of_the_visits(study, tmp_path):
+    """So that the baseline, not the first label by alphabet, is what other sessions are compared with."""
+    rename_sessions(study, NAMES)
+    config = study / "config/config.yaml"
+    for old, new in NAMES.items():
+        edit(config, f'id: "{old}"', f'id: "{new}"')
+    edit(config, 'session: "2"', 'session: "post"')
+    table, _ = index_dataset(root_of(study), load_study(config))
+    own = table[table["participant_id"] == "sub-03"]
+    assert list(own["session_id"]) == list(NAMES.values())
 
 
 def test_dates_against_the_order_of_the_study_file_are_named(study):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -105,8 +105,16 @@ def index_dataset(
     problems += more
     if table.empty and not any(problem.severity == "STOP" for problem in choices):
         problems.append(_nothing_left(everything, study))
+    return in_visit_order(table, [session.id for session in study.sessions]), problems
+
+
+def in_visit_order(table: pd.DataFrame, sessions: Sequence[str]) -> pd.DataFrame:
+    """Return the rows by person, visit in the order of the study, task and run."""
+    visits = {label: number for number, label in enumerate(sessions)}
     keys = ["participant_id", "session_id", "task", "run"]
-    return table.sort_values(keys, kind="stable").reset_index(drop=True), problems
+    return table.sort_values(
+        keys, key=lambda column: column.map(visits) if column.name == "session_id" else column, kind="stable"
+    ).reset_index(drop=True)
 
 
 def find_scans(dataset: Dataset, study: Study) -> tuple[list[Scan], list[Problem]]:

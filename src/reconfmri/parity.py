@@ -90,9 +90,10 @@ def gather_facts(
 def audit(facts: list[RunFacts]) -> pd.DataFrame:
     """Return one row per run and item: value, the person's reference value, deviation.
 
-    Runs of one person and task are compared over sessions; the number of volumes among runs of one label. An
-    item of which the data of a person say nothing has no rows; one that they tell of other runs only is a
-    deviation too, unless the run is out, so that no engine wrote about it.
+    The rows are in the order of `facts`, that of the visits; of values that are as frequent the first is the
+    reference. Runs of one person and task are compared over sessions; the number of volumes among runs of
+    one label. An item of which the data of a person say nothing has no rows; one that they tell of other runs
+    only is a deviation too, unless the run is out, so that no engine wrote about it.
     """
     groups: dict[tuple[str, ...], list[RunFacts]] = defaultdict(list)
     for run in facts:
@@ -109,9 +110,9 @@ def audit(facts: list[RunFacts]) -> pd.DataFrame:
         for run, value in zip(runs, values, strict=True):
             way = MISSING if run.is_out and value == MISSING else _deviation(value, usual)
             rows.append(run.unit | {"item": item, "value": value, "reference": usual, "deviation": way})
-    table = pd.DataFrame(rows, columns=list(DESCRIPTIONS))
-    keys = ["participant_id", "session_id", "task", "run"]
-    return table.sort_values(keys, kind="stable").reset_index(drop=True)
+    place = {tuple(run.unit.values()): number for number, run in enumerate(facts)}
+    rows.sort(key=lambda row: place[tuple(row[key] for key in facts[0].unit)])
+    return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
 
 
 def not_compared(table: pd.DataFrame) -> list[str]:

@@ -71,12 +71,12 @@ class Cause:
     def line(self) -> str:
         """The line of the only problem, or of the first one with their number and two more examples."""
         first, others = self.problems[0], self.examples[1:EXAMPLES]
-        if not others:
+        if len(self.problems) == 1:
             return first.line
-        left = len(self.problems) - 1 - len(others)
+        also = f"; also {'; '.join(others)}" if others else ""
+        left = len(self.examples) - 1 - len(others)
         more = f"; and {left} more" if left > 0 else ""
-        what = f"{first.what} [{len(self.problems)} like this; also {'; '.join(others)}{more}]"
-        return replace(first, what=what).line
+        return replace(first, what=f"{first.what} [{len(self.problems)} like this{also}{more}]").line
 
 
 EXAMPLES = 3

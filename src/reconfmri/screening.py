@@ -23,7 +23,7 @@ from reconfmri.skin_conductance import describe_recording
 from reconfmri.tables import read_table
 
 UNIT = ("participant_id", "session_id", "task", "run")
-NOBODY = "W-BIDS-B16"
+NOBODY, BARE = "W-BIDS-B16", "W-BIDS-B13"
 
 
 def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]:
@@ -38,6 +38,7 @@ def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]
         for row in runs.itertuples():
             events = tables[str(row.events)]
             if events is not None:
+                problems += _without_type(row, name, events, task)
                 found += _model(row, events, task)
         problems += _stop_when_all(found, len(runs), f"run of task {name}")
     return problems
@@ -51,6 +52,8 @@ def _read_all(
     problems = []
     for row in runs.itertuples():
         path = str(row.events)
+        if tables.get(path) is not None:
+            continue  # inherited by several runs
         try:
             tables[path] = read_events(root / path, task.column)
         except DataFault as fault:
@@ -81,19 +84,12 @@ def _model(row: object, events: pd.DataFrame, task: Task) -> list[Problem]:
 
 
 def _trial_types(name: str, task: Task, tables: dict[str, pd.DataFrame]) -> list[Problem]:
-    """Trial types that the study file does not name, conditions that no table holds, rows without a type."""
+    """Trial types that the study file does not name, and conditions that no events table holds."""
     found: dict[str, list[str]] = defaultdict(list)
     problems = []
     for path, events in tables.items():
         for kind in events["trial_type"].dropna().unique():
             found[str(kind)].append(path)
-        n_bare = int(events["trial_type"].isna().sum())
-        if n_bare and MISSING not in task.ignore:
-            what = f"{n_bare} of {len(events)} rows have the trial_type n/a; the run is modelled without them"
-            mend = (
-                f'none, if they are no events of interest: add "n/a" to tasks.{name}.ignore; else name them'
-            )
-            problems.append(Problem("WARN", "W-BIDS-B13", what, mend, path))
     for kind in sorted(set(task.conditions) - set(found)) if found else ():
         what = f"tasks.{name}.conditions names the trial type {kind!r}, which no events table has"
         mend = f"correct it; the data have {sorted(found)}"
@@ -106,6 +102,17 @@ def _trial_types(name: str, task: Task, tables: dict[str, pd.DataFrame]) -> list
         what = f"the trial type {kind!r}{hint} is not in the study file; its runs would be excluded"
         problems += [Problem("STOP", "E-BIDS-B13", what, mend, path) for path in found[kind]]
     return problems
+
+
+def _without_type(row: object, name: str, events: pd.DataFrame, task: Task) -> list[Problem]:
+    """A remark on a run in whose events some rows have no trial type."""
+    n_bare = int(events["trial_type"].isna().sum())
+    if not n_bare or MISSING in task.ignore:
+        return []
+    what = f"{n_bare} of {len(events)} rows have the trial_type n/a; the run is modelled without them"
+    mend = f'none, if they are no events of interest: add "n/a" to tasks.{name}.ignore; else name them'
+    unit = {key: str(getattr(row, key)) for key in UNIT}
+    return [Problem("WARN", BARE, what, mend, str(getattr(row, "events")), **unit)]  # noqa: B009
 
 
 def _stop_when_all(problems: list[Problem], n_all: int, what: str) -> list[Problem]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from reconfmri.tables import read_table
+from reconfmri.tables import read_cells
 
 Times = Mapping[str, Mapping[str, datetime]]
 
@@ -45,14 +45,10 @@ def _of_scans(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
     try:
-        return [
-            {str(key): value for key, value in row.items()} for row in read_table(path).to_dict("records")
-        ]
+        return read_cells(path) if path.is_file() else []
     except ValueError:
-        return []
+        return []  # dates that cannot be read tell nothing
 
 
 def disagreement(times: Times, first: str, second: str) -> tuple[list[str], list[str]]:

@@ -88,7 +88,7 @@ def choose_column(root: Path, column: str | None) -> tuple[str | None, list[str]
     if len(found) > 1:
         raise ValueError(
             f"{CODE} {root / PARTICIPANTS}: {len(found)} columns may be the arm: {_named(found)}. "
-            f"Mend: say which by --arm-column {found[0].column}, or --arm-column none"
+            f"Mend: say which by `reconfmri init STUDY --bids {root} --arm-column {found[0].column}` or none"
         )
     if found and not found[0].sure:
         name = found[0].column

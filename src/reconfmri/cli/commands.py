@@ -35,6 +35,7 @@ def make_index(folder: Path) -> int:
     """Return 0 when the index was written; 1 when something has to be mended first."""
     from reconfmri.checks import CONFIG, check_places, read_study
     from reconfmri.indexing import index_dataset, write_index
+    from reconfmri.screening import BARE, check_events
 
     study, problems = read_study(folder / CONFIG)
     if study is None:
@@ -45,7 +46,9 @@ def make_index(folder: Path) -> int:
     if not stops(problems):
         with bar("reading the scans") as progress:
             table, found = index_dataset(root, study, progress=progress)
-        problems += found
+        # What is left out of a run's events stands in exclusions.tsv, as all that no number holds.
+        bare = [problem for problem in check_events(root, study, table) if problem.code == BARE]
+        problems += found + bare
     show_problems(problems)
     if stops(problems):
         return 1

@@ -155,10 +155,10 @@ def _sessions(options: Namespace, study: Study | None, rows: pd.DataFrame | None
     if rows is not None:
         where = str(options.measures)
         return in_order(rows["session_id"], where, declared=options.sessions, baseline=options.baseline)
-    if options.sessions:
-        return list(options.sessions)
-    labels = [str(visit + 1) for visit in range(len(options.missing or REFERENCE_MISSING) + 1)]
-    return in_order(labels, "the planned visits", baseline=options.baseline)
+    labels = options.sessions or [
+        str(visit + 1) for visit in range(len(options.missing or REFERENCE_MISSING) + 1)
+    ]
+    return in_order(labels, "plan", declared=options.sessions, baseline=options.baseline)
 
 
 def _questions(group: Group | None, sessions: list[str]) -> list[Question]:
