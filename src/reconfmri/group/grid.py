@@ -325,14 +325,19 @@ def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:
         raise NotEstimableError(outcome.fault)
     for visit in visits:
         n_active, n_control = outcome.counts(visit)
+        at_baseline = " at baseline" if visit == 0 and len(visits) > 1 else ""
         if min(n_active, n_control) < 2:
             raise NotEstimableError(
                 f"two people per arm are needed, there are {n_active} active and {n_control} control"
-                + (" at baseline" if visit == 0 and len(visits) > 1 else ""),
+                + at_baseline,
                 mend="see exclusions.tsv for scans that can be saved; without them nothing can be compared",
             )
         if within_arm_variation(outcome, visit) == 0:
-            raise NotEstimableError("the values do not vary within the arms", mend=SEE_VALUES)
+            reason = "the values do not vary within the arms"
+            if at_baseline and any(within_arm_variation(outcome, later) for later in visits[1:]):
+                mend = f"{SEE_VALUES}; or ask for difference_unadjusted"
+                raise NotEstimableError(reason + at_baseline, mend=mend)
+            raise NotEstimableError(reason, mend=SEE_VALUES)
         seen = outcome.seen[:, visit]
         design = np.column_stack([np.ones(seen.sum()), outcome.active[seen], outcome.adjusted_for[seen]])
         told = share_told(outcome.active[seen], outcome.adjusted_for[seen]) > ALL_TOLD
