@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from reconfmri import group as group_room
+from reconfmri.cli import build_parser
 from reconfmri.config import DEFAULT_SCALES, Group
 from reconfmri.group import calibration, frequentist
 from reconfmri.group.estimands import primary_question
 from reconfmri.group.grid import lay_out
+from reconfmri.report.results import calibration_rows
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
 
 NAMES, SESSIONS = {"amygdala.x": "percent signal change", "other.x": "Fisher z"}, ["1", "2", "3", "4"]
@@ -137,3 +139,22 @@ def test_what_cannot_be_answered_cannot_be_calibrated(tables):
     )
     assert len(found) == 1
     assert found["status"].iloc[0].startswith("not reported: the values do not vary within the arms")
+
+
+def test_the_page_shows_shares_with_their_monte_carlo_errors():
+    row = {"method": "reml", "status": "ok", "coverage": 0.945, "coverage_error": 0.016, "n_trials": 200,
+           "type_1_error": np.nan, "type_1_error_error": np.nan, "n_null_trials": 0, "bias": -0.0004,
+           "n_withheld": 1, "n_labelled": 3}  # fmt: skip
+    (shown,) = calibration_rows(pd.DataFrame([row]))
+    assert (shown["name"], shown["coverage"], shown["error"]) == ("REML", "94.5 % ± 1.6", "–")
+    assert shown["bias"] == "−0.00040"
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--calibrate", "5"], ["--calibrate", "many"], ["--calibrate-minutes", "0"]]
+)
+def test_too_few_trials_or_no_time_is_refused(wrong, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["group", "m.tsv", "a.tsv", "out", *wrong])
+    assert "is not a" in capsys.readouterr().err
+    assert build_parser().parse_args(["group", "m.tsv", "a.tsv", "out", "--calibrate"]).calibrate == 200

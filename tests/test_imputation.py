@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from reconfmri.config import DEFAULT_SCALES, Group
+from reconfmri.cli.answer import events_of
+from reconfmri.config import DEFAULT_SCALES, Group, Trial
 from reconfmri.group import imputation, missing
 from reconfmri.intercurrent import read_events
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
@@ -65,7 +68,7 @@ def test_a_gap_before_a_later_visit_and_an_excluded_scan_do_not_jump(tables):
         assert (apart < 1e-12).all() != jumps
 
 
-def events_of(*rows) -> pd.DataFrame:
+def table_of(*rows) -> pd.DataFrame:
     columns = ["participant_id", "session_id", "event", "strategy", "delta"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -76,13 +79,13 @@ def test_a_table_of_events_gives_each_person_the_strategy_of_the_event(tables):
     left = lose(measures[measures["outcome"] == "amygdala.x"], ACTIVE, ["3", "4"])
     plain = answers(left, allocation)
     for strategy in STRATEGIES:
-        by_event = answers(left, allocation, events_of((ACTIVE, "3", "withdrew", strategy, np.nan)))
+        by_event = answers(left, allocation, table_of((ACTIVE, "3", "withdrew", strategy, np.nan)))
         for place in (("difference_adjusted", "4"), ("difference_of_change", "3")):
             assert by_event[(*place, "by_event")] == pytest.approx(plain[(*place, strategy)], abs=1e-12)
-    spared = answers(left, allocation, events_of((ACTIVE, "3", "scanner", "missing_at_random", np.nan)))
+    spared = answers(left, allocation, table_of((ACTIVE, "3", "scanner", "missing_at_random", np.nan)))
     at_random = spared["difference_adjusted", "4", "conditional_mean"]
     assert spared["difference_adjusted", "4"].to_numpy() == pytest.approx(at_random, abs=1e-12)
-    worse = answers(left, allocation, events_of((ACTIVE, "3", "rescue", "delta", 0.7)))
+    worse = answers(left, allocation, table_of((ACTIVE, "3", "rescue", "delta", 0.7)))
     weight = (
         worse["difference_of_change", "4", "by_event"]
         - plain["difference_of_change", "4", "conditional_mean"]
@@ -94,7 +97,7 @@ def test_values_seen_after_an_event_count_in_the_answer_but_not_in_the_model(tab
     """Rescue treatment after the second visit: the values stay, the model of the others is fitted without."""
     measures, allocation = tables
     alone = measures[measures["outcome"] == "amygdala.x"]
-    event = events_of((ACTIVE, "3", "rescue", "jump_to_reference", np.nan))
+    event = table_of((ACTIVE, "3", "rescue", "jump_to_reference", np.nan))
     people = sorted(allocation["participant_id"])
     assert imputation.values_after_events(event, people, SESSIONS)[0].tolist() == [False, False, True, True]
     assert imputation.values_after_events(event, people, SESSIONS)[1:].sum() == 0
@@ -141,3 +144,21 @@ def test_a_table_of_events_that_is_wrong_is_refused_with_its_line(tmp_path, row,
     allocation = pd.DataFrame({"participant_id": [f"sub-{n:02d}" for n in range(1, 5)]})
     with pytest.raises(ValueError, match=rf"E-CONF-C05 .*events.tsv: .*{says}"):
         read_events(path, allocation, SESSIONS)
+
+
+def test_the_table_of_events_is_found_beside_the_study_file_or_above_and_its_absence_named(tmp_path):
+    folder = tmp_path / "config"
+    folder.mkdir()
+    (tmp_path / "events.tsv").write_text(
+        "participant_id\tsession_id\tevent\tstrategy\nsub-01\t2\tleft\tlast_mean\n"
+    )
+    group = make_group().model_copy(update={"intercurrent_events": "events.tsv"})
+    trial = Trial("t", "q", 1, group, {name: name for name in SESSIONS}, {}, {}, {})
+    allocation = pd.DataFrame({"participant_id": ["sub-01"]})
+    options = Namespace(config=folder / "config.yaml")
+    found = events_of(options, allocation, trial)
+    assert found["strategy"].tolist() == ["last_mean"]
+    assert found["delta"].isna().all()
+    (tmp_path / "events.tsv").unlink()
+    with pytest.raises(ValueError, match=r"E-CONF-C05 .*there is no events.tsv. Mend: give its path"):
+        events_of(options, allocation, trial)
