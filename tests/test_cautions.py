@@ -110,7 +110,7 @@ def test_one_wild_value_is_named_where_its_visit_is_in_the_model(tables):
     wild, person = with_a_wild_value(measures)
     found = frequentist.estimate(wild, allocation, make_group(), SESSIONS)
     mine = found[found["outcome"] == "wrong.x"]
-    named = mine["status"].str.contains(f"median of the arm at session 3: {person} ")
+    named = mine["status"].str.contains(rf"median of the arm at session 3, check the value: {person} \(")
     uses_it = (mine["session"] == "3") | (mine["method"] == "reml")
     assert (named == uses_it).all()
     assert not found.loc[found["outcome"] == "right.x", "status"].str.contains("caution").any()

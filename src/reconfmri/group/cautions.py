@@ -69,12 +69,12 @@ def cautions_of(outcome: Outcome, sessions: Sequence[str]) -> list[Caution]:
         found.append(Caution(text, only=("bayes",)))
     for visit, label in enumerate(sessions):
         far = [
-            f"{outcome.people[person]} {distance:.3g}"
+            f"{outcome.people[person]} ({distance:.3g} robust SDs)"
             for person, there, distance in values_far_off(outcome)
             if there == visit
         ]
         if far:
-            text = f"robust SDs from the median of the arm at session {label}: {_some(far)}, check the values"
+            text = f"far from the median of the arm at session {label}, check the value: {_some(far)}"
             found.append(Caution(text, visit=visit))
     share = share_told(outcome.active, outcome.adjusted_for)
     if share > TOLD:
