@@ -17,7 +17,7 @@ ifneq ($(CERTIFICATES),)
 export PIP_CERT ?= $(or $(SSL_CERT_FILE),$(CERTIFICATES))
 endif
 
-.PHONY: demo test lint recover validate bench lock install install-test clean
+.PHONY: demo test lint recover validate bench lock wheel install install-test clean
 
 $(BIN)/uv:
 	@test "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2] == (3, 11))')" = True || { echo "make: Python 3.11 is needed; give one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -78,7 +78,12 @@ bench: $(VENV)/.installed-test .bench/.installed
 lock: $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra slurm --extra test --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o envs/requirements-test.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -c envs/requirements-test.lock pyproject.toml -o envs/requirements.lock
+	test ! -x $(BIN)/reconfmri || $(BIN)/python docs/generate.py
 	echo "bambi>=0.17,<0.18" | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -c envs/requirements-test.lock $$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' envs/requirements-test.lock) - -o envs/requirements-bench.lock
 
+# The package with its workflow as one file, in dist/.
+wheel: $(BIN)/uv
+	$(BIN)/uv build --quiet --wheel
+
 clean:
-	rm -rf demo recover validate .bench .venv
+	rm -rf demo recover validate dist .bench .venv

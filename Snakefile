@@ -29,6 +29,7 @@ rule all:
         "results/exclusions.tsv",
         "results/parity.tsv",
         "results/report.html",
+        rules.describe_derivatives.output,
         rules.describe_participants.output,
         ["results/estimates.tsv"] if study.group else [],
 
@@ -38,4 +39,7 @@ rule all_participant:
         measure_tables(),
         map_files(),
         exclusion_tables(),
+        rules.describe_derivatives.output,
         rules.describe_participants.output,
+        # Where only some are asked for, others may be at work beside: no table of some.
+        [] if set(config) & set(FILTERS.values()) else rules.stack_exclusions.output,

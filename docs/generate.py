@@ -1,4 +1,4 @@
-"""Write the documents that are made from the code: config schema, config/README.md, rule graph.
+"""Write what is made from code and lock: config schema, config/README.md, rule graph, conda environment.
 
 python docs/generate.py            writes them
 python docs/generate.py --check    exits 1 when one on disk is not what the code says
@@ -8,6 +8,7 @@ python docs/generate.py --draw     also draws docs/rulegraph.svg, which needs gr
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,13 @@ from pydantic import BaseModel
 
 from reconfmri.config import Study, load_study
 
+CONDA = (
+    "# For `snakemake --sdm conda`; without it this file is not read: the workflow then runs in the environment",
+    "# it was started from. Made by `python docs/generate.py` from requirements.lock; CI checks that it is fresh.",
+    "# RECONFMRI_SOURCE is what pip installs of the package: a wheel (`make wheel`), or a clone. The workflow of",
+    "# a clone sets it to itself.",
+    *("channels:", "  - conda-forge", "dependencies:", "  - python=3.11", "  - pip", "  - pip:"),
+)
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "workflow"))
 from planned_study import plan_study, snakemake  # noqa: E402
@@ -113,6 +121,17 @@ def rule_graph(kind: str) -> str:
     return "\n".join([line for line in lines if "-->" not in line] + edges)
 
 
+def conda_environment() -> str:
+    """Return `envs/reconfmri.yaml`: Python, and by pip what the lock pins and this package.
+
+    Snakemake copies the file elsewhere, so that it cannot point at the lock; and pip wants a hash of everything
+    once it has one, and there is none of a wheel that is built here.
+    """
+    lock = (ROOT / "envs" / "requirements.lock").read_text(encoding="utf-8")
+    pinned = re.findall(r"^([a-z0-9][^ ]*==[^ ]+)", lock, flags=re.MULTILINE)
+    return "\n".join([*CONDA, *(f"      - {name}" for name in (*pinned, "${RECONFMRI_SOURCE}"))]) + "\n"
+
+
 def documents() -> dict[Path, str]:
     """Return path -> text of every generated document."""
     graph = rule_graph("mermaid-js")
@@ -122,6 +141,7 @@ def documents() -> dict[Path, str]:
         ROOT / "workflow" / "schemas" / "config.schema.json": config_schema(),
         ROOT / "config" / "README.md": config_readme(),
         ROOT / "docs" / "rulegraph.md": page,
+        ROOT / "envs" / "reconfmri.yaml": conda_environment(),
     }
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from reconfmri import registration, templates
-from reconfmri.preprocess import AnatomyFiles
+from reconfmri import itk, registration, templates
+from reconfmri.preprocess import AnatomyFiles, intake
 from reconfmri.registration import Volume
 
 CENTRE = np.array([0.0, -17.0, 5.0])
@@ -146,6 +146,13 @@ def anatomy_files(folder):
     source = {"source": RAW_T1W.name, "from_anatomy": np.eye(4).ravel().tolist()}
     facts.write_text(json.dumps({"t1w_images": [source]}))
     return AnatomyFiles(*(folder / f"{name}.nii.gz" for name in names), facts)
+
+
+def write_anatomy(files, **volumes):
+    """Write what `anatomy_files` names: t1w, mask, dseg as images, to_t1w as a warp."""
+    for name, volume in volumes.items():
+        write = itk.write_warp if name == "to_t1w" else intake.write_volume
+        write(getattr(files, name), volume)
 
 
 def darkened(run):

@@ -45,6 +45,7 @@ rule stack:
     shell: "touch {output}"
 rule shared:
     output:
+        "results/derivatives/dataset_description.json",
         "results/derivatives/atlas/space-MNI152NLin2009cAsym_regions.nii.gz",
         "results/scales/pcl5_measures.tsv",
     shell: "touch {output}"

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.heads import RAW_T1W, anatomy_files
+from tests.heads import RAW_T1W, anatomy_files, write_anatomy
 
 from reconfmri import registration, templates
 from reconfmri.acquisition import phase_encoding
@@ -176,11 +176,9 @@ def corrected(head, epis, tmp_path_factory):
     folder = tmp_path_factory.mktemp("distorted")
     shape, affine = templates.target_grid(4.0)
     identity = Volume(registration.grid_points(shape, affine).astype(np.float32), affine)
-    names = ("t1w", "mask", "dseg", "to_t1w")
     anatomy = anatomy_files(folder)
     mask = Volume((head.dseg.data > 0).astype(np.uint8), head.dseg.affine)
-    for name, volume in zip(names, (head.t1w, mask, head.dseg, identity), strict=True):
-        embedded.intake.write_volume(getattr(anatomy, name), volume)
+    write_anatomy(anatomy, t1w=head.t1w, mask=mask, dseg=head.dseg, to_t1w=identity)
     rng = np.random.default_rng(9)
     level = epis[1].data[epis[1].data > 50].mean()
     volumes = [epis[1].data + rng.normal(size=SHAPE) * level / SNR for _ in range(12)]

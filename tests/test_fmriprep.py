@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from reconfmri import confounds, registration
+from reconfmri import confounds, itk, registration
 from reconfmri.bids import read_json
 from reconfmri.cli import main
 from reconfmri.config import Fmriprep, parse_config
@@ -276,7 +276,7 @@ def test_the_anatomy_is_shown_where_the_template_is_whatever_the_labels(tmp_path
     assert files.mask.is_symlink()
     assert (np.asarray(nib.load(files.dseg).dataobj) == tissue).all()
     points = np.random.default_rng(1).uniform(-70, 70, (40, 3))
-    found = registration.sample_map(registration.read_volume(files.to_t1w), points)
+    found = registration.sample_map(itk.read_warp(files.to_t1w), points)
     np.testing.assert_allclose(found, points, atol=1e-3)
     (image,) = read_json(files.facts)["t1w_images"]
     assert image["source"].endswith("desc-preproc_T1w.nii.gz")

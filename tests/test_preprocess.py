@@ -6,7 +6,16 @@ import nibabel
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.heads import RAW_T1W, anatomy_files, darkened, draw_person, drifting, motion_errors, scan
+from tests.heads import (
+    RAW_T1W,
+    anatomy_files,
+    darkened,
+    draw_person,
+    drifting,
+    motion_errors,
+    scan,
+    write_anatomy,
+)
 
 from reconfmri import registration, templates
 from reconfmri.config import Preprocessing
@@ -180,9 +189,7 @@ def processed(run, prepared, tmp_path_factory):
     """The run through both steps of the engine, from files to files."""
     folder = tmp_path_factory.mktemp("engine $ü")
     given = anatomy_files(folder)
-    for name in PREPARED:
-        volume = getattr(prepared, name)
-        embedded.intake.write_volume(getattr(given, name), volume)
+    write_anatomy(given, **{name: getattr(prepared, name) for name in PREPARED})
     bold = folder / "bold.nii.gz"
     nibabel.save(image(np.stack(run.volumes, axis=-1), run.affine), bold)
     between = embedded.AlignmentFiles(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri.exclusions import DataFault
-from reconfmri.nuisance import DERIVED, MOTION, columns_of, kept_components
+from reconfmri.nuisance import DERIVED, MOTION, TISSUE, columns_of, kept_components
 from reconfmri.series import VoxelSeries
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def build(
     motion = motion_parameters(transforms, centre=centre)
     seen = voxel_statistics(tissue, skip=skip)
     standard, displacement = seen.standard_dvars, framewise_displacement(motion)
-    columns = _motion_columns(motion) | seen.means
+    columns = _expanded(dict(zip(MOTION, motion.T, strict=True)) | seen.means)
     columns |= {"framewise_displacement": displacement, "dvars": seen.plain_dvars, "std_dvars": standard}
     columns = {name: _in_rows(values, whole, math.nan) for name, values in columns.items()}
     noisiest = seen.varies & (seen.spread >= np.percentile(seen.spread[seen.varies], 100 - TCOMPCOR_PERCENT))
@@ -259,7 +259,7 @@ def from_fmriprep(
         raise DataFault("E-DATA-B11", "fMRIPrep's confounds have no aCompCor components", mend=mend)
     whole = pd.concat([chosen, numbers[kept]], axis=1)
     if f"{MOTION[0]}_derivative1" not in whole:
-        whole = pd.concat([whole.drop(columns=list(MOTION)), _of_later_versions(whole)], axis=1)
+        whole = pd.concat([whole.drop(columns=[*MOTION, *TISSUE]), _of_later_versions(whole)], axis=1)
     return whole, {name: {"Description": _describe(name)} | facts.get(name, {}) for name in whole.columns}
 
 
@@ -271,17 +271,17 @@ def _holds_text(column: pd.Series[Any]) -> bool:
 
 def _is_ours(name: str) -> bool:
     """Whether this table of ours has such a column too, CompCor aside."""
-    parts = {parameter + end for parameter in MOTION for end in DERIVED}
+    parts = {name + end for name in (*MOTION, *TISSUE) for end in DERIVED}
     return name in {*parts, *ALWAYS, "dvars"} or name.startswith(
         ("cosine", "non_steady_state_outlier", "motion_outlier")
     )
 
 
 def _of_later_versions(table: pd.DataFrame) -> pd.DataFrame:
-    """The expansion of the motion parameters, and the motion outliers."""
+    """The expansion of the motion parameters and of the tissues' signals, and the motion outliers."""
     import pandas as pd
 
-    columns = _motion_columns(table[list(MOTION)].to_numpy(dtype=np.float64))
+    columns = _expanded({name: table[name].to_numpy(dtype=np.float64) for name in (*MOTION, *TISSUE)})
     n_non_steady = sum(str(name).startswith("non_steady_state_outlier") for name in table.columns)
     moved, jumped = (table[name].to_numpy(dtype=np.float64) for name in ALWAYS[:2])
     outlying = _motion_outliers(moved, jumped, n_non_steady=n_non_steady)
@@ -346,9 +346,10 @@ def _motion_outliers(displacement: Array, standard_dvars: Array, *, n_non_steady
     return np.asarray((moved | jumped) & (np.arange(len(displacement)) >= n_non_steady))
 
 
-def _motion_columns(motion: Array) -> dict[str, Array]:
+def _expanded(series: dict[str, Array]) -> dict[str, Array]:
+    """Return each series with its change from volume to volume, and the squares of both."""
     columns: dict[str, Array] = {}
-    for name, values in zip(MOTION, motion.T, strict=True):
+    for name, values in series.items():
         change = np.concatenate([[np.nan], np.diff(values)])
         columns[name] = values
         columns[f"{name}_derivative1"] = change

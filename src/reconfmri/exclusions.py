@@ -70,6 +70,13 @@ class Exclusion:
         return self.region == MISSING and not self.code.startswith("W-")
 
     @property
+    def files(self) -> str:
+        """Pattern of the names of the unit's files, `**/sub-01_ses-1_*`."""
+        labels = {"ses": self.session_id, "task": self.task, "run": self.run}
+        given = [f"{key}-{label}" for key, label in labels.items() if label != MISSING]
+        return "**/" + "_".join([self.participant_id, *given, "*"])
+
+    @property
     def place(self) -> tuple[str, ...]:
         """Sort key: people, sessions, tasks and runs in order, then stage and region."""
         return (self.participant_id, self.session_id, self.task, self.run, self.stage, self.region, self.code)

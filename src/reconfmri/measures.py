@@ -34,6 +34,8 @@ RUN_DESCRIPTIONS = DESCRIPTIONS | {
     "run": "BIDS run label; n/a when there is none",
     "df": "Degrees of freedom of the fit, or effective number of observations of a coupling",
 }
+# As columns of a file: pybids refuses a dataset where a key of a JSON is also an entity.
+IN_FILES = {"task": "task_id", "run": "run_id"}
 RUN_COLUMNS = [*UNIT_KEY, "domain", "outcome", "value", "se", "unit", "coverage", "df"]
 
 
@@ -54,15 +56,18 @@ def write_rows(path: str | Path, rows: pd.DataFrame, unit: Exclusion) -> None:
     for name in ("se", "coverage", "df"):
         table[name] = table[name].astype(float) if name in table else math.nan
     check_rows(table)
-    write_table(path, table[RUN_COLUMNS], RUN_DESCRIPTIONS)
+    described = {IN_FILES.get(name, name): text for name, text in RUN_DESCRIPTIONS.items()}
+    write_table(path, table[RUN_COLUMNS].rename(columns=IN_FILES), described)
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:
     """Return the rows that `write_rows` wrote; none for the empty file of an excluded run."""
     if Path(path).stat().st_size == 0:
         return pd.DataFrame(columns=RUN_COLUMNS)
-    table = read_table(path, numeric=[*NUMBERS, "df"], required=RUN_COLUMNS)
-    return table.fillna(dict.fromkeys(UNIT_KEY, MISSING))
+    written = [IN_FILES.get(name, name) for name in RUN_COLUMNS]
+    table = read_table(path, numeric=[*NUMBERS, "df"], required=written)
+    back = {name: column for column, name in IN_FILES.items()}
+    return table.rename(columns=back).fillna(dict.fromkeys(UNIT_KEY, MISSING))
 
 
 def stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+TISSUE = ("global_signal", "white_matter", "csf")
 DERIVED = ("", "_derivative1", "_power2", "_derivative1_power2")
 # Groups whose columns every run has, and those with as many columns as a run needs.
 FIXED = {

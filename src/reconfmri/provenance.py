@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -16,10 +16,15 @@ from pathlib import Path
 from reconfmri import __version__
 
 PACKAGE = Path(__file__).parent
+# Names of community usage, as fMRIPrep's own list has them, and tables and pictures of ours.
+NOT_IN_BIDS = (
+    *("*_xfm.*", "*_boldref.nii.gz", "*_timeseries.*", "*_statmap.nii.gz", "*_fieldmap.nii.gz"),
+    *("*_design.tsv", "*_coverage.*", "*_measures.*", "*_exclusions.tsv", "*.png", "atlas"),
+)
 
 
-def code_of(module: str) -> str:
-    """Return a hash of `reconfmri.<module>`, the reconfmri modules it imports, and data files beside them.
+def code_of(*modules: str) -> str:
+    """Return a hash of modules of reconfmri, of what they import of it, and of data files beside them.
 
     A rule takes it as `params: code=code_of("first_level")`: Snakemake reruns exactly what an edit touches.
 
@@ -29,7 +34,7 @@ def code_of(module: str) -> str:
         There is no such module.
     """
     digest = hashlib.sha256()
-    files = _imports_of(module)
+    files = frozenset().union(*map(_imports_of, modules))
     beside = [item for path in files if path.name == "__init__.py" for item in path.parent.iterdir()]
     for path in sorted(files.union(item for item in beside if item.is_file() and item.suffix != ".py")):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
@@ -58,6 +63,28 @@ def describe_dataset(name: str, *, generated_from: str = "") -> str:
     if generated_from:
         description["SourceDatasets"] = [{"URL": generated_from}]
     return json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+
+
+def readme_of_dataset(name: str) -> str:
+    """Return the text of a derivative dataset's README.md."""
+    return f"""# {name}
+
+Made by reconfmri {__version__} from a BIDS dataset. Names follow BIDS derivatives and fMRIPrep:
+
+- `sub-*/anat/`: T1w, brain mask, tissue (1 grey, 2 white, 3 fluid); `from-T1w_to-*_mode-image_xfm.nii.gz`
+  is a field of displacements that ITK, ANTs and nitransforms apply.
+- `sub-*/[ses-*/]func/`: `space-*_desc-preproc_bold`, `desc-brain_mask`, `dseg`;
+  `desc-confounds_timeseries` with fMRIPrep's columns (nilearn's `load_confounds` reads them);
+  `from-orig_to-boldref` (one affine per volume) and `from-boldref_to-T1w` as ITK's text files;
+  designs, maps, signals of regions (`seg-study`), measures.
+- `*_exclusions.tsv`: what was left out at a step, and why. A scan that is out has empty files;
+  `.bidsignore` names them, and the files that BIDS has no name for.
+"""
+
+
+def ignored_by_validators(excluded: Iterable[str]) -> str:
+    """Return the text of `.bidsignore`: files without a name in BIDS, and patterns of `excluded` scans."""
+    return "\n".join([*NOT_IN_BIDS, *dict.fromkeys(excluded)]) + "\n"
 
 
 def workflow_folder() -> Path:

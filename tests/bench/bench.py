@@ -25,7 +25,7 @@ from nibabel.openers import Opener
 from scipy import ndimage
 from tests import heads
 
-from reconfmri import registration, rois, templates
+from reconfmri import itk, registration, rois, templates
 from reconfmri.config import Preprocessing, load_study
 from reconfmri.preprocess import coregistration, embedded, head_motion
 from reconfmri.provenance import workflow_folder
@@ -284,7 +284,7 @@ def anatomy_by_us(bench: Bench) -> Found:
     embedded.prepare_anatomy(
         {bench.folder / "raw_T1w.nii.gz": ""}, outputs=bench.anatomy, settings=bench.settings
     )
-    return Found(check=lambda: _warp_error(bench, registration.read_volume(bench.anatomy.to_t1w)))
+    return Found(check=lambda: _warp_error(bench, itk.read_warp(bench.anatomy.to_t1w)))
 
 
 def anatomy_by_itk(bench: Bench) -> Found:

@@ -10,12 +10,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bids
+import nibabel
+import numpy as np
 import pytest
+import SimpleITK
 import yaml
+from nilearn.interfaces.fmriprep import load_confounds_strategy
+from nitransforms import linear
 
+from reconfmri.registration import Volume, to_itk
 from reconfmri.tables import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
+DERIVATIVES = "results/derivatives"
 TABLES = ("measures.tsv", "exclusions.tsv", "estimates.tsv")
 ARMS = ("ketamine", "midazolam")
 BROKEN = "sub-02_ses-2"
@@ -69,6 +77,7 @@ def study(tmp_path_factory):
     assert made.returncode == 0, made.stderr
     settings = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
     settings["sessions"] = settings["sessions"][:2]
+    settings["first_level"]["maps"] = ["trauma_first-neutral_first"]
     settings["group"] |= {"outcomes": ANSWERED, "families": {"circuit": ANSWERED[:2]}}
     settings["group"]["sampling"] = {"tune": 500, "draws": 500, "min_ess": 200, "max_r_hat": 1.05}
     (folder / "config").mkdir()
@@ -97,7 +106,7 @@ def test_every_result_is_there(study):
     for name in TABLES:
         described = json.loads((study / "results" / name).with_suffix(".json").read_text())
         assert set(read_table(study / "results" / name).columns) == set(described)
-    description = json.loads((study / "results" / "derivatives" / "dataset_description.json").read_text())
+    description = json.loads((study / DERIVATIVES / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
 
 
@@ -200,3 +209,94 @@ def test_status_names_the_excluded_scan(study):
     assert done.returncode == 0, done.stderr
     assert "E-DATA-B01" in done.stdout
     assert "\x1b[" not in done.stdout
+
+
+# what other software makes of the derivatives
+
+
+def run_of(study, person="01", session="1"):
+    """The path of the preprocessed run of a person and session."""
+    func = study / DERIVATIVES / f"sub-{person}" / f"ses-{session}" / "func"
+    return next(func.glob("*_space-*_desc-preproc_bold.nii.gz"))
+
+
+def test_the_validator_finds_no_error_in_the_derivatives(study):
+    tool = Path(sys.executable).with_name("bids-validator-deno")
+    command = [str(tool), "--json", "--ignoreWarnings", str(study / DERIVATIVES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert not [issue for issue in issues if issue["severity"] == "error"], issues[:5]
+
+
+def test_pybids_reads_the_derivatives_beside_the_raw_data(study):
+    layout = bids.BIDSLayout(study / "bids", validate=False)
+    layout.add_derivatives(study / DERIVATIVES)
+    asked = {"scope": "derivatives", "desc": "preproc", "suffix": "bold", "extension": ".nii.gz"}
+    assert len(layout.get(**asked)) == 8
+    (found,) = layout.get(subject="01", session="1", space="MNI152NLin2009cAsym", **asked)
+    assert Path(found.path) == run_of(study)
+    assert found.get_metadata()["SkullStripped"] is True
+    assert layout.get(scope="derivatives", suffix="measures", task="memory", subject="01", session="1")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "columns"),
+    [
+        ("simple", {"trans_x_derivative1_power2", "white_matter", "csf_derivative1", "cosine00"}),
+        ("scrubbing", {"white_matter_power2", "csf_derivative1_power2", "rot_z_power2"}),
+        ("compcor", {"a_comp_cor_00", "a_comp_cor_05", "rot_x_derivative1"}),
+    ],
+)
+def test_nilearn_takes_every_strategy_from_our_confounds(study, strategy, columns):
+    confounds, kept = load_confounds_strategy(str(run_of(study)), denoise_strategy=strategy)
+    assert len(confounds) == nibabel.load(run_of(study)).shape[3]
+    wanted = columns if strategy != "simple" else columns - {"csf_derivative1"} | {"csf"}
+    assert wanted <= set(confounds)
+    assert np.isfinite(confounds.to_numpy()[kept if kept is not None else slice(None)]).all()
+
+
+def itk_chain(study, volume):
+    """SimpleITK's own transform from points of the template to those of one raw volume, LPS mm."""
+    run = run_of(study).name.partition("_space-")[0]
+    func = run_of(study).parent
+    motion = (func / f"{run}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt").read_text()
+    head, *parts = motion.split("#Transform ")
+    one = study / "one.tfm"
+    one.write_text(head + "#Transform 0" + parts[volume].partition(str(volume))[2])
+    warp = next((study / DERIVATIVES / "sub-01/anat").glob("*_from-T1w_to-*_mode-image_xfm.nii.gz"))
+    field = SimpleITK.Cast(SimpleITK.ReadImage(str(warp)), SimpleITK.sitkVectorFloat64)
+    chain = SimpleITK.CompositeTransform(3)  # the last is applied first
+    chain.AddTransform(SimpleITK.ReadTransform(str(one)))
+    chain.AddTransform(
+        SimpleITK.ReadTransform(str(func / f"{run}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"))
+    )
+    chain.AddTransform(SimpleITK.DisplacementFieldTransform(field))
+    return chain
+
+
+def test_simpleitk_carries_a_raw_volume_to_where_we_have_it(study):
+    """By the files alone."""
+    volume, ours = 60, nibabel.load(run_of(study))
+    chain = itk_chain(study, volume)
+    raw = nibabel.load(next((study / "bids/sub-01/ses-1/func").glob("*_bold.nii.gz")))
+    moving = to_itk(Volume(np.asarray(raw.dataobj[..., volume], np.float32), raw.affine))
+    still = to_itk(Volume(np.asarray(ours.dataobj[..., volume], np.float32), ours.affine))
+    theirs = SimpleITK.Resample(moving, still, chain, SimpleITK.sitkBSpline, 0.0)
+    found, expected = SimpleITK.GetArrayFromImage(theirs), SimpleITK.GetArrayFromImage(still)
+    inside = expected > np.percentile(expected[expected > 0], 5)
+    apart = np.abs(found - expected)[inside] / expected[inside].mean()
+    # a shift of 0.1 mm would change a volume of 4 mm with these edges by more than one per cent
+    assert np.median(apart) < 0.002
+    assert np.percentile(apart, 99) < 0.02
+
+
+def test_nitransforms_reads_the_same_points_and_writes_x5(study, tmp_path):
+    run = run_of(study).name.partition("_space-")[0]
+    func = run_of(study).parent
+    coreg = func / f"{run}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
+    theirs = linear.load(coreg, fmt="itk")
+    known = json.loads((func / f"{run}_desc-alignment_xfm.json").read_text())
+    ours = np.linalg.inv(np.array(known["boldref_to_t1w"]).reshape(4, 4))
+    np.testing.assert_allclose(theirs.matrix, ours, atol=1e-9)
+    theirs.to_filename(tmp_path / "coreg.x5", fmt="X5")
+    assert (tmp_path / "coreg.x5").stat().st_size > 0

@@ -11,7 +11,7 @@ from reconfmri.config import contrast_label, load_study
 from reconfmri.derivatives import has_anatomy_per_session
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.machine import THREADS, keep_caches, settle
-from reconfmri.provenance import code_of
+from reconfmri.provenance import code_of, workflow_folder
 
 # Jobs run side by side: one thread each inside BLAS.
 os.environ |= dict.fromkeys(THREADS, "1")
@@ -21,6 +21,15 @@ keep_caches(Path())
 SPACE = "MNI152NLin2009cAsym"
 DERIVATIVES = "results/derivatives"
 ENVIRONMENT = "../../envs/reconfmri.yaml"
+
+# What pip installs of this package where `--sdm conda` makes an environment of its own.
+if (workflow_folder() / "pyproject.toml").is_file():
+    os.environ.setdefault("RECONFMRI_SOURCE", str(workflow_folder()))
+if "conda" in map(str, workflow.deployment_settings.deployment_method):
+    if not Path(os.environ.get("RECONFMRI_SOURCE", "")).exists():
+        raise WorkflowError(
+            "--sdm conda needs this package as a file. Mend: export RECONFMRI_SOURCE=<its wheel>"
+        )
 
 try:
     study = load_study("config/config.yaml")
@@ -39,11 +48,12 @@ except (ValueError, FileNotFoundError) as error:
 
 every_scan = scans
 
-for column, key in (
-    ("participant_id", "only_participants"),
-    ("session_id", "only_sessions"),
-    ("task", "only_tasks"),
-):
+FILTERS = {
+    "participant_id": "only_participants",
+    "session_id": "only_sessions",
+    "task": "only_tasks",
+}
+for column, key in FILTERS.items():
     if key in config:
         scans = scans[scans[column].str.removeprefix("sub-").isin(str(config[key]).split(","))]
 

@@ -22,6 +22,6 @@ rule estimate_connectivity:
         tr=lambda wildcards: float(scan_of(wildcards).tr),
         settings=settings_of(study.connectivity),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("connectivity"),
+        code=code_of("connectivity", "measures"),
     script:
         "../scripts/estimate_connectivity.py"

@@ -24,7 +24,7 @@ rule fit_first_level:
         tr=lambda wildcards: float(scan_of(wildcards).tr),
         settings=settings_of(study.first_level),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("first_level"),
+        code=code_of("first_level", "measures"),
     script:
         "../scripts/fit_first_level.py"
 
@@ -38,7 +38,7 @@ rule estimate_maps:
         exclusions=rules.fit_first_level.output.exclusions,
     output:
         maps=[
-            run_file(contrast=contrast_label(name), stat=stat, suffix="statmap", ext=".nii.gz")
+            run_file(space=SPACE, contrast=contrast_label(name), stat=stat, suffix="statmap", ext=".nii.gz")
             for name in (study.first_level.maps if study.first_level else [])
             for stat in ("effect", "variance", "z")
         ],

@@ -27,7 +27,7 @@ rule stack_exclusions:
     output:
         exclusions=report("results/exclusions.tsv", caption="../report/exclusions.rst", category="Tables"),
         description="results/exclusions.json",
-        dataset=f"{DERIVATIVES}/dataset_description.json",
+        ignored=f"{DERIVATIVES}/.bidsignore",
     log:
         "logs/stack_exclusions/study.log",
     conda:
@@ -36,7 +36,28 @@ rule stack_exclusions:
         mem_mb=500,
         runtime=10,
     params:
-        name=study.name,
-        code=code_of("exclusions"),
+        code=code_of("exclusions", "provenance"),
     script:
         "../scripts/stack_exclusions.py"
+
+
+rule describe_derivatives:
+    # First of all jobs, so that whoever looks in meanwhile knows what it is. No rule takes it as input: a job that
+    # waits for another is not asked whether its own parameters have changed.
+    output:
+        description=f"{DERIVATIVES}/dataset_description.json",
+        readme=f"{DERIVATIVES}/README.md",
+    log:
+        "logs/describe_derivatives/study.log",
+    priority: 1000
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        name=study.name,
+        code=code_of("provenance"),
+    script:
+        "../scripts/describe_derivatives.py"

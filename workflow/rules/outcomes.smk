@@ -17,6 +17,6 @@ rule score_scale:
     params:
         settings=lambda wildcards: settings_of(study.scales[wildcards.scale]),
         sessions=[session.id for session in study.sessions],
-        code=code_of("outcomes"),
+        code=code_of("outcomes", "measures"),
     script:
         "../scripts/score_scale.py"

@@ -9,7 +9,7 @@ rule prepare_anatomy:
         t1w=anatomy_file(desc="preproc", suffix="T1w", ext=".nii.gz"),
         mask=anatomy_file(desc="brain", suffix="mask", ext=".nii.gz"),
         dseg=anatomy_file(suffix="dseg", ext=".nii.gz"),
-        to_t1w=anatomy_file(from_=SPACE, to="T1w", mode="points", suffix="xfm", ext=".nii.gz"),
+        to_t1w=anatomy_file(from_="T1w", to=SPACE, mode="image", suffix="xfm", ext=".nii.gz"),
         facts=anatomy_file(desc="preproc", suffix="T1w", ext=".json"),
         exclusions=anatomy_file(suffix="exclusions", ext=".tsv"),
     log:
@@ -43,6 +43,10 @@ rule align_run:
         mask=run_file(desc="brain", suffix="mask", ext=".nii.gz"),
         alignment=run_file(desc="alignment", suffix="xfm", ext=".json"),
         displacement=run_file(desc="displacement", suffix="fieldmap", ext=".nii.gz"),
+        head_motion=run_file(from_="orig", to="boldref", mode="image", desc="hmc", suffix="xfm", ext=".txt"),
+        coregistration=run_file(
+            from_="boldref", to="T1w", mode="image", desc="coreg", suffix="xfm", ext=".txt"
+        ),
         exclusions=run_file(desc="align", suffix="exclusions", ext=".tsv"),
     log:
         log_of("align_run"),

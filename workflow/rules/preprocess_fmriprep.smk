@@ -100,7 +100,8 @@ rule adopt_fmriprep_anatomy:
         t1w=anatomy_file(space=SPACE, desc="preproc", suffix="T1w", ext=".nii.gz"),
         mask=anatomy_file(space=SPACE, desc="brain", suffix="mask", ext=".nii.gz"),
         dseg=anatomy_file(space=SPACE, suffix="dseg", ext=".nii.gz"),
-        to_t1w=anatomy_file(from_=SPACE, to="T1w", mode="points", suffix="xfm", ext=".nii.gz"),
+        # The T1w is in the template's space: nothing moves.
+        to_t1w=anatomy_file(from_=SPACE, to=SPACE, mode="image", suffix="xfm", ext=".nii.gz"),
         facts=anatomy_file(space=SPACE, desc="preproc", suffix="T1w", ext=".json"),
     log:
         f"logs/adopt_fmriprep_anatomy/sub-{{sub}}{'_ses-{ses}' if sessionwise else ''}.log",

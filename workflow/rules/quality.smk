@@ -38,7 +38,7 @@ rule assess_quality:
         rois=settings_of(study.rois),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
         tr=lambda wildcards: float(scan_of(wildcards).tr),
-        code=code_of("quality"),
+        code=code_of("quality", "measures"),
         drawing=code_of("figures.scans"),
     script:
         "../scripts/assess_quality.py"

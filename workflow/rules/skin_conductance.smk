@@ -19,6 +19,6 @@ rule score_skin_conductance:
         bids=str(bids_root),
         settings=settings_of(study.skin_conductance),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("skin_conductance"),
+        code=code_of("skin_conductance", "measures"),
     script:
         "../scripts/score_skin_conductance.py"

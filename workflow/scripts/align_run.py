@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reconfmri.fieldmaps import Fieldmap
+from reconfmri.itk import write_alignment
 from reconfmri.preprocess.embedded import AlignmentFiles, AnatomyFiles, align_run
 from reconfmri.step import run_step
 
@@ -18,6 +19,9 @@ def work(snakemake, decisions):
         sidecar=snakemake.params.sidecar,
         sha256=snakemake.params.sha256,
         threads=snakemake.threads,
+    )
+    write_alignment(
+        Path(out.alignment), head_motion=Path(out.head_motion), coregistration=Path(out.coregistration)
     )
     for remark in remarks:
         decisions.add(snakemake.rule, remark)

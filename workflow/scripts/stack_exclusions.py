@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from reconfmri.exclusions import COLUMNS, DESCRIPTIONS, read_exclusions, write_exclusions
-from reconfmri.provenance import describe_dataset, log_to
+from reconfmri.provenance import ignored_by_validators, log_to
 
 with log_to(snakemake.log[0]) as log:
     paths = [snakemake.input.index, *snakemake.input.exclusions]
@@ -12,6 +12,6 @@ with log_to(snakemake.log[0]) as log:
     write_exclusions(snakemake.output.exclusions, rows)
     described = {column: {"Description": DESCRIPTIONS[column]} for column in COLUMNS}
     Path(snakemake.output.description).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    text = describe_dataset(f"{snakemake.params.name}: preprocessed runs and measures")
-    Path(snakemake.output.dataset).write_text(text, encoding="utf-8")
+    text = ignored_by_validators([row.files for row in rows if row.takes_the_run_out])
+    Path(snakemake.output.ignored).write_text(text, encoding="utf-8")
     log.info("%d exclusions and remarks from %d tables", len(rows), len(paths))

@@ -202,7 +202,11 @@ def participant_level_is_done(options: Namespace) -> None:
 def shared_targets(study: Study) -> list[str]:
     """Files that no single person owns, made by whoever comes first."""
     atlas = "results/derivatives/atlas/space-MNI152NLin2009cAsym_regions.nii.gz"
-    return [atlas, *(f"results/scales/{name}_measures.tsv" for name in study.scales)]
+    return [
+        "results/derivatives/dataset_description.json",
+        atlas,
+        *(f"results/scales/{name}_measures.tsv" for name in study.scales),
+    ]
 
 
 def _told(out: Path, code: int) -> int:

@@ -107,14 +107,14 @@ def picture_of_person(anatomy_files: AnatomyFiles, regions: Path, rois: Rois) ->
     """Return the picture of a person's anatomy."""
     import nibabel
 
-    from reconfmri.registration import read_volume
+    from reconfmri.itk import read_warp
     from reconfmri.templates import target_brain
 
     return anatomy(
         nibabel.load(anatomy_files.t1w),
         nibabel.load(anatomy_files.mask),
         nibabel.load(anatomy_files.dseg),
-        read_volume(anatomy_files.to_t1w),
+        read_warp(anatomy_files.to_t1w),
         nibabel.load(regions),
         region_groups(rois),
         nibabel.load(target_brain()),

@@ -11,7 +11,7 @@ from typing import Any
 class AnatomyFiles:
     """One person's anatomy: T1w, brain mask, tissue (1 grey, 2 white, 3 fluid), and where the template lies.
 
-    `to_t1w` is a point map: for each voxel of a template grid its point in the T1w image, RAS mm. `facts`
+    `to_t1w` (`reconfmri.itk`) says where each voxel of a template grid lies in the T1w image. `facts`
     (JSON) holds sizes and costs, and which images the T1w was made from.
     """
 

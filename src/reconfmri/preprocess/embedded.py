@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from reconfmri import confounds, registration
+from reconfmri import confounds, itk, registration
 from reconfmri.acquisition import SliceTimes, phase_encoding, slice_times
 from reconfmri.config import Preprocessing
 from reconfmri.exclusions import DataFault
@@ -72,12 +72,12 @@ def prepare_anatomy(
         )
     except DataFault as fault:
         raise _of_file(fault, next(iter(t1w_images))) from fault
-    facts = {"t1w_images": head.sources, **found.facts}
+    facts = {"SkullStripped": False, "t1w_images": head.sources, **found.facts}
     outputs.facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     intake.write_volume(outputs.t1w, found.t1w)
     intake.write_volume(outputs.mask, found.mask)
     intake.write_volume(outputs.dseg, found.dseg)
-    intake.write_volume(outputs.to_t1w, found.to_t1w, template=True)
+    itk.write_warp(outputs.to_t1w, found.to_t1w)
     return head.remarks
 
 
@@ -303,7 +303,7 @@ def _voxels_in_view(
 ) -> resampling.TargetVoxels:
     """Return the target voxels in the brain, with signal, and in the field of view of every volume."""
     voxels = resampling.target_voxels(
-        registration.read_volume(anatomy.to_t1w), dseg, np.linalg.inv(to_t1w), resolution=resolution
+        itk.read_warp(anatomy.to_t1w), dseg, np.linalg.inv(to_t1w), resolution=resolution
     )
     seen = resampling.seen_throughout(bent.moved(voxels.points), run.affine, run.shape, transforms)
     signal = registration.sample(native, voxels.points, order=1) > 0.25

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reconfmri import bids, confounds, nuisance, registration, templates
+from reconfmri import bids, confounds, itk, nuisance, registration, templates
 from reconfmri.derivatives import FmriprepRun, find_anatomy
 from reconfmri.exclusions import DataFault
 from reconfmri.gzipped import zipped
@@ -121,7 +121,7 @@ def adopt_anatomy(
             path.write_bytes(b"")
     shape, affine = templates.target_grid(IDENTITY_MM)
     identity = Volume(registration.grid_points(shape, affine).astype(np.float32), affine)
-    intake.write_volume(outputs.to_t1w, identity, template=True)
+    itk.write_warp(outputs.to_t1w, identity)
     outputs.facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return str(facts.get("absent", ""))
 
