@@ -20,10 +20,10 @@ from pydantic import BaseModel
 from reconfmri.config import Study, load_study
 
 CONDA = (
-    "# For `snakemake --sdm conda`; without it this file is not read: the workflow then runs in the environment",
-    "# it was started from. Made by `python docs/generate.py` from requirements.lock; CI checks that it is fresh.",
-    "# RECONFMRI_SOURCE is what pip installs of the package: a wheel (`make wheel`), or a clone. The workflow of",
-    "# a clone sets it to itself.",
+    "# For `snakemake --sdm conda`; without it this file is not read: the workflow then runs in the",
+    "# environment it was started from. Made by `python docs/generate.py` from requirements.lock.",
+    "# RECONFMRI_SOURCE is what pip installs of the package: a wheel (`make wheel`) or a clone. The",
+    "# workflow of a clone sets it to itself.",
     *("channels:", "  - conda-forge", "dependencies:", "  - python=3.11", "  - pip", "  - pip:"),
 )
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,7 +124,7 @@ def rule_graph(kind: str) -> str:
 def conda_environment() -> str:
     """Return `envs/reconfmri.yaml`: Python, and by pip what the lock pins and this package.
 
-    Snakemake copies the file elsewhere, so that it cannot point at the lock; and pip wants a hash of everything
+    Snakemake copies the file elsewhere, so that it cannot point at the lock; and pip wants a hash of all
     once it has one, and there is none of a wheel that is built here.
     """
     lock = (ROOT / "envs" / "requirements.lock").read_text(encoding="utf-8")

@@ -79,6 +79,22 @@ def test_no_workflow_at_all_says_reinstall(package):
         provenance.workflow_folder()
 
 
+def test_a_clone_or_a_named_wheel_is_what_pip_installs(monkeypatch, tmp_path):
+    clone = tmp_path / "clone"
+    (clone / "src/reconfmri").mkdir(parents=True)
+    monkeypatch.setattr(provenance, "PACKAGE", clone / "src/reconfmri")
+    monkeypatch.delenv("RECONFMRI_SOURCE", raising=False)
+    with pytest.raises(FileNotFoundError, match="Mend: export RECONFMRI_SOURCE"):
+        provenance.package_source()
+    (clone / "pyproject.toml").touch()
+    assert provenance.package_source() == str(clone)
+    monkeypatch.setenv("RECONFMRI_SOURCE", str(tmp_path / "reconfmri.whl"))
+    with pytest.raises(FileNotFoundError, match="reconfmri.whl is none"):
+        provenance.package_source()
+    (tmp_path / "reconfmri.whl").touch()
+    assert provenance.package_source() == str(tmp_path / "reconfmri.whl")
+
+
 def test_a_log_holds_records_warnings_and_the_traceback(tmp_path):
     path = tmp_path / "logs" / "step.log"
 

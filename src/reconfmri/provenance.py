@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -101,6 +102,24 @@ def workflow_folder() -> Path:
     raise FileNotFoundError(
         f"no Snakefile in {PACKAGE / '_workflow'} nor in {PACKAGE.parent.parent}; reinstall"
     )
+
+
+def package_source() -> str:
+    """Return what pip can install of this package: `RECONFMRI_SOURCE`, else the clone this is.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none: an installed package is no longer one.
+    """
+    given = os.environ.get("RECONFMRI_SOURCE", "")
+    source = Path(given) if given else PACKAGE.parent.parent
+    if not (source.is_file() or (source / "pyproject.toml").is_file()):
+        raise FileNotFoundError(
+            f"an environment of its own needs reconfmri as a file, and {source} is none. "
+            "Mend: export RECONFMRI_SOURCE=<the wheel it was installed from>"
+        )
+    return str(source.absolute())
 
 
 @contextmanager

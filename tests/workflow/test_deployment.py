@@ -85,7 +85,7 @@ def test_the_workflow_inside_the_wheel_plans_a_study(study, wheel):
 
 
 def test_the_conda_environment_is_the_locked_one_and_fits_the_wheel():
-    """As far as that can be known without conda: its pins are those installed here, and satisfy the package."""
+    """As far as is known without conda: its pins are those installed here, and satisfy the package."""
     described = yaml.safe_load((ROOT / "envs" / "reconfmri.yaml").read_text())
     assert described["dependencies"][:2] == ["python=3.11", "pip"]
     *pins, source = described["dependencies"][2]["pip"]
@@ -97,19 +97,3 @@ def test_the_conda_environment_is_the_locked_one_and_fits_the_wheel():
     for requirement in wanted:
         if requirement.marker is None:
             assert versions[requirement.name.lower()] in requirement.specifier, requirement
-
-
-def test_an_environment_of_its_own_needs_the_package_as_a_file(study, wheel):
-    place = wheel.parent / "installed"
-    environment = {**os.environ, "PYTHONPATH": str(place), "RECONFMRI_SOURCE": ""}
-    command = [sys.executable, "-m", "snakemake", "-s", str(place / "reconfmri/_workflow/Snakefile")]
-    done = subprocess.run(
-        [*command, "-n", "--sdm", "conda"],
-        cwd=study,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "Mend: export RECONFMRI_SOURCE" in done.stdout + done.stderr

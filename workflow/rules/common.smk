@@ -11,7 +11,7 @@ from reconfmri.config import contrast_label, load_study
 from reconfmri.derivatives import has_anatomy_per_session
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.machine import THREADS, keep_caches, settle
-from reconfmri.provenance import code_of, workflow_folder
+from reconfmri.provenance import code_of, package_source
 
 # Jobs run side by side: one thread each inside BLAS.
 os.environ |= dict.fromkeys(THREADS, "1")
@@ -22,14 +22,11 @@ SPACE = "MNI152NLin2009cAsym"
 DERIVATIVES = "results/derivatives"
 ENVIRONMENT = "../../envs/reconfmri.yaml"
 
-# What pip installs of this package where `--sdm conda` makes an environment of its own.
-if (workflow_folder() / "pyproject.toml").is_file():
-    os.environ.setdefault("RECONFMRI_SOURCE", str(workflow_folder()))
 if "conda" in map(str, workflow.deployment_settings.deployment_method):
-    if not Path(os.environ.get("RECONFMRI_SOURCE", "")).exists():
-        raise WorkflowError(
-            "--sdm conda needs this package as a file. Mend: export RECONFMRI_SOURCE=<its wheel>"
-        )
+    try:  # what pip installs of this package, named so in envs/reconfmri.yaml
+        os.environ["RECONFMRI_SOURCE"] = package_source()
+    except FileNotFoundError as error:
+        raise WorkflowError(str(error))
 
 try:
     study = load_study("config/config.yaml")
