@@ -152,7 +152,7 @@ def test_the_table_has_fmripreps_names_and_every_column_is_described(table_and_f
     table, facts = table_and_facts
     expected = {
         "trans_x", "rot_z_derivative1_power2", "framewise_displacement", "dvars", "std_dvars",
-        "global_signal", "white_matter", "csf", "a_comp_cor_00", "t_comp_cor_01", "cosine00",
+        "global_signal", "white_matter_power2", "csf_derivative1_power2", "a_comp_cor_00", "t_comp_cor_01", "cosine00",
         "non_steady_state_outlier01",
         "motion_outlier00",
     }  # fmt: skip
@@ -160,7 +160,7 @@ def test_the_table_has_fmripreps_names_and_every_column_is_described(table_and_f
     assert set(facts) == set(table.columns)
     assert all(known["Description"] for known in facts.values())
     assert table["motion_outlier00"].to_numpy().argmax() == 50
-    assert table.iloc[0].isna().sum() == 6 * 2 + 3  # derivatives, their squares, FD and both DVARS
+    assert table.iloc[0].isna().sum() == 9 * 2 + 3  # derivatives, their squares, FD and both DVARS
 
 
 def test_the_first_row_of_a_difference_becomes_zero_and_other_gaps_are_faults(table_and_facts):

@@ -258,8 +258,7 @@ def from_fmriprep(
         mend = "set preprocessing.acompcor to 0 if the study does without aCompCor, or " + AGAIN
         raise DataFault("E-DATA-B11", "fMRIPrep's confounds have no aCompCor components", mend=mend)
     whole = pd.concat([chosen, numbers[kept]], axis=1)
-    if f"{MOTION[0]}_derivative1" not in whole:
-        whole = pd.concat([whole.drop(columns=[*MOTION, *TISSUE]), _of_later_versions(whole)], axis=1)
+    whole = _with_expansions(whole)
     return whole, {name: {"Description": _describe(name)} | facts.get(name, {}) for name in whole.columns}
 
 
@@ -277,15 +276,18 @@ def _is_ours(name: str) -> bool:
     )
 
 
-def _of_later_versions(table: pd.DataFrame) -> pd.DataFrame:
-    """The expansion of the motion parameters and of the tissues' signals, and the motion outliers."""
+def _with_expansions(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with what later versions write: changes and squares, and the motion outliers."""
     import pandas as pd
 
-    columns = _expanded({name: table[name].to_numpy(dtype=np.float64) for name in (*MOTION, *TISSUE)})
-    n_non_steady = sum(str(name).startswith("non_steady_state_outlier") for name in table.columns)
-    moved, jumped = (table[name].to_numpy(dtype=np.float64) for name in ALWAYS[:2])
-    outlying = _motion_outliers(moved, jumped, n_non_steady=n_non_steady)
-    return pd.DataFrame(columns | _spikes("motion_outlier", outlying), index=table.index)
+    bare = [name for name in (*MOTION, *TISSUE) if f"{name}_derivative1" not in table]
+    columns = _expanded({name: table[name].to_numpy(dtype=np.float64) for name in bare})
+    if MOTION[0] in bare:
+        n_non_steady = sum(str(name).startswith("non_steady_state_outlier") for name in table.columns)
+        moved, jumped = (table[name].to_numpy(dtype=np.float64) for name in ALWAYS[:2])
+        outlying = _motion_outliers(moved, jumped, n_non_steady=n_non_steady)
+        columns |= _spikes("motion_outlier", outlying)
+    return pd.concat([table.drop(columns=bare), pd.DataFrame(columns, index=table.index)], axis=1)
 
 
 def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
