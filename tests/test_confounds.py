@@ -152,7 +152,8 @@ def test_the_table_has_fmripreps_names_and_every_column_is_described(table_and_f
     table, facts = table_and_facts
     expected = {
         "trans_x", "rot_z_derivative1_power2", "framewise_displacement", "dvars", "std_dvars",
-        "global_signal", "white_matter_power2", "csf_derivative1_power2", "a_comp_cor_00", "t_comp_cor_01", "cosine00",
+        "global_signal", "white_matter_power2", "csf_derivative1_power2", "a_comp_cor_00", "t_comp_cor_01",
+        "cosine00",
         "non_steady_state_outlier01",
         "motion_outlier00",
     }  # fmt: skip
