@@ -240,7 +240,8 @@ def test_run_of_some_people_makes_theirs_only_whatever_their_labels_look_like(tm
     folder = make_bids(tmp_path, ["labels like numbers"])
     assert main(["index", "--study", str(folder)]) == 0
     assert app(tmp_path, "participant", "--participant-label", "001") == 0
-    assert {p.name for p in (folder / "results/derivatives").iterdir()} == {"atlas", "sub-001"}
+    made = {p.name for p in (folder / "results/derivatives").iterdir()}
+    assert made == {"atlas", "dataset_description.json", "sub-001"}
 
 
 def test_the_options_of_other_bids_apps_mean_the_same_here():
