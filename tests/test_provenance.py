@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import logging
 import shutil
 import warnings
@@ -80,19 +81,21 @@ def test_no_workflow_at_all_says_reinstall(package):
 
 
 def test_a_clone_or_a_named_wheel_is_what_pip_installs(monkeypatch, tmp_path):
-    clone = tmp_path / "clone"
+    clone, wheel = tmp_path / "clone", tmp_path / "reconfmri.whl"
     (clone / "src/reconfmri").mkdir(parents=True)
     monkeypatch.setattr(provenance, "PACKAGE", clone / "src/reconfmri")
-    monkeypatch.delenv("RECONFMRI_SOURCE", raising=False)
+    monkeypatch.setenv("RECONFMRI_SOURCE", "")
     with pytest.raises(FileNotFoundError, match="Mend: export RECONFMRI_SOURCE"):
-        provenance.package_source()
+        provenance.export_package_source()
     (clone / "pyproject.toml").touch()
-    assert provenance.package_source() == str(clone)
-    monkeypatch.setenv("RECONFMRI_SOURCE", str(tmp_path / "reconfmri.whl"))
-    with pytest.raises(FileNotFoundError, match="reconfmri.whl is none"):
-        provenance.package_source()
-    (tmp_path / "reconfmri.whl").touch()
-    assert provenance.package_source() == str(tmp_path / "reconfmri.whl")
+    provenance.export_package_source()
+    assert os.environ["RECONFMRI_SOURCE"] == str(clone)
+    monkeypatch.setenv("RECONFMRI_SOURCE", str(wheel))
+    with pytest.raises(FileNotFoundError, match=r"reconfmri.whl is none"):
+        provenance.export_package_source()
+    wheel.touch()
+    provenance.export_package_source()
+    assert os.environ["RECONFMRI_SOURCE"] == str(wheel)
 
 
 def test_a_log_holds_records_warnings_and_the_traceback(tmp_path):

@@ -104,8 +104,8 @@ def workflow_folder() -> Path:
     )
 
 
-def package_source() -> str:
-    """Return what pip can install of this package: `RECONFMRI_SOURCE`, else the clone this is.
+def export_package_source() -> None:
+    """Have `RECONFMRI_SOURCE` name what pip can install of this package: as it stands, else the clone this is.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def package_source() -> str:
             f"an environment of its own needs reconfmri as a file, and {source} is none. "
             "Mend: export RECONFMRI_SOURCE=<the wheel it was installed from>"
         )
-    return str(source.absolute())
+    os.environ["RECONFMRI_SOURCE"] = str(source.absolute())
 
 
 @contextmanager

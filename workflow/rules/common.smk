@@ -11,7 +11,7 @@ from reconfmri.config import contrast_label, load_study
 from reconfmri.derivatives import has_anatomy_per_session
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.machine import THREADS, keep_caches, settle
-from reconfmri.provenance import code_of, package_source
+from reconfmri.provenance import code_of, export_package_source
 
 # Jobs run side by side: one thread each inside BLAS.
 os.environ |= dict.fromkeys(THREADS, "1")
@@ -24,7 +24,7 @@ ENVIRONMENT = "../../envs/reconfmri.yaml"
 
 if "conda" in map(str, workflow.deployment_settings.deployment_method):
     try:  # what pip installs of this package, named so in envs/reconfmri.yaml
-        os.environ["RECONFMRI_SOURCE"] = package_source()
+        export_package_source()
     except FileNotFoundError as error:
         raise WorkflowError(str(error))
 
