@@ -105,7 +105,7 @@ def workflow_folder() -> Path:
 
 
 def export_package_source() -> None:
-    """Have `RECONFMRI_SOURCE` name what pip can install of this package: as it stands, else the clone this is.
+    """Have `RECONFMRI_SOURCE` name what pip can install of this package: as given, else the clone this is.
 
     Raises
     ------
