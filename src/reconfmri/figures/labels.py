@@ -149,7 +149,7 @@ def half_width(row: Mapping[Any, Any]) -> float:
 
 def _power_of_ten(value: float) -> str:
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(RAISED)}".replace("-", "−")
+    return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(RAISED)}".replace("-", "−")
 
 
 def p_text(value: float) -> str:
