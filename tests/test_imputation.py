@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from reconfmri.checks import check_allocation
 from reconfmri.cli.answer import events_of
-from reconfmri.config import DEFAULT_SCALES, Group, Trial
+from reconfmri.config import DEFAULT_SCALES, Group, Trial, parse_config
 from reconfmri.group import imputation, missing
 from reconfmri.intercurrent import read_events
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
@@ -162,3 +165,29 @@ def test_the_table_of_events_is_found_beside_the_study_file_or_above_and_its_abs
     (tmp_path / "events.tsv").unlink()
     with pytest.raises(ValueError, match=r"E-CONF-C05 .*there is no events.tsv. Mend: give its path"):
         events_of(options, allocation, trial)
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        (None, "there is no such table of events"),
+        ("sub-09\t30\tleft\tlast_mean\n", "line 2: sub-09 is not in the allocation"),
+        ("sub-01\tpost\tleft\tlast_mean\n", ""),
+    ],
+)
+def test_check_reads_the_table_of_events(tmp_path, events, says):
+    config = Path(__file__).parents[1] / "config" / "config.yaml"
+    study = parse_config(yaml.safe_load(config.read_text(encoding="utf-8")))
+    assert study.group
+    group = study.group.model_copy(update={"intercurrent_events": "events.tsv"})
+    (tmp_path / group.allocation).write_text(
+        "participant_id\tarm\nsub-01\tketamine\nsub-02\tmidazolam\nsub-03\tketamine\n"
+    )
+    if events:
+        later = study.sessions[1].id
+        text = "participant_id\tsession_id\tevent\tstrategy\n" + events.replace("post", later)
+        (tmp_path / "events.tsv").write_text(text)
+    table = pd.DataFrame({"participant_id": ["sub-01", "sub-02", "sub-03"]})
+    _, problems = check_allocation(tmp_path, study.model_copy(update={"group": group}), table)
+    found = [problem for problem in problems if problem.file == "events.tsv"]
+    assert [(problem.code, says in problem.what) for problem in found] == [("E-CONF-C05", True)] * bool(says)
