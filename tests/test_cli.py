@@ -36,9 +36,13 @@ stems = [f"{s.participant_id}_ses-{s.session_id}_task-{s.task}_run-{s.run}" for 
 folders = ["results/derivatives/" + "/".join(stem.split("_")[:2]) for stem in stems]
 made = [f"{folder}/func/{stem}_desc-quality_measures.tsv" for folder, stem in zip(folders, stems)]
 rule all_participant:
-    input: made
+    input: made, [] if "only_participants" in config else "results/exclusions.tsv"
 rule all:
-    input: made, "results/measures.tsv"
+    input: made, "results/measures.tsv", "results/exclusions.tsv"
+rule stack_exclusions:
+    input: made
+    output: "results/exclusions.tsv"
+    shell: "touch {output}"
 rule stack:
     input: made
     output: "results/measures.tsv"
@@ -225,8 +229,9 @@ def test_run_makes_the_study_folder_and_leaves_the_dataset_alone(tmp_path, workf
     assert main(["run", str(tmp_path / "bids"), str(out), "group", *more]) == 1
     assert "the participant level is not done: " in capsys.readouterr().err
     assert not (out / "results").exists(), "no preprocessing that nobody asked for"
-    assert main(["run", str(tmp_path / "bids"), str(out), "participant", "-v", *more]) == 0
-    assert not (out / "results/measures.tsv").exists()
+    everybody = ["--participant_label", *PEOPLE]
+    assert main(["run", str(tmp_path / "bids"), str(out), "participant", "-v", *everybody, *more]) == 0
+    assert not list((out / "results").glob("*.tsv"))
     assert main(["run", str(tmp_path / "bids"), str(out), "group", *more]) == 0
     assert (out / "results/measures.tsv").is_file()
     assert (out / "allocation.tsv").is_file()

@@ -25,6 +25,11 @@ from reconfmri.machine import keep_caches
 from reconfmri.problems import Problem, stops
 from reconfmri.provenance import workflow_folder
 
+# Left where each participant was run alone: cheap, and nobody's own. The last two are lines of the count.
+OF_EVERYBODY = (
+    *("describe_derivatives", "describe_participants", "stack_exclusions"),
+    *("all_participant", "total"),
+)
 COLUMNS = {"participant_id": "sub-", "session_id": "ses-", "task": "task-"}
 
 
@@ -190,7 +195,7 @@ def participant_level_is_done(options: Namespace) -> None:
     if done.returncode or not ("Job stats:" in said or "Nothing to be done" in said):
         raise ValueError(said.strip())
     jobs = re.findall(r"^([a-z_]+) +([0-9]+)$", said.partition("Job stats:")[2], flags=re.MULTILINE)
-    left = {rule: int(count) for rule, count in jobs if rule not in ("total", "all_participant")}
+    left = {rule: int(count) for rule, count in jobs if rule not in OF_EVERYBODY}
     if left:
         counts = ", ".join(f"{count} {rule}" for rule, count in left.items())
         raise ValueError(
