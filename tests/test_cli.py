@@ -188,6 +188,16 @@ def test_init_moves_the_arms_out_of_the_dataset_when_asked(tmp_path):
     assert rows[:3] == ["participant_id\tarm\tstratum", "sub-01\tmidazolam\tn/a", "sub-02\tketamine\tn/a"]
 
 
+def test_arms_stay_in_a_dataset_that_cannot_be_written_and_that_is_said(tmp_path, monkeypatch, capsys):
+    make_bids(tmp_path)
+    with_arms(tmp_path / "bids")
+    before = {path: path.read_bytes() for path in (tmp_path / "bids").rglob("*") if path.is_file()}
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write everywhere
+    assert main(["init", str(tmp_path / "new"), "--bids", str(tmp_path / "bids"), "--move-arms"]) == 1
+    assert "cannot be written. Mend: make it writable" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "bids").rglob("*") if path.is_file()} == before
+
+
 def test_init_never_writes_over_a_study(tmp_path, capsys):
     folder = make_bids(tmp_path)
     before = (folder / "config/config.yaml").read_bytes()
