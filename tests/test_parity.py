@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reconfmri.confounds import MOTION
 from reconfmri.bids import read_sidecar
+from reconfmri.confounds import MOTION
 from reconfmri.parity import ITEMS, RunFacts, audit, gather_facts, not_compared, protocol_of
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))

@@ -95,6 +95,8 @@ def index_dataset(
             problems += remarks
         if progress:
             progress(number, len(scans))
+    rows, more = _without_shared_images(rows)
+    problems += more
     rows, more = _without_cut_runs(rows, study)
     problems += more + _geometry(rows) + _without_field_map(dataset, study, scans)
     problems += _repetition_times(rows, study) + _header_faults(problems, len(scans))
@@ -479,6 +481,29 @@ def _without_cut_runs(rows: list[dict[str, Any]], study: Study) -> tuple[list[di
             problems.append(Problem("EXCL", "E-BIDS-B05", what, mend, row["bold"], **_unit_of(row)))
             cut.append(row["bold"])
     return [row for row in rows if row["bold"] not in cut], problems
+
+
+def _without_shared_images(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return the rows whose images are of one person, and a problem per scan whose image is another's too.
+
+    Whose it is only the lab can tell. Copies within a person are left alone: they mix up nobody.
+    """
+    owners: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        for kind in ("bold", "t1w"):
+            owners[kind, row[f"{kind}_sha256"]].setdefault(row["participant_id"], row[kind])
+    problems, kept = [], []
+    for row in rows:
+        claims = {kind: owners[kind, row[f"{kind}_sha256"]] for kind in ("bold", "t1w")}
+        shared = next((kind for kind, claim in claims.items() if len(claim) > 1), None)
+        if shared is None:
+            kept.append(row)
+            continue
+        what = f"one image, byte for byte, serves {len(claims[shared])} people: "
+        mend = "find out whose it is (DICOM series), and copy the others anew"
+        what += " and ".join(claims[shared].values())
+        problems.append(Problem("EXCL", "E-BIDS-A30", what, mend, row[shared], **_unit_of(row)))
+    return kept, problems
 
 
 def _geometry(rows: list[dict[str, Any]]) -> list[Problem]:

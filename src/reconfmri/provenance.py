@@ -24,6 +24,7 @@ NOT_IN_BIDS = (
 )
 # Import names that are not the names of what is installed.
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+CHANGES_NO_NUMBER = ("resources", "threads", "retries", "log", "conda")
 
 
 def code_of(rule: str) -> str:
@@ -176,9 +177,18 @@ def _text_of_rule(folder: Path, rule: str) -> str:
         if found:
             lines = rest.split("\n")
             end = next((n for n, line in enumerate(lines) if line and not line[0].isspace()), len(lines))
-            kept = (line.strip() for line in lines[:end])
-            return "\n".join(line for line in kept if line and not line.startswith("#"))
+            return "\n".join(_that_tell(lines[:end]))
     return ""
+
+
+def _that_tell(lines: list[str]) -> Iterator[str]:
+    """The lines of a rule that can change what it makes: no remarks, resources or logs."""
+    section = ""
+    for line in lines:
+        if line.startswith("    ") and not line[4:5].isspace():
+            section = line.strip().split(":")[0]
+        if line.strip() and not line.strip().startswith("#") and section not in CHANGES_NO_NUMBER:
+            yield line.strip()
 
 
 def _modules_named(path: Path) -> list[str]:

@@ -185,6 +185,8 @@ def wildcards_of(scan):
     }
 
 
+if scans.empty:
+    raise WorkflowError(f"E-CONF-A04 nobody is left of {config}: who was asked for is out by {DECIDED_TABLE}")
 row_of = {tuple(wildcards_of(scan).values()): scan for scan in scans.itertuples()}
 
 
