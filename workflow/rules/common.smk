@@ -266,9 +266,36 @@ def fieldmap_for(wildcards):
 
 
 def fieldmap_params(wildcards):
-    """What a rule records of a field map: method, sidecars, and the sha256 of its images."""
+    """What is recorded of a field map: method, sidecars, and the sha256 of its images."""
     field = fieldmap_for(wildcards)
     return field.params | {"sha256": content_of(field.files.values())} if field else None
+
+
+def read_by_fmriprep(person):
+    """The raw files, from the dataset's root, that a job of fMRIPrep may read: all but events and physiology."""
+    others = ("_events.tsv", "_events.json", "_physio.tsv.gz", "_physio.json", "participants.tsv")
+    own = (path for path in raw_listing() if path.startswith(f"sub-{person}/") or "/" not in path)
+    return [path for path in own if not path.endswith(others)]
+
+
+def image_content(wildcards):
+    """The container's image: its sha256, or its name in a registry."""
+    return (contents.of(job.image) if Path(job.image).is_file() else job.image) if job else None
+
+
+def adopted(files):
+    """Files of fMRIPrep that exist, whatever their dates."""
+    return [ancient(str(path)) for path in files]
+
+
+def adoption(wildcards):
+    """What is recorded of the outputs that are taken over."""
+    return {
+        "res": study.preprocessing.fmriprep.res,
+        "container": bool(job),
+        "acompcor": study.preprocessing.acompcor,
+        "tcompcor": study.preprocessing.tcompcor,
+    }
 
 
 def scans_with(task=None, column="bold", person=None):

@@ -17,33 +17,6 @@ if workflow.is_main_process:
         raise WorkflowError("\n".join(problem.line for problem in faults))
 
 
-def read_by_fmriprep(person):
-    """The raw files, from the dataset's root, that a job of fMRIPrep may read: all but events and physiology."""
-    others = ("_events.tsv", "_events.json", "_physio.tsv.gz", "_physio.json", "participants.tsv")
-    own = (path for path in raw_listing() if path.startswith(f"sub-{person}/") or "/" not in path)
-    return [path for path in own if not path.endswith(others)]
-
-
-def image_content(wildcards):
-    """The container's image: its sha256, or its name in a registry."""
-    return (contents.of(job.image) if Path(job.image).is_file() else job.image) if job else None
-
-
-def adopted(files):
-    """Files of fMRIPrep that exist, whatever their dates."""
-    return [ancient(str(path)) for path in files]
-
-
-def adoption(wildcards):
-    """What the rules that take outputs over record of them."""
-    return {
-        "res": fmriprep.res,
-        "container": bool(job),
-        "acompcor": study.preprocessing.acompcor,
-        "tcompcor": study.preprocessing.tcompcor,
-    }
-
-
 rule run_fmriprep:
     # One participant, all of whose raw images fMRIPrep reads; the work directory stays for the next attempt.
     input:

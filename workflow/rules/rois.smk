@@ -4,7 +4,7 @@
 rule carry_atlas:
     # Harvard-Oxford probabilities, carried once from MNI152NLin6Asym into the target space, then thresholded.
     input:
-        grid=[ancient(str(image)) for image in template_images],
+        grid=ancient(str(template_images[0])) if template_images else [],
     output:
         masks=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.nii.gz",
         table=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.tsv",
