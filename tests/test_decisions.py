@@ -160,7 +160,8 @@ def test_one_image_of_two_people_takes_both_scans_out_by_name(tmp_path, capsys):
     t1w = "{0}/ses-1/anat/{0}_ses-1_T1w.nii.gz"
     (root / t1w.format("sub-04")).write_bytes((root / t1w.format("sub-03")).read_bytes())
     assert main(["index", "--study", str(study)]) == 0
-    told = capsys.readouterr().out
+    assert "E-BIDS-A30" in capsys.readouterr().out
+    told = (study / "config/exclusions.tsv").read_text()
     for image in (name, t1w):
         pair = ("sub-01", "sub-02") if image == name else ("sub-03", "sub-04")
         assert f"serves 2 people: {image.format(pair[0])} and {image.format(pair[1])}" in told

@@ -486,8 +486,10 @@ def _without_cut_runs(rows: list[dict[str, Any]], study: Study) -> tuple[list[di
 def _without_shared_images(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Problem]]:
     """Return the rows whose images are of one person, and a problem per scan whose image is another's too.
 
-    Whose it is only the lab can tell. Copies within a person are left alone: they mix up nobody.
+    Whose it is only the lab can tell. Copies within a person are left alone: they mix up nobody. So is an
+    image of more than half of the people, which is no mix-up but a phantom, or a trial of the software.
     """
+    n_people = len({row["participant_id"] for row in rows})
     owners: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for row in rows:
         for kind in ("bold", "t1w"):
@@ -495,7 +497,7 @@ def _without_shared_images(rows: list[dict[str, Any]]) -> tuple[list[dict[str, A
     problems, kept = [], []
     for row in rows:
         claims = {kind: owners[kind, row[f"{kind}_sha256"]] for kind in ("bold", "t1w")}
-        shared = next((kind for kind, claim in claims.items() if len(claim) > 1), None)
+        shared = next((kind for kind, claim in claims.items() if 1 < len(claim) <= n_people / 2), None)
         if shared is None:
             kept.append(row)
             continue
