@@ -62,7 +62,7 @@ recover: $(VENV)/.installed-test
 
 # Calibration of the group models over many simulated trials (about an hour).
 validate: $(VENV)/.installed-test
-	$(BIN)/python -m tests.validate --trials $(TRIALS) --table docs/calibration.tsv --figure docs/calibration.png
+	$(BIN)/python -m tests.validate --trials $(TRIALS) --table docs/calibration.tsv
 
 # Time, memory and error of preprocessing and of the group stage, others' beside ours (about half an hour).
 bench: $(VENV)/.installed-test .bench/.installed

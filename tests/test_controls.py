@@ -53,6 +53,8 @@ def test_every_check_is_there(group):
         ("baseline", "occipital.x"): 1,
         ("control", "occipital.x"): 3,
         ("quality", "fd.mean"): 4,
+        ("spread", "amygdala.x"): 1,
+        ("spread", "occipital.x"): 1,
     }
     assert (found["status"] == "ok").all()
     assert set(found.columns) == set(controls.DESCRIPTIONS)

@@ -147,9 +147,14 @@ def test_people_never_seen_need_no_covariate_of_their_own():
     assert found["estimate"].notna().all()
 
 
-def test_the_bayesian_engine_has_the_answer_of_reml_under_flat_priors():
+@pytest.mark.parametrize("slope", ["per_visit", "common"])
+def test_the_bayesian_engine_has_the_answer_of_reml_under_flat_priors(slope):
     given = tables(missed=0.2)
-    group = asked(priors={"flat": True}, sampling={"chains": 2, "tune": 500, "draws": 1000, "min_ess": 300})
+    group = asked(
+        COVARIATES | {"age": {"column": "age", "slope": slope}},
+        priors={"flat": True},
+        sampling={"chains": 2, "tune": 500, "draws": 1000, "min_ess": 300},
+    )
     (outcome,) = lay_out(*given, group, SESSIONS)
     fit = bayes.Sampler(1).fit(outcome, True, group)
     assert fit.passes(group.sampling)
@@ -162,6 +167,9 @@ def test_the_bayesian_engine_has_the_answer_of_reml_under_flat_priors():
     mixed = frequentist.fit_mixed(outcome, True, group)
     slopes = mixed.model.slopes(mixed.fit.beta)
     np.testing.assert_allclose(fit.slope.mean(axis=0) * outcome.scale, slopes, atol=0.03)
+    for found in (slopes[None], fit.slope):  # age is the first covariate
+        assert (found[:, 0, 0] == found[:, 0, 1]).all() == (slope == "common")
+        assert (found[:, 1:, 0] != found[:, 1:, 1]).all()
     predicted = bayes.predictive.check(outcome, fit, True, group, SESSIONS, 1)
     assert {row["status"] for row in predicted} == {"not reported: flat priors allow every value", "ok"}
 

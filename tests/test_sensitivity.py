@@ -65,7 +65,7 @@ def test_a_tighter_prior_shrinks_and_a_flat_one_does_not(found):
 
 def test_every_covariance_but_the_declared_one_is_tried(found):
     tried = found[found["kind"] == "covariance"].index.get_level_values("analysis")
-    assert list(tried) == ["toeplitz", "random intercept"]
+    assert list(tried) == ["toeplitz", "random intercept", "SD by arm"]
 
 
 def test_known_errors_change_little_when_all_alike_and_more_where_they_differ(tables, group):

@@ -503,6 +503,9 @@ class Covariate(Section):
     kind: Literal["number", "category"] = Field(
         "number", description="`category`: a column of the model per level after the first"
     )
+    slope: Literal["per_visit", "common"] = Field(
+        "per_visit", description="In the models of all visits: a slope at each visit, or one for all"
+    )
     missing: Literal["stop", "mean"] = Field(
         "stop",
         description="Somebody without a value: `stop` names them; `mean` gives them the mean of all, which "
@@ -621,9 +624,9 @@ class Group(Section):
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of intervals")
     covariance: Literal["auto", "unstructured", "random_intercept"] = Field(
         "auto",
-        description="Covariance over visits in both engines. `auto`: unstructured (REML above four visits: "
-        "heterogeneous Toeplitz), and a random intercept where an arm has fewer than 8 people at a visit or "
-        "REML did not converge; the status of the estimate names it",
+        description="Covariance over visits in both engines. `auto`: unstructured for any number of people "
+        "and visits; where that did not converge, drawn towards compound symmetry (REML), and a random "
+        "intercept last; the status of the estimate names it",
     )
     permutations: int = Field(
         10_000, ge=0, description="Draws of the randomisation test, within the strata; 0 = no test"
@@ -633,7 +636,15 @@ class Group(Section):
         description="Residuals of the Bayesian model; `student_t`: people far from the others weigh less",
     )
     spread: Literal["common", "by_arm"] = Field(
-        "common", description="SD of a visit in the Bayesian model: alike in both arms, or one per arm"
+        "common",
+        description="SD of a visit in both engines: alike in both arms, or one per arm (correlations are "
+        "shared). `spread_p` of the Bayesian diagnostics says when arms differ",
+    )
+    information: Literal["observed", "expected"] = Field(
+        "observed",
+        description="Information about the covariance over visits that Kenward and Roger's standard errors "
+        "and degrees of freedom rest on: `observed` (SAS, mmrm) holds where what is missed depends on what "
+        "was seen; `expected` (pbkrtest) is a few percent short there",
     )
     rope: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,

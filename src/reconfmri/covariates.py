@@ -25,6 +25,7 @@ class Column:
     values: NDArray[np.float64]
     sd: float
     is_category: bool
+    per_visit: bool = True  # a slope at each visit, or one for all
 
     @property
     def step(self) -> float:
@@ -58,7 +59,10 @@ def columns_of(name: str, settings: Covariate, cells: Mapping[str, object], file
             raise ValueError(_line(file, name, "everybody has the same value", "drop the covariate"))
         values = np.zeros(len(cells))
         values[known] = (numbers - numbers.mean()) / sd
-        columns.append(Column(name, label or f"1 SD of {name} ({sd:.3g})", values, sd, bool(label)))
+        per_visit = settings.slope == "per_visit"
+        columns.append(
+            Column(name, label or f"1 SD of {name} ({sd:.3g})", values, sd, bool(label), per_visit)
+        )
     return columns
 
 

@@ -237,7 +237,7 @@ def test_a_covariance_that_cannot_be_determined_falls_back_by_name():
     assert reml["status"].str.contains("Mend: group.covariance", regex=False).all()
     assert reml[list(NUMBERS)].isna().all(axis=None)
     automatic = frequentist.estimate(*given, asked(), SESSIONS)
-    assert set(automatic.loc[automatic["method"] == "reml", "status"]) == {"ok, random intercept"}
+    assert set(automatic.loc[automatic["method"] == "reml", "status"]) == {"ok, shrunk unstructured"}
 
 
 def test_a_correlation_of_one_is_missing_with_its_reason():

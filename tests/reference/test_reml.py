@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import runpy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from reconfmri.group import covariances, reml
 from reconfmri.group.estimands import NotEstimableError
 from reconfmri.group.reml import fit_reml
 
@@ -56,7 +58,8 @@ PUBLISHED = [
 @pytest.mark.parametrize(("structure", "weights", "estimate", "se", "df", "plain", "interval"), PUBLISHED)
 def test_the_constructed_two_visits(two_visits, structure, weights, estimate, se, df, plain, interval):
     values, active = two_visits
-    fit = fit_reml(values, design_of(active, 2, common_baseline=len(weights) == 3), structure)
+    design = design_of(active, 2, common_baseline=len(weights) == 3)
+    fit = fit_reml(values, design, structure, information="expected")
     found = fit.infer(weights)
     assert (found.estimate, found.se) == pytest.approx((estimate, se), abs=5e-5)
     assert fit.plain_se(weights) == pytest.approx(plain, abs=5e-5)
@@ -67,7 +70,7 @@ def test_the_constructed_two_visits(two_visits, structure, weights, estimate, se
 def test_a_real_trial_gives_the_published_coefficients(real_data):
     """Oxazepam trial: 2080 responses of 33 people, random intercept; table of its authors to 5 decimals."""
     values, design, expected = oxazepam["load"](real_data / "oxazepam_rct")
-    fit = fit_reml(values, design, "random_intercept")
+    fit = fit_reml(values, design, "random_intercept", information="expected")
     errors = [fit.plain_se(row) for row in np.eye(8)]
     np.testing.assert_allclose(fit.beta, expected["Value"], atol=5e-6)
     np.testing.assert_allclose(errors, expected["Std.Error"], atol=5e-6)
@@ -114,7 +117,9 @@ def test_a_published_split_plot_gives_kenward_roger_of_pbkrtest():
     quadratic = [np.ones((10, 5)), *factors, *(factor**2 for factor in factors)]
     quadratic += [factors[i] * factors[j] for i in range(4) for j in range(i + 1, 4)]
     values = np.array(EFFICIENCY.split(), float).reshape(10, 5) / 1000
-    fit = fit_reml(values, np.stack(quadratic, axis=2).astype(float), "random_intercept")
+    fit = fit_reml(
+        values, np.stack(quadratic, axis=2).astype(float), "random_intercept", information="expected"
+    )
     for row, (estimate, se, df) in zip(np.eye(15), SPLIT_PLOT, strict=True):
         found = fit.infer(row)
         assert found.estimate == pytest.approx(estimate, abs=1e-7)
@@ -172,6 +177,51 @@ def restricted_likelihood(values, design, covariance):
         total += np.linalg.slogdet(covariance[np.ix_(seen, seen)])[1]
     rest = squares - score @ np.linalg.solve(information, score)
     return -0.5 * (total + np.linalg.slogdet(information)[1] + rest)
+
+
+@pytest.mark.parametrize("structure", ["unstructured", "shrunk_unstructured", "toeplitz"])
+@pytest.mark.parametrize("by_arm", [False, True])
+def test_score_and_observed_information_are_derivatives_of_the_likelihood(four_visits, structure, by_arm):
+    values, active = four_visits
+    design = design_of(active, 4, common_baseline=True)
+    rows = reml.group_rows(values, design, np.zeros(values.shape), active if by_arm else None)
+    form = covariances.Form(structure, 4, (0, 1, 2, 3) if by_arm else ())
+    pull = reml.Pull(2.0, 2 * np.eye(4)) if structure == "shrunk_unstructured" else None
+    theta = covariances.start(form, 1 + np.eye(4))
+    theta[len(theta) - len(form.ratios) :] = np.linspace(-0.3, 0.4, len(form.ratios))
+    at = partial(reml.moments_at, rows, form, pull=pull)
+    steps = 1e-5 * np.eye(len(theta))
+    slope = [(at(theta + step).log_likelihood - at(theta - step).log_likelihood) / 2e-5 for step in steps]
+    bend = [(at(theta + step).score - at(theta - step).score) / 2e-5 for step in steps]
+    here = at(theta)
+    np.testing.assert_allclose(here.score, slope, atol=1e-5)
+    np.testing.assert_allclose(here.observed, -np.stack(bend), atol=1e-5)
+
+
+def test_a_covariance_by_arm_finds_the_ratio_of_spreads_and_changes_nothing_where_arms_are_alike(four_visits):
+    """Complete visits, each arm standardised: ratio 1. Then one arm three times as wide."""
+    values, active = np.nan_to_num(four_visits[0], nan=1.0), four_visits[1]
+    for arm in (active, ~active):
+        values[arm] = (values[arm] - values[arm].mean(axis=0)) / values[arm].std(axis=0, ddof=1)
+    values[active] = 3 * values[active]
+    fit = fit_reml(values, design_of(active, 4), "unstructured", active=active)
+    sds = np.sqrt(np.diagonal(fit.covariances, axis1=1, axis2=2))
+    np.testing.assert_allclose(sds[1] / sds[0], 3, rtol=0.15)
+    welch = stats.ttest_ind(values[active, 3], values[~active, 3], equal_var=False)
+    assert fit.infer(np.eye(8)[7]).df == pytest.approx(welch.df, rel=0.35)
+    assert fit.status == "ok, SD by arm"
+
+
+def test_where_an_unstructured_covariance_does_not_converge_it_is_shrunk_by_name():
+    """Nine people, eight visits: fewer degrees of freedom within the arms than visits."""
+    values = np.random.default_rng(3).normal(size=(9, 8))
+    design = design_of(np.arange(9) < 5, 8)
+    with pytest.raises(NotEstimableError, match="unstructured covariance did not converge"):
+        fit_reml(values, design, "unstructured")
+    shrunk = fit_reml(values, design, "shrunk_unstructured")
+    assert shrunk.status == "ok, shrunk unstructured"
+    assert np.linalg.eigvalsh(shrunk.covariance)[0] > 0.01
+    assert 6 < shrunk.infer(np.eye(16)[15]).df < 12
 
 
 def test_toeplitz_of_two_visits_is_unstructured(two_visits):

@@ -3,16 +3,19 @@
 Arm differences and their changes between visits have the prior Normal(0, 2.5): differences correlate by .5.
 Missing visits and means are drawn from their conditionals; the covariance is proposed from an inverse Wishart
 and accepted by Metropolis-Hastings against the priors half-t(4, 0, 2.5) on SDs and LKJ(1) on correlations.
+With an SD per arm the covariance of an arm is D S D, D = exp(side x log ratio); the ratio is a random walk.
 It shares no code with `reconfmri.group.bayes`; `tests/test_group_bayes.py` compares the two.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 EFFECT_SD, MEAN_SD, SD_SCALE = 2.5, 5.0, 2.5
+RATIO_SD, RATIO_STEP = 0.5, 0.25  # prior SD of the log ratio of the arms' SDs; its random walk
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,14 @@ class Draws:
 
 
 def sample(
-    values: Array, active: NDArray[np.bool_], *, common_baseline: bool, draws: int, burn_in: int, seed: int
+    values: Array,
+    active: NDArray[np.bool_],
+    *,
+    common_baseline: bool,
+    draws: int,
+    burn_in: int,
+    seed: int,
+    by_arm: bool = False,
 ) -> Draws:
     """Return draws for every trial of `values` (n_trials, n_people, n_visits; NaN = missing)."""
     random = np.random.default_rng(seed)
@@ -34,17 +44,50 @@ def sample(
     patterns = _patterns(values)
     filled = np.where(np.isnan(values), np.nanmean(values, axis=1, keepdims=True), values)
     covariance = np.broadcast_to(np.eye(n_visits), (n_trials, n_visits, n_visits)).copy()
+    log_ratio = np.zeros((n_trials, n_visits))
     kept = np.empty((draws, n_trials, n_visits))
     moves = 0.0
     for step in range(burn_in + draws):
-        mean, difference = draw_means(filled, side, covariance, common_baseline, random)
+        arms = by_side(covariance, log_ratio)
+        mean, difference = draw_means(filled, side, arms, common_baseline, random)
         expected = mean[:, None, :] + side[:, None] * difference[:, None, :]
-        fill_missing(filled, expected, covariance, patterns, random)
-        moved = move_covariance(covariance, filled - expected, random)
+        fill_missing(filled, expected, arms, active, patterns, random)
+        residuals = filled - expected
+        if by_arm:
+            move_ratio(log_ratio, covariance, residuals, side, random)
+        spread = np.exp(side[:, None] * log_ratio[:, None, :])
+        moved = move_covariance(covariance, residuals / spread, random)
         if step >= burn_in:
             kept[step - burn_in] = difference
             moves += moved / draws
     return Draws(kept, moves)
+
+
+def by_side(covariance: Array, log_ratio: Array) -> Array:
+    """Return (2, n_trials, n_visits, n_visits): D S D of the control (row 0) and the active arm (row 1)."""
+    spread = np.exp(np.array([-0.5, 0.5])[:, None, None] * log_ratio)
+    return np.asarray(covariance * spread[:, :, :, None] * spread[:, :, None, :])
+
+
+def move_ratio(
+    log_ratio: Array, covariance: Array, residuals: Array, side: Array, random: np.random.Generator
+) -> None:
+    """Move the log ratios in place, a random walk visit by visit."""
+    precision = np.linalg.inv(covariance)
+
+    def log_posterior(ratio: Array) -> Array:
+        scaled = residuals * np.exp(-side[:, None] * ratio[:, None, :])
+        squares = ((scaled @ precision) * scaled).sum(axis=(1, 2))
+        prior = (ratio**2).sum(axis=1) / RATIO_SD**2
+        return np.asarray(-0.5 * (squares + prior) - side.sum() * ratio.sum(axis=1))
+
+    here = log_posterior(log_ratio)
+    for visit in range(log_ratio.shape[1]):
+        proposal = log_ratio.copy()
+        proposal[:, visit] += RATIO_STEP * random.standard_normal(len(proposal))
+        there = log_posterior(proposal)
+        moved = np.log(random.random(len(proposal))) < there - here
+        log_ratio[moved], here[moved] = proposal[moved], there[moved]
 
 
 def _patterns(values: Array) -> list[tuple[Array, Array, Array, Array]]:
@@ -61,12 +104,15 @@ def _patterns(values: Array) -> list[tuple[Array, Array, Array, Array]]:
 def fill_missing(
     filled: Array,
     expected: Array,
-    covariance: Array,
+    arms: Array,
+    active: NDArray[np.bool_],
     patterns: list[tuple[Array, ...]],
     random: np.random.Generator,
 ) -> None:
-    """Replace the missing visits in `filled` by draws given the visits that are there."""
-    for trials, people, gone, there in patterns:
+    """Replace the missing visits in `filled` by draws given the visits that are there, arm by arm."""
+    for (every_trial, everybody, gone, there), arm in product(patterns, (0, 1)):
+        mine = active[everybody] == arm
+        trials, people, covariance = every_trial[mine], everybody[mine], arms[arm]
         across = covariance[:, there[:, None], gone]
         slope = np.linalg.solve(covariance[:, there[:, None], there], across)
         rest = covariance[:, gone[:, None], gone] - across.transpose(0, 2, 1) @ slope
@@ -80,19 +126,21 @@ def fill_missing(
 
 
 def draw_means(
-    filled: Array, side: Array, covariance: Array, common_baseline: bool, random: np.random.Generator
+    filled: Array, side: Array, arms: Array, common_baseline: bool, random: np.random.Generator
 ) -> tuple[Array, Array]:
     """Return visit means and arm differences, (n_trials, n_visits) each, from their normal conditional."""
     n_visits = filled.shape[2]
-    precision = np.linalg.inv(covariance)
+    precision = np.linalg.inv(arms)
     design = np.column_stack([np.ones_like(side), side])
-    cross = design.T @ design
-    full = np.einsum("ab,tij->taibj", cross, precision).reshape(-1, 2 * n_visits, 2 * n_visits)
+    members = np.stack([side < 0, side > 0])
+    cross = np.stack([design[there].T @ design[there] for there in members])
+    full = np.einsum("cab,ctij->taibj", cross, precision).reshape(-1, 2 * n_visits, 2 * n_visits)
     compared = np.arange(n_visits + common_baseline, 2 * n_visits)
     correlated = EFFECT_SD**2 * (np.eye(len(compared)) + 1) / 2
     full[:, compared[:, None], compared] += np.linalg.inv(correlated)
     full[:, range(n_visits), range(n_visits)] += MEAN_SD**-2
-    score = np.einsum("pa,tpi,tij->taj", design, filled, precision, optimize=True).reshape(-1, 2 * n_visits)
+    sums = np.stack([design[there].T @ filled[:, there] for there in members])
+    score = (sums @ precision).sum(axis=0).reshape(-1, 2 * n_visits)
     keep = np.array([i for i in range(2 * n_visits) if not (common_baseline and i == n_visits)])
     full, score = full[:, keep[:, None], keep], score[:, keep]
     factor = np.linalg.cholesky(full)

@@ -21,11 +21,10 @@ rule fit_first_level:
         mem_mb=1000,
         runtime=20,
     params:
-        raw=raw_content("events"),
         tr=lambda wildcards: float(scan_of(wildcards).tr),
         settings=settings_of(study.first_level),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("fit_first_level"),
+        code=code_of("first_level", "measures"),
     script:
         "../scripts/fit_first_level.py"
 
@@ -33,9 +32,8 @@ rule fit_first_level:
 rule estimate_maps:
     # Voxelwise effect, variance and z of the contrasts that the study file asks maps for.
     input:
-        bold=ancient(preprocessed.bold),
-        mask=ancient(preprocessed.mask),
-        metadata=preprocessed.metadata,
+        bold=preprocessed.bold,
+        mask=preprocessed.mask,
         design=rules.fit_first_level.output.design,
         exclusions=rules.fit_first_level.output.exclusions,
     output:
@@ -55,6 +53,6 @@ rule estimate_maps:
     params:
         settings=settings_of(study.first_level),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("estimate_maps"),
+        code=code_of("first_level"),
     script:
         "../scripts/estimate_maps.py"

@@ -2,12 +2,8 @@
 
 
 rule stack_measures:
-    # The books are checked on the way: what is expected and neither measured nor excluded stops the study here.
     input:
-        **{name: of_runs(*found) for name, found in producers().items()},
-        scales=scale_tables(),
-        index=ancient(DECIDED_TABLE),
-        exclusions=exclusion_tables(),
+        measures=measure_tables(),
     output:
         measures=report("results/measures.tsv", caption="../report/measures.rst", category="Tables"),
         description="results/measures.json",
@@ -19,14 +15,7 @@ rule stack_measures:
         mem_mb=1000,
         runtime=20,
     params:
-        whole=whole_study,
-        outcomes=outcomes_of_runs(study),
-        units=units_of_tables(),
-        people=people,
-        sessions=[session.id for session in study.sessions] or ["n/a"],
-        decided=decided_units,
-        combined=study.rois.combined,
-        code=code_of("stack_measures"),
+        code=code_of("measures"),
     script:
         "../scripts/stack_measures.py"
 
@@ -34,7 +23,7 @@ rule stack_measures:
 rule stack_exclusions:
     input:
         exclusions=exclusion_tables(),
-        index=ancient(DECIDED_TABLE),
+        index="config/exclusions.tsv",
     output:
         exclusions=report("results/exclusions.tsv", caption="../report/exclusions.rst", category="Tables"),
         description="results/exclusions.json",
@@ -47,9 +36,7 @@ rule stack_exclusions:
         mem_mb=500,
         runtime=10,
     params:
-        whole=whole_study,
-        index=lambda wildcards: content_of([DECIDED_TABLE]),
-        code=code_of("stack_exclusions"),
+        code=code_of("exclusions", "provenance"),
     script:
         "../scripts/stack_exclusions.py"
 
@@ -71,6 +58,6 @@ rule describe_derivatives:
         runtime=10,
     params:
         name=study.name,
-        code=code_of("describe_derivatives"),
+        code=code_of("provenance"),
     script:
         "../scripts/describe_derivatives.py"

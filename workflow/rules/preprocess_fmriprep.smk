@@ -21,11 +21,11 @@ rule run_fmriprep:
     # One participant, all of whose raw images fMRIPrep reads; the work directory stays for the next attempt.
     input:
         raw=lambda wildcards: [
-            ancient(str(bids_root / name))
+            str(bids_root / name)
             for scan in every_scan[every_scan["participant_id"] == f"sub-{wildcards.sub}"].itertuples()
             for name in (scan.bold, scan.t1w)
         ],
-        image=ancient(job.image) if job and Path(job.image).is_file() else [],
+        image=job.image if job and Path(job.image).is_file() else [],
     output:
         record="results/fmriprep_jobs/sub-{sub}.json",
     log:
@@ -39,14 +39,13 @@ rule run_fmriprep:
         mem_mb=lambda wildcards, attempt: 1000 * job.memory * attempt,
         runtime=lambda wildcards, attempt: 60 * job.hours * attempt,
     params:
-        **{name: Path(place) for name, place in container_places(study).items()},
-        raw=lambda wildcards: {
-            path: contents.of(bids_root / path) for path in read_by_fmriprep(wildcards.sub)
-        },
-        asked={"res": fmriprep.asked_res, **job.model_dump(include={"runtime", "options"})} if job else None,
-        image=image_content,
-        # A Path is no setting: Snakemake does not record it.
-        code=code_of("run_fmriprep"),
+        asked=(
+            {"res": fmriprep.asked_res, **job.model_dump(include={"runtime", "image", "options"})}
+            if job
+            else None
+        ),
+        places=container_places(study),
+        code=code_of("preprocess.container"),
     script:
         "../scripts/run_fmriprep.py"
 
@@ -58,7 +57,7 @@ rule adopt_fmriprep_run:
         made=lambda wildcards: (
             rules.run_fmriprep.output.record.format(sub=wildcards.sub)
             if job
-            else adopted(files_of_run(Path(), fmriprep, scan_of(wildcards).bold))
+            else files_of_run(Path(), fmriprep, scan_of(wildcards).bold)
         ),
     output:
         bold=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".nii.gz"),
@@ -83,12 +82,8 @@ rule adopt_fmriprep_run:
             "tr": float(scan_of(wildcards).tr),
             "n_volumes": int(scan_of(wildcards).n_volumes),
         },
-        made=lambda wildcards: (
-            [] if job else content_of(files_of_run(Path(), fmriprep, scan_of(wildcards).bold))
-        ),
-        asked=adoption,
-        root=Path(fmriprep.derivatives),  # a Path is no setting: Snakemake does not record it
-        code=code_of("adopt_fmriprep_run"),
+        settings=settings_of(study.preprocessing),
+        code=code_of("preprocess.fmriprep"),
     script:
         "../scripts/adopt_fmriprep_run.py"
 
@@ -99,7 +94,7 @@ rule adopt_fmriprep_anatomy:
         made=lambda wildcards: (
             rules.run_fmriprep.output.record.format(sub=wildcards.sub)
             if job
-            else adopted(files_of_anatomy(Path(), fmriprep, scans_of_anatomy(wildcards)["bold"].iloc[0]))
+            else files_of_anatomy(Path(), fmriprep, scans_of_anatomy(wildcards)["bold"].iloc[0])
         ),
     output:
         t1w=anatomy_file(space=SPACE, desc="preproc", suffix="T1w", ext=".nii.gz"),
@@ -117,14 +112,8 @@ rule adopt_fmriprep_anatomy:
         runtime=20,
     params:
         raw=lambda wildcards: scans_of_anatomy(wildcards)["bold"].iloc[0],
-        made=lambda wildcards: (
-            []
-            if job
-            else content_of(files_of_anatomy(Path(), fmriprep, scans_of_anatomy(wildcards)["bold"].iloc[0]))
-        ),
-        asked=adoption,
-        root=Path(fmriprep.derivatives),
-        code=code_of("adopt_fmriprep_anatomy"),
+        settings=settings_of(study.preprocessing),
+        code=code_of("preprocess.fmriprep"),
     script:
         "../scripts/adopt_fmriprep_anatomy.py"
 
@@ -138,4 +127,4 @@ aligned = {
     "alignment": [],  # all in the template's space
     "t1w": rules.adopt_fmriprep_run.output.t1w,
 }
-template_images = [image] if (image := grid_image(Path(), study, every_scan["bold"])) else []
+template_image = grid_image(Path(), study, every_scan["bold"]) or []

@@ -4,7 +4,7 @@
 rule carry_atlas:
     # Harvard-Oxford probabilities, carried once from MNI152NLin6Asym into the target space, then thresholded.
     input:
-        grid=ancient(str(template_images[0])) if template_images else [],
+        grid=template_image,
     output:
         masks=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.nii.gz",
         table=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.tsv",
@@ -18,10 +18,7 @@ rule carry_atlas:
     params:
         regions={name: region.model_dump(mode="json") for name, region in study.rois.regions.items()},
         resolution=study.preprocessing.resolution,
-        atlas=lambda wildcards: content_of(
-            [harvard_oxford()[0], nlin6_brain(), target_brain(), *template_images]
-        ),
-        code=code_of("carry_atlas"),
+        code=code_of("rois"),
     script:
         "../scripts/carry_atlas.py"
 
@@ -29,8 +26,8 @@ rule carry_atlas:
 rule extract_region_signals:
     # Mean signal of each region inside the run's mask, unsmoothed, with coverage and temporal SNR.
     input:
-        bold=ancient(preprocessed.bold),
-        mask=ancient(preprocessed.mask),
+        bold=preprocessed.bold,
+        mask=preprocessed.mask,
         metadata=preprocessed.metadata,
         regions=rules.carry_atlas.output.masks,
         exclusions=preprocessed.exclusions,
@@ -47,6 +44,6 @@ rule extract_region_signals:
         runtime=20,
     params:
         settings=settings_of(study.rois),
-        code=code_of("extract_region_signals"),
+        code=code_of("rois"),
     script:
         "../scripts/extract_region_signals.py"

@@ -16,12 +16,9 @@ rule score_skin_conductance:
         mem_mb=1000,
         runtime=20,
     params:
-        raw=raw_content("physio", "events"),
-        sidecar=lambda wildcards: recording_facts(
-            metadata_of(scan_of(wildcards).physio), study.skin_conductance.column
-        ),
+        bids=str(bids_root),
         settings=settings_of(study.skin_conductance),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("score_skin_conductance"),
+        code=code_of("skin_conductance", "measures"),
     script:
         "../scripts/score_skin_conductance.py"

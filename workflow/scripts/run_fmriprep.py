@@ -2,7 +2,6 @@
 
 import json
 import os
-from datetime import datetime
 from pathlib import Path
 
 from reconfmri.preprocess.container import Places, command_line, run_participant
@@ -10,11 +9,11 @@ from reconfmri.provenance import log_to
 
 with log_to(snakemake.log[0]) as log:
     params, sub = snakemake.params, snakemake.wildcards.sub
-    places = Places(**{name: params[name].expanduser().absolute() for name in Places._fields})
+    places = Places(**{name: Path(path).expanduser().absolute() for name, path in params.places.items()})
     places = places._replace(work=places.work / f"sub-{sub}")
     command = command_line(
         params.asked["runtime"],
-        str(snakemake.input.image or params.image),
+        params.asked["image"],
         places,
         sub,
         res=params.asked["res"],
@@ -25,6 +24,4 @@ with log_to(snakemake.log[0]) as log:
     )
     log.info("%s", json.dumps(command))
     run_participant(command, places, Path(snakemake.log.words))
-    # With its date: a job that ran again may have made other files, for whoever takes them over.
-    record = {"command": command, "ended": datetime.now().astimezone().isoformat(timespec="seconds")}
-    Path(snakemake.output.record).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    Path(snakemake.output.record).write_text(json.dumps(command, indent=1) + "\n", encoding="utf-8")

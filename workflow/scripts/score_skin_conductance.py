@@ -1,7 +1,9 @@
 """A response score per condition from the skin conductance of one run."""
 
+import os
 from pathlib import Path
 
+from reconfmri.bids import read_sidecar
 from reconfmri.config import SkinConductance, Task
 from reconfmri.events import read_events
 from reconfmri.measures import write_rows
@@ -11,11 +13,11 @@ from reconfmri.step import run_step
 
 def work(snakemake, decisions):
     given, params = snakemake.input, snakemake.params
-    task = Task.from_params(params.task)
+    root, task = Path(params.bids), Task.from_params(params.task)
     rows, faults = score_recording(
         Path(given.physio),
         read_events(given.events, task.column),
-        sidecar=params.sidecar,
+        sidecar=read_sidecar(root, os.path.relpath(given.physio, root)),
         task=task,
         settings=SkinConductance.from_params(params.settings),
     )

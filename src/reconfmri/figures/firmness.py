@@ -110,6 +110,7 @@ CHECKS = {
     "control": ("control outcome", TRUTH),
     "precision": ("standard error of the primary outcome", OUT),
     "quality": ("quality of the scans", CONTROL),
+    "spread": ("SD of the arms", INK),
 }
 CRITICAL = 1.96
 

@@ -6,7 +6,7 @@ m_v ~ Normal(0, 5) around the mean of all values, d_v and every d_v - d_w ~ Norm
 d_v correlate by one half, SD of each visit ~ half-t(4, 0, 2.5), correlations ~ LKJ(1). Missing visits are
 integrated out, so everybody with any measurement is in. Asked for in the study file: multivariate t in place
 of Normal, S its scale, degrees of freedom ~ gamma(2, 0.1) above 1; an SD per arm, their log ratio at a visit
-~ Normal(0, 0.5), none at a common baseline; covariates, a slope per visit ~ Normal(0, 2.5) per SD.
+~ Normal(0, 0.5); covariates, a slope per visit or one for all ~ Normal(0, 2.5) per SD.
 The baseline-adjusted difference comes from the model with d_0 = 0 (constrained longitudinal: Liang and
 Zeger 2000), the others from the model with d_0 free.
 """
@@ -28,6 +28,7 @@ from reconfmri.config import Group, Priors, Sampling
 from reconfmri.group import predictive
 from reconfmri.group.bayes_model import Form, compile_model
 from reconfmri.group.cautions import flag, refuse_other_scale
+from reconfmri.group.covariances import status_of
 from reconfmri.group.draws import Draws
 from reconfmri.group.estimands import (
     Array,
@@ -40,7 +41,7 @@ from reconfmri.group.estimands import (
 )
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 from reconfmri.group.maximum_likelihood import fit_means_and_covariance
-from reconfmri.group.repeated import covariance_for, status_of, usable_visits
+from reconfmri.group.repeated import covariances_for, usable_visits
 
 DIAGNOSTICS = {
     "domain": "As in the estimates",
@@ -61,11 +62,12 @@ DIAGNOSTICS = {
     "divergences": "Divergent transitions after warm-up",
     "target_accept": "Target acceptance of the fit; the second, stricter one if the first failed",
     "draws": "Draws per chain after warm-up",
-    "covariance": "Over visits: unstructured, or random_intercept where an arm is small (group.covariance)",
+    "covariance": "Over visits: unstructured, or random_intercept where that did not converge or "
+    "group.covariance asks for it",
     "converged": "Whether the fit passed the gate of group.sampling",
 }
 FLAT = 1e6
-USED = ("difference", "log_ratio", "moved_ratio")  # what stands still where a difference is not used
+USED = ("difference",)  # what stands still where a difference is not used
 # (times the tuning and the draws of the settings, target acceptance): the second is the stricter one
 ATTEMPTS = ((1, 0.9), (3, 0.99))
 log = logging.getLogger("reconfmri")
@@ -90,6 +92,12 @@ class Fit(Draws):
             and self.ess >= gate.min_ess
             and self.divergences <= gate.max_divergences
         )
+
+    @property
+    def status(self) -> str:
+        """The status of an answer from these draws."""
+        by_arm, student_t = bool(self.log_ratio.any()), bool(np.isfinite(self.df).all())
+        return status_of(self.covariance, by_arm=by_arm, student_t=student_t)
 
     @property
     def shortcoming(self) -> str:
@@ -178,7 +186,7 @@ def answer_question(
         return {"status": f"not reported: {fit.shortcoming}. Mend: {mend}"}
     draws = contrast(fit, question, outcome)
     numbers = summarise(draws, group.level) | {"rope_probability": rope_probability(draws, outcome, group)}
-    return numbers | {"r_hat": fit.r_hat, "ess": fit.ess, "status": status_of(fit.covariance, group)}
+    return numbers | {"r_hat": fit.r_hat, "ess": fit.ess, "status": fit.status}
 
 
 def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:
@@ -221,34 +229,40 @@ class Sampler:
         self.seed, self.cores = seed, cores
 
     def fit(self, outcome: Outcome, common_baseline: bool, group: Group, *, add_se: bool = False) -> Fit:
-        """Return the fit that passed the gate, or the second, stricter one."""
+        """Return the first fit that passed the gate, of the covariances that the study allows; or the last.
+
+        Each is tried twice, the second time longer and with smaller steps.
+        """
         data = model_data(outcome, common_baseline, group.priors, add_se=add_se)
         name = f"{outcome.name}|{'common' if common_baseline else 'free'}"
         seeds = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]).generate_state(len(ATTEMPTS))
-        covariance = covariance_for(outcome, group)
         n_people, n_visits = data["values"].shape
-        form = Form(
-            n_people,
-            n_visits,
-            covariance,
-            student_t=group.likelihood == "student_t",
-            by_arm=group.spread == "by_arm",
-            n_covariates=outcome.adjusted_for.shape[1],
-            n_outcomes=len(outcome.baselines),
-        )
-        compiled = compile_model(form).with_data(**data)
-        for (longer, target_accept), seed in zip(ATTEMPTS, seeds, strict=True):
-            started = time.monotonic()
-            fit = self._sample(
-                compiled, outcome, data["used"] > 0, group.sampling, longer, target_accept, int(seed)
+        for covariance in covariances_for(outcome, group):
+            if covariance == "shrunk_unstructured":  # its priors shrink already
+                continue
+            form = Form(
+                n_people,
+                n_visits,
+                covariance,
+                student_t=group.likelihood == "student_t",
+                by_arm=group.spread == "by_arm",
+                n_covariates=outcome.adjusted_for.shape[1],
+                n_outcomes=len(outcome.baselines),
             )
-            fit = replace(fit, covariance=covariance)
-            log.info(
-                "%s: R-hat %.4f, ESS %.0f, %d divergences at target %.3f, %.1f s",
-                *(name, fit.r_hat, fit.ess, fit.divergences, target_accept, time.monotonic() - started),
-            )
-            if fit.passes(group.sampling):
-                break
+            compiled = compile_model(form).with_data(**data)
+            for (longer, target_accept), seed in zip(ATTEMPTS, seeds, strict=True):
+                started = time.monotonic()
+                fit = self._sample(
+                    compiled, outcome, data["used"] > 0, group.sampling, longer, target_accept, int(seed)
+                )
+                fit = replace(fit, covariance=covariance)
+                log.info(
+                    "%s, %s: R-hat %.4f, ESS %.0f, %d divergences at target %.3f, %.1f s",
+                    *(name, covariance, fit.r_hat, fit.ess, fit.divergences, target_accept),
+                    time.monotonic() - started,
+                )
+                if fit.passes(group.sampling):
+                    return fit
         return fit
 
     def _sample(
@@ -328,7 +342,11 @@ def model_data(
     seen = (~np.isnan(values)).astype(np.float64)
     # people who missed the same visits stand together: the likelihood goes by pattern
     order = np.lexsort(seen.T)
-    covariates = {"covariates": outcome.adjusted_for[order]} if outcome.adjusted_for.shape[1] else {}
+    covariates = {}
+    if outcome.columns:
+        per_visit = np.array([column.per_visit for column in outcome.columns], dtype=np.float64)
+        covariates = {"covariates": outcome.adjusted_for[order], "per_visit": per_visit}
+        means[2:][per_visit == 0] = means[2:][per_visit == 0].mean(axis=1, keepdims=True)
     wide = [FLAT, FLAT] if priors.flat else [priors.mean, priors.effect]
     return {
         "values": np.nan_to_num(values)[order],

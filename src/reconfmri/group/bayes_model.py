@@ -102,24 +102,32 @@ def build_model(form: Form) -> Any:
         means = mean[None, :] + side[:, None] * difference[None, :]
         if form.n_covariates:
             means = means + _covariates(pm, form, root, start_means[2:], prior_sd[1])
-        _likelihood(pm, form, means, root @ root.T, side, used)
+        _likelihood(pm, form, means, root @ root.T, side)
     return model
 
 
 def _covariates(pm: Any, form: Form, root: Any, start: Any, prior_sd: Any) -> Any:
-    """What covariates add to the means, (n_people, n_visits): a slope per covariate and visit."""
+    """What covariates add to the means, (n_people, n_visits): a slope per visit, or one for all.
+
+    One for all is that of the first visit; its other coordinates are idle, and standard normal.
+    """
     import pytensor.tensor as pt
 
     shape = (form.n_covariates, form.n_visits)
     covariates = pm.Data("covariates", np.zeros((form.n_people, form.n_covariates)))
     moved = pm.Flat("moved_slope", shape=shape, initval=np.zeros(shape))
-    slope = pm.Deterministic("slope", start + moved @ root.T)
-    pm.Potential("prior_slope", -0.5 * pt.sum(pt.square(slope / prior_sd)))
-    pm.Potential("jacobian_slope", form.n_covariates * pt.sum(pt.log(_diagonal(root, form.n_visits))))
+    own = pm.Data("per_visit", np.ones(form.n_covariates))[:, None]  # 1, or 0: one for all
+    first = np.eye(form.n_visits)[:, :1]
+    free = start + moved @ root.T
+    slope = pm.Deterministic("slope", own * free + (1 - own) * (free @ first))
+    counted = own + (1 - own) * first.T  # coordinates that are in the likelihood
+    pm.Potential("prior_slope", -0.5 * pt.sum(counted * pt.square(slope / prior_sd)))
+    pm.Potential("idle_slope", -0.5 * pt.sum((1 - counted) * pt.square(moved)))
+    pm.Potential("jacobian_slope", pt.sum(counted * pt.log(_diagonal(root, form.n_visits))[None, :]))
     return covariates @ slope
 
 
-def _likelihood(pm: Any, form: Form, means: Any, covariance: Any, side: Any, used: Any) -> None:
+def _likelihood(pm: Any, form: Form, means: Any, covariance: Any, side: Any) -> None:
     """The seen values given means (n_people, n_visits) and covariance over visits, alike or per arm."""
     import pytensor.tensor as pt
 
@@ -135,7 +143,7 @@ def _likelihood(pm: Any, form: Form, means: Any, covariance: Any, side: Any, use
         return
     moved = _flat(pm, "moved_ratio", form.n_visits)
     pm.Potential("prior_ratio", -0.5 * pt.sum(pt.square(moved)))
-    log_ratio = pm.Deterministic("log_ratio", used * RATIO_SD * moved)
+    log_ratio = pm.Deterministic("log_ratio", RATIO_SD * moved)
     for name, arm in (("active", 0.5), ("control", -0.5)):
         spread = pt.exp(arm * log_ratio)
         there = seen * pt.eq(side, arm)[:, None]

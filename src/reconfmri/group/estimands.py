@@ -55,6 +55,8 @@ DESCRIPTIONS = {
     "ess": "bayes: smallest effective sample size, bulk or tail, over all parameters of the model",
     "status": "ok, with the covariance over visits where it is not unstructured, and after `; caution: ` "
     "what to beware of; or `not reported: <reason>` and then the numbers are missing",
+    "caveat": "Why methods that take those seen at the visits of the question alone (ancova, welch, "
+    "paired_t) are not the equals of the others here; missing where they leave nobody out",
 }
 COLUMNS = tuple(DESCRIPTIONS)
 NUMBERS = (

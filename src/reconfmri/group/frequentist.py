@@ -14,6 +14,7 @@ import pandas as pd
 
 from reconfmri.config import Group
 from reconfmri.group.cautions import flag
+from reconfmri.group.covariances import Structure
 from reconfmri.group.estimands import (
     BASELINE,
     Array,
@@ -26,8 +27,8 @@ from reconfmri.group.estimands import (
     start_of_row,
 )
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
-from reconfmri.group.reml import RemlFit, Structure, fit_reml
-from reconfmri.group.repeated import MeanModel, covariances_for, mean_model, status_of
+from reconfmri.group.reml import Information, RemlFit, fit_reml
+from reconfmri.group.repeated import MeanModel, covariances_for, mean_model
 
 
 def estimate(
@@ -66,14 +67,32 @@ def fit_mixed(outcome: Outcome, common_baseline: bool, group: Group, *, add_se: 
     fault = ""
     for covariance in covariances_for(outcome, group):
         try:
-            return Mixed(model, covariance, fit_with(outcome, model, covariance, add_se=add_se))
+            fit = fit_with(
+                outcome,
+                model,
+                covariance,
+                add_se=add_se,
+                by_arm=group.spread == "by_arm",
+                information=group.information,
+            )
+            return Mixed(model, covariance, fit)
         except NotEstimableError as reason:
             fault = fault or str(reason)
     return Mixed(model, fault=fault)
 
 
-def fit_with(outcome: Outcome, model: MeanModel, covariance: str, *, add_se: bool = False) -> RemlFit:
+def fit_with(
+    outcome: Outcome,
+    model: MeanModel,
+    covariance: str,
+    *,
+    add_se: bool = False,
+    by_arm: bool = False,
+    information: Information = "observed",
+) -> RemlFit:
     """Return the REML fit of a mean model with one structure of the covariance over visits.
+
+    `by_arm`: each arm has its own SDs.
 
     Raises
     ------
@@ -84,7 +103,14 @@ def fit_with(outcome: Outcome, model: MeanModel, covariance: str, *, add_se: boo
     someone = ~np.isnan(values).all(axis=1)
     ses = outcome.ses[:, model.visits][someone] if add_se and outcome.ses is not None else None
     design = model.design(outcome.active, outcome.adjusted_for)[someone]
-    return fit_reml(values[someone], design, cast(Structure, covariance), known_se=ses)
+    return fit_reml(
+        values[someone],
+        design,
+        cast(Structure, covariance),
+        known_se=ses,
+        active=outcome.active[someone] if by_arm else None,
+        information=information,
+    )
 
 
 def _mixed_row(
@@ -121,9 +147,8 @@ def answer_by_reml(
     mixed = fits[question.common_baseline]
     if mixed.fit is None:
         raise NotEstimableError(mixed.fault)
-    return mixed.fit.infer(mixed.model.weights(question, outcome.values.shape[1])), status_of(
-        mixed.covariance
-    )
+    found = mixed.fit.infer(mixed.model.weights(question, outcome.values.shape[1]))
+    return found, mixed.fit.status
 
 
 def answer_under(outcome: Outcome, question: Question, covariance: str) -> Contrast:
@@ -252,8 +277,34 @@ def _least_squares_rows(outcome: Outcome, question: Question, group: Group) -> l
         except NotEstimableError as reason:
             rows.append(row | {"status": f"not reported: {reason}"})
         else:
-            rows.append(row | found.numbers(group.level) | {"status": "ok"})
+            rows.append(
+                row | found.numbers(group.level) | {"status": "ok", "caveat": caveat_of(outcome, question)}
+            )
     return rows
+
+
+def caveat_of(outcome: Outcome, question: Question) -> str | None:
+    """Return what least squares, which take those seen at the visits of the question alone, may miss.
+
+    People who were seen at another visit are left out of it; where leaving goes by what was seen the answer
+    is biased (docs/calibration.md). The last value before a missed visit is compared with those who stayed.
+    """
+    here = outcome.seen[:, question.visits].all(axis=1)
+    left_out = outcome.seen.any(axis=1) & ~here
+    if not left_out.any():
+        return None
+    text = f"{left_out.sum()} of {outcome.seen.any(axis=1).sum()} people seen are left out"
+    later = max(question.visits)
+    before = outcome.values[:, :later]
+    known = ~np.isnan(before).all(axis=1)
+    last = np.full(len(before), np.nan)
+    for visit in range(later):
+        last = np.where(np.isnan(before[:, visit]), last, before[:, visit])
+    stayed, gone = last[known & outcome.seen[:, later]], last[known & ~outcome.seen[:, later]]
+    if min(len(stayed), len(gone)) > 1 and stayed.std(ddof=1) > 0:
+        apart = (gone.mean() - stayed.mean()) / stayed.std(ddof=1)
+        text += f"; their last value before lies {apart:+.1f} SD from that of those who stayed"
+    return f"{text}; biased where leaving goes by what was seen: prefer reml or bayes"
 
 
 def answer_question(outcome: Outcome, question: Question, *, robust: bool = False) -> Contrast:

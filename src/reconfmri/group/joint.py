@@ -27,7 +27,7 @@ from reconfmri.group.estimands import (
     refuse_without_baseline,
 )
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
-from reconfmri.group.repeated import status_of, usable_visits
+from reconfmri.group.repeated import usable_visits
 
 DESCRIPTIONS = {
     "joint": "Name of the set, as in group.joint",
@@ -135,7 +135,7 @@ def _rows(pair: Pair, questions: Sequence[Question], group: Group, sampler: baye
         except NotEstimableError as reason:
             yield from (row | {"status": f"not reported: {reason}"} for row in rows)
             continue
-        known = {"r_hat": fit.r_hat, "ess": fit.ess, "status": status_of(fit.covariance, group)}
+        known = {"r_hat": fit.r_hat, "ess": fit.ess, "status": fit.status}
         for row, numbers in zip(rows, _numbers(pair, question, fit, group.level), strict=True):
             yield row | numbers | known
 

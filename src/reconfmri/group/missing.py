@@ -22,6 +22,7 @@ from scipy.special import stdtrit
 from reconfmri.config import Group, Primary
 from reconfmri.group import estimands, imputation
 from reconfmri.group.cautions import flag
+from reconfmri.group.covariances import status_of
 from reconfmri.group.estimands import (
     BASELINE,
     Array,
@@ -34,11 +35,11 @@ from reconfmri.group.estimands import (
     refuse_without_baseline,
     start_of_row,
 )
-from reconfmri.group.frequentist import Mixed, answer_by_reml, answer_question, fit_mixed, fit_with
+from reconfmri.group.frequentist import answer_by_reml, answer_question, fit_mixed, fit_with
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, read_arms, refuse_unanswerable
 from reconfmri.group.imputation import Plan
-from reconfmri.group.reml import Data, RemlFit, precisions
-from reconfmri.group.repeated import MeanModel, covariances_for, mean_model, status_of
+from reconfmri.group.reml import RemlFit, group_precisions
+from reconfmri.group.repeated import MeanModel, covariances_for, mean_model
 
 COMPLETERS = "completers"
 AT_RANDOM, BY_EVENT = "conditional_mean", "by_event"
@@ -164,7 +165,7 @@ def completers(
     rows = []
     for outcome in lay_out(measures, allocation, group, sessions):
         stayed = outcome.of(np.asarray(outcome.seen.all(axis=1)))
-        fits = {False: _fit_completers(stayed, group)}
+        fits = {False: fit_mixed(stayed, False, group)}
         for question in ask(group.estimands, list(sessions) or [NO_SESSION]):
             if question.common_baseline:
                 row = _row(stayed, question, group, "ancova", partial(_by_ancova, stayed, question))
@@ -451,7 +452,7 @@ def conditional_means(values: Array, means: Array, covariance: Array) -> Array:
     """Return `values` (n, v) with gaps filled: means (n, v) given the seen visits of the person."""
     seen = ~np.isnan(values)
     residuals = np.where(seen, values - means, 0.0)
-    precision, _ = precisions(Data(residuals, residuals[:, :, None], seen), covariance)
+    precision, _ = group_precisions(seen, covariance)
     predicted = means + np.einsum("vu,nuw,nw->nv", covariance, precision, residuals)
     return np.where(seen, values, predicted)
 
@@ -569,15 +570,6 @@ def _fit_without(outcome: Outcome, person: int, common_baseline: bool, covarianc
         return fit_means(outcome.without(person), common_baseline, covariance)
     except NotEstimableError as reason:
         raise NotEstimableError(f"without {outcome.people[person]}: {reason}") from None
-
-
-def _fit_completers(stayed: Outcome, group: Group) -> Mixed:
-    """Without gaps an unstructured covariance is safe in small arms too: differences have their plain t."""
-    if group.covariance == "auto":
-        mixed = fit_mixed(stayed, False, group.model_copy(update={"covariance": "unstructured"}))
-        if mixed.fit is not None:
-            return mixed
-    return fit_mixed(stayed, False, group)
 
 
 def _by_ancova(outcome: Outcome, question: Question) -> tuple[Contrast, str]:

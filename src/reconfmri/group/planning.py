@@ -23,9 +23,10 @@ import pandas as pd
 from scipy.special import gammaln, stdtrit
 from scipy.stats import nct
 
+from reconfmri.group.covariances import Form
 from reconfmri.group.estimands import BASELINE, Array, NotEstimableError, Question, refuse_without_baseline
-from reconfmri.group.reml import Moments, RemlFit, fit_reml, unstructured
-from reconfmri.group.repeated import FEW_PER_ARM, MeanModel
+from reconfmri.group.reml import RemlFit, Rows, fit_reml, moments_at
+from reconfmri.group.repeated import MeanModel
 
 FEWEST = 5  # expected per arm at a visit; below it REML often fails and the expansion is not checked
 MOST = 20_000  # people per arm; nobody plans more
@@ -50,8 +51,7 @@ DESCRIPTIONS = {
     "assurance": "Power averaged over the prior of the true difference (assumptions.tsv), either way",
     "df": "Expected degrees of freedom of the interval",
     "level": "Level of the interval",
-    "status": "ok; `ok, few per arm`: fewer than 8 per arm are expected at some visit, where the setting "
-    "`covariance: auto` may take a random intercept; or `not reported: <reason>`, the numbers are missing",
+    "status": "ok; or `not reported: <reason>`, the numbers are missing",
 }
 HALVING = {
     "outcome": DESCRIPTIONS["outcome"],
@@ -218,7 +218,7 @@ def expect(scenario: Scenario, question: Question, n_per_arm: float) -> Precisio
     model = MeanModel(visits, visits[1:] if question.common_baseline else visits)
     design, precision = model.design(np.array([True, False])), _precisions(scenario)
     people = n_per_arm * scenario.pattern_shares
-    fit = RemlFit(expected_moments(design, precision, people[:-1]), scenario.covariance, 1.0)
+    fit = expected_fit(design, scenario.covariance, people[:-1])
     weights = model.weights(question, n_visits)
     found, known = fit.infer(weights), fit.plain_se(weights)
     chance = _chance_of_counts(design, precision, people, fit.moments.phi, weights)
@@ -235,26 +235,29 @@ def _precisions(scenario: Scenario) -> Array:
     return precision
 
 
-def expected_moments(design: Array, precision: Array, people: Array) -> Moments:
-    """Return the moments of REML that do not depend on values, at the true unstructured covariance.
+def expected_fit(design: Array, covariance: Array, people: Array) -> RemlFit:
+    """Return the REML fit to expect at the true covariance; its coefficients are zero.
 
-    `design` (a, v, p) of one person per arm, `precision` (k, v, v) of each pattern of seen visits, `people`
-    (k,) per arm. Coefficients and score are zero, the likelihood is not there.
+    `design` (a, v, p) of one person per arm, `people` (v,) per arm whose last visit is each one: as many as
+    are expected, which need not be whole.
+
+    Raises
+    ------
+    NotEstimableError
+        The design does not determine every coefficient.
     """
-    n_visits = design.shape[1]
-    slopes = np.stack([unstructured(unit, n_visits) for unit in np.eye(n_visits * (n_visits + 1) // 2)])
-    kx = np.einsum("kvw,awp->kavp", precision, design)
-    phi = np.linalg.inv(np.einsum("k,avp,kavq->pq", people, design, kx))
-    d_kx = np.einsum("ivw,kawp->ikavp", slopes, kx)
-    p = -np.einsum("k,kavp,ikavq->ipq", people, kx, d_kx)
-    q = np.einsum("k,ikavp,kvw,jkawq->ijpq", people, d_kx, precision, d_kx, optimize=True)
-    kd = np.einsum("kvw,iwx->ikvx", precision, slopes)
-    traces = len(design) * np.einsum("k,ikvw,jkwv->ij", people, kd, kd)
-    phi_p = phi @ p
-    information = 0.5 * (
-        traces - 2 * np.einsum("pq,ijqp->ij", phi, q) + np.einsum("ipq,jqp->ij", phi_p, phi_p)
+    n_arms, n_visits, _ = design.shape
+    seen = np.tile(np.tril(np.ones((n_visits, n_visits), dtype=bool)), (n_arms, 1))
+    counts = np.tile(people, n_arms)
+    each = np.repeat(design, n_visits, axis=0) * np.sqrt(counts)[:, None, None]
+    nothing, rest = np.zeros(seen.shape), np.zeros(len(seen), dtype=np.intp)
+    rows = Rows(
+        nothing, np.where(seen[:, :, None], each, 0.0), np.arange(len(seen)), counts, seen, nothing, rest
     )
-    return Moments(math.nan, np.zeros(len(phi)), phi, p, q, np.zeros(len(slopes)), information)
+    moments = moments_at(rows, Form("unstructured", n_visits), covariance[np.tril_indices(n_visits)])
+    if moments is None:
+        raise NotEstimableError("the design does not determine every coefficient")
+    return RemlFit(rows, moments, covariance[None], 1.0, "unstructured", "expected")
 
 
 def _chance_of_counts(design: Array, precision: Array, people: Array, phi: Array, weights: Array) -> float:
@@ -297,13 +300,12 @@ def _row(scenario: Scenario, question: Question, aim: Aim, n_per_arm: int) -> di
         found = expect(scenario, question, n_per_arm)
     except NotEstimableError as reason:
         return {"status": f"not reported: {reason}"}
-    few = scenario.seen(n_per_arm, len(scenario.missing) - 1) < FEW_PER_ARM
     return {
         "half_width": found.half_width(aim.level),
         "power": found.power(aim.difference, aim.level),
         "assurance": found.assurance(aim),
         "df": found.df,
-        "status": "ok, few per arm" if few else "ok",
+        "status": "ok",
     }
 
 

@@ -29,7 +29,7 @@ from reconfmri.group.cautions import refuse_other_scale
 from reconfmri.group.estimands import Array, Contrast, NotEstimableError, Question, ask
 from reconfmri.group.frequentist import Mixed, answer_by_reml
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
-from reconfmri.group.reml import Data, RemlFit, precisions
+from reconfmri.group.reml import RemlFit, group_precisions
 from reconfmri.group.repeated import MeanModel
 
 DESCRIPTIONS = {
@@ -170,7 +170,7 @@ def contributions(outcome: Outcome, question: Question, model: MeanModel, fit: R
     seen = ~np.isnan(values)
     design = np.where(seen[:, :, None], model.design(outcome.active, outcome.adjusted_for), 0.0)
     residuals = np.where(seen, values - design @ fit.beta, 0.0)
-    precision, _ = precisions(Data(residuals, design, seen), fit.covariance)
+    precision, _ = group_precisions(seen, fit.of_people(outcome.active))
     towards = fit.scale**2 * fit.moments.phi @ model.weights(question, outcome.values.shape[1])
     return np.asarray(np.einsum("p,nvp,nvw,nw->n", towards, design, precision, residuals, optimize=True))
 

@@ -95,14 +95,17 @@ def draw_prior(fit: Fit, group: Group, random: np.random.Generator, n_draws: int
     shared, own = random.standard_normal((n_draws, 1)), random.standard_normal(shape)
     one_sd = fit.covariance != "unstructured"
     visit_sd = priors.sd * np.abs(random.standard_t(4, (n_draws, 1) if one_sd else shape))
+    slope = priors.effect * random.standard_normal((n_draws, *fit.slope.shape[1:]))
+    shared_slope = (fit.slope == fit.slope[:, :, :1]).all(axis=(0, 2))  # one for all visits
+    slope[:, shared_slope] = slope[:, shared_slope, :1]
     log_ratio = RATIO_SD * random.standard_normal(shape) if fit.log_ratio.any() else np.zeros(shape)
     return Draws(
         mean=priors.mean * random.standard_normal(shape),
         difference=used * priors.effect * (shared + own) / np.sqrt(2),
         visit_sd=np.broadcast_to(visit_sd, shape),
         correlation=random.random((n_draws, 1)) if one_sd else lkj(n_draws, n_visits, random),
-        slope=priors.effect * random.standard_normal((n_draws, *fit.slope.shape[1:])),
-        log_ratio=used * log_ratio,
+        slope=slope,
+        log_ratio=log_ratio,
         df=_prior_df(n_draws, random) if np.isfinite(fit.df).all() else np.full(n_draws, np.inf),
     )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import cast
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from reconfmri.config import Group
 from reconfmri.group.cautions import flag
+from reconfmri.group.covariances import Structure
 from reconfmri.group.estimands import (
     Array,
     NotEstimableError,
@@ -34,8 +35,8 @@ from reconfmri.group.estimands import (
     with_caution,
 )
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
-from reconfmri.group.reml import Data, Structure, fit_reml, precisions
-from reconfmri.group.repeated import MeanModel, covariances_for, mean_model
+from reconfmri.group.reml import fit_reml, group_precisions
+from reconfmri.group.repeated import covariances_for, mean_model
 
 METHOD = "randomisation"
 DRAWS = {
@@ -223,7 +224,7 @@ def _without_arms(outcome: Outcome, group: Group) -> Null:
     values = outcome.values[:, visits]
     seen = ~np.isnan(values)
     someone = seen.any(axis=1)
-    design = MeanModel(visits, (), len(outcome.columns)).design(outcome.active, outcome.adjusted_for)
+    design = replace(mean_model(outcome, False), compared=()).design(outcome.active, outcome.adjusted_for)
     fault = NotEstimableError("the model without arms could not be fitted")
     for covariance in covariances_for(outcome, group):
         try:
@@ -233,7 +234,7 @@ def _without_arms(outcome: Outcome, group: Group) -> Null:
             fault = reason
     else:
         raise fault
-    precision, _ = precisions(Data(values, design, seen), fit.covariance)
+    precision, _ = group_precisions(seen, fit.covariance)
     residuals = np.where(seen, values - design @ fit.beta, 0.0)
     information = np.einsum("nvp,nvw,nwq->pq", design, precision, design, optimize=True)
     return Null(precision, residuals, design, information)

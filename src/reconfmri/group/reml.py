@@ -1,39 +1,65 @@
 """Restricted maximum likelihood for repeated measures with Kenward and Roger's standard errors, dense.
 
-For person i, y_i = X_i b + e_i with e_i ~ Normal(0, S) over all visits. A visit that was missed is left out
-of that person's likelihood; nobody is dropped. Scoring as in Jennrich & Schluchter, Biometrics 1986;42:805,
-inference as in Kenward & Roger, Biometrics 1997;53:983, whose letters (phi, P, Q) are kept. Their term of
-second derivatives (R) is zero where S is linear in its parameters and left out elsewhere, so that standard
-errors do not depend on how a covariance is parametrised.
+For person i, y_i = X_i b + e_i with e_i ~ Normal(0, S) over all visits, S that of everybody or of the arm. A
+visit that was missed is left out of that person's likelihood; nobody is dropped. Scoring as in Jennrich &
+Schluchter, Biometrics 1986;42:805, inference as in Kenward & Roger, Biometrics 1997;53:983, whose letters
+(phi, P, Q) are kept, with observed or expected information about S. Their term of second derivatives (R) is
+zero where S is linear in its parameters and left out elsewhere, so that standard errors do not depend on how
+a covariance is parametrised. People who missed the same visits share an inverse.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import Literal
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reconfmri.group import covariances
+from reconfmri.group.covariances import Form, Structure, status_of
 from reconfmri.group.estimands import Array, Contrast, NotEstimableError
 
-Structure = Literal["unstructured", "toeplitz", "random_intercept"]
-STEPS, HALVINGS = 1000, 30
-TOLERANCE = 1e-10  # what one more step would add to the restricted log likelihood
+Information = Literal["observed", "expected"]
+STEPS, HALVINGS = 60, 12
+TOLERANCE = 1e-12  # what one more step would add to the restricted log likelihood
 MAX_CONDITION = 1e10
+SINGULAR = 1e-5  # smallest eigenvalue of the correlations over visits; below it the likelihood has no top
+# People whose worth a shrunk covariance gives to compound symmetry with an SD per visit. By simulation: two
+# are enough where visits are many and people few, four change nothing (docs/calibration.md).
+WORTH = 2.0
 
 
 @dataclass(frozen=True)
-class Data:
-    """Values (n, v) and design (n, v, p), zero where not `seen` (n, v)."""
+class Rows:
+    """Values (n, v) and design (n, v, p) of n people, zero where not seen, who are of g groups.
+
+    A group shares the visits `seen` (g, v), the variances `known` (g, v) and the `arm` (g,) whose covariance
+    it has. `of` (n,) is the group of a person, `counts` (g,) how many it has, or how many are expected.
+    """
 
     values: Array
     design: Array
+    of: NDArray[np.intp]
+    counts: Array
     seen: NDArray[np.bool_]
-    known: Array | float = 0.0  # (n, v), variances of the values that are known already
+    known: Array
+    arm: NDArray[np.intp]
+
+    def by_group(self, squares: Array) -> Array:
+        """Return the sums over the people of each group, (g, ...), of (n, ...)."""
+        members = (self.of == np.arange(len(self.counts))[:, None]).astype(np.float64)
+        return np.asarray((members @ squares.reshape(len(squares), -1)).reshape(-1, *squares.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Pull:
+    """A scatter matrix (v, v) that `worth` people without coefficients add to the likelihood."""
+
+    worth: float
+    scatter: Array
 
 
 @dataclass(frozen=True)
@@ -44,36 +70,69 @@ class Moments:
     beta: Array  # (p,)
     phi: Array  # (p, p), inverse of the coefficients' information
     p: Array  # (k, p, p)
-    q: Array  # (k, k, p, p)
     score: Array  # (k,)
-    information: Array  # (k, k), expected
+    expected: Array  # (k, k), information about the parameters
+    observed: Array  # (k, k)
+    precision: Array  # (g, v, v), zero at visits not seen
+    weighted: Array  # (n, v, p), precision times design
+    slopes: Array  # (a, k, v, v)
 
 
 @dataclass(frozen=True)
 class RemlFit:
-    """A converged fit: coefficients (p,) and covariance over visits (v, v), both in units of the values."""
+    """A converged fit. `covariances` (a, v, v) over visits, of everybody or of each arm, in squared units."""
 
+    rows: Rows
     moments: Moments
-    covariance: Array
+    covariances: Array
     scale: float
+    structure: Structure  # what the status of an estimate names
+    information: Information = "observed"
 
     @property
     def beta(self) -> Array:
         """(p,): the coefficients."""
         return np.asarray(self.moments.beta * self.scale)
 
+    @property
+    def status(self) -> str:
+        """The status of an answer from this fit."""
+        return status_of(self.structure, by_arm=len(self.covariances) > 1)
+
+    @property
+    def covariance(self) -> Array:
+        """(v, v): the covariance over visits; where each arm has its own, the geometric mean of their SDs."""
+        spread = np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
+        sds = np.exp(np.log(spread).mean(axis=0))
+        return np.asarray(self.covariances[0] / np.outer(spread[0], spread[0]) * np.outer(sds, sds))
+
+    def of_people(self, active: NDArray[np.bool_]) -> Array:
+        """Return each person's covariance over visits, (n, v, v)."""
+        return np.asarray(
+            self.covariances[active.astype(np.intp) if len(self.covariances) > 1 else 0 * active]
+        )
+
     @cached_property
     def spread(self) -> Array:
         """(k, k): covariance of the parameters of the covariance over visits."""
-        return np.asarray(np.linalg.inv(self.moments.information))
+        m = self.moments
+        return np.asarray(np.linalg.inv(m.observed if self.information == "observed" else m.expected))
 
     @cached_property
     def adjusted(self) -> Array:
         """(p, p): Kenward and Roger's covariance of the coefficients, in units of `scale`."""
-        m = self.moments
-        between = np.einsum("ipq,qr,jrs->ijps", m.p, m.phi, m.p)
-        bias = np.einsum("ij,ijpq->pq", self.spread, m.q - between)
-        return np.asarray(m.phi + 2 * m.phi @ bias @ m.phi)
+        m, spread = self.moments, self.spread
+        k, n_coefficients, _ = m.p.shape
+        # sum_ij spread_ij Q_ij = X' K (sum_i S_i K T_i) K X with T_i = sum_j spread_ij S_j
+        middle = np.empty_like(m.precision)
+        for arm, slopes in enumerate(m.slopes):
+            there = self.rows.arm == arm
+            turned = np.tensordot(spread, slopes, axes=1)
+            middle[there] = (slopes[:, None] @ m.precision[there] @ turned[:, None]).sum(axis=0)
+        q = _gram(m.weighted, middle[self.rows.of] @ m.weighted)
+        spread_p = (spread @ m.p.reshape(k, -1)).reshape(k, n_coefficients, n_coefficients)
+        bias = q - ((m.p @ m.phi) @ spread_p).sum(axis=0)
+        return np.asarray(m.phi + m.phi @ (bias + bias.T) @ m.phi)
 
     def infer(self, weights: Array) -> Contrast:
         """Return estimate, standard error and degrees of freedom of `weights` (p,) of the coefficients.
@@ -87,11 +146,10 @@ class RemlFit:
             The adjusted variance is not a positive number.
         """
         plain = self.plain_se(weights) / self.scale
-        slopes = np.einsum(
-            "p,ipq,q->i", self.moments.phi @ weights, self.moments.p, self.moments.phi @ weights
-        )
+        towards = self.moments.phi @ weights
+        along = self.moments.p @ towards @ towards
         with np.errstate(all="ignore"):
-            df = 2 * plain**4 / float(slopes @ self.spread @ slopes)
+            df = 2 * plain**4 / float(along @ self.spread @ along)
         variance = float(weights @ self.adjusted @ weights)
         if not (np.isfinite([variance, df]).all() and variance > 0 and df > 0):
             raise NotEstimableError("no standard error can be formed")
@@ -102,11 +160,19 @@ class RemlFit:
         return self.scale * math.sqrt(float(weights @ self.moments.phi @ weights))
 
 
-def fit_reml(values: Array, design: Array, structure: Structure, *, known_se: Array | None = None) -> RemlFit:
+def fit_reml(
+    values: Array,
+    design: Array,
+    structure: Structure,
+    *,
+    known_se: Array | None = None,
+    active: NDArray[np.bool_] | None = None,
+    information: Information = "observed",
+) -> RemlFit:
     """Return the fit of `values` (n, v), NaN where missing, by `design` (n, v, p).
 
     `known_se` (n, v) are standard errors that every value has of its own; the covariance over visits is then
-    that of the values without them.
+    that of the values without them. `active` (n,): each arm has SDs of its own where both were seen.
 
     Raises
     ------
@@ -117,162 +183,207 @@ def fit_reml(values: Array, design: Array, structure: Structure, *, known_se: Ar
     scale = float(np.std(values[seen])) if seen.any() else 0.0
     if not scale > 0:
         raise NotEstimableError("the values do not vary")
-    known = 0.0 if known_se is None else np.where(seen, known_se, 0.0) ** 2 / scale**2
-    data = Data(np.where(seen, values, 0.0) / scale, np.where(seen[:, :, None], design, 0.0), seen, known)
-    flat = data.design.reshape(-1, design.shape[2])
-    if np.linalg.matrix_rank(flat) < design.shape[2] or seen.sum() <= design.shape[2]:
+    known = np.zeros(values.shape) if known_se is None else np.where(seen, known_se, 0.0) ** 2 / scale**2
+    rows = group_rows(values / scale, design, known, active)
+    flat = rows.design.reshape(-1, design.shape[2])
+    if seen.sum() <= design.shape[2] or np.linalg.matrix_rank(flat) < design.shape[2]:
         raise NotEstimableError("the data do not determine every coefficient of the model")
-    n_visits = values.shape[1]
-    theta = _start(structure, _rough_covariance(data))
-    moments = _at(data, structure, theta)
-    reason = f"REML with {structure.replace('_', ' ')} covariance did not converge"
+    form = Form(structure, values.shape[1], _visits_with_ratio(seen, active))
+    rough = _rough_covariance(rows)
+    pull = Pull(WORTH, WORTH * rough) if structure == "shrunk_unstructured" else None
+    found = _climb(rows, form, covariances.start(form, rough), pull)
+    if found is None:
+        reason = f"REML with {structure.replace('_', ' ')} covariance did not converge"
+        raise NotEstimableError(reason, mend="group.covariance: auto or random_intercept")
+    moments, matrices = found
+    return RemlFit(rows, moments, matrices * scale**2, scale, structure, information)
+
+
+def _visits_with_ratio(seen: NDArray[np.bool_], active: NDArray[np.bool_] | None) -> tuple[int, ...]:
+    """Return the visits at which both arms have the three people who make an SD of their own."""
+    if active is None:
+        return ()
+    fewest = np.minimum(seen[active].sum(axis=0), seen[~active].sum(axis=0))
+    return tuple(np.flatnonzero(fewest > 2).tolist())
+
+
+def _climb(rows: Rows, form: Form, theta: Array, pull: Pull | None) -> tuple[Moments, Array] | None:
+    """Return the moments at the highest likelihood and the covariances there; None without a highest one.
+
+    Steps are Newton's where the observed information is far enough from singular, else Fisher's.
+    """
+    moments = moments_at(rows, form, theta, pull)
     for _ in range(STEPS):
-        if moments is None or not _determined(moments.information):
-            break
-        step = np.linalg.solve(moments.information, moments.score)
+        # beside known variances the rest may be singular, or less
+        lost = not rows.known.any() and _is_singular(form, theta)
+        if moments is None or lost or (step := _step(moments)) is None:
+            return None
         if abs(float(step @ moments.score)) < TOLERANCE:
-            covariance = COVARIANCES[structure](theta, n_visits)
-            if np.linalg.cond(covariance) > MAX_CONDITION:
-                break
-            return RemlFit(moments, covariance * scale**2, scale)
+            matrices = covariances.matrices(form, theta)
+            sound = _determined(matrices) and _determined(moments.observed) and _determined(moments.expected)
+            return (moments, matrices) if sound else None
         for halving in range(HALVINGS):
-            there = _at(data, structure, theta + step * 0.5**halving)
+            there = moments_at(rows, form, theta + step * 0.5**halving, pull)
             if there is not None and there.log_likelihood >= moments.log_likelihood - TOLERANCE:
                 theta, moments = theta + step * 0.5**halving, there
                 break
         else:
-            break
-    raise NotEstimableError(reason, mend="group.covariance: auto or random_intercept")
+            return None
+    return None
 
 
-def _determined(information: Array) -> bool:
-    return bool(np.isfinite(information).all() and np.linalg.cond(information) < MAX_CONDITION)
+def _is_singular(form: Form, theta: Array) -> bool:
+    covariance = covariances.matrices(form, theta)[0]
+    sds = np.sqrt(np.diag(covariance))
+    return bool(np.linalg.eigvalsh(covariance / np.outer(sds, sds))[0] < SINGULAR)
 
 
-def _at(data: Data, structure: Structure, theta: Array) -> Moments | None:
-    n_visits = data.values.shape[1]
-    covariance = COVARIANCES[structure](theta, n_visits)
-    return _moments(data, covariance, _slopes(structure, theta, n_visits))
+def _step(moments: Moments) -> Array | None:
+    for information, floor in ((moments.observed, 0.1), (moments.expected, 0.0)):
+        try:
+            np.linalg.cholesky(information - floor * moments.expected)
+            return np.asarray(np.linalg.solve(information, moments.score))
+        except np.linalg.LinAlgError:
+            continue
+    return None
 
 
-def unstructured(theta: Array, n_visits: int) -> Array:
-    """Return the covariance (v, v) of its lower triangle, row by row."""
-    matrix = np.zeros((n_visits, n_visits))
-    rows, columns = np.tril_indices(n_visits)
-    matrix[rows, columns] = matrix[columns, rows] = theta
-    return matrix
+def _determined(matrices: Array) -> bool:
+    return bool(np.isfinite(matrices).all() and np.max(np.linalg.cond(matrices)) < MAX_CONDITION)
 
 
-def toeplitz(theta: Array, n_visits: int) -> Array:
-    """Return the covariance (v, v) of v standard deviations and v - 1 correlations by distance."""
-    correlations = np.concatenate([[1.0], theta[n_visits:]])
-    apart = np.abs(np.subtract.outer(np.arange(n_visits), np.arange(n_visits)))
-    return np.asarray(np.outer(theta[:n_visits], theta[:n_visits]) * correlations[apart])
+def group_rows(values: Array, design: Array, known: Array, active: NDArray[np.bool_] | None = None) -> Rows:
+    """Return people by visits seen, known variances and, where `active` is given, arm."""
+    seen = ~np.isnan(values)
+    arm = np.zeros(len(values), dtype=np.intp) if active is None else active.astype(np.intp)
+    keys = np.column_stack([arm, seen, known])
+    _, first, of = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    shown = np.where(seen, values, 0.0), np.where(seen[:, :, None], design, 0.0)
+    counts = np.bincount(of.ravel()).astype(np.float64)
+    return Rows(*shown, of.ravel(), counts, seen[first], known[first], arm[first])
 
 
-def random_intercept(theta: Array, n_visits: int) -> Array:
-    """Return the covariance (v, v) of the variances between (it may be negative) and within people."""
-    return np.asarray(theta[0] + theta[1] * np.eye(n_visits))
+def _rough_covariance(rows: Rows) -> Array:
+    """Return the residual variances of least squares and their mean correlation at all visits, (v, v)."""
+    n_coefficients = rows.design.shape[2]
+    beta = np.linalg.lstsq(rows.design.reshape(-1, n_coefficients), rows.values.ravel())[0]
+    seen = rows.seen[rows.of].astype(np.float64)
+    residuals = (rows.values - rows.design @ beta) * seen
+    whole = (residuals**2).sum() / seen.sum()
+    left = max(1 - n_coefficients / seen.sum(), 0.1)
+    variances = ((residuals**2).sum(axis=0) + whole) / (seen.sum(axis=0) * left + 1)
+    z = residuals / np.sqrt(variances)
+    apart = ~np.eye(len(variances), dtype=bool)
+    pairs = max(float((seen.T @ seen)[apart].sum()) * left, 1.0)
+    lowest = -0.5 / max(len(variances) - 1, 1)
+    correlation = float(np.clip((z.T @ z)[apart].sum() / pairs, lowest, 0.95))
+    return np.asarray(np.sqrt(np.outer(variances, variances)) * np.where(apart, correlation, 1.0))
 
 
-COVARIANCES: dict[Structure, Callable[[Array, int], Array]] = {
-    "unstructured": unstructured,
-    "toeplitz": toeplitz,
-    "random_intercept": random_intercept,
-}
+def moments_at(rows: Rows, form: Form, theta: Array, pull: Pull | None = None) -> Moments | None:
+    """Return the likelihood and its derivatives, None where a covariance is not positive definite."""
+    matrices, slopes = covariances.matrices(form, theta), covariances.slopes(form, theta)
+    try:
+        precision, log_determinants = group_precisions(rows.seen, matrices[rows.arm], rows.known)
+        weighted = precision[rows.of] @ rows.design
+        information = _gram(rows.design, weighted)
+        root = np.linalg.cholesky(information)
+    except np.linalg.LinAlgError:
+        return None
+    phi = np.asarray(np.linalg.inv(information), dtype=np.float64)
+    beta = phi @ _gram(weighted, rows.values[:, :, None])[:, 0]
+    residuals = rows.values - rows.design @ beta
+    kr = precision[rows.of] @ residuals[:, :, None]  # (n, v, 1)
+    likelihood = -0.5 * (float(rows.counts @ log_determinants) + float((residuals * kr[:, :, 0]).sum()))
+    likelihood -= float(np.log(np.diagonal(root)).sum())
+    sums = _Sums(
+        precision,
+        rows.counts[:, None, None] * precision,
+        rows.by_group((weighted @ phi) @ weighted.transpose(0, 2, 1)),
+        rows.by_group(kr @ kr.transpose(0, 2, 1)),
+    )
+    k, n_coefficients = len(theta), len(beta)
+    p, cross = np.zeros((k, n_coefficients, n_coefficients)), np.zeros((k, n_coefficients))
+    expected, observed, gradients = np.zeros((k, k)), np.zeros((k, k)), np.zeros(matrices.shape)
+    for arm, slope in enumerate(slopes):
+        there = rows.arm == arm
+        people, of_arm = there[rows.of], _Sums(*(part[there] for part in sums))
+        if pull is not None:
+            of_arm, height = _pulled(of_arm, matrices[arm], pull)
+            likelihood += height
+        p -= _tangents(slope, weighted[people], weighted[people])
+        cross += _tangents(slope, kr[people], weighted[people])[:, 0]
+        gradients[arm] = of_arm.gradient
+        expected += 0.5 * _twice(slope, of_arm.precision, of_arm.counted - 2 * of_arm.design)
+        halved = of_arm.residuals + of_arm.design - of_arm.counted / 2
+        observed += _twice(slope, of_arm.precision, halved)
+    phi_p = phi @ p
+    third = 0.5 * phi_p.reshape(k, -1) @ phi_p.transpose(0, 2, 1).reshape(k, -1).T
+    observed -= third + cross @ phi @ cross.T + covariances.bend(form, theta, gradients)
+    score = (slopes * gradients[:, None]).sum(axis=(0, 2, 3))
+    curvature = expected + third, (observed + observed.T) / 2
+    return Moments(likelihood, beta, phi, p, score, *curvature, precision, weighted, slopes)
 
 
-def _start(structure: Structure, rough: Array) -> Array:
-    """Return parameters near a rough covariance (v, v), inside the space of valid ones."""
-    n_visits = len(rough)
-    sds = np.sqrt(np.diag(rough))
-    if structure == "unstructured":
-        return np.asarray(rough[np.tril_indices(n_visits)])
-    mean = float(np.mean(sds**2))
-    if structure == "random_intercept":
-        return np.array([0.3 * mean, 0.7 * mean])
-    return np.concatenate([sds, 0.3 ** np.arange(1, n_visits)])
+class _Sums(NamedTuple):
+    """Sums over the people of every group, (g, v, v) each, with K the precision of the group."""
+
+    precision: Array  # K
+    counted: Array  # K, once per person
+    design: Array  # K X phi X' K
+    residuals: Array  # K r r' K
+
+    @property
+    def gradient(self) -> Array:
+        """(v, v): of the restricted likelihood by the covariance."""
+        return np.asarray(0.5 * (self.residuals + self.design - self.counted).sum(axis=0))
 
 
-def _rough_covariance(data: Data) -> Array:
-    """Return the residual variances of least squares, and correlations of .3, (v, v)."""
-    flat = data.design.reshape(-1, data.design.shape[2])
-    beta = np.linalg.lstsq(flat, data.values.ravel())[0]
-    squares = np.where(data.seen, data.values - data.design @ beta, 0.0) ** 2
-    whole = squares.sum() / data.seen.sum()
-    sds = np.sqrt((squares.sum(axis=0) + whole) / (data.seen.sum(axis=0) + 1))
-    return np.asarray(np.outer(sds, sds) * (0.3 + 0.7 * np.eye(len(sds))))
+def _pulled(sums: _Sums, matrix: Array, pull: Pull) -> tuple[_Sums, float]:
+    """Return the sums of an arm with a pull as one more group, and what it adds to the likelihood."""
+    precision = np.linalg.inv(matrix)
+    scatter = precision @ pull.scatter @ precision
+    group = precision, pull.worth * precision, np.zeros_like(precision), scatter
+    height = -0.5 * (pull.worth * np.linalg.slogdet(matrix)[1] + float((precision * pull.scatter).sum()))
+    return _Sums(*(np.concatenate([part, one[None]]) for part, one in zip(sums, group, strict=True))), height
 
 
-def precisions(data: Data, covariance: Array) -> tuple[Array, float]:
-    """Return each person's inverse covariance (n, v, v), zero at visits not seen, and the log determinants.
+def _gram(left: Array, right: Array) -> Array:
+    """Return sum_nv left[n, v, p] right[n, v, q]."""
+    return np.asarray(left.reshape(-1, left.shape[2]).T @ right.reshape(-1, right.shape[2]))
+
+
+def _tangents(slopes: Array, left: Array, right: Array) -> Array:
+    """Return (k, p, q): sum_n left_n' S_k right_n, with left (n, v, p), right (n, v, q) and S_k (k, v, v)."""
+    n, n_visits = left.shape[:2]
+    outer = left.reshape(n, -1).T @ right.reshape(n, -1)
+    outer = outer.reshape(n_visits, left.shape[2], n_visits, right.shape[2]).transpose(0, 2, 1, 3)
+    found = slopes.reshape(len(slopes), -1) @ outer.reshape(n_visits**2, -1)
+    return np.asarray(found.reshape(-1, left.shape[2], right.shape[2]))
+
+
+def _twice(slopes: Array, left: Array, right: Array) -> Array:
+    """Return (k, k): sum_g tr(S_i left_g S_j right_g), with symmetric (g, v, v) each."""
+    k = len(slopes)
+    one, other = slopes[:, None] @ left, right @ slopes[:, None]
+    return np.asarray(one.reshape(k, -1) @ other.reshape(k, -1).T)
+
+
+def group_precisions(
+    seen: NDArray[np.bool_], covariance: Array, known: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """Return inverse covariances (g, v, v), zero at visits not seen, and their log determinants (g,).
+
+    `seen` (g, v), `covariance` (v, v) or (g, v, v), `known` variances (g, v) on top of its diagonal.
 
     Raises
     ------
     LinAlgError
-        The covariance is not positive definite.
+        A covariance is not positive definite.
     """
-    both = data.seen[:, :, None] & data.seen[:, None, :]
-    diagonal = np.where(data.seen, data.known, 1.0)[:, :, None] * np.eye(covariance.shape[0])
+    both = seen[:, :, None] & seen[:, None, :]
+    diagonal = np.where(seen, known, 1.0)[:, :, None] * np.eye(seen.shape[1])
     whole = np.where(both, covariance, 0.0) + diagonal
     roots = np.linalg.cholesky(whole)
-    log_determinant = 2 * float(np.log(np.einsum("nvv->nv", roots)).sum())
-    return np.where(both, np.linalg.inv(whole), 0.0), log_determinant
-
-
-def _moments(data: Data, covariance: Array, slopes: Array) -> Moments | None:
-    """Return the likelihood and its derivatives, None where the covariance is not positive definite."""
-    n_coefficients = data.design.shape[2]
-    try:
-        precision, log_determinant = precisions(data, covariance)
-        kx = precision @ data.design
-        phi = np.linalg.inv(np.einsum("nvp,nvq->pq", data.design, kx))
-    except np.linalg.LinAlgError:
-        return None
-    beta = phi @ np.einsum("nvp,nv->p", kx, data.values)
-    residuals = np.where(data.seen, data.values - data.design @ beta, 0.0)
-    kr = np.einsum("nvw,nw->nv", precision, residuals)
-    sign, log_phi = np.linalg.slogdet(phi)
-    if sign <= 0:
-        return None
-    k = len(slopes)
-    d_kx = slopes[:, None] @ kx  # (k, n, v, p)
-    p = -np.einsum("nvp,knvq->kpq", kx, d_kx, optimize=True)
-    k_d_kx = (precision @ d_kx).reshape(k, -1, n_coefficients)
-    q = np.einsum("ixp,jxr->ijpr", d_kx.reshape(k, -1, n_coefficients), k_d_kx, optimize=True)
-    kd = precision @ slopes[:, None]  # (k, n, v, v)
-    traces = kd.reshape(k, -1) @ kd.transpose(0, 1, 3, 2).reshape(k, -1).T
-    phi_p = phi @ p
-    score = 0.5 * (
-        np.einsum("nv,kvw,nw->k", kr, slopes, kr, optimize=True)
-        - np.einsum("knvv->k", kd)
-        - np.einsum("kpp->k", phi_p)
-    )
-    expected = 0.5 * (
-        traces - 2 * np.einsum("pq,ijqp->ij", phi, q, optimize=True) + np.einsum("ipq,jqp->ij", phi_p, phi_p)
-    )
-    likelihood = -0.5 * (log_determinant - log_phi + float((residuals * kr).sum()))
-    return Moments(likelihood, beta, phi, p, q, score, expected)
-
-
-def _slopes(structure: Structure, theta: Array, n_visits: int) -> Array:
-    """Return the derivatives (k, v, v) of the covariance."""
-    if structure != "toeplitz":
-        return _linear_slopes(structure, len(theta), n_visits)
-    return _differences(structure, theta, n_visits)
-
-
-@cache
-def _linear_slopes(structure: Structure, n_parameters: int, n_visits: int) -> Array:
-    return _differences(structure, np.zeros(n_parameters), n_visits)
-
-
-def _differences(structure: Structure, theta: Array, n_visits: int) -> Array:
-    """Differences over a whole unit are exact: no entry is more than quadratic in any one parameter."""
-    covariance = COVARIANCES[structure]
-    return np.stack(
-        [
-            (covariance(theta + unit, n_visits) - covariance(theta - unit, n_visits)) / 2
-            for unit in np.eye(len(theta))
-        ]
-    )
+    log_determinants = 2 * np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
+    return np.where(both, np.linalg.inv(whole), 0.0), log_determinants

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconfmri.config import Group
+from reconfmri.group.covariances import Structure
 from reconfmri.group.estimands import Array, Question
 from reconfmri.group.grid import Outcome, within_arm_variation
 
-MANY_VISITS = 4
-FEW_PER_ARM = 8  # below this an unstructured covariance is not identified well enough to lean on
+LADDER: tuple[Structure, ...] = ("unstructured", "shrunk_unstructured", "random_intercept")
 
 
 def usable_visits(outcome: Outcome) -> tuple[int, ...]:
@@ -32,48 +32,25 @@ def usable_visits(outcome: Outcome) -> tuple[int, ...]:
     return tuple(usable)
 
 
-def covariance_for(outcome: Outcome, group: Group) -> str:
-    """Return `unstructured` or `random_intercept` as the study asks; one visit has no choice to make."""
-    visits = usable_visits(outcome)
-    if len(visits) == 1 or group.covariance == "unstructured":
-        return "unstructured"
-    few = any(n < FEW_PER_ARM for visit in visits for n in outcome.counts(visit))
-    return "random_intercept" if few or group.covariance == "random_intercept" else "unstructured"
-
-
 def covariances_for(outcome: Outcome, group: Group) -> list[str]:
-    """Return the covariances that REML tries, best first.
+    """Return the covariances over visits that both engines try, in order; the first that converges is kept.
 
-    `auto` takes heterogeneous Toeplitz above four visits and falls back to a random intercept.
+    `auto` is unstructured for any number of people and visits; where that did not converge REML draws it
+    towards compound symmetry (the priors of the Bayesian model do that always), and a random intercept comes
+    last. One visit has a variance and no choice to make.
     """
-    first = covariance_for(outcome, group)
-    if group.covariance != "auto":
-        return [first]
-    if first == "unstructured" and len(usable_visits(outcome)) > MANY_VISITS:
-        first = "toeplitz"
-    return list(dict.fromkeys([first, "random_intercept"]))
-
-
-def status_of(covariance: str, group: Group | None = None) -> str:
-    """Return `ok`, with the covariance where it is not the unstructured one.
-
-    Given the study, with what the Bayesian model alone has: t residuals, an SD per arm.
-    """
-    parts = [] if covariance == "unstructured" else [covariance.replace("_", " ")]
-    if group and group.likelihood == "student_t":
-        parts.append("Student t residuals")
-    if group and group.spread == "by_arm":
-        parts.append("SD by arm")
-    return ", ".join(["ok", *parts])
+    if len(usable_visits(outcome)) == 1:
+        return ["unstructured"]
+    return list(LADDER) if group.covariance == "auto" else [group.covariance]
 
 
 @dataclass(frozen=True)
 class MeanModel:
-    """Coefficients: a mean per visit, arm differences in the likelihood, a slope per covariate and visit."""
+    """Coefficients: a mean per visit, arm differences in the likelihood, slopes of covariates."""
 
     visits: tuple[int, ...]
     compared: tuple[int, ...]  # visits with a difference
-    n_covariates: int = 0
+    per_visit: tuple[bool, ...] = ()  # of each covariate: a slope at every visit, or one for all
 
     def design(self, active: NDArray[np.bool_], covariates: Array | None = None) -> Array:
         """Return (n_people, n_visits, n_coefficients); the arms are coded +1/2 (active) and -1/2.
@@ -84,23 +61,30 @@ class MeanModel:
         differences = means[:, [self.visits.index(visit) for visit in self.compared]]
         side = np.where(active, 0.5, -0.5)[:, None, None]
         if covariates is None:
-            covariates = np.zeros((len(active), self.n_covariates))
-        slopes = np.einsum("nk,vw->nvkw", covariates, means)
-        slopes = slopes.reshape(len(active), len(means), covariates.shape[1] * len(means))
-        return np.concatenate([means + 0 * side, side * differences, slopes], axis=2)
+            covariates = np.zeros((len(active), len(self.per_visit)))
+        columns = zip(covariates.T, self._at_visits(), strict=True)
+        slopes = [column[:, None, None] * at_visits for column, at_visits in columns]
+        return np.concatenate([means + 0 * side, side * differences, *slopes], axis=2)
 
     def weights(self, question: Question, n_visits: int) -> Array:
         """Return the weights (n_coefficients,) of the answer to a question."""
         control, active = question.weights(n_visits)
         means, differences = control + active, (active - control) / 2
-        slopes = np.zeros(self.n_covariates * len(self.visits))
+        slopes = np.zeros(sum(at_visits.shape[1] for at_visits in self._at_visits()))
         return np.concatenate([means[list(self.visits)], differences[list(self.compared)], slopes])
 
     def slopes(self, coefficients: Array) -> Array:
-        """Return those of the coefficients that are slopes, (n_covariates, n_visits)."""
+        """Return those of the coefficients that are slopes, at every visit: (n_covariates, n_visits)."""
+        rest, found = coefficients[len(self.visits) + len(self.compared) :], []
+        for at_visits in self._at_visits():
+            found.append(at_visits @ rest[: at_visits.shape[1]])
+            rest = rest[at_visits.shape[1] :]
+        return np.reshape(found, (len(self.per_visit), len(self.visits))).astype(np.float64)
+
+    def _at_visits(self) -> list[Array]:
+        """Per covariate (n_visits, n_slopes): which slope a visit has."""
         n_visits = len(self.visits)
-        start = n_visits + len(self.compared)
-        return np.asarray(coefficients[start:].reshape(self.n_covariates, n_visits))
+        return [np.eye(n_visits) if own else np.ones((n_visits, 1)) for own in self.per_visit]
 
 
 def mean_model(outcome: Outcome, common_baseline: bool) -> MeanModel:
@@ -109,4 +93,4 @@ def mean_model(outcome: Outcome, common_baseline: bool) -> MeanModel:
     compared = tuple(visit for visit in visits if min(outcome.counts(visit)) > 0)
     if common_baseline:
         compared = tuple(visit for visit in compared if visit not in outcome.baselines)
-    return MeanModel(visits, compared, len(outcome.columns))
+    return MeanModel(visits, compared, tuple(column.per_visit for column in outcome.columns))

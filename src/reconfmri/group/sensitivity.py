@@ -9,9 +9,10 @@ import pandas as pd
 
 from reconfmri.config import Group
 from reconfmri.group import bayes, frequentist, influence
+from reconfmri.group.covariances import status_of
 from reconfmri.group.estimands import NotEstimableError, Question, primary_question
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
-from reconfmri.group.repeated import covariance_for, status_of
+from reconfmri.group.repeated import covariances_for
 
 DESCRIPTIONS = {
     "analysis": "What differs from the declared analysis; `declared` is that analysis itself",
@@ -100,11 +101,14 @@ def _by_prior(
 def _by_covariance(outcome: Outcome, question: Question, group: Group) -> Iterator[Row]:
     """REML as declared, and under every covariance over visits."""
     yield {"analysis": "declared", "kind": "declared", "method": "reml"} | _reml(outcome, question, group)
-    used = covariance_for(outcome, group)
+    used = covariances_for(outcome, group)[0]
     for name in COVARIANCES:
         if name != used:
             row: Row = {"analysis": name.replace("_", " "), "kind": "covariance", "method": "reml"}
             yield row | _under(outcome, question, name, group.level)
+    other = "common" if group.spread == "by_arm" else "by_arm"
+    row = {"analysis": f"SD {other.replace('_', ' ')}", "kind": "covariance", "method": "reml"}
+    yield row | _reml(outcome, question, group.model_copy(update={"spread": other}))
 
 
 def _with_known_errors(

@@ -373,9 +373,11 @@ def _covariates(group: Group) -> str:
         return ""
     named = [f"{name.replace('_', ' ')} ({item.kind})" for name, item in group.covariates.items()]
     filled = [name.replace("_", " ") for name, item in group.covariates.items() if item.missing == "mean"]
+    shared = [name.replace("_", " ") for name, item in group.covariates.items() if item.slope == "common"]
+    one = f" ({_list(shared)}: one slope over all visits)" if shared else ""
     text = (
-        f"Covariates, known before treatment: {_list(named)}; around their means, with a slope per visit, in "
-        "the mean of every model but the t tests. "
+        f"Covariates, known before treatment: {_list(named)}; around their means, with a slope per visit"
+        f"{one}, in the mean of every model but the t tests. "
     )
     if filled:
         text += f"Where {_list(filled)} was not known, the mean of all people was taken. "
@@ -394,8 +396,8 @@ MEAN_MODEL = (
     "in which they do not"
 )
 COVARIANCE = {
-    "auto": "an unstructured covariance over visits, and where an arm has fewer than 8 people at a visit a "
-    "random intercept, which the estimate names",
+    "auto": "an unstructured covariance over visits; where it did not converge the estimate names what was "
+    "fitted instead",
     "unstructured": "an unstructured covariance over visits",
     "random_intercept": "a random intercept per person",
 }
@@ -418,8 +420,8 @@ def _bayesian(trial: Trial, group: Group) -> str:
     }[group.likelihood]
     if group.spread == "by_arm":
         residuals += (
-            " Each arm has its own standard deviation at a visit, but for a common baseline; the log of the "
-            "ratio has a Normal(0, 0.5) prior."
+            " Each arm has its own standard deviation at a visit, and both share correlations; the log of "
+            "the ratio has a Normal(0, 0.5) prior."
         )
     rope = [f"± {value:g} {unit}" for unit, value in group.rope.items() if unit in used]
     small = f" Too small to matter was declared to be a difference within {_list(rope)}." if rope else ""
@@ -453,7 +455,7 @@ def _joint(group: Group) -> str:
         f" Outcomes were also modelled together, two by two: {_list(sets, comma='; ')}. Both of a pair, "
         "each in its s, share one covariance over outcomes and visits, of which standard deviations have the "
         "same half-t prior and each correlation r a density proportional to 1 - r² (Huang and Wand 2013); "
-        "where an arm is small it is a correlation of outcomes times a random intercept. All their arm "
+        "where that did not converge it is a correlation of outcomes times a random intercept. All their arm "
         "differences correlate by one half a priori."
     )
 
@@ -472,14 +474,30 @@ def _pooled(group: Group) -> str:
     )
 
 
+INFORMATION = {
+    "observed": ", which holds where what was missed depends on what was seen",
+    "expected": ", which is a few percent short where what was missed depends on what was seen",
+}
+
+
 def _frequentist(group: Group) -> str:
+    own = " Each arm has its own standard deviation at a visit." * (group.spread == "by_arm")
+    shrunk = (
+        " Where an unstructured covariance did not converge it was drawn towards compound symmetry with a "
+        "standard deviation per visit, by two people's worth; a random intercept came last."
+        if group.covariance == "auto"
+        else ""
+    )
     text = (
         "The same mean model and covariance were fitted by restricted maximum likelihood, with everybody "
-        "who has a measurement; standard errors and degrees of freedom are Kenward and Roger's. Beside it, "
+        "who has a measurement; standard errors and degrees of freedom are Kenward and Roger's, from the "
+        f"{group.information} information about the covariance{INFORMATION[group.information]}.{own}{shrunk} "
+        "Beside it, "
         "least squares visit by visit: analysis of covariance on the baseline value for the adjusted "
         "difference (and again with a standard error that allows unequal variances), Welch's t test for "
         "the unadjusted difference, and Welch's t test of change scores for "
-        "the difference of change; they use no other visits of a person. Intervals are t intervals of "
+        "the difference of change; they use no other visits of a person, and are biased where leaving goes "
+        "by what was seen, which their caveat in the table of estimates says. Intervals are t intervals of "
         f"{100 * group.level:g} %."
     )
     if group.permutations:

@@ -108,9 +108,10 @@ def _line(row: Row, group: Group) -> Row:
 
 
 def _remarks(row: Row) -> str:
-    """What the status says besides `ok`: another covariance, what to beware of."""
-    said = str(row["status"]).removeprefix("ok").lstrip(",; ")
-    return f"; {said}" if said else ""
+    """What there is to say besides `ok`: another covariance, what to beware of."""
+    caveat = row.get("caveat")
+    said = [str(row["status"]).removeprefix("ok").lstrip(",; "), caveat if isinstance(caveat, str) else ""]
+    return "".join(f"; {part}" for part in said if part)
 
 
 def truth_rows(trial: Trial, tables: GroupTables) -> list[Row]:

@@ -7,30 +7,32 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 Array = NDArray[np.float64]
 ARMS = ("ketamine", "midazolam")
 
 
-def _correlations(baseline_to_later: float, among_later: float) -> Array:
-    matrix = np.full((4, 4), among_later)
+def _correlations(n_visits: int, baseline_to_later: float, among_later: float) -> Array:
+    matrix = np.full((n_visits, n_visits), among_later)
     matrix[0, :] = matrix[:, 0] = baseline_to_later
     np.fill_diagonal(matrix, 1.0)
     return matrix
 
 
-def _growing() -> Array:
-    sds = np.linspace(0.7, 1.4, 4)
-    return _correlations(0.36, 0.70) * np.outer(sds, sds)
+def covariances(n_visits: int) -> dict[str, Array]:
+    """Return name -> covariance over a baseline and later visits, in units of the outcome's scale."""
+    reference, sds = _correlations(n_visits, 0.36, 0.70), np.linspace(0.7, 1.4, n_visits)
+    apart = np.abs(np.subtract.outer(np.arange(n_visits), np.arange(n_visits))).astype(np.float64)
+    return {
+        "compound symmetric": _correlations(n_visits, 0.36, 0.36),
+        "reference": reference,
+        "autoregressive": 0.6**apart,
+        "growing": reference * np.outer(sds, sds),
+    }
 
 
-# Baseline and three later visits, in units of the outcome's scale
-COVARIANCES: dict[str, Array] = {
-    "compound symmetric": _correlations(0.36, 0.36),
-    "reference": _correlations(0.36, 0.70),
-    "autoregressive": 0.6 ** np.abs(np.subtract.outer(np.arange(4), np.arange(4))).astype(np.float64),
-    "growing": _growing(),
-}
+COVARIANCES = covariances(4)  # a baseline and three later visits
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,27 @@ class Truth:
     tails: float | None = None  # degrees of freedom of multivariate t noise (of the same variance)
     comes_back: bool = False  # visits are missed one by one; else who misses one misses the later ones
     missing_by_baseline: float = 0.0  # log odds of a missing visit per SD of the baseline
+    missing_by_last: float = 0.0  # log odds of leaving for good per SD of the last value that was seen
+    exponential: bool = False  # skewed noise: exponential, of mean 0 and variance 1 before it correlates
+    floor: float | None = None  # lowest value of the scale; what is below it is seen as it
 
     @property
     def active(self) -> NDArray[np.bool_]:
         """(n_people,): who is in the active arm."""
         return np.arange(self.n_active + self.n_control) < self.n_active
+
+    @property
+    def seen_difference(self) -> Array:
+        """(n_visits,): difference between the arms' means, which a floor makes smaller than `difference`."""
+        if self.floor is None:
+            return self.difference
+        arms = []
+        for shift, spread in ((self.difference, self.spread_active), (0.0, 1.0)):
+            sd = spread * np.sqrt(self.covariance.diagonal())
+            above = (self.mean + shift - self.floor) / sd
+            density = np.exp(-(above**2) / 2) / np.sqrt(2 * np.pi)
+            arms.append(self.floor + sd * (above * ndtr(above) + density))
+        return np.asarray(arms[0] - arms[1])
 
     @property
     def widest_sd(self) -> float:
@@ -63,12 +81,13 @@ class Truth:
 def simulate_values(truth: Truth, *, trials: int, seed: int) -> Array:
     """Return (trials, n_people, n_visits), in units of the scale; NaN where a visit is missing.
 
-    Whether a visit is missed may depend on the baseline, never on what was missed.
+    Whether a visit is missed may depend on what was seen, never on what was missed.
     """
     random = np.random.default_rng(seed)
     active = truth.active
     n_visits = truth.difference.size
-    noise = random.standard_normal((trials, active.size, n_visits))
+    shape = (trials, active.size, n_visits)
+    noise = random.exponential(size=shape) - 1 if truth.exponential else random.standard_normal(shape)
     chance = random.random((trials, active.size, n_visits if truth.comes_back else 1))
     if truth.tails:
         df = truth.tails
@@ -79,7 +98,24 @@ def simulate_values(truth: Truth, *, trials: int, seed: int) -> Array:
     if truth.missing_by_baseline:
         shift = truth.missing_by_baseline * noise[:, :, :1] / np.sqrt(truth.covariance[0, 0])
         missing = missing / (missing + (1 - missing) * np.exp(-shift))
-    return np.where(chance < missing, np.nan, truth.mean + np.outer(active, truth.difference) + noise)
+    values = truth.mean + np.outer(active, truth.difference) + noise
+    if truth.floor is not None:
+        values = np.maximum(values, truth.floor)
+    if truth.missing_by_last:
+        return _leave(values, noise, truth, random)
+    return np.where(chance < missing, np.nan, values)
+
+
+def _leave(values: Array, noise: Array, truth: Truth, random: np.random.Generator) -> Array:
+    """Return the values until each person leaves, the sooner the higher the last value was."""
+    seen, gone = values.copy(), np.zeros(values.shape[:2], dtype=bool)
+    sds, stayed = np.sqrt(truth.covariance.diagonal()), 1 - truth.missing
+    for visit in range(1, values.shape[2]):
+        odds = (stayed[visit - 1] - stayed[visit]) / stayed[visit]
+        chance = 1 / (1 + np.exp(-truth.missing_by_last * noise[:, :, visit - 1] / sds[visit - 1]) / odds)
+        gone |= random.random(gone.shape) < chance
+        seen[:, :, visit] = np.where(gone, np.nan, values[:, :, visit])
+    return seen
 
 
 def simulate_measures(
