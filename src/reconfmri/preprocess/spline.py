@@ -29,15 +29,15 @@ def values_at(volume: Array, to_voxel: Array, points: Array) -> Array:
     return found
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Compile without the interpreter's lock; kept for later processes where some folder can be written."""
+def compiled(function: Callable[..., Any]) -> Any:
+    """Return the function compiled without the interpreter's lock; kept for later processes where some folder can be written."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         return numba.njit(nogil=True)(function)
 
 
-@_compiled
+@compiled
 def _weights(share: Any, weights: Any) -> None:
     """Fill (4,) with the cubic B-spline at distances 1 + share, share, 1 - share, 2 - share."""
     one, four, six = np.float32(1), np.float32(4), np.float32(6)
@@ -48,7 +48,7 @@ def _weights(share: Any, weights: Any) -> None:
     weights[3] = share * share * share / six
 
 
-@_compiled
+@compiled
 def _mirrored(index: int, size: int) -> int:
     if size == 1:
         return 0
@@ -56,7 +56,7 @@ def _mirrored(index: int, size: int) -> int:
     return index if index < size else 2 * (size - 1) - index
 
 
-@_compiled
+@compiled
 def _interpolate(coefficients: Any, matrix: Any, points: Any, found: Any) -> None:
     size = coefficients.shape
     weights = np.empty((3, 4), dtype=np.float32)
@@ -84,3 +84,48 @@ def _interpolate(coefficients: Any, matrix: Any, points: Any, found: Any) -> Non
                 plane += weights[1, j] * line
             total += weights[0, i] * plane
         found[point] = total
+
+
+@compiled
+def _rises(share: Any, rises: Any) -> None:
+    """Fill (4,) with the slopes of `_weights`."""
+    half, two = np.float32(0.5), np.float32(2)
+    rest = np.float32(1) - share
+    rises[0] = -half * rest * rest
+    rises[1] = share * (np.float32(1.5) * share - two)
+    rises[2] = rest * (two - np.float32(1.5) * rest)
+    rises[3] = half * share * share
+
+
+@compiled
+def value_and_slopes(coefficients: Any, place: Any, weights: Any, rises: Any, nodes: Any) -> tuple[Any, ...]:
+    """Return the value and the three slopes per voxel at `place` (3,), voxels inside the volume.
+
+    `coefficients` is `spline_filter(volume, order=3, mode="mirror")`, float32; (3, 4) each are filled on the
+    way: `weights` and `rises`, float32, and `nodes`, int64.
+    """
+    for axis in range(3):
+        floor = np.floor(place[axis])
+        share, corner, size = np.float32(place[axis] - floor), int(floor) - 1, coefficients.shape[axis]
+        _weights(share, weights[axis])
+        _rises(share, rises[axis])
+        inside = corner >= 0 and corner + 3 < size
+        for node in range(4):
+            nodes[axis, node] = corner + node if inside else _mirrored(corner + node, size)
+    value = along_x = along_y = along_z = np.float32(0)
+    for i in range(4):
+        plane = plane_y = plane_z = np.float32(0)
+        for j in range(4):
+            line = rise = np.float32(0)
+            for k in range(4):
+                node = coefficients[nodes[0, i], nodes[1, j], nodes[2, k]]
+                line += weights[2, k] * node
+                rise += rises[2, k] * node
+            plane += weights[1, j] * line
+            plane_y += rises[1, j] * line
+            plane_z += weights[1, j] * rise
+        value += weights[0, i] * plane
+        along_x += rises[0, i] * plane
+        along_y += weights[0, i] * plane_y
+        along_z += weights[0, i] * plane_z
+    return value, along_x, along_y, along_z
