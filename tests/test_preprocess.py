@@ -297,6 +297,24 @@ def test_damaged_volumes_change_nothing_in_the_others_and_leave_no_nan(processed
     assert table.filter(like="damaged_volume").shape[1] == 3
 
 
+def test_a_volume_without_the_head_is_left_out_with_a_remark(processed, run, tmp_path):
+    _, whole_between, folder = processed
+    series = np.stack(run.volumes, axis=-1)
+    series[..., 11] = np.abs(np.random.default_rng(3).normal(size=EPI_SHAPE)) * series.mean()
+    nibabel.save(image(series, run.affine), tmp_path / "bold.nii.gz")
+    names = ("boldref.nii.gz", "brain.nii.gz", "xfm.json", "d.nii.gz")
+    between = embedded.AlignmentFiles(*(tmp_path / name for name in names))
+    [remark] = embedded.align_run(tmp_path / "bold.nii.gz", RAW_T1W, anatomy_files(folder), outputs=between)
+    assert remark.line.startswith("W-DATA-B37 bold.nii.gz: in 1 of 24 volumes the head was not found: 12;")
+    found, known = (json.loads(files.alignment.read_text()) for files in (between, whole_between))
+    assert found["damaged_volumes"] == found["lost_volumes"] == [11]
+    assert found["head_motion"][11] == found["head_motion"][10]
+    kept = np.setdiff1d(np.arange(N_VOLUMES), 11)
+    np.testing.assert_allclose(
+        np.array(found["head_motion"])[kept], np.array(known["head_motion"])[kept], atol=0.05
+    )
+
+
 def test_confounds_show_the_planted_jump(processed):
     result, _, _ = processed
     table = read_table(result.confounds, numeric=["framewise_displacement", "std_dvars"])

@@ -24,6 +24,7 @@ import pandas as pd
 from nibabel.openers import Opener
 from scipy import ndimage
 from tests import heads
+from tests.bench import moving
 
 from reconfmri import itk, registration, rois, templates
 from reconfmri.config import Preprocessing, load_study
@@ -254,6 +255,28 @@ def motion_with_a_dark_slab(bench: Bench) -> Found:
 
 def motion_in_drift(bench: Bench) -> Found:
     return _motion(heads.drifting(_few(bench.run())), mean=0.16, largest=0.32)
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """Head motion in one of `moving.CASES`, beside the error of AFNI's 3dvolreg on such a case."""
+
+    name: str
+
+    def __call__(self, bench: Bench) -> Found:
+        case = moving.CASES[self.name]
+        seen = moving.move(case if bench.size.n_volumes > 100 else replace(case, n_volumes=8), seed=1)
+        return Found(*_judged(seen, self.name))
+
+
+def _judged(seen: moving.Moving, name: str) -> tuple[str, tuple[str, ...]]:
+    found = head_motion.align_volumes(seen.volumes, Volume(seen.volumes[0], seen.affine), mask=seen.brain)
+    errors = moving.displacements(found, seen)
+    limits = zip(("mean", "worst"), (errors.mean(), errors.max()), moving.AFNI[name], strict=True)
+    broken = [f"{what} {value:.3f} mm > {limit}" for what, value, limit in limits if value > limit]
+    return f"{errors.mean():.3f} / {errors.max():.3f} mm (mean / worst volume of {len(errors)})", tuple(
+        broken
+    )
 
 
 def motion_by_itk(bench: Bench) -> Found:
@@ -504,6 +527,7 @@ STEPS: dict[tuple[str, str], Callable[[Bench], Found]] = {
     ("head motion, 5 mm and degrees", OURS): motion_of_five,
     ("head motion, dark slab", OURS): motion_with_a_dark_slab,
     ("head motion, drifting field", OURS): motion_in_drift,
+    **{(f"moving head, {name}", OURS): _Moving(name) for name in moving.CASES},
     ("prepare_anatomy", OURS): anatomy_by_us,
     ("prepare_anatomy", ITK): anatomy_by_itk,
     ("EPI to T1w", OURS): placed_by_us,

@@ -51,7 +51,8 @@ class Lattice:
             np.vander((np.arange(size) - middle) * edge / UNIT_MM, ORDER + 1, increasing=True)
             for size, middle, edge in zip(self.shape, self._middle, self.voxel_mm, strict=True)
         ]
-        return np.einsum("ijk,xi,yj,zk->xyz", cube, *axes, optimize=True).astype(np.float32)
+        grid = np.einsum("ijk,xi,yj,zk->xyz", cube, *axes, optimize=True)
+        return np.asarray(grid, dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def align_run(
 ) -> list[DataFault]:
     """Write a run's reference, native brain mask and transforms; return remarks on damaged volumes.
 
-    Volumes with values that are not finite take no part; they have the transform of their neighbour.
+    Volumes with values that are not finite, and those whose head motion was not found, take no part; they
+    have the transform of their neighbour.
 
     `t1w` is the raw T1w of the run's session, or the one that stands for it: the run is looked for near it.
     With a field map (`given`; `sidecar` is the run's own) the reference is straightened, and so is what lies
@@ -109,7 +110,7 @@ def align_run(
     """
     run = intake.open_run(bold, sha256=sha256)
     try:
-        reference, transforms, n_non_steady, bad = _head_motion(run, threads=threads)
+        reference, transforms, n_non_steady, bad, lost = _head_motion(run, threads=threads)
         place = _place_of(t1w, anatomy)
         head = _placed(registration.read_volume(anatomy.t1w), place)
         dseg = _placed(registration.read_volume(anatomy.dseg), place)
@@ -133,13 +134,15 @@ def align_run(
         "head_motion": [matrix.ravel().tolist() for matrix in transforms],
         "boldref_to_t1w": (np.linalg.inv(place) @ to_t1w).ravel().tolist(),
         "non_steady_state_volumes": n_non_steady,
-        "damaged_volumes": list(bad),
+        "damaged_volumes": sorted([*bad, *lost]),
+        "lost_volumes": lost,
         "distortion": distortion.described(undone, mask, given, sidecar or {}),
         "bold_sha256": sha256,
         **facts,
     }
     outputs.alignment.write_text(json.dumps(alignment, indent=1) + "\n", encoding="utf-8")
-    return [intake.damaged_volumes(run, bad, remark=True)] if bad else []
+    remarks = [intake.damaged_volumes(run, bad, remark=True)] if bad else []
+    return remarks + ([intake.lost_volumes(run, lost)] if lost else [])
 
 
 def resample_run(
@@ -240,11 +243,12 @@ def _place_of(t1w: Path, anatomy: AnatomyFiles) -> Array:
     return np.array(place).reshape(4, 4)
 
 
-def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, int, dict[int, int]]:
-    """Return a run's reference, transforms, non-steady and damaged volumes.
+def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, int, dict[int, int], list[int]]:
+    """Return a run's reference, transforms, non-steady, damaged and lost volumes.
 
     Transforms (n_volumes, 4, 4) lead from the reference to each volume, `n_non_steady` counts from the first
-    volume, and the damaged ones (from 0) have their number of voxels that are not finite.
+    volume, the damaged ones (from 0) have their number of voxels that are not finite, and in the lost ones
+    (from 0) the head could not be found.
     """
     means = []
     stride = max(run.n_volumes // N_REFERENCE, 1)
@@ -271,15 +275,20 @@ def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, in
     reference = reference_volume(steady, run.affine, threads=threads)
     mask = coregistration.signal_mask(reference)
     volumes = compress(run.volumes(), whole)
-    transforms = head_motion.align_volumes(volumes, reference, mask=mask, threads=threads)
-    return reference, transforms[np.maximum(np.cumsum(whole) - 1, 0)], n_non_steady, bad
+    motion = head_motion.track(volumes, reference, mask=mask, threads=threads)
+    lost = np.flatnonzero(whole)[motion.lost].tolist()
+    if run.n_volumes - len(bad) - len(lost) < max(intake.MIN_VOLUMES, run.n_volumes // 2):
+        raise intake.lost_volumes(run, lost, remark=False)
+    return reference, motion.matrices[np.maximum(np.cumsum(whole) - 1, 0)], n_non_steady, bad, lost
 
 
 def reference_volume(volumes: list[Array], affine: Array, *, threads: int = 1) -> Volume:
     """Return the mean of `volumes` after they were moved onto the one in the middle of their positions."""
     first = Volume(volumes[len(volumes) // 2], affine)
     mask = coregistration.signal_mask(first)
-    moves = head_motion.align_volumes(volumes, first, mask=mask, threads=threads)
+    motion = head_motion.track(volumes, first, mask=mask, threads=threads)
+    kept = ~motion.lost | motion.lost.all()
+    volumes, moves = list(compress(volumes, kept)), motion.matrices[kept]
     centre = registration.grid_points(first.data.shape, affine)[mask].mean(axis=0)
     places = moves[:, :3, :3] @ centre + moves[:, :3, 3]
     middle = int(np.linalg.norm(places - np.median(places, axis=0), axis=1).argmin())

@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 from reconfmri.preprocess import coil_field
 from reconfmri.preprocess.coil_field import Evidence, Lattice
 from reconfmri.preprocess.comparison import beside, nearest
-from reconfmri.registration import Array, Volume, dilated, grid_points, transform_points
+from reconfmri.registration import Array, Volume, dilated, transform_points
 
 # Volumes of one chunk start from their neighbour; chunks do not depend on the number of threads.
 CHUNK = 24
@@ -34,9 +34,11 @@ N_POINTS, N_MIDDLE, N_COARSE, N_FIELD = 10000, 4000, 2400, 2400
 TUKEY = 6.0  # robust standard deviations of the residual from which a point has no say
 FIELD_VOLUMES = 8  # fewer say too little of the field
 SEARCH_FWHM_MM, SEARCH_POINTS, SEARCH_DEGREES = 14.0, 4000, (-15.0, 0.0, 15.0)
-# Share of a volume's variance over the points that the reference does not explain. Heads that are in place
-# have less than SUSPECT unless the contrast is another's.
-SUSPECT, LOST = 0.35, 0.6
+# Share of a volume's variance over the points that the reference does not explain: 0.001 on a real scan,
+# 0.015 with SNR 20, above 0.25 for noise. Another place is searched for, or the volume is lost.
+# Before the field is known, a head that was moved far has up to 0.3.
+SUSPECT, ASTRAY, LOST = 0.35, 0.6, 0.25
+UNLIKE_OTHERS = 3.0  # times the run's median
 LEAST_SEEN = 0.3  # of the points, in the volume and in the reference
 LOST_STEP_MM = 0.3  # a last step that is longer has not arrived
 
@@ -75,8 +77,9 @@ class _Pose:
     unexplained: float = 1.0
 
     @property
-    def lost(self) -> bool:
-        return self.unexplained > LOST or self.last_step > LOST_STEP_MM
+    def astray(self) -> bool:
+        """Whether nothing of the volume can be believed, not even about the field."""
+        return self.unexplained > ASTRAY or self.last_step > LOST_STEP_MM
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class _Compared:
     @property
     def unexplained(self) -> float:
         """Share of the variance that is not explained; robust, so that dark slices do not count."""
-        return (self.scale / (self.gain[0] * _robust_sd(self.own[:, 6]) + 1e-12)) ** 2
+        return float(self.scale / (self.gain[0] * _robust_sd(self.own[:, 6]) + 1e-12)) ** 2
 
 
 def estimate_head_motion(bold: Any, reference: Any, mask: Any = None, n_threads: int = 1) -> Array:
@@ -157,12 +160,15 @@ def one_blas_thread() -> Any:
 
 
 def _as_motion(poses: list[_Pose]) -> HeadMotion:
-    lost = np.array([pose.lost for pose in poses])
+    unexplained = np.array([pose.unexplained for pose in poses])
+    # A run with noise of its own is judged by itself.
+    lost = unexplained > max(LOST, UNLIKE_OTHERS * float(np.median(unexplained)))
+    lost |= np.array([pose.last_step > LOST_STEP_MM for pose in poses])
     matrices = np.linalg.inv(np.array([pose.matrix for pose in poses]))
-    last = np.maximum.accumulate(np.where(lost, -1, np.arange(len(poses))))
-    first = int(np.argmin(lost))
-    matrices = matrices[np.where(last < 0, first, last)] if not lost.all() else np.tile(np.eye(4), (len(poses), 1, 1))
-    return HeadMotion(matrices, lost, np.array([pose.unexplained for pose in poses]))
+    if lost.all():
+        return HeadMotion(np.tile(np.eye(4), (len(poses), 1, 1)), lost, unexplained)
+    last = np.maximum.accumulate(np.where(lost, int(np.argmin(lost)), np.arange(len(poses))))
+    return HeadMotion(matrices[last], lost, unexplained)
 
 
 def _chunks(volumes: Iterable[Array]) -> Iterator[list[Array]]:
@@ -194,8 +200,8 @@ class _Aligner:
         """The strongly smoothed reference, with points all over it, and where its signal has its centre."""
         affine = self.reference.affine
         data = _smoothed(self.reference.data, self.far_sigma)
-        step = max(data.size // SEARCH_POINTS, 1)
-        lattice = np.stack(np.unravel_index(np.arange(0, data.size, step), data.shape), axis=1)
+        step = max(round(np.cbrt(data.size / SEARCH_POINTS)), 1)
+        lattice = np.indices(data.shape)[:, ::step, ::step, ::step].reshape(3, -1).T
         return _target(data, affine, transform_points(affine, lattice)), _centre_of_signal(data, affine)
 
     def chunk(self, volumes: list[Array]) -> tuple[list[_Pose], Array]:
@@ -205,13 +211,13 @@ class _Aligner:
         for number, volume in enumerate(volumes):
             smooth = _smoothed(volume, self.sigma)
             pose = self.place(smooth, start)
-            if pose.unexplained > SUSPECT or pose.lost:
+            if pose.unexplained > SUSPECT or pose.astray:
                 others = self.search(_smoothed(volume, self.far_sigma), start)
                 pose = min([pose, self.place(smooth, others)], key=lambda one: one.unexplained)
             index, _ = _voxels(self.target, pose.matrix)
             kept[number] = smooth[tuple(index.T)]
             poses.append(pose)
-            if not pose.lost:
+            if not pose.astray:
                 start = pose.matrix
         return poses, kept
 
@@ -230,9 +236,15 @@ class _Aligner:
         shift = _centre_of_signal(far, target.affine) - centre
         index, _ = nearest(target.to_voxel, target.points, far.shape)
         values = far[tuple(index.T)]
+        # Points of the air would make the robust spread that of noise.
+        index, values = index[values > far.mean() / 2], values[values > far.mean() / 2]
         turns = (Rotation.from_euler("xyz", a, degrees=True) for a in product(SEARCH_DEGREES, repeat=3))
         # From a volume to the reference: its signal's centre goes back to the reference's.
-        starts = [start, np.eye(4), *(_turned(turn.as_matrix(), centre, np.zeros(3)) @ _shifted(-shift) for turn in turns)]
+        starts = [
+            start,
+            np.eye(4),
+            *(_turned(turn.as_matrix(), centre, np.zeros(3)) @ _shifted(-shift) for turn in turns),
+        ]
         found = [_descend(target, index, values, _Pose(matrix), steps=12, enough_mm=0.3) for matrix in starts]
         return min(found, key=lambda pose: pose.unexplained).matrix
 
@@ -247,7 +259,7 @@ class _Aligner:
 
         def asked(number: int) -> Evidence | None:
             known = _read(target, places[number], values[number], field, N_FIELD)
-            return None if poses[number].lost else _evidence(target, lattice, *known, poses[number])
+            return None if poses[number].astray else _evidence(target, lattice, *known, poses[number])
 
         def placed(number: int, count: int) -> _Pose:
             known = _read(target, places[number], values[number], field, count)
@@ -278,7 +290,10 @@ def _descend(
         if compared is None:
             return replace(pose, last_step=np.inf, unexplained=1.0)
         weighted = compared.own * compared.weights[:, None]
-        step = np.linalg.solve((weighted.T @ compared.own).astype(np.float64), weighted.T @ compared.residual)
+        try:
+            step = np.linalg.solve((weighted.T @ compared.own).astype(float), weighted.T @ compared.residual)
+        except np.linalg.LinAlgError:
+            return replace(pose, last_step=np.inf, unexplained=1.0)
         gain = compared.gain + step[6:]
         matrix = _moved(matrix, step, target.centre)
         # A rotation by one radian moves the cortex by about 60 mm.
@@ -296,7 +311,7 @@ def _compare(
     Without a `gain` the one that fits all points is taken, before any of them is given a weight.
     """
     own, seen = beside(target.spline, target.to_voxel, matrix, target.centre, points, values)
-    if seen.sum() < LEAST_SEEN * len(seen):
+    if seen.sum() <= LEAST_SEEN * len(seen):
         return None
     if not seen.all():
         own, values = own[seen], values[seen]
@@ -323,9 +338,7 @@ def _gain(expected: Array, values: Array) -> Array:
     return np.array([slope, here.mean() - slope * there.mean()])
 
 
-def _evidence(
-    target: _Target, lattice: Lattice, index: Array, values: Array, pose: _Pose
-) -> Evidence | None:
+def _evidence(target: _Target, lattice: Lattice, index: Array, values: Array, pose: _Pose) -> Evidence | None:
     """Return what a volume in its pose says of the field."""
     points = transform_points(target.affine, index)
     compared = _compare(target, points, values, pose.matrix, pose.gain)
@@ -335,9 +348,7 @@ def _evidence(
     here = lattice.scaled(index[compared.seen])
     change = coil_field.monomials(here) - coil_field.monomials(lattice.scaled(there))
     change *= (compared.own[:, 6] * np.float32(compared.gain[0]))[:, None]
-    return coil_field.evidence(
-        change, compared.own, compared.residual, compared.weights, compared.scale**2
-    )
+    return coil_field.evidence(change, compared.own, compared.residual, compared.weights, compared.scale**2)
 
 
 def _moved(matrix: Array, step: Array, centre: Array) -> Array:
@@ -366,7 +377,7 @@ def _smoothed(data: Array, sigma: Array) -> Array:
 def _centre_of_signal(data: Array, affine: Array) -> Array:
     """Return where the signal has its centre, (3,), mm."""
     weights = np.clip(data, 0, None) + 1e-12
-    return transform_points(affine, np.array(ndimage.center_of_mass(weights))[None])[0]
+    return np.asarray(transform_points(affine, np.array(ndimage.center_of_mass(weights))[None])[0])
 
 
 def _target(smooth: Array, affine: Array, points: Array) -> _Target:
@@ -389,11 +400,12 @@ def _strong_points(smooth: Array, affine: Array, mask: Array | None) -> Array:
     rim = np.zeros(smooth.shape, dtype=bool)
     rim[tuple(slice(2, -2) if size > 8 else slice(None) for size in smooth.shape)] = True
     inside = inside & rim
-    slopes = np.stack(np.gradient(smooth), axis=-1) @ np.linalg.inv(affine[:3, :3])
+    slopes = np.stack(list(np.gradient(smooth)), axis=-1) @ np.linalg.inv(affine[:3, :3])
     strength = np.linalg.norm(slopes, axis=-1)
     if not inside.any() or not (strength[inside] > 0).any():
         raise ValueError("the reference volume is flat inside its mask: head motion cannot be seen")
     chosen = np.flatnonzero(inside & (strength >= np.quantile(strength[inside], 0.3)))
     # A fixed permutation: every subset of the points covers the whole head.
     chosen = np.random.default_rng(1).permutation(chosen)[:N_POINTS]
-    return transform_points(affine, np.stack(np.unravel_index(chosen, smooth.shape), axis=1))
+    index = np.array(np.unravel_index(chosen, smooth.shape)).T
+    return np.asarray(transform_points(affine, index))

@@ -88,6 +88,17 @@ def damaged_volumes(run: RawRun, bad: Mapping[int, int], *, remark: bool = False
     return DataFault("W-DATA-B03", what, mend="export the series again if it is whole", file=run.path.name)
 
 
+def lost_volumes(run: RawRun, lost: list[int], *, remark: bool = True) -> DataFault:
+    """Return what volumes (from 0) in which the head was not found say of a run: a remark, or a fault."""
+    first = ", ".join(str(number + 1) for number in lost[:5])
+    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+    what = f"in {len(lost)} of {run.n_volumes} volumes the head was not found: {first}{more}"
+    if remark:
+        what += "; they are left out of every number"
+    mend = "look at these volumes: signal lost, a head that was moved while one was read, another image?"
+    return DataFault(f"{'W' if remark else 'E'}-DATA-B37", what, mend=mend, file=run.path.name)
+
+
 def open_run(path: Path, *, sha256: str = "") -> RawRun:
     """Return a 4-D image ready to be read; `sha256` is what the file had when it was indexed.
 

@@ -30,7 +30,7 @@ def values_at(volume: Array, to_voxel: Array, points: Array) -> Array:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Return the function compiled without the interpreter's lock; kept for later processes where some folder can be written."""
+    """Return the function compiled, without the interpreter's lock; kept for later processes if it can be."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
