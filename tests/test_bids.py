@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from reconfmri import bids
 from reconfmri.config import Session, load_study
+from reconfmri.decisions import keep_decisions
 from reconfmri.exclusions import Exclusion, read_exclusions, write_exclusions
-from reconfmri.indexing import index_dataset, keep_decisions, write_index
+from reconfmri.indexing import index_dataset, write_index
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from make_bids import PEOPLE, bold, edit, make_bids, save_image, stem, write

@@ -16,7 +16,7 @@ import pytest
 import reconfmri
 from reconfmri.checks import check_study
 from reconfmri.cli import bids_app, build_parser, dashed, main, status
-from reconfmri.cli.locks import BusyError, hold
+from reconfmri.cli.locks import BusyError, hold, workers
 from reconfmri.config import load_study
 from reconfmri.exclusions import Exclusion, write_exclusions
 
@@ -456,6 +456,26 @@ def test_status_tells_done_excluded_failed_killed_and_waiting_apart(study, capsy
     assert f"excluded sub-02 1, alignment: {reason}" in told
     assert "failed sub-03 1, alignment: MemoryError: asked for 9 GB. Next: read logs/align_run/" in told
     assert "stopped sub-04 1, alignment: it was killed" in told
+
+
+def test_status_says_what_to_type_where_a_killed_snakemake_left_its_lock(study, capsys):
+    write(study / ".snakemake/locks/0.output.lock", "results/measures.tsv\n")
+    main(["status", "--study", str(study)])
+    assert "`snakemake --unlock`" in capsys.readouterr().out
+    with subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)", "snakemake"], cwd=study
+    ) as alive:
+        wait_for(lambda: alive.pid in workers(study))
+        main(["status", "--study", str(study)])
+        assert "--unlock" not in capsys.readouterr().out, "a run is alive: the lock is its own"
+        alive.kill()
+
+
+@pytest.mark.parametrize("option", ["--participant-label", "--session-label", "--task-id"])
+def test_a_group_result_of_some_people_or_scans_is_refused(tmp_path, study, workflow, capfd, option):
+    assert app(tmp_path, "group", option, "1") == 2
+    assert "E-CONF-A04" in capfd.readouterr().err
+    assert not (study / "results").exists()
 
 
 def test_status_names_what_the_index_left_out(tmp_path, capsys):

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reconfmri.bids import read_sidecar
 from reconfmri.confounds import MOTION
-from reconfmri.parity import ITEMS, RunFacts, audit, gather_facts, not_compared
+from reconfmri.parity import ITEMS, RunFacts, audit, gather_facts, not_compared, protocol_of
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from make_bids import PEOPLE, SESSIONS, bold, make_bids
@@ -139,7 +140,8 @@ def test_facts_are_those_of_headers_inherited_sidecars_and_engine_files(tmp_path
         tables[bold(person, session)] = tmp_path / f"{number}.tsv"
         made[bold(person, session)].write_text("" if number == 0 else json.dumps(metadata(person, session)))
         tables[bold(person, session)].write_text("" if number == 0 else "\t".join(columns(number)) + "\n")
-    table = audit(gather_facts(runs, root, made, tables))
+    protocols = {path: protocol_of(read_sidecar(root, path)) for path in runs["bold"]}
+    table = audit(gather_facts(runs, root, made, tables, protocols))
     odd = table[table["deviation"] != "n/a"]
     assert {(row.participant_id, row.session_id, row.item, row.value) for row in odd.itertuples()} == {
         ("sub-02", "2", "voxel size", "3.00 x 3.00 x 3.30"),

@@ -15,40 +15,99 @@ from reconfmri import provenance
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A copy of the package's files whose edits touch nobody."""
-    copy = tmp_path / "reconfmri"
-    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "PACKAGE", copy)
-    provenance._imports_of.cache_clear()
-    yield copy
-    provenance._imports_of.cache_clear()
+def clone(tmp_path, monkeypatch):
+    """A copy of package and workflow whose edits touch nobody."""
+    root = provenance.workflow_folder()
+    shutil.copytree(
+        provenance.PACKAGE, tmp_path / "src/reconfmri", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(root / "workflow", tmp_path / "workflow")
+    shutil.copy(root / "Snakefile", tmp_path)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "src/reconfmri")
+    forget()
+    yield tmp_path
+    forget()
 
 
-def touch(path):
-    path.write_text(path.read_text() + "\n# edited\n")
+@pytest.fixture
+def package(clone):
+    return clone / "src/reconfmri"
 
 
-def test_the_hash_follows_the_module_and_what_it_imports(package):
-    before = {name: provenance.code_of(name) for name in ("indexing", "exclusions", "provenance")}
-    touch(package / "exclusions.py")
-    assert provenance.code_of("exclusions") != before["exclusions"]
-    assert provenance.code_of("indexing") != before["indexing"], "indexing imports exclusions"
-    assert provenance.code_of("provenance") == before["provenance"], "provenance does not"
+def forget():
+    """A process reads each file once; these tests edit them."""
+    for kept in vars(provenance).values():
+        if hasattr(kept, "cache_clear"):
+            kept.cache_clear()
 
 
-def test_the_hash_follows_imports_of_imports_and_of_functions(package):
+def touch(path, text="\n# edited\n"):
+    path.write_text(path.read_text() + text)
+    forget()
+
+
+def code(*rules):
+    return {rule: provenance.code_of(rule) for rule in rules}
+
+
+def changed(before):
+    return {rule for rule, digest in before.items() if provenance.code_of(rule) != digest}
+
+
+def test_the_hash_of_a_rule_follows_its_script_and_what_that_imports(clone):
+    before = code("fit_first_level", "score_scale", "carry_atlas")
+    touch(clone / "src/reconfmri/events.py")
+    assert changed(before) == {"fit_first_level"}, "first_level imports events"
+    touch(clone / "src/reconfmri/outcomes.py")
+    assert changed(before) == {"fit_first_level", "score_scale"}
+    touch(clone / "workflow/scripts/carry_atlas.py")
+    assert changed(before) == set(before)
+
+
+def test_the_hash_follows_imports_of_imports_and_of_functions(clone):
+    package = clone / "src/reconfmri"
     (package / "one.py").write_text("def f():\n    from reconfmri import two\n")
     (package / "two.py").write_text("import reconfmri.three\n")
     (package / "three.py").write_text("x = 1\n")
-    before = provenance.code_of("one")
+    touch(clone / "workflow/scripts/score_scale.py", "\nfrom reconfmri import one\n")
+    before = code("score_scale")
     touch(package / "three.py")
-    assert provenance.code_of("one") != before
+    assert changed(before) == {"score_scale"}
 
 
-def test_a_misspelt_module_is_refused():
-    with pytest.raises(ValueError, match="no module reconfmri.first_levl"):
-        provenance.code_of("first_levl")
+def test_the_hash_follows_the_rule_and_not_its_remarks_or_resources(clone):
+    rules = clone / "workflow/rules/outcomes.smk"
+    before = code("score_scale", "carry_atlas")
+    touch(rules, "# remark\n")
+    rules.write_text(rules.read_text().replace("    input:\n", "    # remark\n    input:\n"))
+    rules.write_text(rules.read_text().replace("mem_mb=1000", "mem_mb=1001"))
+    forget()
+    assert changed(before) == set()
+    rules.write_text(rules.read_text().replace("people=people", "people=[]"))
+    forget()
+    assert changed(before) == {"score_scale"}
+
+
+def test_the_hash_follows_the_versions_of_the_libraries_in_use(clone, monkeypatch):
+    before = code("score_skin_conductance", "carry_atlas")
+    forget()
+    real = provenance.metadata.version
+    monkeypatch.setattr(
+        provenance.metadata, "version", lambda name: "9.9" if name == "neurokit2" else real(name)
+    )
+    assert changed(before) == {"score_skin_conductance"}
+
+
+def test_the_hash_is_the_same_wherever_the_code_lies(clone):
+    moved = code("fit_first_level", "build_report"), provenance.hash_of_package()
+    provenance.PACKAGE = reconfmri.provenance.Path(reconfmri.__file__).parent
+    forget()
+    assert (code("fit_first_level", "build_report"), provenance.hash_of_package()) == moved
+
+
+def test_a_misspelt_rule_is_refused():
+    with pytest.raises(ValueError, match="no rule fit_first_levl"):
+        provenance.code_of("fit_first_levl")
 
 
 def test_versions_name_the_package_and_what_it_stands_on():
@@ -75,7 +134,8 @@ def test_the_packaged_workflow_comes_first(package):
     assert provenance.workflow_folder() == package / "_workflow"
 
 
-def test_no_workflow_at_all_says_reinstall(package):
+def test_no_workflow_at_all_says_reinstall(clone):
+    (clone / "Snakefile").unlink()
     with pytest.raises(FileNotFoundError, match="reinstall"):
         provenance.workflow_folder()
 

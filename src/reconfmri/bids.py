@@ -320,22 +320,35 @@ def read_allocation(
     return table.merge(known, on="participant_id", how="left", validate="one_to_one")
 
 
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return what `config/index.json` tells of the data; None for a run table made by hand."""
+    path = folder / "config/index.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def verify_unchanged(
-    run_table: pd.DataFrame, root: Path, record: Mapping[str, Any] | None = None, *, full: bool = False
+    run_table: pd.DataFrame,
+    root: Path,
+    record: Mapping[str, Any] | None = None,
+    *,
+    full: bool = False,
+    digest: Callable[[Path], str] | None = None,
 ) -> None:
     """Check the files of the run table and, given what `config/index.json` holds, the listing.
 
-    Quick: existence and size, and the content of small files. `full`: the content of every file.
+    Quick: existence and size, and the content of small files. `full`: the content of every file, as with a
+    `digest` that need not read a file again (`contents.Contents.of`).
 
     Raises
     ------
     ValueError
         A file is gone, new or changed since the index.
     """
+    full, digest = full or digest is not None, digest or sha256
     changed = [
         f"{path}: {what}"
         for path, expected in _expected_files(run_table).items()
-        if (what := _difference(root / path, expected, full=full))
+        if (what := _difference(root / path, expected, full=full, digest=digest))
     ]
     if record is not None:
         known, now = record["files"], list_files(root)
@@ -351,7 +364,7 @@ def verify_unchanged(
             for path, entry in known.items()
             if entry.get("sha256")
             and now.get(path) == entry["size"]
-            and sha256(root / path) != entry["sha256"]
+            and digest(root / path) != entry["sha256"]
         ]
     if changed:
         listed = "; ".join(sorted(set(changed))[:5]) + (
@@ -371,23 +384,23 @@ def _expected_files(run_table: pd.DataFrame) -> dict[str, str]:
     return expected
 
 
-def _difference(path: Path, expected: str, *, full: bool) -> str:
+def _difference(path: Path, expected: str, *, full: bool, digest: Callable[[Path], str]) -> str:
     """What is wrong with a file of the run table, or nothing."""
     if not path.is_file():
         return "gone since the index"
-    if (full or path.stat().st_size <= SMALL) and sha256(path) != expected:
+    if (full or path.stat().st_size <= SMALL) and digest(path) != expected:
         return "changed since the index"
     return ""
 
 
 def sha256(path: Path) -> str:
-    """Return the sha256 of a file, read as a stream, once as long as its size and date stay."""
+    """Return the sha256 of a file, read as a stream, once as long as its size and dates stay."""
     status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
+    return _sha256(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @cache
-def _sha256(path: Path, _size: int, _date: int) -> str:
+def _sha256(path: Path, _size: int, _modified: int, _changed: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

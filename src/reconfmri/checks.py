@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from reconfmri import bids, covariates, intercurrent
 from reconfmri.blinding import candidates, tables_in_sight, telling_columns
 from reconfmri.config import Group, Study, load_study
+from reconfmri.decisions import keep_decisions
 from reconfmri.derivatives import check_fmriprep
 from reconfmri.exclusions import MISSING, read_exclusions
 from reconfmri.files import UnreadableError, explained
-from reconfmri.indexing import Progress, index_dataset, keep_decisions
+from reconfmri.indexing import Progress, index_dataset
 from reconfmri.labels import ORDER_CODE
 from reconfmri.problems import Problem, Severity
 from reconfmri.screening import check_events, check_recordings, check_scales
@@ -86,7 +85,7 @@ def _believed(folder: Path, root: Path) -> tuple[pd.DataFrame, list[Problem]]:
     table, name = pd.DataFrame(columns=list(bids.RUN_COLUMNS)), "config/runs.tsv"
     try:
         table = bids.read_run_table(folder / name)
-        bids.verify_unchanged(table, root, read_record(folder))
+        bids.verify_unchanged(table, root, bids.read_record(folder))
     except (ValueError, FileNotFoundError) as error:
         return table, [_index_again(error, name)]
     return table, []
@@ -158,7 +157,7 @@ def check_frozen(folder: Path, root: Path, fresh: pd.DataFrame, *, contents: boo
         return [Problem("STOP", "E-BIDS-A13", "there is no run table", "make it: `reconfmri index`", name)]
     try:
         frozen = bids.read_run_table(folder / name)
-        bids.verify_unchanged(frozen, root, read_record(folder), full=contents)
+        bids.verify_unchanged(frozen, root, bids.read_record(folder), full=contents)
         decided = read_exclusions(folder / "config/exclusions.tsv")
     except (ValueError, FileNotFoundError) as error:
         return [_index_again(error, name)]
@@ -174,12 +173,6 @@ def check_frozen(folder: Path, root: Path, fresh: pd.DataFrame, *, contents: boo
         for path in keep_decisions(fresh, decided)["bold"]
         if path not in listed
     ]
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return what `config/index.json` tells of the data; None for a run table made by hand."""
-    path = folder / "config/index.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def check_draft(folder: Path, study: Study) -> list[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,8 @@ from reconfmri.acquisition import check_readout, slice_times
 from reconfmri.bids import BidsFile
 from reconfmri.config import Study, Task
 from reconfmri.dataset import Dataset, check_spellings, read_dataset
-from reconfmri.exclusions import MISSING, DataFault, Exclusion, read_exclusions, write_exclusions
+from reconfmri.decisions import by_hand, digest_of_automatic, keep_decisions
+from reconfmri.exclusions import MISSING, DataFault, read_exclusions, write_exclusions
 from reconfmri.fieldmaps import fieldmap_files, fieldmap_of, intentions
 from reconfmri.headers import Header, corner_distance, read_header
 from reconfmri.problems import Problem, exclusions_of
@@ -94,6 +95,8 @@ def index_dataset(
             problems += remarks
         if progress:
             progress(number, len(scans))
+    rows, more = _without_shared_images(rows)
+    problems += more
     rows, more = _without_cut_runs(rows, study)
     problems += more + _geometry(rows) + _without_field_map(dataset, study, scans)
     problems += _repetition_times(rows, study) + _header_faults(problems, len(scans))
@@ -480,6 +483,31 @@ def _without_cut_runs(rows: list[dict[str, Any]], study: Study) -> tuple[list[di
     return [row for row in rows if row["bold"] not in cut], problems
 
 
+def _without_shared_images(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return the rows whose images are of one person, and a problem per scan whose image is another's too.
+
+    Whose it is only the lab can tell. Copies within a person are left alone: they mix up nobody. So is an
+    image of more than half of the people, which is no mix-up but a phantom, or a trial of the software.
+    """
+    n_people = len({row["participant_id"] for row in rows})
+    owners: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        for kind in ("bold", "t1w"):
+            owners[kind, row[f"{kind}_sha256"]].setdefault(row["participant_id"], row[kind])
+    problems, kept = [], []
+    for row in rows:
+        claims = {kind: owners[kind, row[f"{kind}_sha256"]] for kind in ("bold", "t1w")}
+        shared = next((kind for kind, claim in claims.items() if 1 < len(claim) <= n_people / 2), None)
+        if shared is None:
+            kept.append(row)
+            continue
+        what = f"one image, byte for byte, serves {len(claims[shared])} people: "
+        mend = "find out whose it is (DICOM series), and copy the others anew"
+        what += " and ".join(claims[shared].values())
+        problems.append(Problem("EXCL", "E-BIDS-A30", what, mend, row[shared], **_unit_of(row)))
+    return kept, problems
+
+
 def _geometry(rows: list[dict[str, Any]]) -> list[Problem]:
     """Runs of one session and task on another grid than the first, and images of the rarer handedness."""
     firsts: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -604,37 +632,23 @@ def _nothing_left(dataset: Dataset, study: Study) -> Problem:
     return Problem("STOP", "E-BIDS-A16", what, mend, dataset.root.name)
 
 
-def keep_decisions(table: pd.DataFrame, rows: Iterable[Exclusion]) -> pd.DataFrame:
-    """Return `table` without the scans that the analyst's own rows take out."""
-    keys = ("participant_id", "session_id", "task", "run")
-    out = pd.Series(False, index=table.index)
-    for row in rows:
-        if row.takes_the_run_out:
-            hit = pd.Series(True, index=table.index)
-            for key in keys:
-                if getattr(row, key) != MISSING:
-                    hit &= table[key] == getattr(row, key)
-            out |= hit
-    return table[~out].reset_index(drop=True)
-
-
 def write_index(folder: Path, root: Path, table: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:
     """Return the run table, written into `folder` with `exclusions.tsv` and `index.json` (the listing).
 
     Rows of an earlier `exclusions.tsv` whose `decided_by` is not automatic are kept and heeded.
     """
     path = folder / "exclusions.tsv"
-    decided = (
-        [row for row in read_exclusions(path) if row.decided_by != "automatic"] if path.is_file() else []
-    )
+    decided = by_hand(read_exclusions(path)) if path.is_file() else []
     kept = keep_decisions(table, decided)
-    write_exclusions(path, list(dict.fromkeys([*exclusions_of(problems), *decided])))
+    rows = list(dict.fromkeys([*exclusions_of(problems), *decided]))
+    write_exclusions(path, rows)
     files: dict[str, dict[str, Any]] = {}
     for name, size in bids.list_files(root).items():
         files[name] = {"size": size}
-        if 0 <= size <= bids.SMALL:
+        if 0 <= size <= bids.SMALL or (size >= 0 and "/fmap/" in name):
             files[name]["sha256"] = bids.sha256(root / name)
-    text = json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n"
+    record = {"files": files, "automatic_exclusions": digest_of_automatic(read_exclusions(path))}
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     (folder / "index.json").write_text(text, encoding="utf-8")
     bids.write_run_table(folder / "runs.tsv", kept)
     return kept

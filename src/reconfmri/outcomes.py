@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
+from itertools import product
 
 import pandas as pd
 
@@ -48,6 +50,31 @@ def plain_id(cell: object) -> str:
 def plain_visit(cell: object) -> str:
     """Return a visit of a phenotype table as everywhere else: without `ses-`; `n/a` for an empty cell."""
     return MISSING if cell is None or cell != cell else str(cell).removeprefix("ses-")
+
+
+def meet_people(
+    rows: pd.DataFrame, name: str, people: Collection[str], sessions: Sequence[str]
+) -> tuple[pd.DataFrame, list[Exclusion]]:
+    """Return the rows of `people`, and an exclusion per row of nobody and per person and session without one.
+
+    `sessions` are those that a score is expected of.
+    """
+    found = []
+    known = rows["participant_id"].isin(list(people))
+    for row in rows[~known].itertuples():
+        what = f"{row.participant_id} is in no other table. Mend: correct the id"
+        found.append(_without_value(str(row.participant_id), str(row.session_id), name, what))
+    there = set(zip(rows["participant_id"], rows["session_id"], strict=True))
+    for person, session in product(people, sessions):
+        if (person, session) not in there:
+            what = f"no row of {person} session {session}. Mend: none when the visit was missed"
+            found.append(_without_value(person, session, name, what))
+    return rows[known], found
+
+
+def _without_value(person: str, session: str, name: str, what: str) -> Exclusion:
+    reason = f"{CODE} phenotype/{name}.tsv: {what}"
+    return Exclusion(person, session, region=f"{name}.total", stage=STAGE, code=CODE, reason=reason)
 
 
 def _score(row: pd.Series, scale: Scale) -> tuple[float, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from reconfmri.bids import read_json, read_sidecar
+from reconfmri.bids import read_json
 from reconfmri.headers import Header, read_header
 
 MISSING = "n/a"
@@ -66,23 +66,32 @@ class RunFacts:
         return not self.metadata
 
 
-def gather_facts(
-    runs: pd.DataFrame, root: Path, metadata: Mapping[str, Path], confounds: Mapping[str, Path]
-) -> list[RunFacts]:
-    """Return the facts of every run of the run table; `metadata` and `confounds` go by the run's `bold`.
+def protocol_of(sidecar: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a run's sidecars that is compared."""
+    return {key: sidecar[key] for key in PROTOCOL.values() if key in sidecar}
 
-    Headers and sidecars that cannot be read, and the empty files of an excluded run, tell nothing.
+
+def gather_facts(
+    runs: pd.DataFrame,
+    root: Path,
+    metadata: Mapping[str, Path],
+    confounds: Mapping[str, Path],
+    protocols: Mapping[str, Mapping[str, Any]],
+) -> list[RunFacts]:
+    """Return the facts of every run of the run table.
+
+    `metadata`, `confounds` and `protocols` (as of `protocol_of`) go by the run's `bold`. Headers that cannot
+    be read, and the empty files of an excluded run, tell nothing.
     """
     found = []
     for row in runs.to_dict("records"):
         path = str(row["bold"])
         header = _or_nothing(read_header, root / path, nothing=None)
-        sidecar = _or_nothing(read_sidecar, root, path, nothing={})
         made = _or_nothing(read_json, metadata[path], nothing={})
         with confounds[path].open(encoding="utf-8") as stream:
             columns = tuple(stream.readline().split())
         found.append(
-            RunFacts({str(key): value for key, value in row.items()}, header, sidecar, made, columns)
+            RunFacts({str(key): value for key, value in row.items()}, header, protocols[path], made, columns)
         )
     return found
 

@@ -22,24 +22,44 @@ NOT_IN_BIDS = (
     *("*_xfm.*", "*_boldref.nii.gz", "*_timeseries.*", "*_statmap.nii.gz", "*_fieldmap.nii.gz"),
     *("*_design.tsv", "*_coverage.*", "*_measures.*", "*_exclusions.tsv", "*.png", "atlas"),
 )
+# Import names that are not the names of what is installed.
+DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+CHANGES_NO_NUMBER = ("resources", "threads", "retries", "log", "conda")
 
 
-def code_of(*modules: str) -> str:
-    """Return a hash of modules of reconfmri, of what they import of it, and of data files beside them.
+def code_of(rule: str) -> str:
+    """Return a hash of all that a rule runs, wherever it lies.
 
-    A rule takes it as `params: code=code_of("first_level")`: Snakemake reruns exactly what an edit touches.
+    Its script, the text of the rule without remarks, the modules of reconfmri that the script leads to with
+    the data files beside them, and the versions of the libraries that these import.
 
     Raises
     ------
     ValueError
-        There is no such module.
+        There is no such rule.
     """
-    digest = hashlib.sha256()
-    files = frozenset().union(*map(_imports_of, modules))
-    beside = [item for path in files if path.name == "__init__.py" for item in path.parent.iterdir()]
-    for path in sorted(files.union(item for item in beside if item.is_file() and item.suffix != ".py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    folder = workflow_folder() / "workflow"
+    script = folder / "scripts" / f"{rule}.py"
+    if not script.is_file():
+        raise ValueError(f"there is no rule {rule}: no {script.name} in workflow/scripts")
+    digest = hashlib.sha256(script.read_bytes() + _text_of_rule(folder / "rules", rule).encode())
+    modules = frozenset[Path]().union(*(_imports_of(name) for name in _modules_named(script)))
+    beside = [item for path in modules if path.name == "__init__.py" for item in _data_beside(path.parent)]
+    for path in sorted(modules.union(beside)):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + _bytes_of(path))
+    libraries = frozenset[str]().union(_libraries_of(script), *map(_libraries_of, modules))
+    digest.update(json.dumps([(name, _version_of(name)) for name in sorted(libraries)]).encode())
     return digest.hexdigest()[:16]
+
+
+def hash_of_package() -> str:
+    """Return a hash of every file of the package and of the workflow."""
+    workflow = workflow_folder()
+    digest = hashlib.sha256()
+    for root, inside in ((PACKAGE, PACKAGE), (workflow, workflow / "workflow")):
+        for path in sorted(item for item in inside.rglob("*") if item.is_file() and _is_source(item)):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:32]
 
 
 def software_versions() -> dict[str, str]:
@@ -146,12 +166,50 @@ def log_to(path: str | Path) -> Iterator[logging.Logger]:
         logging.captureWarnings(False)
 
 
+def _is_source(path: Path) -> bool:
+    return "__pycache__" not in path.parts and "_workflow" not in path.parts[:-1]
+
+
+def _text_of_rule(folder: Path, rule: str) -> str:
+    """The lines of a rule, without remarks; nothing where the rules' files lie elsewhere."""
+    for path in sorted(folder.glob("*.smk")):
+        _, found, rest = f"\n{_bytes_of(path).decode()}".partition(f"\nrule {rule}:\n")
+        if found:
+            lines = rest.split("\n")
+            end = next((n for n, line in enumerate(lines) if line and not line[0].isspace()), len(lines))
+            return "\n".join(_that_tell(lines[:end]))
+    return ""
+
+
+def _that_tell(lines: list[str]) -> Iterator[str]:
+    """The lines of a rule that can change what it makes: no remarks, resources or logs."""
+    section = ""
+    for line in lines:
+        if line.startswith("    ") and not line[4:5].isspace():
+            section = line.strip().split(":")[0]
+        if line.strip() and not line.strip().startswith("#") and section not in CHANGES_NO_NUMBER:
+            yield line.strip()
+
+
+def _modules_named(path: Path) -> list[str]:
+    """The modules of reconfmri that a file outside of the package imports."""
+    return [name for name in _imported_names(path) if _file_of(name) is not None]
+
+
+@cache
+def _bytes_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+@cache
+def _data_beside(folder: Path) -> list[Path]:
+    return [item for item in folder.iterdir() if item.is_file() and item.suffix != ".py"]
+
+
 @cache
 def _imports_of(module: str) -> frozenset[Path]:
     found: set[Path] = set()
     waiting = [_file_of(module)]
-    if waiting == [None]:
-        raise ValueError(f"there is no module reconfmri.{module}")
     while waiting:
         path = waiting.pop()
         if path is None or path in found:
@@ -161,6 +219,7 @@ def _imports_of(module: str) -> frozenset[Path]:
     return frozenset(found)
 
 
+@cache
 def _file_of(module: str) -> Path | None:
     stem = PACKAGE.joinpath(*module.split("."))
     for path in (stem.with_suffix(".py"), stem / "__init__.py"):
@@ -169,16 +228,42 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
+@cache
+def _imports_in(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    nodes = ast.walk(ast.parse(_bytes_of(path)))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+@cache
 def _imported_names(path: Path) -> list[str]:
+    """Modules of reconfmri, and names in them, that a file imports."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "reconfmri":
-            base = (node.module or "").removeprefix("reconfmri").removeprefix(".")
-            names += [f"{base}.{alias.name}".removeprefix(".") for alias in node.names]
-            names += [base] if base else []
-        elif isinstance(node, ast.Import):
+    for node in _imports_in(path):
+        if isinstance(node, ast.Import):
             names += [
                 a.name.removeprefix("reconfmri.") for a in node.names if a.name.startswith("reconfmri.")
             ]
+        elif (node.module or "").split(".")[0] == "reconfmri":
+            base = (node.module or "").removeprefix("reconfmri").removeprefix(".")
+            names += [f"{base}.{alias.name}".removeprefix(".") for alias in node.names]
+            names += [base] if base else []
     packages = [name.rpartition(".")[0] for name in names]
     return names + [name for name in packages if name]
+
+
+@cache
+def _libraries_of(path: Path) -> frozenset[str]:
+    """Installed packages that a file imports, by their import names."""
+    names: set[str] = set()
+    for node in _imports_in(path):
+        given = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        names |= {name.split(".")[0] for name in given}
+    return frozenset(names - {"", "reconfmri", "snakemake", "__future__"} - sys.stdlib_module_names)
+
+
+@cache
+def _version_of(library: str) -> str:
+    try:
+        return metadata.version(DISTRIBUTIONS.get(library, library))
+    except metadata.PackageNotFoundError:
+        return ""  # a part of another one, such as mpl_toolkits

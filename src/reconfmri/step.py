@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from reconfmri.bids import sha256
 from reconfmri.exclusions import MISSING, DataFault, Decisions, Exclusion, read_exclusions, write_exclusions
 from reconfmri.provenance import log_to
 
 
-def run_step(snakemake: Any, work: Callable[[Any, Decisions], None]) -> None:
+def run_step(snakemake: Any, work: Callable[[Any, Decisions], None], *, described_by: str = "") -> None:
     """Do `work(snakemake, decisions)` and write `output.exclusions`; rows of other units are left aside.
 
     A unit that is out already, or that a raised `DataFault` takes out now, leaves empty files as outputs,
     so that the rest of the study goes through; whoever reads them looks at the exclusions first. What a
     step made before it excluded the unit by a fault that it adds and does not raise stays, for the report.
+    `described_by` names the output that is a JSON and is to hold the sha256 of the images beside it.
     """
     unit = unit_of(snakemake.wildcards)
     decisions = Decisions(unit, [row for row in _exclusions_before(snakemake.input) if row.concerns(unit)])
@@ -27,6 +30,8 @@ def run_step(snakemake: Any, work: Callable[[Any, Decisions], None]) -> None:
         else:
             try:
                 work(snakemake, decisions)
+                if described_by:
+                    describe_images(snakemake.output[described_by], snakemake.output)
             except DataFault as fault:
                 log.warning("excluded: %s", fault.line)
                 decisions.add(snakemake.rule, fault)
@@ -49,6 +54,19 @@ def unit_of(wildcards: Any) -> Exclusion:
 def is_empty(path: str | Path) -> bool:
     """Whether a file is the empty place-holder of an excluded unit."""
     return Path(path).stat().st_size == 0
+
+
+def describe_images(description: str | Path, outputs: Iterable[str]) -> None:
+    """Write the sha256 of the images among `outputs` into the JSON `description` that goes with them.
+
+    Later steps depend on it, and on the images whatever their dates: they are too large to be read anew each
+    time Snakemake asks whether something changed.
+    """
+    path = Path(description)
+    images = [Path(name) for name in outputs if str(name).endswith((".nii", ".nii.gz"))]
+    known = json.loads(path.read_text(encoding="utf-8"))
+    known["Sha256"] = {image.name: sha256(image) for image in images if image.is_file()}
+    path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _exclusions_before(inputs: Any) -> list[Exclusion]:

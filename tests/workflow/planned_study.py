@@ -47,11 +47,13 @@ def _plan_scan(bids: Path, person: str, session: str, run: str) -> list[str]:
     return [f"sub-{person}", session, "memory", run, *files, "2.0", "120", *[HASH] * 4]
 
 
-def snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run snakemake on the study in `folder` with the clone's Snakefile."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--directory", str(folder), *arguments]
-    environment = {**os.environ, "NO_COLOR": "1"}
+def snakemake(
+    folder: Path, *arguments: str, check: bool = True, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run snakemake on the study in `folder` with the clone's Snakefile, unless another is given."""
+    command = [sys.executable, "-m", "snakemake", "--directory", str(folder), *arguments]
+    command += [] if "--snakefile" in arguments else ["--snakefile", str(ROOT / "Snakefile")]
+    environment = {**os.environ, "NO_COLOR": "1", **(environment or {})}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(arguments)} exited {done.returncode}:\n{done.stdout}\n{done.stderr}")

@@ -147,7 +147,9 @@ def test_one_core_gives_the_same_bytes(study):
 
 def test_editing_a_library_module_reruns_what_depends_on_it(study, tmp_path):
     copy = tmp_path / "src"
-    shutil.copytree(ROOT / "src", copy)
+    for part in ("src", "workflow"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copy(ROOT / "Snakefile", tmp_path)
     assert planned(study, PYTHONPATH=str(copy)) == set()
     module = copy / "reconfmri" / "connectivity.py"
     module.write_text(module.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
@@ -169,6 +171,50 @@ def test_editing_a_setting_reruns_what_depends_on_it(study):
     assert (
         rules & {"estimate_connectivity", "resample_run", "assess_quality", "score_skin_conductance"} == set()
     )
+
+
+def without_dates(study: Path, to: Path) -> Path:
+    """A copy as `cp -r` makes one: every date is new, in the order of the copying."""
+    shutil.copytree(study, to, copy_function=shutil.copyfile, symlinks=True)
+    for path in (to / "bids").rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return to
+
+
+def test_a_copy_of_the_study_reruns_nothing(study, tmp_path):
+    assert planned(without_dates(study, tmp_path / "copy")) == set()
+
+
+def failed(study: Path, *arguments: str) -> str:
+    """What Snakemake says of a run that must fail."""
+    done = run(["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", *arguments], study)
+    assert done.returncode, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_table_of_a_producer_that_was_cut_stops_the_group(study, tmp_path):
+    copy = without_dates(study, tmp_path / "copy")
+    table = next((copy / "results/derivatives/sub-03").rglob("*_desc-activation_measures.tsv"))
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))
+    failed(copy)
+    told = (copy / "logs/stack_measures/study.log").read_text().splitlines()[-1]
+    assert "E-DATA-D03" in told
+    assert table.name in told
+    assert "rows are missing" in told
+
+
+def test_a_person_taken_out_by_hand_is_in_no_number_and_has_no_page(study, tmp_path):
+    copy = without_dates(study, tmp_path / "copy")
+    with (copy / "config/exclusions.tsv").open("a", encoding="utf-8") as stream:
+        stream.write("sub-03\tn/a\tn/a\tn/a\tn/a\tgroup\tE-X\twithdrew\tJane Doe\n")
+    before = read_table(copy / "results/measures.tsv")
+    snakemake(copy, "--cores", "1", "results/measures.tsv", "results/participants/index.html")
+    after = read_table(copy / "results/measures.tsv")
+    assert "sub-03" not in set(after["participant_id"])
+    assert after.equals(before[before["participant_id"] != "sub-03"].reset_index(drop=True))
+    assert not (copy / "results/participants/sub-03.html").exists()
+    assert "sub-03" not in (copy / "results/participants/index.html").read_text(encoding="utf-8")
+    assert "fit_bayesian_models" in planned(copy), "the models follow"
 
 
 def test_no_arm_reaches_a_participant_level_file(study):

@@ -1,17 +1,34 @@
 # The checked study, its scans, and the names of their files. No science here.
 import os
-from functools import partial
+from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import RerunTrigger
 
 from reconfmri.acquisition import acquisition_of
-from reconfmri.bids import LABEL, bids_path, read_run_table, read_sidecar, verify_unchanged
+from reconfmri.bids import (
+    LABEL,
+    bids_path,
+    list_files,
+    read_record,
+    read_run_table,
+    read_sidecar,
+    verify_unchanged,
+)
+from reconfmri.books import outcomes_of_runs
 from reconfmri.config import contrast_label, load_study
+from reconfmri.contents import Contents, seal_of
+from reconfmri.decisions import TABLE as DECIDED_TABLE
+from reconfmri.decisions import check_decisions, keep_decisions, people_of, read_decisions
 from reconfmri.derivatives import has_anatomy_per_session
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.machine import THREADS, keep_caches, settle
-from reconfmri.provenance import code_of, export_package_source
+from reconfmri.parity import protocol_of
+from reconfmri.provenance import code_of as code_on_disk
+from reconfmri.provenance import export_package_source
+from reconfmri.templates import harvard_oxford, nlin6_brain, target_brain
 
 # Jobs run side by side: one thread each inside BLAS.
 os.environ |= dict.fromkeys(THREADS, "1")
@@ -28,6 +45,38 @@ if "conda" in map(str, workflow.deployment_settings.deployment_method):
     except FileNotFoundError as error:
         raise WorkflowError(str(error))
 
+# What files hold decides what is made again, never their dates or where they lie. Every file from outside of
+# the results is `ancient` and its sha256 a parameter of the rules that read it, as are code and libraries (the
+# date of a script and the path of a dataset change with every copy). Results up to 5 MB are compared by their
+# content; larger ones are `ancient` too and stand behind a JSON with their sha256.
+planning = workflow.is_main_process
+contents = Contents(
+    Path(),
+    planned=planning,
+    keep=not (workflow.output_settings and workflow.output_settings.dryrun),
+)
+
+
+class ByContent(type(workflow)):
+    """A workflow that is told how to decide only after its Snakefile was read; this is where we come in."""
+
+    @property
+    def dag_settings(self):
+        return vars(self)["dag_settings"]
+
+    @dag_settings.setter
+    def dag_settings(self, given):
+        vars(self)["dag_settings"] = given and replace(
+            given,
+            rerun_triggers=frozenset(given.rerun_triggers) - {RerunTrigger.CODE, RerunTrigger.INPUT},
+            max_checksum_file_size=max(given.max_checksum_file_size, 5_000_000),
+            force_incomplete=True,  # after a kill the same command goes on
+        )
+
+
+if planning:
+    workflow.__class__ = ByContent
+
 try:
     study = load_study("config/config.yaml")
     if study.open_days:
@@ -36,13 +85,36 @@ try:
             "Mend: list the visits in order of time, baseline first, and fill in `day`"
         )
     scans = read_run_table("config/runs.tsv")
-    if workflow.is_main_process:
-        verify_unchanged(scans, Path(study.bids))
+    decided = read_decisions(Path())
+    seal = seal_of(Path(), study)
+    if planning:
+        record = read_record(Path())
+        verify_unchanged(scans, Path(study.bids), record, digest=contents.of)
+        check_decisions(Path(), study, scans, record)
+    else:
+        seal.check(Path(), str(workflow.config_settings.overwrite_config.get("seal")))
 except (ValueError, FileNotFoundError) as error:
     raise WorkflowError(
         f"{error}\nA study folder is made by `reconfmri init`, its run table by `reconfmri index`."
     )
+if planning:
+    # Jobs are told what they were planned with, on every executor, and refuse anything else.
+    if contents.keep:
+        seal.write(Path())
+    workflow.config_settings.config_args = [
+        *(workflow.config_settings.config_args or []),
+        f"seal={seal.name}",
+    ]
 
+has_sessions = (scans["session_id"] != "n/a").any()
+has_runs = (scans["run"] != "n/a").any()
+bids_root = Path(study.bids)
+people = people_of(bids_root, scans)  # whoever could have a score
+scans = keep_decisions(scans, decided)
+# Without the reasons: what a person wrote there may tell the arm.
+decided_units = [asdict(replace(row, stage="", reason="", decided_by="")) for row in decided]
+if scans.empty:
+    raise WorkflowError(f"E-CONF-D02 {DECIDED_TABLE}: takes every scan out, so nothing is left to analyse")
 every_scan = scans
 
 FILTERS = {
@@ -50,13 +122,10 @@ FILTERS = {
     "session_id": "only_sessions",
     "task": "only_tasks",
 }
+partial_by = [key for key in FILTERS.values() if key in config]
 for column, key in FILTERS.items():
-    if key in config:
+    if key in partial_by:
         scans = scans[scans[column].str.removeprefix("sub-").isin(str(config[key]).split(","))]
-
-has_sessions = (scans["session_id"] != "n/a").any()
-has_runs = (scans["run"] != "n/a").any()
-bids_root = Path(study.bids)
 
 
 wildcard_constraints:
@@ -93,11 +162,11 @@ def scans_of_anatomy(wildcards):
 
 
 def t1w_images(wildcards):
-    """The raw T1w images that an anatomy is made from, whichever scans are asked for, and their sha256."""
+    """The raw T1w images that an anatomy is made from, whichever scans are asked for."""
     own = scans_of_anatomy(wildcards)
     if study.preprocessing.anatomy == "baseline":
         own = own[:1]
-    return dict(zip(own["t1w"], own["t1w_sha256"]))
+    return list(dict.fromkeys(str(bids_root / image) for image in own["t1w"]))
 
 
 def log_of(rule_name):
@@ -116,6 +185,8 @@ def wildcards_of(scan):
     }
 
 
+if scans.empty:
+    raise WorkflowError(f"E-CONF-A04 nobody is left of {config}: who was asked for is out by {DECIDED_TABLE}")
 row_of = {tuple(wildcards_of(scan).values()): scan for scan in scans.itertuples()}
 
 
@@ -124,14 +195,59 @@ def scan_of(wildcards):
     return row_of[tuple(given[key] for key in ("sub", "ses", "task", "run"))]
 
 
+def code_of(rule_name):
+    """The hash of all that a rule runs; jobs were told by the seal that it is the one they were planned with."""
+    return code_on_disk(rule_name) if planning else ""
+
+
 def raw(column):
-    """Input function: the raw file of a scan that the run table names in `column`."""
-    return lambda wildcards: str(bids_root / getattr(scan_of(wildcards), column))
+    """Input function: the raw file of a scan that the run table names in `column`, none for `n/a`."""
+    return lambda wildcards: (
+        ancient(str(bids_root / path)) if (path := getattr(scan_of(wildcards), column)) != "n/a" else []
+    )
+
+
+def raw_content(*columns):
+    """Parameter function: the sha256 of the raw files of a scan, by their columns in the run table."""
+    return lambda wildcards: {
+        column: contents.of(bids_root / path)
+        for column in columns
+        if (path := getattr(scan_of(wildcards), column)) != "n/a"
+    }
+
+
+def content_of(files):
+    """The sha256 of files from outside of the results, in their order."""
+    return [contents.of(path) for path in files]
+
+
+def recording_facts(sidecar, column):
+    """What a recording's sidecars say that its score depends on."""
+    keys = ("SamplingFrequency", "StartTime", "Columns", column)
+    return {key: sidecar[key] for key in keys if key in sidecar}
+
+
+@cache
+def raw_listing():
+    """The files of the dataset that an index depends on."""
+    return list_files(bids_root)
+
+
+@cache
+def metadata_of(path):
+    """What the sidecars of a raw file say, inherited."""
+    return read_sidecar(bids_root, path)
 
 
 def sidecar_of(wildcards):
     """What the raw run's sidecars say of its acquisition; a change makes the run again."""
-    return acquisition_of(read_sidecar(bids_root, scan_of(wildcards).bold))
+    return acquisition_of(metadata_of(scan_of(wildcards).bold))
+
+
+def encoding_of(wildcards):
+    """Along which axis the ghost of a run is looked for."""
+    sidecar = metadata_of(scan_of(wildcards).bold)
+    return {key: sidecar.get(key) for key in ("PhaseEncodingDirection", "PhaseEncodingAxis")}
 
 
 def fieldmap_for(wildcards):
@@ -142,11 +258,44 @@ def fieldmap_for(wildcards):
     found = fieldmap_of(
         bids_root,
         bold,
-        read_sidecar(bids_root, bold),
+        metadata_of(bold),
         wanted=study.filters.fmap,
         readout_time=study.preprocessing.readout_time,
     )
     return found.under(bids_root) if found else None
+
+
+def fieldmap_params(wildcards):
+    """What is recorded of a field map: method, sidecars, and the sha256 of its images."""
+    field = fieldmap_for(wildcards)
+    return field.params | {"sha256": content_of(field.files.values())} if field else None
+
+
+def read_by_fmriprep(person):
+    """The raw files, from the dataset's root, that a job of fMRIPrep may read: all but events and physiology."""
+    others = ("_events.tsv", "_events.json", "_physio.tsv.gz", "_physio.json", "participants.tsv")
+    own = (path for path in raw_listing() if path.startswith(f"sub-{person}/") or "/" not in path)
+    return [path for path in own if not path.endswith(others)]
+
+
+def image_content(wildcards):
+    """The container's image: its sha256, or its name in a registry."""
+    return (contents.of(job.image) if Path(job.image).is_file() else job.image) if job else None
+
+
+def adopted(files):
+    """Files of fMRIPrep that exist, whatever their dates."""
+    return [ancient(str(path)) for path in files]
+
+
+def adoption(wildcards):
+    """What is recorded of the outputs that are taken over."""
+    return {
+        "res": study.preprocessing.fmriprep.res,
+        "container": bool(job),
+        "acompcor": study.preprocessing.acompcor,
+        "tcompcor": study.preprocessing.tcompcor,
+    }
 
 
 def scans_with(task=None, column="bold", person=None):
@@ -166,6 +315,16 @@ def of_people(pattern):
     return list(dict.fromkeys(of_runs(pattern)))
 
 
+def whole_study(wildcards):
+    """Parameter function of rules that every result of the study passes: never asked of some people or scans."""
+    if partial_by:
+        raise WorkflowError(
+            f"E-CONF-A04 {', '.join(partial_by)}: a result of the group would be one of some people. Mend: ask "
+            "for `all_participant`, or leave that out"
+        )
+    return True
+
+
 def facts_of_runs():
     """What a page says of each scan, in the order of `of_runs`, as Snakemake can record it."""
     keys = ["participant_id", "session_id", "task", "run", "tr", "n_volumes"]
@@ -180,19 +339,60 @@ def settings_of(section):
 def participants_table():
     """participants.tsv, where the group model takes covariates from it."""
     wanted = study.group and study.group.participant_columns
-    return str(bids_root / "participants.tsv") if wanted else []
+    return ancient(str(bids_root / "participants.tsv")) if wanted else []
+
+
+def allocation_table():
+    """The arms. Only group rules may ask for them: nothing else reads that file, not even for its sha256."""
+    return ancient(study.group.allocation) if study.group else []
+
+
+def group_content(wildcards):
+    """The sha256 of what the group rules read from outside of the results; asked when one is planned."""
+    return content_of(path for path in (study.group and study.group.allocation, participants_table()) if path)
+
+
+def producers():
+    """Producer -> the pattern of its tables of measures, and which scans it works on (task, raw column)."""
+    found = {"quality": (rules.assess_quality.output.measures, None, "bold")}
+    if study.first_level:
+        found["activation"] = (rules.fit_first_level.output.measures, study.first_level.task, "events")
+    if study.connectivity:
+        found["connectivity"] = (
+            rules.estimate_connectivity.output.measures,
+            study.connectivity.task,
+            "bold",
+        )
+    if study.skin_conductance:
+        where = (rules.score_skin_conductance.output.measures, study.skin_conductance.task, "physio")
+        found["scr"] = where
+    return found
+
+
+def units_of_tables():
+    """Producer -> the unit of each of its tables of measures, in the order of `of_runs`."""
+    return {
+        name: [
+            [
+                scan.participant_id,
+                scan.session_id,
+                scan.task,
+                wildcards_of(scan)["run"] if has_runs else "n/a",
+            ]
+            for scan in scans_with(task, column).itertuples()
+        ]
+        for name, (_, task, column) in producers().items()
+    }
+
+
+def scale_tables():
+    """The measures of every clinical scale."""
+    return [f"results/scales/{name}_measures.tsv" for name in study.scales]
 
 
 def measure_tables():
     """Every table of measures that participant-level rules make, one per scan and producer."""
-    tables = of_runs(rules.assess_quality.output.measures)
-    if study.first_level:
-        tables += of_runs(rules.fit_first_level.output.measures, study.first_level.task, "events")
-    if study.connectivity:
-        tables += of_runs(rules.estimate_connectivity.output.measures, study.connectivity.task)
-    if study.skin_conductance:
-        tables += of_runs(rules.score_skin_conductance.output.measures, study.skin_conductance.task, "physio")
-    return tables + [f"results/scales/{name}_measures.tsv" for name in study.scales]
+    return [path for found in producers().values() for path in of_runs(*found)] + scale_tables()
 
 
 def exclusion_tables():

@@ -19,9 +19,12 @@ rule estimate_connectivity:
         mem_mb=1000,
         runtime=20,
     params:
+        raw=lambda wildcards: (
+            raw_content("events")(wildcards) if study.tasks[wildcards.task].conditions else {}
+        ),
         tr=lambda wildcards: float(scan_of(wildcards).tr),
         settings=settings_of(study.connectivity),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("connectivity", "measures"),
+        code=code_of("estimate_connectivity"),
     script:
         "../scripts/estimate_connectivity.py"

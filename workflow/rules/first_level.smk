@@ -21,10 +21,11 @@ rule fit_first_level:
         mem_mb=1000,
         runtime=20,
     params:
+        raw=raw_content("events"),
         tr=lambda wildcards: float(scan_of(wildcards).tr),
         settings=settings_of(study.first_level),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("first_level", "measures"),
+        code=code_of("fit_first_level"),
     script:
         "../scripts/fit_first_level.py"
 
@@ -32,8 +33,9 @@ rule fit_first_level:
 rule estimate_maps:
     # Voxelwise effect, variance and z of the contrasts that the study file asks maps for.
     input:
-        bold=preprocessed.bold,
-        mask=preprocessed.mask,
+        bold=ancient(preprocessed.bold),
+        mask=ancient(preprocessed.mask),
+        metadata=preprocessed.metadata,
         design=rules.fit_first_level.output.design,
         exclusions=rules.fit_first_level.output.exclusions,
     output:
@@ -53,6 +55,6 @@ rule estimate_maps:
     params:
         settings=settings_of(study.first_level),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("first_level"),
+        code=code_of("estimate_maps"),
     script:
         "../scripts/estimate_maps.py"

@@ -5,7 +5,7 @@ rule fit_frequentist_models:
     # REML and least squares; moderation, pooled effects, negative controls, reliability; who is in neither arm.
     input:
         measures=rules.stack_measures.output.measures,
-        allocation=study.group.allocation if study.group else [],
+        allocation=allocation_table(),
         participants=participants_table(),
     output:
         estimates="results/group/frequentist_estimates.tsv",
@@ -22,12 +22,10 @@ rule fit_frequentist_models:
         mem_mb=1000,
         runtime=20,
     params:
+        raw=group_content,
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
-        code=code_of("group.controls")
-        + code_of("group.reliability")
-        + code_of("group.moderation")
-        + code_of("group.pooled"),
+        code=code_of("fit_frequentist_models"),
     script:
         "../scripts/fit_frequentist_models.py"
 
@@ -36,7 +34,7 @@ rule test_by_randomisation:
     # Draws of the same allocation, within its strata.
     input:
         measures=rules.stack_measures.output.measures,
-        allocation=study.group.allocation if study.group else [],
+        allocation=allocation_table(),
         participants=participants_table(),
     output:
         estimates="results/group/randomisation_estimates.tsv",
@@ -49,10 +47,11 @@ rule test_by_randomisation:
         mem_mb=2000,
         runtime=20,
     params:
+        raw=group_content,
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
         seed=study.seed,
-        code=code_of("group.randomisation"),
+        code=code_of("test_by_randomisation"),
     script:
         "../scripts/test_by_randomisation.py"
 
@@ -61,7 +60,7 @@ rule examine_missing_visits:
     # Patterns, completers, and how far the unseen would have to differ for the primary answer to tip.
     input:
         measures=rules.stack_measures.output.measures,
-        allocation=study.group.allocation if study.group else [],
+        allocation=allocation_table(),
         participants=participants_table(),
         events=(study.group.intercurrent_events or []) if study.group else [],
     output:
@@ -79,9 +78,10 @@ rule examine_missing_visits:
         mem_mb=1000,
         runtime=20,
     params:
+        raw=group_content,
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
-        code=code_of("group.missing"),
+        code=code_of("examine_missing_visits"),
     script:
         "../scripts/examine_missing_visits.py"
 
@@ -90,7 +90,7 @@ rule fit_bayesian_models:
     # Every outcome by the model compiled once, the primary question under other choices, and pairs of outcomes.
     input:
         measures=rules.stack_measures.output.measures,
-        allocation=study.group.allocation if study.group else [],
+        allocation=allocation_table(),
         participants=participants_table(),
     output:
         estimates="results/group/bayesian_estimates.tsv",
@@ -107,10 +107,11 @@ rule fit_bayesian_models:
         mem_mb=3000,
         runtime=60,
     params:
+        raw=group_content,
         settings=settings_of(study.group),
         sessions=[session.id for session in study.sessions],
         seed=study.seed,
-        code=code_of("group.sensitivity") + code_of("group.joint"),
+        code=code_of("fit_bayesian_models"),
     script:
         "../scripts/fit_bayesian_models.py"
 
@@ -135,6 +136,6 @@ rule collect_estimates:
         runtime=10,
     params:
         settings=settings_of(study.group),
-        code=code_of("group.multiplicity"),
+        code=code_of("collect_estimates"),
     script:
         "../scripts/collect_estimates.py"

@@ -2,8 +2,12 @@
 
 
 rule stack_measures:
+    # The books are checked on the way: what is expected and neither measured nor excluded stops the study here.
     input:
-        measures=measure_tables(),
+        **{name: of_runs(*found) for name, found in producers().items()},
+        scales=scale_tables(),
+        index=ancient(DECIDED_TABLE),
+        exclusions=exclusion_tables(),
     output:
         measures=report("results/measures.tsv", caption="../report/measures.rst", category="Tables"),
         description="results/measures.json",
@@ -15,7 +19,14 @@ rule stack_measures:
         mem_mb=1000,
         runtime=20,
     params:
-        code=code_of("measures"),
+        whole=whole_study,
+        outcomes=outcomes_of_runs(study),
+        units=units_of_tables(),
+        people=people,
+        sessions=[session.id for session in study.sessions] or ["n/a"],
+        decided=decided_units,
+        combined=study.rois.combined,
+        code=code_of("stack_measures"),
     script:
         "../scripts/stack_measures.py"
 
@@ -23,7 +34,7 @@ rule stack_measures:
 rule stack_exclusions:
     input:
         exclusions=exclusion_tables(),
-        index="config/exclusions.tsv",
+        index=ancient(DECIDED_TABLE),
     output:
         exclusions=report("results/exclusions.tsv", caption="../report/exclusions.rst", category="Tables"),
         description="results/exclusions.json",
@@ -36,7 +47,9 @@ rule stack_exclusions:
         mem_mb=500,
         runtime=10,
     params:
-        code=code_of("exclusions", "provenance"),
+        whole=whole_study,
+        index=lambda wildcards: content_of([DECIDED_TABLE]),
+        code=code_of("stack_exclusions"),
     script:
         "../scripts/stack_exclusions.py"
 
@@ -58,6 +71,6 @@ rule describe_derivatives:
         runtime=10,
     params:
         name=study.name,
-        code=code_of("provenance"),
+        code=code_of("describe_derivatives"),
     script:
         "../scripts/describe_derivatives.py"

@@ -3,7 +3,7 @@
 
 rule score_scale:
     input:
-        phenotype=str(bids_root / "phenotype" / "{scale}.tsv"),
+        phenotype=ancient(str(bids_root / "phenotype" / "{scale}.tsv")),
     output:
         measures="results/scales/{scale}_measures.tsv",
         exclusions="results/scales/{scale}_exclusions.tsv",
@@ -15,8 +15,11 @@ rule score_scale:
         mem_mb=1000,
         runtime=10,
     params:
+        raw=lambda wildcards: content_of([bids_root / "phenotype" / f"{wildcards.scale}.tsv"]),
         settings=lambda wildcards: settings_of(study.scales[wildcards.scale]),
         sessions=[session.id for session in study.sessions],
-        code=code_of("outcomes", "measures"),
+        people=people,
+        decided=decided_units,
+        code=code_of("score_scale"),
     script:
         "../scripts/score_scale.py"

@@ -4,7 +4,11 @@
 rule describe_participants:
     # One job for all: a page costs less than the start of a job.
     input:
-        **{name: of_people(pattern) for name, pattern in anatomies.items()},
+        # The facts of an anatomy hold the sha256 of its images.
+        **{
+            name: [file if name == "facts" else ancient(file) for file in of_people(pattern)]
+            for name, pattern in anatomies.items()
+        },
         regions=rules.carry_atlas.output.masks,
         measures=of_runs(rules.assess_quality.output.measures),
         alignments=of_runs(aligned["alignment"]) if aligned["alignment"] else [],
@@ -12,7 +16,7 @@ rule describe_participants:
         edges=of_runs(rules.assess_quality.output.edges),
         carpet=of_runs(rules.assess_quality.output.carpet),
         tsnr=of_runs(rules.assess_quality.output.tsnr),
-        decided=["config/exclusions.tsv", *exclusion_tables()],
+        decided=[ancient(DECIDED_TABLE), *exclusion_tables()],
     output:
         pages=of_people("results/participants/sub-{sub}.html"),
         pictures=of_people(anatomy_file(desc="regions", suffix="T1w", ext=".png")),
@@ -29,7 +33,8 @@ rule describe_participants:
         settings=settings_of(study.quality),
         rois=settings_of(study.rois),
         scans=facts_of_runs(),
+        decided=lambda wildcards: content_of([DECIDED_TABLE]),
         sessions={session.id: session.name for session in study.sessions},
-        code=code_of("report.participants"),
+        code=code_of("describe_participants"),
     script:
         "../scripts/describe_participants.py"

@@ -4,7 +4,7 @@
 rule prepare_anatomy:
     # One T1w per person from those of all sessions; bias field, brain mask, tissue, map from template to T1w.
     input:
-        t1w=lambda wildcards: [str(bids_root / image) for image in t1w_images(wildcards)],
+        t1w=lambda wildcards: [ancient(image) for image in t1w_images(wildcards)],
     output:
         t1w=anatomy_file(desc="preproc", suffix="T1w", ext=".nii.gz"),
         mask=anatomy_file(desc="brain", suffix="mask", ext=".nii.gz"),
@@ -20,9 +20,10 @@ rule prepare_anatomy:
         mem_mb=4000,
         runtime=60,
     params:
-        sha256=lambda wildcards: list(t1w_images(wildcards).values()),
+        sha256=lambda wildcards: content_of(t1w_images(wildcards)),
+        template=lambda wildcards: content_of([target_brain()]),
         settings=settings_of(study.preprocessing),
-        code=code_of("preprocess.embedded"),
+        code=code_of("prepare_anatomy"),
     script:
         "../scripts/prepare_anatomy.py"
 
@@ -31,12 +32,14 @@ rule align_run:
     # Non-steady-state volumes, head motion, distortion, brain mask of the reference volume, EPI to T1w.
     input:
         bold=raw("bold"),
-        t1w=rules.prepare_anatomy.output.t1w,
-        mask=rules.prepare_anatomy.output.mask,
-        dseg=rules.prepare_anatomy.output.dseg,
-        to_t1w=rules.prepare_anatomy.output.to_t1w,
+        t1w=ancient(rules.prepare_anatomy.output.t1w),
+        mask=ancient(rules.prepare_anatomy.output.mask),
+        dseg=ancient(rules.prepare_anatomy.output.dseg),
+        to_t1w=ancient(rules.prepare_anatomy.output.to_t1w),
         facts=rules.prepare_anatomy.output.facts,
-        fieldmap=lambda wildcards: list(field.files.values()) if (field := fieldmap_for(wildcards)) else [],
+        fieldmap=lambda wildcards: (
+            [ancient(image) for image in field.files.values()] if (field := fieldmap_for(wildcards)) else []
+        ),
         exclusions=rules.prepare_anatomy.output.exclusions,
     output:
         boldref=run_file(suffix="boldref", ext=".nii.gz"),
@@ -58,9 +61,9 @@ rule align_run:
     params:
         t1w=lambda wildcards: scan_of(wildcards).t1w,
         sidecar=sidecar_of,
-        fieldmap=lambda wildcards: field.params if (field := fieldmap_for(wildcards)) else None,
-        sha256=lambda wildcards: scan_of(wildcards).bold_sha256,
-        code=code_of("preprocess.embedded"),
+        fieldmap=fieldmap_params,
+        sha256=lambda wildcards: raw_content("bold")(wildcards)["bold"],
+        code=code_of("align_run"),
     script:
         "../scripts/align_run.py"
 
@@ -69,15 +72,15 @@ rule resample_run:
     # One interpolation to the template grid, and the confounds.
     input:
         bold=raw("bold"),
-        t1w=rules.prepare_anatomy.output.t1w,
-        anatomy_mask=rules.prepare_anatomy.output.mask,
-        dseg=rules.prepare_anatomy.output.dseg,
-        to_t1w=rules.prepare_anatomy.output.to_t1w,
+        t1w=ancient(rules.prepare_anatomy.output.t1w),
+        anatomy_mask=ancient(rules.prepare_anatomy.output.mask),
+        dseg=ancient(rules.prepare_anatomy.output.dseg),
+        to_t1w=ancient(rules.prepare_anatomy.output.to_t1w),
         facts=rules.prepare_anatomy.output.facts,
-        boldref=rules.align_run.output.boldref,
-        mask=rules.align_run.output.mask,
+        boldref=ancient(rules.align_run.output.boldref),
+        mask=ancient(rules.align_run.output.mask),
         alignment=rules.align_run.output.alignment,
-        displacement=rules.align_run.output.displacement,
+        displacement=ancient(rules.align_run.output.displacement),
         exclusions=rules.align_run.output.exclusions,
     output:
         bold=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".nii.gz"),
@@ -96,9 +99,10 @@ rule resample_run:
         runtime=60,
     params:
         tr=lambda wildcards: float(scan_of(wildcards).tr),
+        raw=raw_content("bold"),
         sidecar=sidecar_of,
         settings=settings_of(study.preprocessing),
-        code=code_of("preprocess.embedded"),
+        code=code_of("resample_run"),
     script:
         "../scripts/resample_run.py"
 
@@ -112,4 +116,4 @@ aligned = {
     "alignment": rules.align_run.output.alignment,
     "t1w": rules.prepare_anatomy.output.t1w,
 }
-template_image = []  # the grid is that of preprocessing.resolution
+template_images = []  # the grid is that of preprocessing.resolution

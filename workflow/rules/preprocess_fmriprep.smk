@@ -21,11 +21,11 @@ rule run_fmriprep:
     # One participant, all of whose raw images fMRIPrep reads; the work directory stays for the next attempt.
     input:
         raw=lambda wildcards: [
-            str(bids_root / name)
+            ancient(str(bids_root / name))
             for scan in every_scan[every_scan["participant_id"] == f"sub-{wildcards.sub}"].itertuples()
             for name in (scan.bold, scan.t1w)
         ],
-        image=job.image if job and Path(job.image).is_file() else [],
+        image=ancient(job.image) if job and Path(job.image).is_file() else [],
     output:
         record="results/fmriprep_jobs/sub-{sub}.json",
     log:
@@ -39,13 +39,14 @@ rule run_fmriprep:
         mem_mb=lambda wildcards, attempt: 1000 * job.memory * attempt,
         runtime=lambda wildcards, attempt: 60 * job.hours * attempt,
     params:
-        asked=(
-            {"res": fmriprep.asked_res, **job.model_dump(include={"runtime", "image", "options"})}
-            if job
-            else None
-        ),
-        places=container_places(study),
-        code=code_of("preprocess.container"),
+        **{name: Path(place) for name, place in container_places(study).items()},
+        raw=lambda wildcards: {
+            path: contents.of(bids_root / path) for path in read_by_fmriprep(wildcards.sub)
+        },
+        asked={"res": fmriprep.asked_res, **job.model_dump(include={"runtime", "options"})} if job else None,
+        image=image_content,
+        # A Path is no setting: Snakemake does not record it.
+        code=code_of("run_fmriprep"),
     script:
         "../scripts/run_fmriprep.py"
 
@@ -57,7 +58,7 @@ rule adopt_fmriprep_run:
         made=lambda wildcards: (
             rules.run_fmriprep.output.record.format(sub=wildcards.sub)
             if job
-            else files_of_run(Path(), fmriprep, scan_of(wildcards).bold)
+            else adopted(files_of_run(Path(), fmriprep, scan_of(wildcards).bold))
         ),
     output:
         bold=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".nii.gz"),
@@ -82,8 +83,12 @@ rule adopt_fmriprep_run:
             "tr": float(scan_of(wildcards).tr),
             "n_volumes": int(scan_of(wildcards).n_volumes),
         },
-        settings=settings_of(study.preprocessing),
-        code=code_of("preprocess.fmriprep"),
+        made=lambda wildcards: (
+            [] if job else content_of(files_of_run(Path(), fmriprep, scan_of(wildcards).bold))
+        ),
+        asked=adoption,
+        root=Path(fmriprep.derivatives),  # a Path is no setting: Snakemake does not record it
+        code=code_of("adopt_fmriprep_run"),
     script:
         "../scripts/adopt_fmriprep_run.py"
 
@@ -94,7 +99,7 @@ rule adopt_fmriprep_anatomy:
         made=lambda wildcards: (
             rules.run_fmriprep.output.record.format(sub=wildcards.sub)
             if job
-            else files_of_anatomy(Path(), fmriprep, scans_of_anatomy(wildcards)["bold"].iloc[0])
+            else adopted(files_of_anatomy(Path(), fmriprep, scans_of_anatomy(wildcards)["bold"].iloc[0]))
         ),
     output:
         t1w=anatomy_file(space=SPACE, desc="preproc", suffix="T1w", ext=".nii.gz"),
@@ -112,8 +117,14 @@ rule adopt_fmriprep_anatomy:
         runtime=20,
     params:
         raw=lambda wildcards: scans_of_anatomy(wildcards)["bold"].iloc[0],
-        settings=settings_of(study.preprocessing),
-        code=code_of("preprocess.fmriprep"),
+        made=lambda wildcards: (
+            []
+            if job
+            else content_of(files_of_anatomy(Path(), fmriprep, scans_of_anatomy(wildcards)["bold"].iloc[0]))
+        ),
+        asked=adoption,
+        root=Path(fmriprep.derivatives),
+        code=code_of("adopt_fmriprep_anatomy"),
     script:
         "../scripts/adopt_fmriprep_anatomy.py"
 
@@ -127,4 +138,4 @@ aligned = {
     "alignment": [],  # all in the template's space
     "t1w": rules.adopt_fmriprep_run.output.t1w,
 }
-template_image = grid_image(Path(), study, every_scan["bold"]) or []
+template_images = [image] if (image := grid_image(Path(), study, every_scan["bold"])) else []

@@ -4,18 +4,19 @@
 
 rule assess_quality:
     input:
-        bold=preprocessed.bold,
-        mask=preprocessed.mask,
-        dseg=preprocessed.dseg,
+        bold=ancient(preprocessed.bold),
+        mask=ancient(preprocessed.mask),
+        dseg=ancient(preprocessed.dseg),
         metadata=preprocessed.metadata,
         confounds=preprocessed.confounds,
         coverage=rules.extract_region_signals.output.coverage,
-        boldref=aligned["boldref"],
-        boldref_mask=aligned["mask"],
+        boldref=ancient(aligned["boldref"]),
+        boldref_mask=ancient(aligned["mask"]),
         alignment=aligned["alignment"],
-        t1w=aligned["t1w"],
+        t1w=ancient(aligned["t1w"]),
+        facts=anatomies["facts"],
         regions=rules.carry_atlas.output.masks,
-        events=lambda wildcards: raw("events")(wildcards) if scan_of(wildcards).events != "n/a" else [],
+        events=raw("events"),
         exclusions=rules.extract_region_signals.output.exclusions,
     output:
         measures=run_file(desc="quality", suffix="measures", ext=".tsv"),
@@ -32,14 +33,13 @@ rule assess_quality:
         mem_mb=1500,
         runtime=20,
     params:
-        bids=str(bids_root),
-        bold=lambda wildcards: scan_of(wildcards).bold,
+        raw=raw_content("events"),
+        encoding=encoding_of,
         settings=settings_of(study.quality),
         rois=settings_of(study.rois),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
         tr=lambda wildcards: float(scan_of(wildcards).tr),
-        code=code_of("quality", "measures"),
-        drawing=code_of("figures.scans"),
+        code=code_of("assess_quality"),
     script:
         "../scripts/assess_quality.py"
 
@@ -59,7 +59,7 @@ rule compare_sessions:
         runtime=10,
     params:
         settings=settings_of(study.quality),
-        code=code_of("quality"),
+        code=code_of("compare_sessions"),
     script:
         "../scripts/compare_sessions.py"
 
@@ -67,7 +67,7 @@ rule compare_sessions:
 rule audit_sessions:
     # Protocol, fieldmap, anatomical reference, transforms and confounds, compared over each person's sessions.
     input:
-        runs="config/runs.tsv",
+        runs=ancient("config/runs.tsv"),
         metadata=of_runs(preprocessed.metadata),
         confounds=of_runs(preprocessed.confounds),
     output:
@@ -81,8 +81,10 @@ rule audit_sessions:
         mem_mb=500,
         runtime=20,
     params:
-        bids=str(bids_root),
-        bold=list(scans_with()["bold"]),
-        code=code_of("parity"),
+        root=bids_root,  # a Path is no setting: Snakemake does not record it
+        raw=lambda wildcards: {bold: contents.of(bids_root / bold) for bold in scans_with()["bold"]},
+        scans=facts_of_runs(),
+        protocols=lambda wildcards: {bold: protocol_of(metadata_of(bold)) for bold in scans_with()["bold"]},
+        code=code_of("audit_sessions"),
     script:
         "../scripts/audit_sessions.py"

@@ -1,10 +1,12 @@
 # The report: one offline page with the question, the flow of scans, quality, regions, estimates and methods.
 
+truth = bids_root / "truth.json"
+
 
 rule build_report:
     input:
-        config="config/config.yaml",
-        runs="config/runs.tsv",
+        config=ancient("config/config.yaml"),
+        runs=ancient("config/runs.tsv"),
         measures=rules.stack_measures.output.measures,
         exclusions=rules.stack_exclusions.output.exclusions,
         parity=rules.audit_sessions.output.parity,
@@ -19,7 +21,7 @@ rule build_report:
             else []
         ),
         maps=map_files(),
-        allocation=study.group.allocation if study.group else [],
+        allocation=allocation_table(),
         estimates=rules.collect_estimates.output.estimates if study.group else [],
         diagnostics=rules.fit_bayesian_models.output.diagnostics if study.group else [],
         reliability=rules.fit_frequentist_models.output.reliability if study.group else [],
@@ -35,7 +37,7 @@ rule build_report:
         predictions=rules.fit_bayesian_models.output.predictions if study.group else [],
         sensitivity=rules.fit_bayesian_models.output.sensitivity if study.group else [],
         joint=rules.fit_bayesian_models.output.joint if study.group else [],
-        truth=str(bids_root / "truth.json") if (bids_root / "truth.json").is_file() else [],
+        truth=[ancient(str(truth))] if truth.is_file() else [],
     output:
         report=report("results/report.html", caption="../report/report.rst", category="Report"),
         headline="results/headline.txt",
@@ -47,7 +49,8 @@ rule build_report:
         mem_mb=2000,
         runtime=20,
     params:
-        settings=settings_of(study),
-        code=code_of("report"),
+        raw=lambda wildcards: content_of(["config/runs.tsv", truth]) + group_content(wildcards),
+        settings=study.model_dump(mode="json", exclude={"bids"}),
+        code=code_of("build_report"),
     script:
         "../scripts/build_report.py"

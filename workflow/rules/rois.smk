@@ -4,7 +4,7 @@
 rule carry_atlas:
     # Harvard-Oxford probabilities, carried once from MNI152NLin6Asym into the target space, then thresholded.
     input:
-        grid=template_image,
+        grid=ancient(str(template_images[0])) if template_images else [],
     output:
         masks=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.nii.gz",
         table=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.tsv",
@@ -18,7 +18,10 @@ rule carry_atlas:
     params:
         regions={name: region.model_dump(mode="json") for name, region in study.rois.regions.items()},
         resolution=study.preprocessing.resolution,
-        code=code_of("rois"),
+        atlas=lambda wildcards: content_of(
+            [harvard_oxford()[0], nlin6_brain(), target_brain(), *template_images]
+        ),
+        code=code_of("carry_atlas"),
     script:
         "../scripts/carry_atlas.py"
 
@@ -26,8 +29,8 @@ rule carry_atlas:
 rule extract_region_signals:
     # Mean signal of each region inside the run's mask, unsmoothed, with coverage and temporal SNR.
     input:
-        bold=preprocessed.bold,
-        mask=preprocessed.mask,
+        bold=ancient(preprocessed.bold),
+        mask=ancient(preprocessed.mask),
         metadata=preprocessed.metadata,
         regions=rules.carry_atlas.output.masks,
         exclusions=preprocessed.exclusions,
@@ -44,6 +47,6 @@ rule extract_region_signals:
         runtime=20,
     params:
         settings=settings_of(study.rois),
-        code=code_of("rois"),
+        code=code_of("extract_region_signals"),
     script:
         "../scripts/extract_region_signals.py"

@@ -16,9 +16,12 @@ rule score_skin_conductance:
         mem_mb=1000,
         runtime=20,
     params:
-        bids=str(bids_root),
+        raw=raw_content("physio", "events"),
+        sidecar=lambda wildcards: recording_facts(
+            metadata_of(scan_of(wildcards).physio), study.skin_conductance.column
+        ),
         settings=settings_of(study.skin_conductance),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
-        code=code_of("skin_conductance", "measures"),
+        code=code_of("score_skin_conductance"),
     script:
         "../scripts/score_skin_conductance.py"

@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from reconfmri.config import Preprocessing
 from reconfmri.derivatives import place_of
 from reconfmri.preprocess import AnatomyFiles
 from reconfmri.preprocess.fmriprep import adopt_anatomy
 from reconfmri.provenance import log_to
+from reconfmri.step import describe_images
 
 with log_to(snakemake.log[0]) as log:
-    out, settings = snakemake.output, Preprocessing.from_params(snakemake.params.settings)
-    root = place_of(Path(), settings.fmriprep.derivatives)
+    out, params = snakemake.output, snakemake.params
+    root = place_of(Path(), str(params.root))
     files = AnatomyFiles(*map(Path, (out.t1w, out.mask, out.dseg, out.to_t1w, out.facts)))
-    why = adopt_anatomy(
-        root, snakemake.params.raw, files, res=settings.fmriprep.res, relative=not root.is_absolute()
-    )
+    why = adopt_anatomy(root, params.raw, files, res=params.asked["res"], relative=not root.is_absolute())
+    describe_images(out.facts, out)
     log.info("%s", why or "adopted")

@@ -27,4 +27,4 @@ def work(snakemake, decisions):
         decisions.add(snakemake.rule, remark)
 
 
-run_step(snakemake, work)
+run_step(snakemake, work, described_by="alignment")

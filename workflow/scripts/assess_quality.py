@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nibabel as nib
 
-from reconfmri.bids import read_json, read_sidecar
+from reconfmri.bids import read_json
 from reconfmri.config import Quality, Rois, Task
 from reconfmri.figures.carpet import Carpet, carpet_voxels
 from reconfmri.figures.scans import RunFiles, pictures_of_run
@@ -25,8 +25,7 @@ def work(snakemake, decisions):
     coverage = read_table(given.coverage, numeric=("coverage", "tsnr"))
     reference = None
     if given.alignment:  # else the reference volume was resampled, and its ghost with it
-        axis = phase_axis(read_sidecar(Path(params.bids), params.bold))
-        reference = Reference(Path(given.boldref), Path(given.boldref_mask), axis)
+        reference = Reference(Path(given.boldref), Path(given.boldref_mask), phase_axis(params.encoding))
     settings = Quality.from_params(params.settings)
     rows, faults = assess_run(run, coverage, settings, reference=reference, series=series)
     for fault in faults:

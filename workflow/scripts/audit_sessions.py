@@ -8,12 +8,14 @@ from reconfmri.provenance import log_to
 from reconfmri.tables import write_table
 
 with log_to(snakemake.log[0]) as log:
-    given, bold = snakemake.input, snakemake.params.bold
+    given, params = snakemake.input, snakemake.params
+    bold = list(params.protocols)
     runs = read_run_table(given.runs)
     metadata, confounds = (
         dict(zip(bold, map(Path, files), strict=True)) for files in (given.metadata, given.confounds)
     )
-    facts = gather_facts(runs[runs["bold"].isin(bold)], Path(snakemake.params.bids), metadata, confounds)
+    scans = runs[runs["bold"].isin(bold)]
+    facts = gather_facts(scans, params.root, metadata, confounds, params.protocols)
     table = audit(facts)
     write_table(snakemake.output.parity, table, DESCRIPTIONS)
     log.info("%d of %d values deviate", int((table["deviation"] != "n/a").sum()), len(table))

@@ -31,5 +31,7 @@ with log_to(snakemake.log[0]) as log:
         participants.draw_anatomy(person, Path(given.regions), Rois.from_params(params.rois))
         participants.write_page(person, records, shared)
     for page in map(Path, out.index):
+        for other in set(page.parent.glob("sub-*.html")) - {person.page for person in people}:
+            other.unlink()  # of somebody who was taken out since
         page.write_text(participants.compose_index(records, shared), encoding="utf-8")
     log.info("%d pages, %d scans", len(people), len(records))

@@ -21,4 +21,4 @@ def work(snakemake, _decisions):
     )
 
 
-run_step(snakemake, work)
+run_step(snakemake, work, described_by="metadata")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 
 from reconfmri.preprocess.container import Places, command_line, run_participant
@@ -9,11 +10,11 @@ from reconfmri.provenance import log_to
 
 with log_to(snakemake.log[0]) as log:
     params, sub = snakemake.params, snakemake.wildcards.sub
-    places = Places(**{name: Path(path).expanduser().absolute() for name, path in params.places.items()})
+    places = Places(**{name: params[name].expanduser().absolute() for name in Places._fields})
     places = places._replace(work=places.work / f"sub-{sub}")
     command = command_line(
         params.asked["runtime"],
-        params.asked["image"],
+        str(snakemake.input.image or params.image),
         places,
         sub,
         res=params.asked["res"],
@@ -24,4 +25,6 @@ with log_to(snakemake.log[0]) as log:
     )
     log.info("%s", json.dumps(command))
     run_participant(command, places, Path(snakemake.log.words))
-    Path(snakemake.output.record).write_text(json.dumps(command, indent=1) + "\n", encoding="utf-8")
+    # With its date: a job that ran again may have made other files, for whoever takes them over.
+    record = {"command": command, "ended": datetime.now().astimezone().isoformat(timespec="seconds")}
+    Path(snakemake.output.record).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,9 +1,7 @@
 """A response score per condition from the skin conductance of one run."""
 
-import os
 from pathlib import Path
 
-from reconfmri.bids import read_sidecar
 from reconfmri.config import SkinConductance, Task
 from reconfmri.events import read_events
 from reconfmri.measures import write_rows
@@ -13,11 +11,11 @@ from reconfmri.step import run_step
 
 def work(snakemake, decisions):
     given, params = snakemake.input, snakemake.params
-    root, task = Path(params.bids), Task.from_params(params.task)
+    task = Task.from_params(params.task)
     rows, faults = score_recording(
         Path(given.physio),
         read_events(given.events, task.column),
-        sidecar=read_sidecar(root, os.path.relpath(given.physio, root)),
+        sidecar=params.sidecar,
         task=task,
         settings=SkinConductance.from_params(params.settings),
     )

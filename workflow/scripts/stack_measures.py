@@ -1,10 +1,30 @@
-"""The rows of every producer as the one table of measures."""
+"""The rows of every producer as the one table of measures, once the books balance."""
 
+from itertools import product
+from pathlib import Path
+
+from reconfmri.books import Entry, check_books, check_scale
+from reconfmri.decisions import is_out, without_decided
+from reconfmri.exclusions import Exclusion, read_exclusions
 from reconfmri.measures import DESCRIPTIONS, read_rows, stack
 from reconfmri.provenance import log_to
 from reconfmri.tables import write_table
 
 with log_to(snakemake.log[0]) as log:
-    measures = stack(read_rows(path) for path in snakemake.input.measures)
+    given, params = snakemake.input, snakemake.params
+    entries = [
+        Entry(Path(path), Exclusion(*unit), outcomes)
+        for name, outcomes in params.outcomes.items()
+        for path, unit in zip(given[name], params.units[name], strict=True)
+    ]
+    tables = {Path(path): read_rows(path) for path in [*(entry.path for entry in entries), *given.scales]}
+    exclusions = [row for path in [given.index, *given.exclusions] for row in read_exclusions(path)]
+    check_books(tables, entries, exclusions)
+    decided = [Exclusion(**row) for row in params.decided]
+    expected = [unit for unit in product(params.people, params.sessions) if not is_out(decided, *unit)]
+    for path in map(Path, given.scales):
+        outcome = f"{path.name.removesuffix('_measures.tsv')}.total"
+        check_scale(path, tables[path], outcome, expected, exclusions)
+    measures = stack(without_decided(table, decided, params.combined) for table in tables.values())
     write_table(snakemake.output.measures, measures, DESCRIPTIONS)
-    log.info("%d rows from %d tables", len(measures), len(snakemake.input.measures))
+    log.info("%d rows from %d tables", len(measures), len(tables))

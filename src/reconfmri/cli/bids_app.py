@@ -21,6 +21,7 @@ from reconfmri.cli.locks import BusyError, hold
 from reconfmri.cli.screen import show_problems
 from reconfmri.cli.status import failures
 from reconfmri.config import Study
+from reconfmri.decisions import keep_decisions, read_decisions
 from reconfmri.machine import keep_caches
 from reconfmri.problems import Problem, stops
 from reconfmri.provenance import workflow_folder
@@ -34,8 +35,16 @@ COLUMNS = {"participant_id": "sub-", "session_id": "ses-", "task": "task-"}
 
 
 def run_level(options: Namespace) -> int:
-    """Return 0 when all asked for is made; 1 when not, after saying why; 3 when another run is alive."""
+    """Return 0 when all asked for is made; 1 when not, 2 when misused, after saying why; 3 when busy."""
     root, out = options.bids, options.out
+    if options.level == "group" and (options.participant_label or options.session_label or options.task_id):
+        print(
+            "E-CONF-A04 a group result of some people or scans would replace that of all. Mend: leave out "
+            "--participant-label, --session-label and --task-id; who is to be left out has a row in "
+            "config/exclusions.tsv",
+            file=sys.stderr,
+        )
+        return 2
     problems = check_places(root, out)
     if stops(problems):
         show_problems(problems)
@@ -54,7 +63,7 @@ def run_level(options: Namespace) -> int:
     if study is None or stops(problems):
         show_problems(problems)
         return 1
-    scans = bids.read_run_table(out / "config/runs.tsv")
+    scans = keep_decisions(bids.read_run_table(out / "config/runs.tsv"), read_decisions(out))
     try:
         return _locked(options, study, chosen(scans, options))
     except BusyError as error:

@@ -122,6 +122,12 @@ def _swept(file: Path) -> bool:
     return not file.exists()
 
 
+def left_locked(folder: Path) -> bool:
+    """Whether Snakemake's own lock lies in a study folder where none of this machine's processes works."""
+    locks = (folder / ".snakemake/locks").glob("*.lock")
+    return next(locks, None) is not None and not workers(folder)
+
+
 def workers(folder: Path) -> list[int]:
     """Return the ids of live Snakemake processes (ours or started by hand) that work in `folder`."""
     found = []

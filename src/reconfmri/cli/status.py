@@ -11,9 +11,10 @@ from typing import Any
 
 from reconfmri.bids import bids_path, read_run_table
 from reconfmri.checks import CONFIG
-from reconfmri.cli.locks import workers
+from reconfmri.cli.locks import left_locked, workers
 from reconfmri.cli.screen import show_table
 from reconfmri.config import Study, load_study
+from reconfmri.decisions import keep_decisions, read_decisions
 from reconfmri.exclusions import MISSING, read_exclusions
 
 DERIVATIVES = "results/derivatives"
@@ -54,6 +55,12 @@ def show_status(folder: Path) -> int:
     show_table(["study", "state"], [[c.stage, c.state] for c in cells if not c.unit], colours=COLOURS)
     for line in dict.fromkeys(_reasons(cells)):
         print(line)
+    if left_locked(folder):
+        print(
+            "locked by Snakemake, and no run is alive on this machine: it was killed. Next: type `snakemake "
+            "--unlock` in the study folder (unless a run is alive on another machine), then the same command "
+            "again; `reconfmri run` goes on without it"
+        )
     for row in read_exclusions(folder / "config/exclusions.tsv") if has_exclusions(folder) else ():
         kind = "excluded" if row.takes_the_run_out else "remark"
         unit = " ".join(
@@ -92,7 +99,7 @@ def states(folder: Path) -> list[Cell]:
         The folder is no study, or has no run table yet.
     """
     study = load_study(folder / CONFIG)
-    scans = read_run_table(folder / "config/runs.tsv")
+    scans = keep_decisions(read_run_table(folder / "config/runs.tsv"), read_decisions(folder))
     broken, alive = incomplete(folder), bool(workers(folder))
     with_runs = bool((scans["run"] != MISSING).any())
     cells = []

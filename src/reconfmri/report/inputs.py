@@ -13,6 +13,7 @@ import pandas as pd
 
 from reconfmri.bids import bids_path, read_json
 from reconfmri.config import Study, load_study
+from reconfmri.decisions import by_hand, keep_decisions
 from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
 from reconfmri.measures import read_measures
 from reconfmri.provenance import software_versions
@@ -220,6 +221,7 @@ def gather(files: ReportFiles) -> ReportInputs:
     study = load_study(files.config)
     runs = read_table(files.runs, numeric=("tr", "n_volumes"), required=RUN_KEYS)
     exclusions = read_exclusions(files.exclusions)
+    runs = keep_decisions(runs, by_hand(exclusions))
     exclusions += read_exclusions(files.left_out) if files.left_out else []
     design, design_run = _representative_design(files.designs, runs, exclusions)
     return ReportInputs(

@@ -1,0 +1,147 @@
+"""What people decided by hand in `config/exclusions.tsv`: scans, scales and regions that are out at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reconfmri.bids import PARTICIPANT
+from reconfmri.config import Study
+from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
+
+TABLE = "config/exclusions.tsv"
+UNIT = ("participant_id", "session_id", "task", "run")
+
+
+def read_decisions(folder: Path) -> list[Exclusion]:
+    """Return the rows of a study's exclusions that a person decided, remarks included."""
+    path = folder / TABLE
+    return by_hand(read_exclusions(path)) if path.is_file() else []
+
+
+def by_hand(rows: Iterable[Exclusion]) -> list[Exclusion]:
+    """Return the rows that the index did not write."""
+    return [row for row in rows if row.decided_by != "automatic"]
+
+
+def digest_of_automatic(rows: Iterable[Exclusion]) -> str:
+    """Return a digest of the rows that the index wrote, so that one added under its name is found."""
+    text = "\n".join(sorted(repr(row) for row in rows if row.decided_by == "automatic"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def keep_decisions(table: pd.DataFrame, rows: Iterable[Exclusion]) -> pd.DataFrame:
+    """Return a table with the columns of a unit without the rows that the analyst's own rows take out."""
+    out = pd.Series(False, index=table.index)
+    for row in rows:
+        if row.takes_the_run_out:
+            out |= _concerned(table, row)
+    return table[~out].reset_index(drop=True)
+
+
+def people_of(root: Path, scans: pd.DataFrame) -> list[str]:
+    """Return the people of a study: those of the run table and of participants.tsv, by name."""
+    return sorted({*scans["participant_id"], *_people_of_table(root)})
+
+
+def is_out(decided: Iterable[Exclusion], person: str, session: str = MISSING) -> bool:
+    """Whether a person, or a session with all that was measured in it, was taken out by hand."""
+    unit = Exclusion(person, session)
+    return any(row.takes_the_run_out and row.concerns(unit) for row in decided)
+
+
+def without_decided(
+    rows: pd.DataFrame, decided: Iterable[Exclusion], parts: Mapping[str, Iterable[str]]
+) -> pd.DataFrame:
+    """Return producers' rows less those of people, sessions, runs and regions that were taken out by hand.
+
+    A row of a task or run leaves scales alone; one that names neither takes them along. `parts` are the
+    regions of which a combined one is made: it falls with them, as do pairs.
+    """
+    kept = rows
+    for row in decided:
+        if row.code.startswith("W-"):
+            continue
+        hit = _concerned(kept, row)
+        if row.region != MISSING:
+            hit &= kept["outcome"].map(lambda name, region=row.region: _involves(name, region, parts))
+        kept = kept[~hit]
+    return kept
+
+
+def check_decisions(
+    folder: Path, study: Study, scans: pd.DataFrame, record: Mapping[str, Any] | None = None
+) -> None:
+    """Check that every row decided by hand names what the study has, and that the others are the index's own.
+
+    Raises
+    ------
+    ValueError
+        A row would count for nothing: it names nobody, or an unknown session, task or region.
+    """
+    path = folder / TABLE
+    if not path.is_file():
+        return
+    rows = read_exclusions(path)
+    known = record and record.get("automatic_exclusions")
+    if known and known != digest_of_automatic(rows):
+        raise ValueError(
+            f"E-CONF-D02 {TABLE}: rows decided by `automatic` are not those of the index. Mend: put your "
+            "name into decided_by of the rows you added, or index again (`reconfmri index`)"
+        )
+    people = {*people_of(folder / study.bids, scans), *_people_of(record)}
+    allowed = {
+        "participant_id": sorted(people),
+        "session_id": sorted({session.id for session in study.sessions} | set(scans["session_id"])),
+        "task": list(study.tasks),
+        "region": _regions(study),
+    }
+    for line, row in enumerate(rows, start=2):
+        for column in allowed if row.decided_by != "automatic" else ():
+            value, names = getattr(row, column), allowed[column]
+            if value not in names and (value != MISSING or column == "participant_id"):
+                raise ValueError(
+                    f"E-CONF-D02 {TABLE}: line {line}: {column} {value!r} is none of the study's, so the row "
+                    f"would count for nothing. Mend: one of {names[:12]}"
+                )
+
+
+def _concerned(table: pd.DataFrame, row: Exclusion) -> pd.Series:
+    hit = pd.Series(True, index=table.index)
+    for key in UNIT:
+        if getattr(row, key) != MISSING:
+            hit &= table[key] == getattr(row, key)
+    return hit
+
+
+def _involves(outcome: str, region: str, parts: Mapping[str, Iterable[str]]) -> bool:
+    """Whether an outcome is of the region, of a pair with it, or of a combined region that it is part of."""
+    if outcome == region:
+        return True
+    what, _, rest = outcome.partition(".")
+    named = [what, *what.split("-"), *([rest] if what in ("coverage", "tsnr") else [])]
+    return any(region == name or region in parts.get(name, ()) for name in named)
+
+
+def _regions(study: Study) -> list[str]:
+    pairs = study.connectivity.pairs if study.connectivity else []
+    own = [*study.rois.names, *(f"{one}-{other}" for one, other in pairs)]
+    return [*own, *(name for name in study.outcome_units() if name.startswith("scr.")), *_totals(study)]
+
+
+def _totals(study: Study) -> list[str]:
+    return [f"{name}.total" for name in study.scales]
+
+
+def _people_of(record: Mapping[str, Any] | None) -> set[str]:
+    return {path.split("/")[0] for path in (record or {}).get("files", {}) if path.startswith("sub-")}
+
+
+def _people_of_table(root: Path) -> set[str]:
+    path = root / "participants.tsv"
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+    return {cell for line in lines if PARTICIPANT.fullmatch(cell := line.split("\t")[0])}
