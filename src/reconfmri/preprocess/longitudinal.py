@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from reconfmri import registration, templates
 from reconfmri.exclusions import DataFault
-from reconfmri.preprocess import anatomy, head_motion, intake
+from reconfmri.preprocess import anatomy, head_motion, intake, placement
 from reconfmri.registration import Array, Volume
 
 WORKING_MM = 2.0
@@ -130,7 +130,7 @@ def person_template(heads: list[Volume]) -> PersonTemplate:
         raise ValueError("a template of sessions needs two T1w images or more")
     order = sorted(range(len(heads)), key=lambda number: _fingerprint(heads[number]))
     heads = [heads[number] for number in order]
-    poses = [anatomy.rigid_from_template(head) for head in heads]
+    poses = [placement.rigid_from_template(head) for head in heads]
     pose = _mean_pose(poses)
     moves = [matrix @ np.linalg.inv(pose) for matrix in poses]
     grid, brain = _around_brain(pose, WORKING_MM)
@@ -178,7 +178,7 @@ def _around_brain(pose: Array, spacing_mm: float) -> tuple[Volume, Array]:
     upright = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     upright[:3, 3] = np.round(first)
     size = tuple(int(n) for n in np.ceil((last - first) / spacing_mm) + 1)
-    near = anatomy.template_at(anatomy.AFFINE_MM)
+    near = placement.template_at(placement.AFFINE_MM)
     points = registration.transform_points(np.linalg.inv(pose), registration.grid_points(size, upright))
     brain = (
         registration.sample(Volume(near.mask.astype(np.float32), near.brain.affine), points, order=1) > 0.5
