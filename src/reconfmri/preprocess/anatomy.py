@@ -38,7 +38,7 @@ WARP_SMOOTHING = {"fine": "-s 4vox 1vox", "coarse": "-s 3vox 0.7vox"}
 MIN_AFFINE_CORRELATION, MIN_CORRELATION, MAX_TORN = 0.3, 0.5, 0.15
 SCALES, BRAIN_ML = (0.65, 1.25), (700.0, 2300.0)
 GREY, WHITE, FLUID = 1, 2, 3
-RIM_MM = 3.0  # fluid between cortex and dura that brain masks hold
+RIM_MM = 2.5  # fluid between cortex and dura that brain masks hold
 
 
 @dataclass(frozen=True)
