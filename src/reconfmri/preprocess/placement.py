@@ -18,7 +18,7 @@ from reconfmri.registration import Array, Volume
 
 SEARCH_MM, AFFINE_MM = 8.0, 4.0
 # Whole heads fill 3.4 to 5.8 l of the image, stripped brains 1.4 to 1.7 l.
-STRIPPED_ML = 2300.0
+STRIPPED_ML, SPECK_ML = 2300.0, 20.0
 MEAN_HEAD_LEVEL, NECK_MM = 60.0, -75.0
 # greedy's mutual information can run away to a scale of 15 or crash where cross-correlation is steady.
 AFFINE = "-dof 12 -m NCC 2x2x2"
@@ -151,9 +151,14 @@ def _not_air(head: Volume) -> Array:
 
 def filled_ml(coarse: Volume) -> float:
     """Return the volume of what is not air, its clefts closed (12 mm) and its holes filled, ml."""
-    inside = largest(np.pad(_not_air(coarse), 4))
+    labels, _ = ndimage.label(np.pad(_not_air(coarse), 4))
+    voxel_ml = float(np.prod(coarse.voxel_mm)) / 1000
+    # Skull may part brain and scalp everywhere; specks of noise are no head.
+    sizes = np.bincount(labels.ravel()) * voxel_ml
+    sizes[0] = 0
+    inside = sizes[labels] > SPECK_ML
     closed = registration.dilated(registration.dilated(inside, 12.0, coarse.affine), -12.0, coarse.affine)
-    return float(ndimage.binary_fill_holes(closed).sum() * np.prod(coarse.voxel_mm) / 1000)
+    return float(ndimage.binary_fill_holes(closed).sum() * voxel_ml)
 
 
 def largest(mask: Array) -> Array:
