@@ -281,3 +281,13 @@ def test_what_cannot_be_fitted_is_refused(four_visits, fault):
         values[:, 2] = np.nan
     with pytest.raises(NotEstimableError):
         fit_reml(values, design_of(active, 4), "unstructured")
+
+
+def test_arms_of_two_people_have_one_covariance_and_do_not_say_otherwise(four_visits):
+    values, active = four_visits
+    values, few = values[:, :2], np.concatenate([np.flatnonzero(active)[:2], np.flatnonzero(~active)])
+    design = design_of(active[few], 2)
+    alike = fit_reml(values[few], design, "unstructured")
+    asked = fit_reml(values[few], design, "unstructured", active=active[few])
+    assert asked.status == alike.status == "ok"
+    np.testing.assert_array_equal(asked.covariances, alike.covariances)

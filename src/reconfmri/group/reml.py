@@ -184,11 +184,12 @@ def fit_reml(
     if not scale > 0:
         raise NotEstimableError("the values do not vary")
     known = np.zeros(values.shape) if known_se is None else np.where(seen, known_se, 0.0) ** 2 / scale**2
-    rows = group_rows(values / scale, design, known, active)
+    ratios = _visits_with_ratio(seen, active)
+    rows = group_rows(values / scale, design, known, active if ratios else None)
     flat = rows.design.reshape(-1, design.shape[2])
     if seen.sum() <= design.shape[2] or np.linalg.matrix_rank(flat) < design.shape[2]:
         raise NotEstimableError("the data do not determine every coefficient of the model")
-    form = Form(structure, values.shape[1], _visits_with_ratio(seen, active))
+    form = Form(structure, values.shape[1], ratios)
     rough = _rough_covariance(rows)
     pull = Pull(WORTH, WORTH * rough) if structure == "shrunk_unstructured" else None
     found = _climb(rows, form, covariances.start(form, rough), pull)
