@@ -204,7 +204,8 @@ def test_covariance_is_unstructured_first_however_few_the_people(n_active, n_con
     truth = Truth(COVARIANCES["growing"], EFFECT, n_active=n_active, n_control=n_control)
     values = simulate_values(truth, trials=1, seed=2)[0]
     outcome = Outcome("x", "activation", UNIT, 1.0, values, truth.active)
-    assert covariances_for(outcome, make_group(("x",))) == ["unstructured", "random_intercept"]
+    ladder = ["unstructured", "shrunk_unstructured", "random_intercept"]
+    assert covariances_for(outcome, make_group(("x",))) == ladder
     assert covariances_for(outcome, make_group(("x",), covariance="random_intercept")) == ["random_intercept"]
     alone = Outcome("x", "activation", UNIT, 1.0, values[:, :1], truth.active)
     assert covariances_for(alone, make_group(("x",), covariance="random_intercept")) == ["unstructured"]

@@ -12,6 +12,8 @@ from reconfmri.bids import sha256
 from reconfmri.exclusions import MISSING, DataFault, Decisions, Exclusion, read_exclusions, write_exclusions
 from reconfmri.provenance import log_to
 
+NO_FACTS = b"{}\n"  # an empty file is no JSON: readers of the whole dataset would stop at it
+
 
 def run_step(snakemake: Any, work: Callable[[Any, Decisions], None], *, described_by: str = "") -> None:
     """Do `work(snakemake, decisions)` and write `output.exclusions`; rows of other units are left aside.
@@ -53,7 +55,8 @@ def unit_of(wildcards: Any) -> Exclusion:
 
 def is_empty(path: str | Path) -> bool:
     """Whether a file is the empty place-holder of an excluded unit."""
-    return Path(path).stat().st_size == 0
+    size = Path(path).stat().st_size
+    return size == 0 or (size == len(NO_FACTS) and Path(path).read_bytes() == NO_FACTS)
 
 
 def describe_images(description: str | Path, outputs: Iterable[str]) -> None:
@@ -79,4 +82,4 @@ def _leave_empty(outputs: Iterable[str]) -> None:
     for path in outputs:
         # A link to somebody's derivatives must go, not what it points to.
         Path(path).unlink(missing_ok=True)
-        Path(path).write_bytes(b"")
+        Path(path).write_bytes(NO_FACTS if str(path).endswith(".json") else b"")

@@ -17,6 +17,7 @@ from reconfmri.decisions import by_hand, keep_decisions
 from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
 from reconfmri.measures import read_measures
 from reconfmri.provenance import software_versions
+from reconfmri.step import is_empty
 from reconfmri.tables import read_table
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def _pictures(paths: tuple[Path, ...], runs: pd.DataFrame, kind: str) -> list[Pi
 
 def _processed(paths: tuple[Path, ...], runs: pd.DataFrame) -> list[Processed]:
     """What the metadata of each preprocessed scan say, in the order of the run table."""
-    found = {path.name: path for path in paths if path.stat().st_size}
+    found = {path.name: path for path in paths if not is_empty(path)}
     rows = []
     for row in runs.to_dict("records"):
         name = scan_name(row, runs, desc="preproc", suffix="bold", ext=".json", space=TARGET_SPACE)
