@@ -96,7 +96,7 @@ def lost_volumes(run: RawRun, lost: list[int], *, remark: bool = True) -> DataFa
     if remark:
         what += "; they are left out of every number"
     mend = "look at these volumes: signal lost, a head that was moved while one was read, another image?"
-    return DataFault(f"{'W' if remark else 'E'}-DATA-B37", what, mend=mend, file=run.path.name)
+    return DataFault("W-DATA-B37" if remark else "E-DATA-B37", what, mend=mend, file=run.path.name)
 
 
 def open_run(path: Path, *, sha256: str = "") -> RawRun:
