@@ -64,7 +64,7 @@ def test_a_brain_that_fits_better_when_turned_is_named():
 
 def test_the_fault_says_what_was_measured_and_what_is_expected(bright):
     wrong = placement.Placement(np.diag([1.4, 1.3, 1.3, 1.0]), 0.21, (0.1, 0.1), False)
-    with pytest.raises(DataFault, match=r"correlation 0\.21, at least .* scales \[1\.4, 1\.3, 1\.3\].* ml"):
+    with pytest.raises(DataFault, match=r"correlation 0\.21, .* expected.* scales \[1\.4, 1\.3, 1\.3\].* ml"):
         anatomy._check_placement(wrong)
 
 
@@ -77,3 +77,21 @@ def test_the_mean_head_lies_where_its_matrix_says():
         templates.BRAIN_TO_MEAN_HEAD, points
     )
     assert np.linalg.norm(apart, axis=1).mean() < 2.0
+
+
+def test_a_flair_whose_fluid_is_dark_is_refused():
+    levels = np.array([0.0, 100.0, 119.0, 24.0])  # air, grey, white, fluid: medians of a real FLAIR
+    dseg = np.random.default_rng(3).integers(0, 4, (12, 12, 12))
+    with pytest.raises(DataFault, match=r"E-DATA-B22.*0\.25 times.*is it a FLAIR"):
+        anatomy._checked_contrast(Volume(levels[dseg], np.eye(4)), Volume(dseg, np.eye(4)))
+
+
+@pytest.mark.parametrize(("reflected", "fits"), [(0.11, True), (0.20, False)])
+def test_a_weak_match_counts_when_it_stands_out_from_its_reflections(reflected, fits):
+    """An old head with wide ventricles; a generated head turned back to front."""
+    found = placement.Placement(np.diag([0.94, 0.93, 0.83, 1.0]), 0.43, (reflected, 0.1), False)
+    if fits:
+        anatomy._check_placement(found)
+    else:
+        with pytest.raises(DataFault, match=r"E-DATA-B22.*0\.28 above the 0\.20 of its reflections"):
+            anatomy._check_placement(found)
