@@ -307,10 +307,18 @@ def test_one_session_has_no_reliability(sessions):
     assert (found["status"] == "not reported: two visits with 5 people each are needed, there is one").all()
 
 
-def test_tables_that_do_not_fit_are_refused():
+def test_a_person_without_an_arm_is_left_out_and_tables_that_share_nobody_are_refused():
     measures, allocation = tables(some_arm(), some_arm())
-    with pytest.raises(ValueError, match="are not in the allocation"):
-        reliability.estimate(measures, allocation.iloc[1:], make_group(), list("1234"))
+    found = reliability.estimate(measures, allocation.iloc[1:], make_group(), list("1234"))
+    person = allocation["participant_id"].iloc[0]
+    without = measures[measures["participant_id"] != person]
+    pd.testing.assert_frame_equal(
+        found, reliability.estimate(without, allocation, make_group(), list("1234"))
+    )
+    with pytest.raises(ValueError, match="share nobody"):
+        reliability.estimate(
+            measures[measures["participant_id"] == person], allocation.iloc[1:], make_group(), list("1234")
+        )
 
 
 def test_a_negative_icc_is_reported_as_it_is():

@@ -85,8 +85,11 @@ def lay_out(
     """
     sessions = list(sessions) or [NO_SESSION]
     arms = read_arms(allocation, group)
+    # nothing measured at all: everybody allocated, so that each outcome says why it is missing
+    everybody = measures.empty
     measures = _checked(measures, arms, sessions)
-    people = [person for person in sorted(arms) if person in set(measures["participant_id"])]
+    measured = set(measures["participant_id"])
+    people = [person for person in sorted(arms) if everybody or person in measured]
     if not people:
         raise ValueError(
             f"measures and allocation share nobody: {_some(sorted(set(allocation['participant_id'])))} are "
