@@ -193,7 +193,7 @@ def test_no_anatomy_takes_the_person_out(tmp_path):
     assert "sub-01" not in set(table["participant_id"])
 
 
-def test_a_link_that_leads_nowhere_takes_the_run_out_and_names_the_mend(tmp_path):
+def test_a_link_that_leads_nowhere_takes_the_run_out_and_names_the_fix(tmp_path):
     study = make_bids(tmp_path)
     image = tmp_path / "bids" / bold("sub-01", "1")
     image.unlink()
@@ -349,7 +349,7 @@ def test_the_quick_check_sees_small_changes_the_full_one_all(tmp_path, monkeypat
     content[-1] ^= 1
     image.write_bytes(content)
     bids.verify_unchanged(table, root, record)
-    with pytest.raises(ValueError, match=r"E-BIDS-A13 .*changed.* Mend: index again"):
+    with pytest.raises(ValueError, match=r"E-BIDS-A13 .*changed.* Fix: index again"):
         bids.verify_unchanged(table, root, record, full=True)
 
 

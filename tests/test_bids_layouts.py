@@ -306,7 +306,7 @@ def test_several_echoes_are_refused_with_the_way_round_which_is_then_taken(tmp_p
     assert table.empty
     out = [problem for problem in problems if problem.code == "E-BIDS-A25"]
     assert len(out) == 6
-    assert all("3 echoes" in problem.what and "engine: fmriprep" in problem.mend for problem in out)
+    assert all("3 echoes" in problem.what and "engine: fmriprep" in problem.fix for problem in out)
     assert "all 6 scans" in next(problem.what for problem in problems if problem.severity == "STOP")
     edit(
         study / CONFIG,
@@ -360,7 +360,7 @@ def test_two_recordings_with_the_column_cost_the_skin_conductance_and_name_the_f
     table, problems = indexed(root, study)
     assert len(table) == 6
     assert {problem.outcomes for problem in problems} == {"scr.trauma"}
-    assert all("filters: {physio: {recording: ...}}" in problem.mend for problem in problems)
+    assert all("filters: {physio: {recording: ...}}" in problem.fix for problem in problems)
 
 
 def test_another_column_of_the_events_is_declared(tmp_path):
@@ -368,7 +368,7 @@ def test_another_column_of_the_events_is_declared(tmp_path):
     for path in root.glob("sub-*/ses-*/func/*_events.tsv"):
         edit(path, "trial_type", "script")
     _, problems = indexed(root, study)
-    assert "tasks.memory.column" in problems[0].mend
+    assert "tasks.memory.column" in problems[0].fix
     edit(study / CONFIG, "    events: each", "    events: each\n    column: script")
     table, problems = indexed(root, study)
     assert (len(table), problems) == (6, [])
@@ -433,7 +433,7 @@ def test_what_the_sessions_do_not_decide_stops_with_one_line_and_a_filter_decide
     (stop,) = [problem for problem in problems if problem.severity == "STOP"]
     assert stop.code == "E-BIDS-A19"
     assert named in stop.what
-    assert "filters.T1w" in stop.mend
+    assert "filters.T1w" in stop.fix
     entity, _, label = two[0].strip("_").partition("-")
     edit(study / CONFIG, "scales:", f'filters: {{T1w: {{{entity}: "{label}"}}}}\nscales:')
     table, problems = indexed(root, study)

@@ -67,7 +67,7 @@ def test_values_of_another_scale_than_the_priors_get_no_bayesian_number(tables, 
     group = make_group(outcomes=["wrong.x"])
     found = bayes.estimate(times(measures, factor), allocation, group, SESSIONS, seed=1).estimates
     assert found["status"].str.match(r"not reported: the SD between people is .* times s = 0.4 percent").all()
-    assert found["status"].str.contains("Mend: check the unit of the values").all()
+    assert found["status"].str.contains("Fix: check the unit of the values").all()
     assert found["estimate"].isna().all()
     both = [
         frequentist.estimate(table, allocation, group, SESSIONS)["estimate"]

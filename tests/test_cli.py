@@ -194,7 +194,7 @@ def test_arms_stay_in_a_dataset_that_cannot_be_written_and_that_is_said(tmp_path
     before = {path: path.read_bytes() for path in (tmp_path / "bids").rglob("*") if path.is_file()}
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write everywhere
     assert main(["init", str(tmp_path / "new"), "--bids", str(tmp_path / "bids"), "--move-arms"]) == 1
-    assert "cannot be written. Mend: make it writable" in capsys.readouterr().err
+    assert "cannot be written. Fix: make it writable" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in (tmp_path / "bids").rglob("*") if path.is_file()} == before
 
 
@@ -424,7 +424,7 @@ def test_status_tells_done_excluded_failed_killed_and_waiting_apart(study, capsy
     write_exclusions(study / done.exclusions, [])
     out = stage_of(study, "sub-02", "alignment")
     write(study / out.output, "")
-    reason = "E-RUN-B01 x.nii.gz: truncated. Mend: copy it again"
+    reason = "E-RUN-B01 x.nii.gz: truncated. Fix: copy it again"
     write_exclusions(
         study / out.exclusions, [Exclusion("sub-02", "1", stage="align_run", code="E", reason=reason)]
     )

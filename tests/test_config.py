@@ -1,4 +1,4 @@
-"""The study file: typos, types, units, duplicates and contradictions get one line each, with the mend."""
+"""The study file: typos, types, units, duplicates and contradictions get one line each, with the fix."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_shipped_study_files_are_sound(path):
 @pytest.mark.parametrize(
     ("old", "new", "code", "says"),
     [
-        ("quality:", "qualty:", "E-CONF-C01", "qualty: unknown key. Mend: did you mean 'quality'?"),
+        ("quality:", "qualty:", "E-CONF-C01", "qualty: unknown key. Fix: did you mean 'quality'?"),
         ("  high_pass:", "  high_pas:", "E-CONF-C01", "first_level.high_pas"),
-        ("  high_pass:", "  xyzzy:", "E-CONF-C01", "Mend: delete it"),
+        ("  high_pass:", "  xyzzy:", "E-CONF-C01", "Fix: delete it"),
         ("resolution: 3.0", "resolution: 30", "E-CONF-C02", "(at least 1, at most 4), e.g. 2.0"),
         ("resolution: 3.0", "resolution: 3 mm", "E-CONF-C02", "got '3 mm'"),
         ("resolution: 3.0", "resolution: .nan", "E-CONF-C02", "resolution"),
@@ -71,10 +71,10 @@ def test_shipped_study_files_are_sound(path):
         ),
         ("tasks:", "filters: {T1w: {acquisition: mprage}}\ntasks:", "E-CONF-C04", "filters.T1w"),
         ("tasks:", "filters: {T2w: {acq: x}}\ntasks:", "E-CONF-C01", "filters.T2w"),
-        ("tasks:", "filters: {bold: {echo: 2}}\ntasks:", "E-CONF-C02", "got 2. Mend: a label in quotes"),
+        ("tasks:", "filters: {bold: {echo: 2}}\ntasks:", "E-CONF-C02", "got 2. Fix: a label in quotes"),
     ],
 )
-def test_a_fault_gives_one_line_with_code_key_and_mend(tmp_path, old, new, code, says):
+def test_a_fault_gives_one_line_with_code_key_and_fix(tmp_path, old, new, code, says):
     lines = refusal(tmp_path, old, new)
     assert len(lines) == 1
     assert lines[0].startswith(code)

@@ -294,18 +294,18 @@ PEOPLE = {"sub-1": "30", "sub-2": "41", "sub-3": "52", "sub-4": "63"}
         (
             AGE,
             PEOPLE | {"sub-2": None, "sub-3": float("nan")},
-            "sub-2, sub-3 have no value. Mend: complete it,",
+            "sub-2, sub-3 have no value. Fix: complete it,",
         ),
-        (AGE, PEOPLE | {"sub-2": "old"}, "'old' of sub-2 is not a number. Mend: write numbers"),
+        (AGE, PEOPLE | {"sub-2": "old"}, "'old' of sub-2 is not a number. Fix: write numbers"),
         (AGE, PEOPLE | {"sub-2": "inf"}, "'inf' of sub-2 is not a number"),
-        (AGE, dict.fromkeys(PEOPLE, "40"), "everybody has the same value. Mend: drop the covariate"),
-        (AGE, dict.fromkeys(PEOPLE), "have no value. Mend: complete it, or drop"),
+        (AGE, dict.fromkeys(PEOPLE, "40"), "everybody has the same value. Fix: drop the covariate"),
+        (AGE, dict.fromkeys(PEOPLE), "have no value. Fix: complete it, or drop"),
         (SITE, PEOPLE, "'30', '41', '52', '63' has a single person"),
         (SITE, dict.fromkeys(PEOPLE, "a"), "everybody has the same value"),
     ],
     ids=["E10 missing", "E10 text", "infinite", "E10 constant", "nobody", "single", "one level"],
 )
-def test_a_covariate_that_cannot_be_used_stops_with_the_people_and_the_mend(settings, cells, says):
+def test_a_covariate_that_cannot_be_used_stops_with_the_people_and_the_fix(settings, cells, says):
     with pytest.raises(ValueError, match=r"^E-STAT-E10 participants.tsv: covariate 'v': ") as caught:
         columns_of("v", settings, cells, "participants.tsv")
     assert says in str(caught.value)
@@ -314,7 +314,7 @@ def test_a_covariate_that_cannot_be_used_stops_with_the_people_and_the_mend(sett
 def test_whoever_lacks_a_covariate_is_named_and_stays_in_by_declaration_only():
     measures, allocation = tables()
     allocation["age"] = allocation["age"].where(allocation["participant_id"] != "sub-07", None)
-    with pytest.raises(ValueError, match=r"covariate 'age': sub-07 has no value\. Mend: .*missing: mean"):
+    with pytest.raises(ValueError, match=r"covariate 'age': sub-07 has no value\. Fix: .*missing: mean"):
         frequentist.estimate(measures, allocation, asked(), SESSIONS)
     declared = asked(COVARIATES | {"age": {"column": "age", "missing": "mean"}})
     found = frequentist.estimate(measures, allocation, declared, SESSIONS)
@@ -343,7 +343,7 @@ def test_a_site_that_only_one_arm_has_left_at_a_visit_gets_a_reason_in_every_eng
     found = frequentist.estimate(measures[~gone], sites, asked(two), SESSIONS)
     reml = cell(found, "reml", "difference_unadjusted")
     says = (
-        "not reported: among the people seen, arm and covariates cannot be told apart. Mend: fewer covariates"
+        "not reported: among the people seen, arm and covariates cannot be told apart. Fix: fewer covariates"
     )
     assert reml["status"] == says
     (outcome,) = lay_out(measures[~gone], sites, asked(two), SESSIONS)
@@ -355,7 +355,7 @@ def test_an_outcome_is_no_covariate_of_itself():
     given = tables()
     own = asked({"start": {"measure": "x"}})
     found = frequentist.estimate(*given, own, SESSIONS)
-    assert found["status"].str.contains("the covariate 'start' is its own baseline. Mend: ").all()
+    assert found["status"].str.contains("the covariate 'start' is its own baseline. Fix: ").all()
 
 
 def test_the_check_finds_it_before_any_compute(tmp_path):

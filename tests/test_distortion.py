@@ -1,4 +1,4 @@
-"""Planted distortion is undone by every kind of field map; what cannot be undone is a fault with a mend.
+"""Planted distortion is undone by every kind of field map; what cannot be undone is a fault with a fix.
 
 The simulator moves spins along the phase-encoding axis and adds up where they land, which no estimator does.
 """
@@ -353,8 +353,8 @@ def test_one_opposite_image_is_paired_with_the_run(tmp_path):
         ({"dir-AP_epi": READOUT}, READOUT, "E-DATA-B26.*opposite"),
     ],
 )
-def test_an_incomplete_field_map_is_a_fault_with_a_mend(tmp_path, made, sidecar, says):
+def test_an_incomplete_field_map_is_a_fault_with_a_fix(tmp_path, made, sidecar, says):
     for name, metadata in made.items():
         fmap(tmp_path, name, **INTENDED, **metadata)
-    with pytest.raises(DataFault, match=f"{says}.*Mend: .*distortion: none"):
+    with pytest.raises(DataFault, match=f"{says}.*Fix: .*distortion: none"):
         fieldmap_of(tmp_path, BOLD, sidecar)

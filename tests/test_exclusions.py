@@ -13,10 +13,10 @@ from reconfmri.step import run_step
 UNIT = Exclusion("sub-01", "1", "memory", "1")
 
 
-def test_a_fault_reads_as_code_file_wrong_mend():
+def test_a_fault_reads_as_code_file_wrong_fix():
     for reason in ("it is cut off", "it is cut off."):
-        fault = DataFault("E-X-01", reason, mend="copy it again", file="a.nii.gz")
-        assert fault.line == "E-X-01 a.nii.gz: it is cut off. Mend: copy it again"
+        fault = DataFault("E-X-01", reason, fix="copy it again", file="a.nii.gz")
+        assert fault.line == "E-X-01 a.nii.gz: it is cut off. Fix: copy it again"
     assert str(fault) == fault.line
 
 

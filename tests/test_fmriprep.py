@@ -416,7 +416,7 @@ def test_a_fault_takes_the_run_out_before_anything_is_written(tmp_path, spoil, c
         adopt(tmp_path, root)
     assert fault.value.code == code
     assert says in fault.value.line
-    assert fault.value.mend
+    assert fault.value.fix
     assert not list((tmp_path / "results").iterdir())
 
 
@@ -785,7 +785,7 @@ GIVEN = {"image": "x", "fs_license": "l", "templateflow": "t"}
     ],
 )
 def test_options_that_the_workflow_sets_or_a_shell_reads_are_refused_however_they_are_spelt(options):
-    with pytest.raises(ValueError, match=r"container.options: .* Mend: "):
+    with pytest.raises(ValueError, match=r"container.options: .* Fix: "):
         study_of({"container": {**GIVEN, "options": options}})
 
 

@@ -197,7 +197,7 @@ def test_an_outcome_without_rows_is_listed():
     measures, allocation = make_tables()
     found = frequentist.estimate(measures, allocation, make_group(("amygdala.x", "scr.trauma")), SESSIONS)
     silent = found.loc[found["outcome"] == "scr.trauma", "status"]
-    assert silent.str.startswith("not reported: there is no measurement. Mend: ").all()
+    assert silent.str.startswith("not reported: there is no measurement. Fix: ").all()
 
 
 def test_one_session_has_no_baseline():

@@ -129,7 +129,7 @@ def test_the_means_of_each_strategy_by_hand():
     ("row", "says"),
     [
         (("sub-77", "3", "left", "delta", "1"), "line 2: sub-77 is not in the allocation"),
-        (("sub-01", "1", "left", "delta", "1"), "session '1' is none after the baseline.*Mend: one of"),
+        (("sub-01", "1", "left", "delta", "1"), "session '1' is none after the baseline.*Fix: one of"),
         (("sub-01", "3", "left", "worst_case", "n/a"), "strategy 'worst_case' is unknown"),
         (("sub-01", "3", "left", "delta", "n/a"), "delta is None.*a number in the unit"),
         (("sub-01", "3", "left", "delta", "1,5"), "delta is '1,5'"),
@@ -163,7 +163,7 @@ def test_the_table_of_events_is_found_beside_the_study_file_or_above_and_its_abs
     assert found["strategy"].tolist() == ["last_mean"]
     assert found["delta"].isna().all()
     (tmp_path / "events.tsv").unlink()
-    with pytest.raises(ValueError, match=r"E-CONF-C05 .*there is no events.tsv. Mend: give its path"):
+    with pytest.raises(ValueError, match=r"E-CONF-C05 .*there is no events.tsv. Fix: give its path"):
         events_of(options, allocation, trial)
 
 

@@ -294,12 +294,12 @@ def test_a_plan_after_a_trial(tables, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--difference", "0"], "the difference of interest is 0. Mend"),
+        (["--difference", "0"], "the difference of interest is 0. Fix"),
         (["--difference", "1", "--sd", "-2"], "--sd: -2 is not an SD"),
         (["--difference", "1", "--prior", "1", "-1"], "an SD cannot be negative"),
         (["--difference", "1", "--missing", "0.2", "0.1"], "never fall"),
         (["--difference", "1", "--n-per-arm", "9", "3"], "--n-per-arm: 9 to 3 is no range"),
-        (["--difference", "1", "--session", "9"], "--session: '9' is not planned. Mend: give one of ['2'"),
+        (["--difference", "1", "--session", "9"], "--session: '9' is not planned. Fix: give one of ['2'"),
         (
             ["--difference", "1", "--config", str(CONFIG), "--missing", "0.1"],
             "1 shares, the trial has 3 later",

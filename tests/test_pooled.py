@@ -230,7 +230,7 @@ def test_with_five_answers_nothing_is_pooled():
     lost = measures["participant_id"].isin(one_arm) & (measures["outcome"] == NAMES[2])
     found = pooled.estimate(measures[~lost], allocation, asked(), SESSIONS)
     assert set(found["status"]) == {
-        "not reported: 5 of 6 outcomes have an answer, pooling needs 6. Mend: see exclusions.tsv"
+        "not reported: 5 of 6 outcomes have an answer, pooling needs 6. Fix: see exclusions.tsv"
     }
     assert found[[name for name in NUMBERS if name in found]].isna().all(axis=None)
     assert len(found) == 3 * 8

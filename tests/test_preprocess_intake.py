@@ -1,4 +1,4 @@
-"""Damaged and impossible images are named before a number is made of them: file, fault, mend."""
+"""Damaged and impossible images are named before a number is made of them: file, fault, fix."""
 
 import gzip
 import hashlib
@@ -70,7 +70,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_damaged_run_is_named_with_its_mend(name, tmp_path):
+def test_a_damaged_run_is_named_with_its_fix(name, tmp_path):
     write, code, words = RUNS[name]
     path = tmp_path / "sub-01_task-memory_bold.nii.gz"
     write(path)

@@ -145,7 +145,7 @@ def test_a_clone_or_a_named_wheel_is_what_pip_installs(monkeypatch, tmp_path):
     (clone / "src/reconfmri").mkdir(parents=True)
     monkeypatch.setattr(provenance, "PACKAGE", clone / "src/reconfmri")
     monkeypatch.setenv("RECONFMRI_SOURCE", "")
-    with pytest.raises(FileNotFoundError, match="Mend: export RECONFMRI_SOURCE"):
+    with pytest.raises(FileNotFoundError, match="Fix: export RECONFMRI_SOURCE"):
         provenance.export_package_source()
     (clone / "pyproject.toml").touch()
     provenance.export_package_source()

@@ -226,7 +226,7 @@ EXCLUSIONS = [
     Exclusion("sub-06", "1", "memory", stage="score_skin_conductance", code="E-EDA-01",
               reason="E-EDA-01 the recording is flat"),
     Exclusion("sub-07", "3", region="pcl5.total", stage="score_scale", code="E-DATA-B16",
-              reason="E-DATA-B16 phenotype/pcl5.tsv line 12: total is 47.25, items sum to 48.5. Mend: mend"),
+              reason="E-DATA-B16 phenotype/pcl5.tsv line 12: total is 47.25, items sum to 48.5. Fix: fix"),
 ]  # fmt: skip
 
 
@@ -426,7 +426,7 @@ def test_every_exclusion_is_on_the_page_with_its_reason(page):
         assert row.reason in words
         assert row.participant_id in words
     assert "scale pcl5.total" in words
-    assert "line 12: total is …, items sum to …. Mend: mend" in words
+    assert "line 12: total is …, items sum to …. Fix: fix" in words
 
 
 def test_no_clinical_value_of_a_participant_is_on_the_page(inputs, page):

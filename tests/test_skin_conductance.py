@@ -119,7 +119,7 @@ def test_a_sidecar_of_any_content_excludes_the_recording_and_never_fails(tmp_pat
     with pytest.raises(DataFault) as caught:
         score(path, sidecar=SIDECAR | {key: value if value != 0.5j else {"Units": ["uS"]}})
     assert caught.value.code == "E-DATA-B15"
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 def test_a_broken_file_says_so(tmp_path):

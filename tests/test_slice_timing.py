@@ -141,7 +141,7 @@ def test_slices_are_read_along_their_axis_and_in_their_order():
     ],
 )
 def test_slice_times_that_cannot_be_are_a_fault(sidecar, says):
-    with pytest.raises(DataFault, match=rf"E-DATA-B24.*{says}.*Mend: .*slice_timing: false"):
+    with pytest.raises(DataFault, match=rf"E-DATA-B24.*{says}.*Fix: .*slice_timing: false"):
         slice_times(sidecar, (9, 9, 3), TR)
 
 

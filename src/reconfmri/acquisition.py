@@ -66,19 +66,19 @@ def slice_times(sidecar: Mapping[str, Any], shape: tuple[int, ...], tr: float) -
         return None
     direction = sidecar.get("SliceEncodingDirection", "k")
     axis = _axis(direction)
-    mend = "correct the sidecar, or set `preprocessing.slice_timing: false`"
+    fix = "correct the sidecar, or set `preprocessing.slice_timing: false`"
     if axis is None:
         reason = f"SliceEncodingDirection is {_short(direction)}, expected i, j or k, with or without -"
-        raise DataFault("E-DATA-B24", reason, mend=mend)
+        raise DataFault("E-DATA-B24", reason, fix=fix)
     if not isinstance(given, list) or not all(_is_number(value) for value in given):
-        raise DataFault("E-DATA-B24", f"SliceTiming is not a list of times: {str(given)[:60]}", mend=mend)
+        raise DataFault("E-DATA-B24", f"SliceTiming is not a list of times: {str(given)[:60]}", fix=fix)
     if len(given) != shape[axis]:
         reason = f"SliceTiming has {len(given)} times, the image {shape[axis]} slices along {direction!r}"
-        raise DataFault("E-DATA-B24", reason, mend=mend)
+        raise DataFault("E-DATA-B24", reason, fix=fix)
     if min(given) < -TIME_TOLERANCE or max(given) > tr + TIME_TOLERANCE:
         hint = "; it looks like milliseconds" if max(given) > 10 * tr else ""
         reason = f"SliceTiming goes from {min(given):g} to {max(given):g} s, TR is {tr:g} s{hint}"
-        raise DataFault("E-DATA-B24", reason, mend=mend)
+        raise DataFault("E-DATA-B24", reason, fix=fix)
     times = [float(value) for value in given]
     return SliceTimes(tuple(reversed(times) if direction.endswith("-") else times), axis)
 
@@ -98,14 +98,14 @@ def phase_encoding(
     """
     direction = sidecar.get("PhaseEncodingDirection")
     axis = _axis(direction)
-    mend = "write it into the sidecar (dcm2niix does), or set `preprocessing.distortion: none`"
+    fix = "write it into the sidecar (dcm2niix does), or set `preprocessing.distortion: none`"
     if axis is None:
         said = (
             "is absent"
             if direction is None
             else f"is {_short(direction)}, expected i, j or k, with or without -"
         )
-        raise DataFault("E-DATA-B25", f"PhaseEncodingDirection {said}, so distortion has no axis", mend=mend)
+        raise DataFault("E-DATA-B25", f"PhaseEncodingDirection {said}, so distortion has no axis", fix=fix)
     sign = -1.0 if str(direction).endswith("-") else 1.0
     if not readout:
         return PhaseEncoding(str(direction), axis, sign)
@@ -124,7 +124,7 @@ def _lines(sidecar: Mapping[str, Any], shape: int) -> int:
     lines = sidecar.get("ReconMatrixPE", shape)
     if not _is_number(lines) or not lines >= 2 or lines != int(lines):
         reason = f"ReconMatrixPE is {_short(lines)}, expected the number of lines"
-        raise DataFault("E-DATA-B25", reason, mend="correct the sidecar")
+        raise DataFault("E-DATA-B25", reason, fix="correct the sidecar")
     return int(lines)
 
 
@@ -132,7 +132,7 @@ def _readout_time(sidecar: Mapping[str, Any], lines: int) -> float:
     """TotalReadoutTime, s, else from EffectiveEchoSpacing; where both are given they must agree."""
     spacing: Any = sidecar.get("EffectiveEchoSpacing")
     total: Any = sidecar.get("TotalReadoutTime")
-    mend = (
+    fix = (
         "write it into the sidecar (dcm2niix does), give `preprocessing.readout_time`, or set "
         "`preprocessing.distortion: none`"
     )
@@ -143,16 +143,16 @@ def _readout_time(sidecar: Mapping[str, Any], lines: int) -> float:
             if key in sidecar
         )
         reason = f"TotalReadoutTime is absent, so the field map cannot be turned into millimetres{hint}"
-        raise DataFault("E-DATA-B25", reason, mend=mend)
+        raise DataFault("E-DATA-B25", reason, fix=fix)
     if spacing is not None and not (_is_number(spacing) and 0 < spacing * (lines - 1) < MAX_READOUT):
         reason = f"EffectiveEchoSpacing is {_short(spacing)}, with {lines} lines not below {MAX_READOUT:g} s"
-        raise DataFault("E-DATA-B25", reason, mend=mend)
+        raise DataFault("E-DATA-B25", reason, fix=fix)
     if total is None:
         return float(spacing) * (lines - 1)
     if not _is_number(total) or not 0 < total < MAX_READOUT:
         hint = "; it looks like milliseconds" if _is_number(total) and total >= 1 else ""
         reason = f"TotalReadoutTime is {_short(total)}{hint}, expected s between 0 and {MAX_READOUT:g}"
-        raise DataFault("E-DATA-B25", reason, mend=mend)
+        raise DataFault("E-DATA-B25", reason, fix=fix)
     return float(total)
 
 
@@ -174,7 +174,7 @@ def check_readout(sidecar: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     if not 1 / SPACING_FACTOR < total / told < SPACING_FACTOR:
         reason = f"TotalReadoutTime is {total:g} s, EffectiveEchoSpacing says {told:g} s"
         raise DataFault(
-            "E-DATA-B25", reason, mend="find out which holds (scanner protocol) and correct the other"
+            "E-DATA-B25", reason, fix="find out which holds (scanner protocol) and correct the other"
         )
 
 

@@ -210,11 +210,11 @@ def merged_sidecars(root: Path, file: BidsFile, among: Iterable[BidsFile]) -> di
     return metadata
 
 
-def unusable(error: Exception, root: Path, path: str, mend: str) -> DataFault:
+def unusable(error: Exception, root: Path, path: str, fix: str) -> DataFault:
     """Return an error of reading the file at `path` (from the root) as a fault of the scan it belongs to."""
-    what, mend = explained(error, root / path, path, mend)
+    what, fix = explained(error, root / path, path, fix)
     code = "E-BIDS-A15" if isinstance(error, UnreadableError) and not error.is_text else "E-BIDS-A11"
-    return DataFault(code, what, mend=mend, file=path)
+    return DataFault(code, what, fix=fix, file=path)
 
 
 def require_readable(root: Path, path: str) -> None:
@@ -371,7 +371,7 @@ def verify_unchanged(
             f"; and {len(changed) - 5} more" if len(changed) > 5 else ""
         )
         raise ValueError(
-            f"E-BIDS-A13 the data changed after the index: {listed}. Mend: index again (`reconfmri index`)"
+            f"E-BIDS-A13 the data changed after the index: {listed}. Fix: index again (`reconfmri index`)"
         )
 
 

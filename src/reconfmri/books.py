@@ -103,4 +103,4 @@ def _is_out(unit: Exclusion, exclusions: Iterable[Exclusion]) -> bool:
 def _fault(entry: Entry, what: str) -> ValueError:
     unit = entry.unit
     named = f"{unit.participant_id} session {unit.session_id} task {unit.task} run {unit.run}"
-    return ValueError(f"E-DATA-D03 {entry.path}: of {named}, {what}. Mend: {AGAIN}")
+    return ValueError(f"E-DATA-D03 {entry.path}: of {named}, {what}. Fix: {AGAIN}")

@@ -92,9 +92,9 @@ def _believed(folder: Path, root: Path) -> tuple[pd.DataFrame, list[Problem]]:
 
 
 def _index_again(error: Exception, name: str) -> Problem:
-    mend = "index again (`reconfmri index`)"
-    what = str(error).removeprefix("E-BIDS-A13 ").removesuffix(f". Mend: {mend}")
-    return Problem("STOP", "E-BIDS-A13", what, mend, name)
+    fix = "index again (`reconfmri index`)"
+    what = str(error).removeprefix("E-BIDS-A13 ").removesuffix(f". Fix: {fix}")
+    return Problem("STOP", "E-BIDS-A13", what, fix, name)
 
 
 def read_study(path: Path) -> tuple[Study | None, list[Problem]]:
@@ -105,33 +105,33 @@ def read_study(path: Path) -> tuple[Study | None, list[Problem]]:
         problems = []
         for line in str(error).splitlines():
             code, _, text = line.partition(" ")
-            what, _, mend = text.removeprefix(f"{path}: ").partition(". Mend: ")
-            problems.append(Problem("STOP", code, what, mend or "correct that key", CONFIG))
+            what, _, fix = text.removeprefix(f"{path}: ").partition(". Fix: ")
+            problems.append(Problem("STOP", code, what, fix or "correct that key", CONFIG))
         return None, problems
 
 
 def check_places(root: Path, folder: Path) -> list[Problem]:
     """Where results may be written: never among the raw data; as BIDS says, in a folder of derivatives/."""
     if not root.is_dir():
-        mend = f"correct `bids` in {CONFIG}, a path relative to the study folder"
-        return [Problem("STOP", "E-CONF-C07", "no such BIDS folder", mend, str(root))]
+        fix = f"correct `bids` in {CONFIG}, a path relative to the study folder"
+        return [Problem("STOP", "E-CONF-C07", "no such BIDS folder", fix, str(root))]
     source, target = root.resolve(), folder.resolve()
     if (source == target or source in target.parents) and source / "derivatives" not in target.parents:
         where = "the BIDS folder itself" if source == target else "inside the BIDS folder"
         what = f"the output folder is {where} ({root})"
-        mend = "give a folder outside of it, or one in its derivatives/"
-        return [Problem("STOP", "E-CONF-C07", what, mend, str(folder))]
+        fix = "give a folder outside of it, or one in its derivatives/"
+        return [Problem("STOP", "E-CONF-C07", what, fix, str(folder))]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         what = f"the output folder cannot be written ({error.strerror})"
-        mend = "choose another folder, or change its permissions"
-        return [Problem("STOP", "E-CONF-C07", what, mend, str(folder))]
+        fix = "choose another folder, or change its permissions"
+        return [Problem("STOP", "E-CONF-C07", what, fix, str(folder))]
     if root.stat().st_dev != folder.stat().st_dev:
         what = "the output folder is on another file system than the data"
-        return [Problem("WARN", "W-CONF-C07", what, "none, if that is wanted", str(folder))]
+        return [Problem("WARN", "W-CONF-C07", what, "no action is needed if that is wanted", str(folder))]
     return []
 
 
@@ -145,8 +145,8 @@ def check_regions(study: Study) -> list[Problem]:
                 continue
             near = difflib.get_close_matches(label, known, n=1, cutoff=0.4)
             what = f"rois.regions.{name} names the label {label!r}, which the Harvard-Oxford atlas lacks"
-            mend = f"did you mean {(near or known)[0]!r}?"
-            problems.append(Problem("STOP", "E-CONF-C04", what, mend, CONFIG))
+            fix = f"did you mean {(near or known)[0]!r}?"
+            problems.append(Problem("STOP", "E-CONF-C04", what, fix, CONFIG))
     return problems
 
 
@@ -183,8 +183,8 @@ def check_draft(folder: Path, study: Study) -> list[Problem]:
         at = [str(n) for n, line in lines if "id:" in line and any(day in line for day in study.open_days)]
         what = f"lines {', '.join(at)}: the days of the visits {study.open_days} are open, so nothing tells "
         what += "their order"
-        mend = "list the visits in order of time, baseline first, and fill in `day` (days from baseline)"
-        problems.append(Problem("STOP", ORDER_CODE, what, mend, CONFIG))
+        fix = "list the visits in order of time, baseline first, and fill in `day` (days from baseline)"
+        problems.append(Problem("STOP", ORDER_CODE, what, fix, CONFIG))
     marked = [str(n) for n, line in lines if MARK in line.partition("#")[2] and not line.startswith("#")]
     if marked:
         what = f"line{'s' * (len(marked) > 1)} {', '.join(marked)} still bear{'s' * (len(marked) == 1)} the "
@@ -208,10 +208,10 @@ def check_visits(root: Path, study: Study) -> list[Problem]:
         what = f"session {second} comes after {first} in the study file, and before it in the acq_time of "
         what += f"{len(after)} of {len(before) + len(after)} people: {', '.join(after[:3])}"
         what += f" and {len(after) - 3} more" if len(after) > 3 else ""
-        mend = "correct the order of `sessions`, or the dates in scans.tsv and sessions.tsv"
+        fix = "correct the order of `sessions`, or the dates in scans.tsv and sessions.tsv"
         severity: Severity = "STOP" if always else "WARN"
         code = ORDER_CODE if always else "W-CONF-C09"
-        problems.append(Problem(severity, code, what, mend, CONFIG if always else "scans.tsv"))
+        problems.append(Problem(severity, code, what, fix, CONFIG if always else "scans.tsv"))
     return problems
 
 
@@ -224,21 +224,21 @@ def check_covariates(root: Path, study: Study, table: pd.DataFrame) -> list[Prob
     try:
         people = read_table(root / name, required=["participant_id"]).set_index("participant_id")
     except (ValueError, FileNotFoundError) as error:
-        why, mend = explained(error, root / name, name, "correct the table")
+        why, fix = explained(error, root / name, name, "correct the table")
         what = f"covariates {list(chosen)} are columns of a table that cannot be read: {why}"
-        return [Problem("STOP", covariates.CODE, what, mend, name)]
+        return [Problem("STOP", covariates.CODE, what, fix, name)]
     for key, item in chosen.items():
         if item.column not in people:
             what = f"covariate {key!r}: there is no column {item.column!r}"
-            mend = f"correct group.covariates.{key}.column; it has {list(people.columns)}"
-            problems.append(Problem("STOP", covariates.CODE, what, mend, name))
+            fix = f"correct group.covariates.{key}.column; it has {list(people.columns)}"
+            problems.append(Problem("STOP", covariates.CODE, what, fix, name))
             continue
         cells = {person: people[item.column].get(person) for person in sorted(set(table["participant_id"]))}
         try:
             covariates.columns_of(key, item, cells, name)
         except ValueError as error:
-            what, _, mend = str(error).removeprefix(f"{covariates.CODE} {name}: ").partition(". Mend: ")
-            problems.append(Problem("STOP", covariates.CODE, what, mend, name))
+            what, _, fix = str(error).removeprefix(f"{covariates.CODE} {name}: ").partition(". Fix: ")
+            problems.append(Problem("STOP", covariates.CODE, what, fix, name))
     return problems
 
 
@@ -252,14 +252,12 @@ def check_derivatives(root: Path) -> list[Problem]:
             for tool in made_by if isinstance(made_by, list) else [made_by]:
                 versions[str(tool.get("Name"))].add(str(tool.get("Version")))
         except (ValueError, AttributeError) as error:
-            where, mend = path.relative_to(root).as_posix(), "correct the file"
-            problems.append(
-                Problem("WARN", "W-BIDS-A12", f"GeneratedBy cannot be read: {error}", mend, where)
-            )
-    mend = "keep one version; this engine preprocesses from raw data and reads none of them"
+            where, fix = path.relative_to(root).as_posix(), "correct the file"
+            problems.append(Problem("WARN", "W-BIDS-A12", f"GeneratedBy cannot be read: {error}", fix, where))
+    fix = "keep one version; this engine preprocesses from raw data and reads none of them"
     return problems + [
         Problem(
-            "WARN", "W-BIDS-A12", f"derivatives of {tool} {' and '.join(sorted(found))}", mend, "derivatives"
+            "WARN", "W-BIDS-A12", f"derivatives of {tool} {' and '.join(sorted(found))}", fix, "derivatives"
         )
         for tool, found in versions.items()
         if len(found) > 1
@@ -275,8 +273,8 @@ def check_blinding(root: Path, allocated: dict[str, str]) -> list[Problem]:
         for column in [*telling, *looking]:
             what = "goes with the arms one to one" if column in telling else "looks like the arm"
             what = f"the column {column!r} {what}, which everybody with the data can see"
-            mend = "take it out (of participants.tsv: `reconfmri init STUDY --bids BIDS --move-arms`)"
-            problems.append(Problem("WARN", "W-BIDS-F12", what, mend, name))
+            fix = "take it out (of participants.tsv: `reconfmri init STUDY --bids BIDS --move-arms`)"
+            problems.append(Problem("WARN", "W-BIDS-F12", what, fix, name))
     return problems
 
 
@@ -287,35 +285,33 @@ def check_allocation(folder: Path, study: Study, table: pd.DataFrame) -> tuple[d
         return {}, []
     path, root = folder / group.allocation, folder / study.bids
     if root.resolve() in path.resolve().parents:
-        what, mend = (
+        what, fix = (
             "the allocation lies inside the BIDS folder",
             "move it out; group.allocation says where it is",
         )
-        return {}, [Problem("STOP", "E-CONF-F12", what, mend, group.allocation)]
+        return {}, [Problem("STOP", "E-CONF-F12", what, fix, group.allocation)]
     if not path.is_file():
         what = "there is no allocation"
-        mend = "ask the trial office for participant_id, arm, stratum; or set `group: none`"
-        return {}, [Problem("STOP", "E-CONF-C05", what, mend, group.allocation)]
+        fix = "ask the trial office for participant_id, arm, stratum; or set `group: none`"
+        return {}, [Problem("STOP", "E-CONF-C05", what, fix, group.allocation)]
     try:
         allocation = bids.read_allocation(path)
     except UnreadableError as error:
-        mend = error.mend(group.allocation)
-        return {}, [Problem("STOP", "E-CONF-C05", error.what, mend, group.allocation)]
+        fix = error.fix(group.allocation)
+        return {}, [Problem("STOP", "E-CONF-C05", error.what, fix, group.allocation)]
     except ValueError as error:
-        code, what, mend = parted(str(error), path)
-        return {}, [
-            Problem("STOP", code or "E-CONF-C05", what, mend or "correct the table", group.allocation)
-        ]
+        code, what, fix = parted(str(error), path)
+        return {}, [Problem("STOP", code or "E-CONF-C05", what, fix or "correct the table", group.allocation)]
     arms = dict(zip(allocation["participant_id"], allocation["arm"], strict=True))
     problems = _arms(group, allocation, set(table["participant_id"]))
     return arms, problems + _intercurrent_events(folder, study, allocation)
 
 
 def parted(line: str, path: Path) -> tuple[str, str, str]:
-    """Return code, what is wrong and mend of `[CODE ]path: what[. Mend: mend]`."""
-    what, _, mend = line.partition(". Mend: ")
+    """Return code, what is wrong and fix of `[CODE ]path: what[. Fix: fix]`."""
+    what, _, fix = line.partition(". Fix: ")
     code, found, rest = what.partition(f"{path}: ")
-    return (code.strip(), rest, mend) if found else ("", what, mend)
+    return (code.strip(), rest, fix) if found else ("", what, fix)
 
 
 def _intercurrent_events(folder: Path, study: Study, allocation: pd.DataFrame) -> list[Problem]:
@@ -324,13 +320,13 @@ def _intercurrent_events(folder: Path, study: Study, allocation: pd.DataFrame) -
     if named is None:
         return []
     if not (folder / named).is_file():
-        mend = "give its path from the study folder"
-        return [Problem("STOP", intercurrent.CODE, "there is no such table of events", mend, named)]
+        fix = "give its path from the study folder"
+        return [Problem("STOP", intercurrent.CODE, "there is no such table of events", fix, named)]
     try:
         intercurrent.read_events(folder / named, allocation, [session.id for session in study.sessions])
     except ValueError as error:
-        code, what, mend = parted(str(error), folder / named)
-        return [Problem("STOP", code or intercurrent.CODE, what, mend or "correct the table", named)]
+        code, what, fix = parted(str(error), folder / named)
+        return [Problem("STOP", code or intercurrent.CODE, what, fix or "correct the table", named)]
     return []
 
 
@@ -340,26 +336,26 @@ def _arms(group: Group, allocation: pd.DataFrame, scanned: set[str]) -> list[Pro
     problems = []
     for key, arm in named.items():
         if arm in (OPEN_ARM.format("drug"), OPEN_ARM.format("control")):
-            what, mend = f"group.arms.{key} is open", f"fill in which of the arms {sorted(sizes)} it is"
-            problems.append(Problem("STOP", "E-CONF-C04", what, mend, CONFIG))
+            what, fix = f"group.arms.{key} is open", f"fill in which of the arms {sorted(sizes)} it is"
+            problems.append(Problem("STOP", "E-CONF-C04", what, fix, CONFIG))
         elif arm not in sizes:
-            what, mend = (
+            what, fix = (
                 f"group.arms.{key} is {arm!r}, which nobody was allocated to",
                 f"the arms are {sorted(sizes)}",
             )
-            problems.append(Problem("STOP", "E-CONF-C04", what, mend, CONFIG))
+            problems.append(Problem("STOP", "E-CONF-C04", what, fix, CONFIG))
         elif not scanned & set(allocation.loc[allocation["arm"] == arm, "participant_id"]):
-            what, mend = (
+            what, fix = (
                 f"nobody of arm {arm!r} has a usable scan",
-                "mend the exclusions, or correct the allocation",
+                "fix the exclusions, or correct the allocation",
             )
-            problems.append(Problem("STOP", "E-CONF-C05", what, mend, group.allocation))
+            problems.append(Problem("STOP", "E-CONF-C05", what, fix, group.allocation))
     others = sorted(set(sizes) - set(named.values()))
     if others:
         n_people = sum(sizes[arm] for arm in others)
         what = f"the allocation has {n_people} in the arms {others}, which group.arms does not name"
-        mend = "none, if they shall stay out of the comparison"
-        problems.append(Problem("WARN", "W-CONF-C05", what, mend, group.allocation))
+        fix = "no action is needed if they stay out of the comparison"
+        problems.append(Problem("WARN", "W-CONF-C05", what, fix, group.allocation))
     lost = sorted(scanned - set(allocation["participant_id"]))
     if lost:
         what = (

@@ -217,7 +217,7 @@ class Preprocessing(Section):
         if self.engine == "fmriprep" and self.fmriprep is None:
             raise ValueError(
                 "preprocessing.engine is 'fmriprep', and nothing says where its outputs are. "
-                "Mend: add preprocessing.fmriprep.derivatives, or preprocessing.fmriprep.container"
+                "Fix: add preprocessing.fmriprep.derivatives, or preprocessing.fmriprep.container"
             )
         return self
 
@@ -227,7 +227,7 @@ class Preprocessing(Section):
         if value == "registration":
             raise ValueError(
                 "undoing distortion by registration to the T1w is not offered: on a planted field it moved "
-                "the rest of the brain while it mended a part (docs/distortion.md); "
+                "the rest of the brain while it improved a part (docs/distortion.md); "
                 "acquire a field map, or take `none`"
             )
         return value
@@ -310,7 +310,7 @@ class FirstLevel(Section):
             if other != name:
                 raise ValueError(
                     f"first_level.contrasts: {other!r} and {name!r} would both be written to files named "
-                    f"contrast-{contrast_label(name)}. Mend: rename one"
+                    f"contrast-{contrast_label(name)}. Fix: rename one"
                 )
         return self
 
@@ -454,7 +454,7 @@ class Arms(Section):
         if self.active == self.control:
             raise ValueError(f"group.arms: active and control are both {self.active!r}")
         if fault := spelling_fault([self.active, self.control], "arm"):
-            raise ValueError(f"group.arms: {fault[0]}. Mend: {fault[1]}")
+            raise ValueError(f"group.arms: {fault[0]}. Fix: {fault[1]}")
         return self
 
 
@@ -734,7 +734,7 @@ def _labels(value: object) -> object:
     entries = value if isinstance(value, list) else [value]
     if value is not None and not all(isinstance(entry, str) and entry for entry in entries):
         raise ValueError(
-            f'filters: got {value!r}. Mend: a label in quotes ("2"), a list, or null: without the entity'
+            f'filters: got {value!r}. Fix: a label in quotes ("2"), a list, or null: without the entity'
         )
     return value
 
@@ -784,11 +784,11 @@ class Trunk(Section):
         if len(set(ids)) != len(ids):
             raise ValueError(f"sessions: an id stands twice in {ids}")
         if fault := spelling_fault(ids, "visit"):
-            raise ValueError(f"sessions: {fault[0]}. Mend: {fault[1]}")
+            raise ValueError(f"sessions: {fault[0]}. Fix: {fault[1]}")
         days = [session.day for session in self.sessions if session.day is not None]
         if days != sorted(days):
             raise ValueError(
-                f"sessions: the days {days} of {ids} go back in time. Mend: list the visits in order of "
+                f"sessions: the days {days} of {ids} go back in time. Fix: list the visits in order of "
                 "time, baseline first, and correct `day`"
             )
         return self
@@ -935,7 +935,7 @@ def load_study(path: str | Path) -> Study:
     ------
     ValueError
         The file is not YAML, has a key twice or a key we do not know, a value is out of its range, or parts
-        of the study contradict one another; one line per problem, each with key, value and mend.
+        of the study contradict one another; one line per problem, each with key, value and fix.
     """
     raw = _read_yaml(path)
     try:
@@ -981,10 +981,10 @@ def _read_yaml(path: str | Path) -> object:
         text = read_text(path)
     except FileNotFoundError:
         raise ValueError(
-            f"E-CONF-C02 {path}: there is no such file. Mend: `reconfmri init` writes one"
+            f"E-CONF-C02 {path}: there is no such file. Fix: `reconfmri init` writes one"
         ) from None
     except UnreadableError as error:
-        raise ValueError(f"E-CONF-C02 {path}: {error.what}. Mend: {error.mend(str(path))}") from None
+        raise ValueError(f"E-CONF-C02 {path}: {error.what}. Fix: {error.fix(str(path))}") from None
     try:
         return cast(object, yaml.load(text, Loader=_StrictLoader))  # noqa: S506 - safe, refuses duplicates
     except _GivenTwice as error:
@@ -1007,12 +1007,12 @@ def parse_config(raw: object) -> Study:
     Raises
     ------
     ValueError
-        One line per problem: key, what is wrong, the mend.
+        One line per problem: key, what is wrong, the fix.
     """
     if not isinstance(raw, dict):
         raise ValueError(f"E-CONF-C02 the study file must be a mapping of keys, got {type(raw).__name__}")
     if "__use_yte__" in raw:
-        raise ValueError("E-CONF-F06 __use_yte__: code in a study file is refused. Mend: delete the key")
+        raise ValueError("E-CONF-F06 __use_yte__: code in a study file is refused. Fix: delete the key")
     if raw.get("group") == "none":
         raw = raw | {"group": None}
     return _parse(Study, raw)
@@ -1031,16 +1031,16 @@ class UnknownNameError(ValueError):
 
 
 def _explain(item: Any) -> str:
-    """One line for one pydantic error: code, key, what is wrong, what was got, the mend."""
+    """One line for one pydantic error: code, key, what is wrong, what was got, the fix."""
     keys = [str(part) for part in item["loc"]]
     where = ".".join(keys) or "study"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _all_keys(Study), n=1)
-        return f"E-CONF-C01 {where}: unknown key. Mend: " + (
+        return f"E-CONF-C01 {where}: unknown key. Fix: " + (
             f"did you mean {near[0]!r}?" if near else "delete it"
         )
     if item["type"] == "missing":
-        return f"E-CONF-C02 {where}: this key is missing. Mend: add it{_expectation(item['loc'])}"
+        return f"E-CONF-C02 {where}: this key is missing. Fix: add it{_expectation(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         code = "E-CONF-C04" if isinstance(item["ctx"]["error"], UnknownNameError) else "E-CONF-C02"
@@ -1048,15 +1048,15 @@ def _explain(item: Any) -> str:
         return f"{code} {message}" if named else f"{code} {where}: {message}"
     got = item["input"]
     quotes = _in_quotes(got) if item["type"] == "string_type" else ""
-    mend = quotes or ". Mend: correct the value"
-    return f"E-CONF-C02 {where}: {message}, got {got!r}{mend}{_expectation(item['loc'])}"
+    fix = quotes or ". Fix: correct the value"
+    return f"E-CONF-C02 {where}: {message}, got {got!r}{fix}{_expectation(item['loc'])}"
 
 
 def _in_quotes(got: Any) -> str:
-    """The mend of a text that YAML reads as a truth value or a number."""
+    """The fix of a text that YAML reads as a truth value or a number."""
     if isinstance(got, bool):
-        return '; YAML reads yes, no, on, off as truth values. Mend: put the label in quotes, "yes"'
-    return f'. Mend: put it in quotes, "{got}"' if isinstance(got, int | float) else ""
+        return '; YAML reads yes, no, on, off as truth values. Fix: put the label in quotes, "yes"'
+    return f'. Fix: put it in quotes, "{got}"' if isinstance(got, int | float) else ""
 
 
 def _expectation(loc: tuple[str | int, ...]) -> str:
@@ -1108,7 +1108,7 @@ def _known(names: Any, known: Any, where: str) -> None:
             hint = f"did you mean {near[0]!r}? " if near else ""
             listed = [str(item) for item in known if not str(item).rpartition("_")[2].isdigit()]
             raise UnknownNameError(
-                f"{where} names {name!r}, which does not exist. Mend: {hint}known are {listed}"
+                f"{where} names {name!r}, which does not exist. Fix: {hint}known are {listed}"
             )
 
 
@@ -1126,7 +1126,7 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
         key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
         if key in seen:
-            raise _GivenTwice(f"the key {key!r} stands on lines {seen[key]} and {line}. Mend: keep one")
+            raise _GivenTwice(f"the key {key!r} stands on lines {seen[key]} and {line}. Fix: keep one")
         seen[key] = line
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 

@@ -155,7 +155,7 @@ def _expected_change(signals: Array) -> Array:
 
 def _flat(count: int) -> DataFault:
     reason = f"flat image: only {count} voxels of the brain or its noise regions vary in time"
-    return DataFault("E-DATA-B04", reason, mend="export the series again from the scanner")
+    return DataFault("E-DATA-B04", reason, fix="export the series again from the scanner")
 
 
 def _median_of(counts: Array, extent: tuple[float, float]) -> float:
@@ -245,18 +245,18 @@ def from_fmriprep(
     absent = [name for name in ALWAYS if name not in table]
     if absent:
         early = " (its names are those of 1.0 and 1.1)" if "FramewiseDisplacement" in table else ""
-        raise DataFault("E-DATA-B11", f"fMRIPrep's confounds have no columns {absent}{early}", mend=AGAIN)
+        raise DataFault("E-DATA-B11", f"fMRIPrep's confounds have no columns {absent}{early}", fix=AGAIN)
     bad = [str(name) for name in table if _holds_text(table[name])]
     if bad:
-        raise DataFault("E-DATA-B11", f"fMRIPrep's confounds hold text in the columns {bad}", mend=AGAIN)
+        raise DataFault("E-DATA-B11", f"fMRIPrep's confounds hold text in the columns {bad}", fix=AGAIN)
     numbers = table.apply(pd.to_numeric)
     chosen = numbers[[name for name in numbers if _is_ours(str(name))]]
     kept = kept_components(
         [str(name) for name in numbers], facts, n_components=n_components, n_temporal=n_temporal
     )
     if n_components and not any(name.startswith("a_comp_cor_") for name in kept):
-        mend = "set preprocessing.acompcor to 0 if the study does without aCompCor, or " + AGAIN
-        raise DataFault("E-DATA-B11", "fMRIPrep's confounds have no aCompCor components", mend=mend)
+        fix = "set preprocessing.acompcor to 0 if the study does without aCompCor, or " + AGAIN
+        raise DataFault("E-DATA-B11", "fMRIPrep's confounds have no aCompCor components", fix=fix)
     whole = pd.concat([chosen, numbers[kept]], axis=1)
     whole = _with_expansions(whole)
     return whole, {name: {"Description": _describe(name)} | facts.get(name, {}) for name in whole.columns}
@@ -328,16 +328,16 @@ def _filled(name: str, column: pd.Series[Any], whole: Array) -> Array:
 
     text = column.where(column.notna(), MISSING) if column.dtype == object else column
     values: Array = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, copy=True)
-    mend = "make the run's confounds again"
+    fix = "make the run's confounds again"
     if np.isnan(values).all():
-        raise DataFault("E-DATA-B11", f"the confounds column {name!r} has no value in any row", mend=mend)
+        raise DataFault("E-DATA-B11", f"the confounds column {name!r} has no value in any row", fix=fix)
     first = int(np.argmax(whole))
     if np.isnan(values[first]) and (name in DIFFERENCES or "derivative1" in name):
         values[first] = 0.0
     values[~whole & np.isnan(values)] = np.nanmean(values)
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
-        raise DataFault("E-DATA-B11", f"the confounds column {name!r} has no value in row {row}", mend=mend)
+        raise DataFault("E-DATA-B11", f"the confounds column {name!r} has no value in row {row}", fix=fix)
     return values
 
 

@@ -103,7 +103,7 @@ def clean_space(nuisance: Array, *, tr: float, band: tuple[float, float]) -> Arr
         raise DataFault(
             "E-STAT-E03",
             f"{taken} of the {len(inside)} dimensions of the band go to confounds and task",
-            mend="fewer connectivity.confounds, a wider band, or a longer run",
+            fix="fewer connectivity.confounds, a wider band, or a longer run",
         )
     return np.asarray(cosines @ left[:, taken:])
 
@@ -140,7 +140,7 @@ def _nuisance(
 ) -> Array:
     if len(confounds) != n_volumes:
         reason = f"the confounds have {len(confounds)} rows, the run {n_volumes} volumes"
-        raise DataFault("E-DATA-B11", reason, mend="make the confounds of this run again")
+        raise DataFault("E-DATA-B11", reason, fix="make the confounds of this run again")
     parts = [select(confounds, settings.confounds).to_numpy(dtype=float)]
     if task.conditions and events is not None:
         responses = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, start=start)
@@ -155,10 +155,10 @@ def _window(
     if condition == WHOLE_RUN:
         return np.ones(n_volumes, dtype=bool)
     if events is None:
-        raise DataFault("E-DATA-B14", f"no events for {condition!r}", mend="find the events file of this run")
+        raise DataFault("E-DATA-B14", f"no events for {condition!r}", fix="find the events file of this run")
     chosen = events_of(name_events(events, task, duration=tr * n_volumes), condition)
     if chosen.empty:
-        raise DataFault("E-STAT-E02", f"this run has no {condition!r}", mend="check the events file")
+        raise DataFault("E-STAT-E02", f"this run has no {condition!r}", fix="check the events file")
     times = tr * np.arange(n_volumes) - delay
     starts, ends = chosen["onset"].to_numpy(), (chosen["onset"] + chosen["duration"]).to_numpy()
     return np.asarray(((times[:, None] >= starts) & (times[:, None] < ends)).any(axis=1))
@@ -168,12 +168,12 @@ def _clean(series: Array, space: Array, region: str) -> tuple[Array | None, Data
     """Return the part of a series (n_volumes,) in the space, or why there is none."""
     if np.isnan(series).all():
         return None, None
-    mend = "look at the region's mask on this run"
+    fix = "look at the region's mask on this run"
     if not np.isfinite(series).all():
-        return None, DataFault("E-DATA-B03", f"{region} is missing in some volumes", mend=mend, region=region)
+        return None, DataFault("E-DATA-B03", f"{region} is missing in some volumes", fix=fix, region=region)
     cleaned = space @ (space.T @ series)
     if cleaned.std() <= CONSTANT * max(abs(series.mean()), series.std()):
-        return None, DataFault("E-DATA-B09", f"{region} is constant in the band", mend=mend, region=region)
+        return None, DataFault("E-DATA-B09", f"{region} is constant in the band", fix=fix, region=region)
     return cleaned, None
 
 
@@ -191,10 +191,10 @@ def _edge(one: Array | None, other: Array | None, window: Window, space: Array) 
 def _edge_fault(z: float, n: float, min_df: float, pair: str, condition: str) -> DataFault | None:
     if math.isinf(z):
         reason = f"the two series of {pair}.{condition} are the same"
-        return DataFault("E-STAT-E13", reason, mend="the regions must not overlap", region=pair)
+        return DataFault("E-STAT-E13", reason, fix="the regions must not overlap", region=pair)
     if not math.isnan(n) and n < min_df:
         reason = f"{pair}.{condition} has {n:.1f} effective observations, {min_df:g} are needed"
-        return DataFault("E-STAT-E03", reason, mend="longer conditions, or fewer confounds", region=pair)
+        return DataFault("E-STAT-E03", reason, fix="longer conditions, or fewer confounds", region=pair)
     return None
 
 

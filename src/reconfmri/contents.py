@@ -52,7 +52,7 @@ class Contents:
         found = sha256(place)
         if not self.planned and before and found != before[1]:
             raise ValueError(
-                f"E-BIDS-A13 {path}: changed after this run was planned. Mend: run the same command again "
+                f"E-BIDS-A13 {path}: changed after this run was planned. Fix: run the same command again "
                 "(after `reconfmri index`, if it lies in the BIDS folder)"
             )
         self._note(place, now, found)
@@ -124,7 +124,7 @@ class Seal:
         changed = [FILES[part] for part, digest in asdict(self).items() if before.get(part) != digest]
         what = ", ".join(changed) or "the study"
         raise ValueError(
-            f"E-CONF-D01 {what}: changed after this run was planned, so nothing was made from it. Mend: "
+            f"E-CONF-D01 {what}: changed after this run was planned, so nothing was made from it. Fix: "
             "start the same command again once the run has ended"
         )
 

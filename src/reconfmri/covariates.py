@@ -42,14 +42,14 @@ def columns_of(name: str, settings: Covariate, cells: Mapping[str, object], file
     ------
     ValueError
         Somebody has no value and the study does not say what to do, a number is text, everybody has the same,
-        a category has a single person or two spellings; one line with the people, and the mend.
+        a category has a single person or two spellings; one line with the people, and the fix.
     """
     present = {person: cell for person, cell in cells.items() if not _is_missing(cell)}
     absent = [person for person in cells if person not in present]
     if absent and (settings.missing == "stop" or not present):
         what = f"{_some(absent)} {'has' if len(absent) == 1 else 'have'} no value"
-        mend = f"complete it, or set group.covariates.{name}.missing: mean"
-        raise ValueError(_line(file, name, what, mend if present else "complete it, or drop the covariate"))
+        fix = f"complete it, or set group.covariates.{name}.missing: mean"
+        raise ValueError(_line(file, name, what, fix if present else "complete it, or drop the covariate"))
     known = np.array([person in present for person in cells])
     raw = _levels(name, present, file) if settings.kind == "category" else _numbers(name, present, file)
     columns = []
@@ -76,8 +76,8 @@ def _numbers(name: str, present: Mapping[str, object], file: str) -> dict[str, N
         if not math.isfinite(numbers[-1]):
             bad.append(f"{cell!r} of {person}")
     if bad:
-        mend = f"write numbers, n/a where unknown, or set group.covariates.{name}.kind: category"
-        raise ValueError(_line(file, name, f"{_some(bad)} is not a number", mend))
+        fix = f"write numbers, n/a where unknown, or set group.covariates.{name}.kind: category"
+        raise ValueError(_line(file, name, f"{_some(bad)} is not a number", fix))
     return {"": np.array(numbers)}
 
 
@@ -101,8 +101,8 @@ def _is_missing(cell: object) -> bool:
     return cell is None or cell != cell
 
 
-def _line(file: str, name: str, what: str, mend: str) -> str:
-    return f"{CODE} {file}: covariate {name!r}: {what}. Mend: {mend}"
+def _line(file: str, name: str, what: str, fix: str) -> str:
+    return f"{CODE} {file}: covariate {name!r}: {what}. Fix: {fix}"
 
 
 def _some(items: list[str]) -> str:

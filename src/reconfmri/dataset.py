@@ -62,8 +62,8 @@ def read_dataset(root: Path) -> tuple[Dataset, list[Problem]]:
     try:
         sizes, folders = bids.list_files(root), bids.subjects(root)
     except ValueError as error:
-        what, mend = explained(error, root / IGNORE, IGNORE, f"correct {IGNORE}")
-        return Dataset(root, {}, {}, []), [*problems, Problem("STOP", "E-BIDS-A11", what, mend, IGNORE)]
+        what, fix = explained(error, root / IGNORE, IGNORE, f"correct {IGNORE}")
+        return Dataset(root, {}, {}, []), [*problems, Problem("STOP", "E-BIDS-A11", what, fix, IGNORE)]
     files: dict[str, list[BidsFile]] = defaultdict(list)
     strays: list[str] = []
     for path in sizes:
@@ -85,15 +85,15 @@ def read_dataset(root: Path) -> tuple[Dataset, list[Problem]]:
 
 def _description(root: Path) -> list[Problem]:
     name = "dataset_description.json"
-    mend = 'write {"Name": "...", "BIDSVersion": "1.10.0"} into it'
+    fix = 'write {"Name": "...", "BIDSVersion": "1.10.0"} into it'
     try:
         content = bids.read_json(root / name)
     except FileNotFoundError:
-        return [Problem("STOP", "E-BIDS-A01", "the file is missing, so this is no BIDS dataset", mend, name)]
+        return [Problem("STOP", "E-BIDS-A01", "the file is missing, so this is no BIDS dataset", fix, name)]
     except ValueError as error:
-        return [Problem("STOP", "E-BIDS-A01", *explained(error, root / name, name, mend), name)]
+        return [Problem("STOP", "E-BIDS-A01", *explained(error, root / name, name, fix), name)]
     absent = [key for key in ("Name", "BIDSVersion") if key not in content]
-    return [Problem("STOP", "E-BIDS-A01", f"the keys {absent} are missing", mend, name)] if absent else []
+    return [Problem("STOP", "E-BIDS-A01", f"the keys {absent} are missing", fix, name)] if absent else []
 
 
 def _named(path: str) -> BidsFile | None:
@@ -124,19 +124,26 @@ def _left_alone(strays: list[str]) -> list[Problem]:
         return []
     named = ", ".join(strays[:3]) + (f" and {len(strays) - 3} more" if len(strays) > 3 else "")
     what = f"{len(strays)} file{'s' * (len(strays) > 1)} whose names are not of BIDS left alone: {named}"
-    return [Problem("WARN", "W-BIDS-A06", what, f"none, or move them away, or name them in {IGNORE}")]
+    return [
+        Problem(
+            "WARN",
+            "W-BIDS-A06",
+            what,
+            f"no action is needed; to silence this, move them away or name them in {IGNORE}",
+        )
+    ]
 
 
 def _closed(root: Path, folders: list[str]) -> list[Problem]:
     """One problem per person whose folders cannot be listed."""
-    mend = "make the folder readable for you (`ls -l` shows its owner)"
+    fix = "make the folder readable for you (`ls -l` shows its owner)"
     places = [place for name in folders for place in (root / name, *(root / name).glob("ses-*"))]
     return [
         Problem(
             "EXCL",
             "E-BIDS-A15",
             "the folder cannot be listed (permission denied)",
-            mend,
+            fix,
             place.relative_to(root).as_posix(),
             place.relative_to(root).parts[0],
         )
@@ -162,11 +169,11 @@ def _participants(root: Path, folders: list[str]) -> tuple[list[str], list[Probl
         problems.append(Problem("WARN", "W-BIDS-A02", what, "write participants.tsv", name))
         return folders, problems
     except ValueError as error:
-        what, mend = explained(error, root / name, name, "correct the table")
+        what, fix = explained(error, root / name, name, "correct the table")
         if isinstance(error, UnreadableError) and not error.is_text:
             what += "; the subject folders are taken as the participants"
-            return folders, [*problems, Problem("WARN", "W-BIDS-A02", what, mend, name)]
-        return folders, [*problems, Problem("STOP", "E-BIDS-A11", what, mend, name)]
+            return folders, [*problems, Problem("WARN", "W-BIDS-A02", what, fix, name)]
+        return folders, [*problems, Problem("STOP", "E-BIDS-A11", what, fix, name)]
     rows = [str(value or MISSING) for value in table["participant_id"]]
     problems += _malformed_ids(rows) + twice(rows, name)
     known = set(rows)
@@ -183,7 +190,12 @@ def _participants(root: Path, folders: list[str]) -> tuple[list[str], list[Probl
     ]
     problems += [
         Problem(
-            "WARN", "W-BIDS-A02", f"{row} has a row but no folder", "none when the person left", name, row
+            "WARN",
+            "W-BIDS-A02",
+            f"{row} has a row but no folder",
+            "no action is needed if the person left",
+            name,
+            row,
         )
         for row in dict.fromkeys(rows)
         if row not in folders and bids.PARTICIPANT.fullmatch(row)

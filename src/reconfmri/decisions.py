@@ -90,7 +90,7 @@ def check_decisions(
     known = record and record.get("automatic_exclusions")
     if known and known != digest_of_automatic(rows):
         raise ValueError(
-            f"E-CONF-D02 {TABLE}: rows decided by `automatic` are not those of the index. Mend: put your "
+            f"E-CONF-D02 {TABLE}: rows decided by `automatic` are not those of the index. Fix: put your "
             "name into decided_by of the rows you added, or index again (`reconfmri index`)"
         )
     people = {*people_of(folder / study.bids, scans), *_people_of(record)}
@@ -106,7 +106,7 @@ def check_decisions(
             if value not in names and (value != MISSING or column == "participant_id"):
                 raise ValueError(
                     f"E-CONF-D02 {TABLE}: line {line}: {column} {value!r} is none of the study's, so the row "
-                    f"would count for nothing. Mend: one of {names[:12]}"
+                    f"would count for nothing. Fix: one of {names[:12]}"
                 )
 
 

@@ -40,7 +40,7 @@ FLAWS = {
     "1.5.0": "its makers flagged it as unstable",
     **dict.fromkeys(
         ("20.1.0", "20.1.1", "20.1.2", "20.1.3", "20.2.0", "20.2.1"),
-        "series may be misplaced in the template (nipreps/fmriprep 2307, mended in 20.1.4 and 20.2.2)",
+        "series may be misplaced in the template (nipreps/fmriprep 2307, fixed in 20.1.4 and 20.2.2)",
     ),
     **dict.fromkeys(
         ("25.1.0", "25.1.1", "25.1.2", "25.1.3", "25.1.4"),
@@ -218,13 +218,13 @@ def check_fmriprep(folder: Path, study: Study, table: pd.DataFrame, *, full: boo
     if settings.container:
         return check_container(folder, study, settings.container) + versions
     if not root.is_dir():
-        what, mend = "there is no such folder", "correct preprocessing.fmriprep.derivatives"
-        return [Problem("STOP", "E-BIDS-A21", what, mend, settings.derivatives)]
+        what, fix = "there is no such folder", "correct preprocessing.fmriprep.derivatives"
+        return [Problem("STOP", "E-BIDS-A21", what, fix, settings.derivatives)]
     found, problems = _scans(root, table, settings)
     if len(table) and not found:
         what = f"none of the {len(table)} scans has usable outputs"
-        mend = "see the lines above; correct preprocessing.fmriprep.derivatives"
-        problems.append(Problem("STOP", "E-BIDS-A21", what, mend, settings.derivatives))
+        fix = "see the lines above; correct preprocessing.fmriprep.derivatives"
+        problems.append(Problem("STOP", "E-BIDS-A21", what, fix, settings.derivatives))
     empty = _empty_columns(found, study, dict(zip(table["bold"], table["task"], strict=True)))
     return problems + versions + empty + (_grids(found) if full else [])
 
@@ -233,8 +233,8 @@ def check_container(folder: Path, study: Study, container: Container) -> list[Pr
     """Return a STOP for everything that a container job would miss."""
     problems = []
 
-    def stop(what: str, mend: str, file: str) -> None:
-        problems.append(Problem("STOP", "E-CONF-C08", what, mend, file))
+    def stop(what: str, fix: str, file: str) -> None:
+        problems.append(Problem("STOP", "E-CONF-C08", what, fix, file))
 
     places = {name: folder / Path(path).expanduser() for name, path in container_places(study).items()}
     if shutil.which(container.runtime) is None:
@@ -242,21 +242,21 @@ def check_container(folder: Path, study: Study, container: Container) -> list[Pr
         stop(what, "load or install it, or correct preprocessing.fmriprep.container.runtime", CONFIG)
     local = container.runtime == "apptainer" and "://" not in container.image
     if local and not (folder / container.image).exists():
-        mend = "`apptainer build fmriprep.sif docker://nipreps/fmriprep:<version>`, then name that file"
-        stop("there is no such image", mend, container.image)
+        fix = "`apptainer build fmriprep.sif docker://nipreps/fmriprep:<version>`, then name that file"
+        stop("there is no such image", fix, container.image)
     if not _has_content(places["fs_license"]):
-        mend = "get one at https://surfer.nmr.mgh.harvard.edu/registration.html"
-        stop("FreeSurfer's licence is missing or empty", mend, str(places["fs_license"]))
+        fix = "get one at https://surfer.nmr.mgh.harvard.edu/registration.html"
+        stop("FreeSurfer's licence is missing or empty", fix, str(places["fs_license"]))
     grid = folder / template_grid(study)
     if not _has_content(grid):
-        mend = f"fetch it: `from templateflow import api; api.get({SPACE!r})`, with TEMPLATEFLOW_HOME set"
-        stop("TemplateFlow does not hold the template", mend, str(grid))
+        fix = f"fetch it: `from templateflow import api; api.get({SPACE!r})`, with TEMPLATEFLOW_HOME set"
+        stop("TemplateFlow does not hold the template", fix, str(grid))
     for path in places.values():
         if set(":,") & set(str(path.absolute())):
             stop("a container cannot be given a path with ':' or ','", "rename or move it", str(path))
     if places["bids"].resolve() in places["derivatives"].resolve().parents:
-        mend = "correct preprocessing.fmriprep.derivatives"
-        stop("fMRIPrep would write into the BIDS folder", mend, str(places["derivatives"]))
+        fix = "correct preprocessing.fmriprep.derivatives"
+        stop("fMRIPrep would write into the BIDS folder", fix, str(places["derivatives"]))
     return problems
 
 
@@ -313,7 +313,7 @@ def _refuse_old_names(folder: Path, scan: BidsFile) -> None:
     present = [name for name in old if (folder / name).exists()]
     if present:
         reason = f"made by fMRIPrep 1.0 or 1.1 ({present[0]}), whose outputs are not supported"
-        raise DataFault("E-BIDS-A23", reason, mend=AGAIN, file=scan.path)
+        raise DataFault("E-BIDS-A23", reason, fix=AGAIN, file=scan.path)
 
 
 def _whole_series(mine: list[BidsFile], scan: BidsFile) -> list[BidsFile]:
@@ -325,8 +325,8 @@ def _whole_series(mine: list[BidsFile], scan: BidsFile) -> list[BidsFile]:
             {f"{key}-{f.entities[key]}" for f in series for key in PARTS_OF_A_SCAN if key in f.entities}
         )
         reason = f"fMRIPrep's outputs are of {' and '.join(named)} alone; a series of one signal is needed"
-        mend = "let fMRIPrep combine the echoes, or give it the magnitude as the series"
-        raise DataFault("E-BIDS-A22", reason, mend=mend, file=scan.path)
+        fix = "let fMRIPrep combine the echoes, or give it the magnitude as the series"
+        raise DataFault("E-BIDS-A22", reason, fix=fix, file=scan.path)
     return whole
 
 
@@ -341,13 +341,13 @@ def _of_resolution(series: list[BidsFile], res: str | None, scan: BidsFile) -> B
     if res is not None and series:
         if _number(res) not in known:
             reason = f"there is no res-{res}; fMRIPrep wrote the resolutions {sorted(map(str, known))}"
-            mend = "correct preprocessing.fmriprep.res"
-            raise DataFault("E-BIDS-A22", reason, mend=mend, file=scan.path)
+            fix = "correct preprocessing.fmriprep.res"
+            raise DataFault("E-BIDS-A22", reason, fix=fix, file=scan.path)
         return known[_number(res)]
     if len(known) > 1:
         reason = f"fMRIPrep wrote several resolutions, {sorted(map(str, known))}"
-        mend = f"choose one by preprocessing.fmriprep.res (`{NATIVE}` is the one without res-)"
-        raise DataFault("E-BIDS-A22", reason, mend=mend, file=scan.path)
+        fix = f"choose one by preprocessing.fmriprep.res (`{NATIVE}` is the one without res-)"
+        raise DataFault("E-BIDS-A22", reason, fix=fix, file=scan.path)
     return next(iter(known.values()), None)
 
 
@@ -390,15 +390,15 @@ def _confounds(files: list[BidsFile], scan: BidsFile) -> BidsFile | None:
 
 def _twice(scan: BidsFile, found: list[BidsFile]) -> DataFault:
     names = " and ".join(PurePosixPath(file.path).name for file in found)
-    mend = "two runs of fMRIPrep wrote into one folder; keep the outputs of one"
-    return DataFault("E-BIDS-A22", f"{names} could both be meant", mend=mend, file=scan.path)
+    fix = "two runs of fMRIPrep wrote into one folder; keep the outputs of one"
+    return DataFault("E-BIDS-A22", f"{names} could both be meant", fix=fix, file=scan.path)
 
 
 def _missing(scan: BidsFile, missing: list[str], mine: list[BidsFile]) -> DataFault:
     spaces = sorted({file.entities["space"] for file in mine if "space" in file.entities})
     reason = f"fMRIPrep left no {' and no '.join(missing)} in {SPACE}"
     reason += f" (its outputs of this scan are in {', '.join(spaces)})" if spaces else ""
-    return DataFault("E-BIDS-A21", reason, mend=AGAIN, file=scan.path)
+    return DataFault("E-BIDS-A21", reason, fix=AGAIN, file=scan.path)
 
 
 def _has_content(path: Path) -> bool:
@@ -410,7 +410,7 @@ def _sound(root: Path, file: BidsFile) -> Path:
     if not _has_content(path):
         what = "the file is empty" if path.is_file() else "the link leads nowhere"
         name = path.relative_to(root).as_posix()
-        raise DataFault("E-BIDS-A21", what, mend=f"fetch the file (`datalad get`), or {AGAIN}", file=name)
+        raise DataFault("E-BIDS-A21", what, fix=f"fetch the file (`datalad get`), or {AGAIN}", file=name)
     return path
 
 
@@ -477,19 +477,21 @@ def _check_versions(root: Path, people: list[str], settings: Fmriprep) -> list[P
     ]
     if unknown:
         what = f"nothing tells which fMRIPrep made the outputs of {_some(unknown)}"
-        mend = "keep its dataset_description.json, its logs and reports beside the outputs"
-        problems.append(Problem("WARN", "W-BIDS-A12", what, mend, settings.derivatives))
+        fix = "keep its dataset_description.json, its logs and reports beside the outputs"
+        problems.append(Problem("WARN", "W-BIDS-A12", what, fix, settings.derivatives))
     if len(by_version) > 1:
         told = "; ".join(f"{version}: {_some(who)}" for version, who in sorted(by_version.items()))
         what = f"outputs of several versions of fMRIPrep ({told})"
         if settings.allow_mixed_versions or with_container:
-            mend = (
-                "none, it is allowed" if settings.allow_mixed_versions else "let the container's jobs finish"
+            fix = (
+                "no action is needed, it is allowed"
+                if settings.allow_mixed_versions
+                else "let the container's jobs finish"
             )
-            problems.append(Problem("WARN", "W-BIDS-A12", what, mend, settings.derivatives))
+            problems.append(Problem("WARN", "W-BIDS-A12", what, fix, settings.derivatives))
         else:
-            mend = "run one version for everybody, or set preprocessing.fmriprep.allow_mixed_versions: true"
-            problems.append(Problem("STOP", "E-BIDS-A12", what, mend, settings.derivatives))
+            fix = "run one version for everybody, or set preprocessing.fmriprep.allow_mixed_versions: true"
+            problems.append(Problem("STOP", "E-BIDS-A12", what, fix, settings.derivatives))
     return problems
 
 
@@ -509,7 +511,7 @@ def _scans(
             found[row["bold"]] = find_run(root, row["bold"], res=settings.res)
         except DataFault as fault:
             unit = {key: row[key] for key in ("participant_id", "session_id", "task", "run")}
-            problems.append(Problem("EXCL", fault.code, fault.reason, fault.mend, fault.file, **unit))
+            problems.append(Problem("EXCL", fault.code, fault.reason, fault.fix, fault.file, **unit))
     return found, problems
 
 
@@ -590,6 +592,6 @@ def _grids(found: dict[str, FmriprepRun]) -> list[Problem]:
         by_size = sorted(grids.items(), key=lambda item: -len(item[1]))
         told = [f"{len(raws)} on {' x '.join(map(str, grid[:3]))}, as {raws[0]}" for grid, raws in by_size]
         what = f"the series are on {len(grids)} grids: {'; '.join(told)}"
-        mend = f"run fMRIPrep with --output-spaces {SPACE}:res-2, so that all are on one"
-        problems.append(Problem("STOP", "E-BIDS-A24", what, mend, "derivatives"))
+        fix = f"run fMRIPrep with --output-spaces {SPACE}:res-2, so that all are on one"
+        problems.append(Problem("STOP", "E-BIDS-A24", what, fix, "derivatives"))
     return problems

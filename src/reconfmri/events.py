@@ -44,10 +44,10 @@ def read_events(path: str | Path, column: str = COLUMNS[2]) -> pd.DataFrame:
     try:
         table = read_table(path, required=[column], numeric=COLUMNS[:2])
     except (ValueError, OSError) as error:
-        what, mend = explained(error, path, Path(path).name, "repair the events file")
-        raise DataFault("E-DATA-B14", what, mend=mend, file=Path(path).name) from None
+        what, fix = explained(error, path, Path(path).name, "repair the events file")
+        raise DataFault("E-DATA-B14", what, fix=fix, file=Path(path).name) from None
     if table.empty:
-        raise DataFault("E-DATA-B14", "it holds no event", mend="find the file", file=Path(path).name)
+        raise DataFault("E-DATA-B14", "it holds no event", fix="find the file", file=Path(path).name)
     return table.assign(trial_type=table[column])[list(COLUMNS)]
 
 
@@ -174,35 +174,35 @@ def _check_types(events: pd.DataFrame, task: Task) -> None:
         raise DataFault(
             "E-DATA-B13",
             f"trial types {unknown} are not in the study file, which has {sorted(known)}",
-            mend="name them under tasks: conditions or ignore",
+            fix="name them under tasks: conditions or ignore",
         )
     if not events["trial_type"].isin(list(task.conditions)).any():
         raise DataFault(
             "E-DATA-B13",
             f"no event of the trial types {sorted(task.conditions)} in this run",
-            mend="check that the events file belongs to this run",
+            fix="check that the events file belongs to this run",
         )
 
 
 def _check_times(events: pd.DataFrame, run: float) -> None:
-    mend = "repair the events file: seconds from the start of the first volume"
+    fix = "repair the events file: seconds from the start of the first volume"
     onset, length = events["onset"].to_numpy(dtype=float), events["duration"].to_numpy(dtype=float)
     if not (np.isfinite(onset).all() and np.isfinite(length).all()):
-        raise DataFault("E-DATA-B13", "an onset or a duration is missing or infinite", mend=mend)
+        raise DataFault("E-DATA-B13", "an onset or a duration is missing or infinite", fix=fix)
     if (length < 0).any():
-        raise DataFault("E-DATA-B13", f"a duration is negative ({length.min():g} s)", mend=mend)
+        raise DataFault("E-DATA-B13", f"a duration is negative ({length.min():g} s)", fix=fix)
     if (onset < 0).any():
-        raise DataFault("E-DATA-B13", f"an onset is negative ({onset.min():g} s)", mend=mend)
-    _check_end(onset, length, run, mend)
+        raise DataFault("E-DATA-B13", f"an onset is negative ({onset.min():g} s)", fix=fix)
+    _check_end(onset, length, run, fix)
     twice = events[events.duplicated(["onset", "trial_type"])]
     if len(twice):
         first = twice.iloc[0]
         raise DataFault(
-            "E-DATA-B13", f"{first['trial_type']!r} at {first['onset']:g} s is there twice", mend=mend
+            "E-DATA-B13", f"{first['trial_type']!r} at {first['onset']:g} s is there twice", fix=fix
         )
 
 
-def _check_end(onset: Array, length: Array, run: float, mend: str) -> None:
+def _check_end(onset: Array, length: Array, run: float, fix: str) -> None:
     late = onset > run + LATE
     if late.any():
         in_ms = float(np.median(onset)) > 10 * run
@@ -211,9 +211,9 @@ def _check_end(onset: Array, length: Array, run: float, mend: str) -> None:
         )
         if in_ms:
             reason += "; this looks like milliseconds"
-        raise DataFault("E-DATA-B13", reason, mend=mend)
+        raise DataFault("E-DATA-B13", reason, fix=fix)
     if len(length) and float(length.max()) > run:
         reason = f"a duration, {length.max():g} s, is longer than the run ({run:g} s)"
         # In the durations alone: onsets fit the run, most lengths are far beyond it.
         hint = "; this looks like milliseconds" if float(np.median(length)) > run else ""
-        raise DataFault("E-DATA-B13", reason + hint, mend=mend)
+        raise DataFault("E-DATA-B13", reason + hint, fix=fix)

@@ -26,7 +26,7 @@ DESCRIPTIONS = {
     "region": "Region that is missing in this run, n/a when the whole unit is",
     "stage": "Step that decided",
     "code": "Stable code, docs/codes.md; codes that begin with W- are remarks and exclude nothing",
-    "reason": "What is wrong, and how to mend it",
+    "reason": "What is wrong, and how to fix it",
     "decided_by": "automatic, or the name of the person who decided",
 }
 MISSING = "n/a"
@@ -35,19 +35,19 @@ MISSING = "n/a"
 class DataFault(ValueError):  # noqa: N818 - a fault in the data, not an error of ours
     """A fault in the data that takes a unit (run, session, region) out of the study.
 
-    The text is one line: code, file or unit, what is wrong, how to mend it.
+    The text is one line: code, file or unit, what is wrong, how to fix it.
     """
 
-    def __init__(self, code: str, reason: str, *, mend: str = "", file: str = "", region: str = MISSING):
-        self.code, self.reason, self.mend, self.file, self.region = code, reason, mend, file, region
+    def __init__(self, code: str, reason: str, *, fix: str = "", file: str = "", region: str = MISSING):
+        self.code, self.reason, self.fix, self.file, self.region = code, reason, fix, file, region
         super().__init__(self.line)
 
     @property
     def line(self) -> str:
-        """`CODE file: what is wrong. Mend: how.`"""
+        """`CODE file: what is wrong. Fix: how.`"""
         where = f" {self.file}:" if self.file else ""
-        mend = f". Mend: {self.mend}" if self.mend else ""
-        return f"{self.code}{where} {self.reason.rstrip('.') if mend else self.reason}{mend}"
+        fix = f". Fix: {self.fix}" if self.fix else ""
+        return f"{self.code}{where} {self.reason.rstrip('.') if fix else self.reason}{fix}"
 
 
 @dataclass(frozen=True)

@@ -153,13 +153,13 @@ def echo_spacing(echoes: list[Any], file: str) -> float:
     DataFault
         A time is absent, or their difference impossible (E-DATA-B26).
     """
-    mend = f"write EchoTime1 and EchoTime2 (of phase1 and phase2: EchoTime) in s, {NOT_WANTED}"
+    fix = f"write EchoTime1 and EchoTime2 (of phase1 and phase2: EchoTime) in s, {NOT_WANTED}"
     if not all(isinstance(echo, int | float) and not isinstance(echo, bool) for echo in echoes):
-        raise DataFault("E-DATA-B26", f"the echo times are {_quoted(echoes)}", mend=mend, file=file)
+        raise DataFault("E-DATA-B26", f"the echo times are {_quoted(echoes)}", fix=fix, file=file)
     difference = float(echoes[1] - echoes[0])
     if not 1e-4 < difference < MAX_ECHO_SPACING:
         reason = f"the echoes are {difference:g} s apart, expected 0.0001 to {MAX_ECHO_SPACING:g} s"
-        raise DataFault("E-DATA-B26", reason, mend=mend, file=file)
+        raise DataFault("E-DATA-B26", reason, fix=fix, file=file)
     return difference
 
 
@@ -224,7 +224,7 @@ def field_unit(sidecar: Mapping[str, Any], file: str) -> float:
     unit = sidecar.get("Units")
     if not isinstance(unit, str) or unit not in HERTZ:
         reason = f"Units is {_quoted(unit)}, expected one of {list(HERTZ)}"
-        raise DataFault("E-DATA-B26", reason, mend="write Units into the sidecar", file=file)
+        raise DataFault("E-DATA-B26", reason, fix="write Units into the sidecar", file=file)
     return HERTZ[unit]
 
 
@@ -235,7 +235,7 @@ def _pair(images: Mapping[BidsFile, dict[str, Any]], sidecar: Mapping[str, Any])
         try:
             direction = phase_encoding(metadata, (64, 64, 64)).direction
         except DataFault as fault:
-            raise DataFault(fault.code, fault.reason, mend=fault.mend, file=file.path) from None
+            raise DataFault(fault.code, fault.reason, fix=fault.fix, file=file.path) from None
         by_direction.setdefault(direction, file)
     own = phase_encoding(sidecar, (64, 64, 64)).direction
     for direction in (own, *sorted(by_direction)):
@@ -262,5 +262,5 @@ def _opposite(direction: str) -> str:
 
 
 def _incomplete(file: BidsFile, what: str) -> DataFault:
-    mend = f"complete the field map, {NOT_WANTED}"
-    return DataFault("E-DATA-B26", f"the field map is incomplete: {what}", mend=mend, file=file.path)
+    fix = f"complete the field map, {NOT_WANTED}"
+    return DataFault("E-DATA-B26", f"the field map is incomplete: {what}", fix=fix, file=file.path)

@@ -11,13 +11,13 @@ class UnreadableError(ValueError):
     `is_text` says that the bytes are there, and are no text in UTF-8.
     """
 
-    def __init__(self, path: str | Path, what: str, mend: str, *, is_text: bool = False):
-        self.path, self.what, self._mend, self.is_text = path, what, mend, is_text
+    def __init__(self, path: str | Path, what: str, fix: str, *, is_text: bool = False):
+        self.path, self.what, self._fix, self.is_text = path, what, fix, is_text
         super().__init__(f"{path}: {what}")
 
-    def mend(self, shown: str) -> str:
+    def fix(self, shown: str) -> str:
         """How to make it readable; the file is named as `shown`."""
-        return self._mend.format(shown)
+        return self._fix.format(shown)
 
 
 def refuse_unreadable(path: str | Path) -> None:
@@ -67,10 +67,10 @@ def read_text(path: str | Path) -> str:
         raise UnreadableError(path, what, "save {0} as UTF-8", is_text=True) from None
 
 
-def explained(error: Exception, path: str | Path, shown: str, mend: str) -> tuple[str, str]:
-    """Return what an error of reading `path` says, without that path, and its own way round, else `mend`."""
+def explained(error: Exception, path: str | Path, shown: str, fix: str) -> tuple[str, str]:
+    """Return what an error of reading `path` says, without that path, and its own way round, else `fix`."""
     if isinstance(error, UnreadableError):
-        return error.what, error.mend(shown)
+        return error.what, error.fix(shown)
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__, mend
-    return str(error).removeprefix(f"{path}: "), mend
+        return error.strerror or type(error).__name__, fix
+    return str(error).removeprefix(f"{path}: "), fix

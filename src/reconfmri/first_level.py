@@ -77,7 +77,7 @@ def build_design(
         raise DataFault(
             "E-DATA-B11",
             f"the confounds have {len(confounds)} rows, the run {n_volumes} volumes",
-            mend="make the confounds of this run again",
+            fix="make the confounds of this run again",
         )
     scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf, start=start)
     chosen = _standardised(select(confounds, settings.confounds))
@@ -104,7 +104,7 @@ def contrast_weights(weights: Mapping[str, float], names: Sequence[str], task: T
             raise DataFault(
                 "E-STAT-E02",
                 f"the contrast needs {name!r}, which this run lacks; it has {_event_columns(names, task)}",
-                mend="check the events file, or the contrasts of the study file",
+                fix="check the events file, or the contrasts of the study file",
             )
         vector[columns] += weight / len(columns)
     return vector
@@ -134,7 +134,7 @@ def check_contrasts(
             reason = (
                 f"the high-pass filter leaves {100 * share:.0f} % of the precision of contrast {contrast!r}"
             )
-            remarks.append(DataFault("W-STAT-E02", reason, mend="lower first_level.high_pass"))
+            remarks.append(DataFault("W-STAT-E02", reason, fix="lower first_level.high_pass"))
     return remarks
 
 
@@ -159,7 +159,7 @@ def fit_regions(
     """
     if len(signals) != len(design):
         reason = f"the signals have {len(signals)} volumes, the design {len(design)}"
-        raise DataFault("E-DATA-B11", reason, mend="make both again from one run")
+        raise DataFault("E-DATA-B11", reason, fix="make both again from one run")
     faults = check_contrasts(design, contrasts, task)
     names, matrix = list(design.columns), design.to_numpy(dtype=float)
     vectors = {name: contrast_weights(weights, names, task) for name, weights in contrasts.items()}
@@ -288,20 +288,20 @@ def _fit_usable(
         if (level := fits[region].beta[intercept]) <= 0:
             del fits[region]
             reason = f"the baseline of {region} is {level:.3g}, so that no percentage can be formed"
-            mend = "give signals as they were measured, not centred"
-            faults.append(DataFault("E-DATA-B04", reason, mend=mend, region=region))
+            fix = "give signals as they were measured, not centred"
+            faults.append(DataFault("E-DATA-B04", reason, fix=fix, region=region))
     return fits, faults
 
 
 def _signal_fault(series: Array, region: str) -> DataFault | None:
     if np.isnan(series).all():
         return None
-    mend = "look at the region's mask on this run"
+    fix = "look at the region's mask on this run"
     if not np.isfinite(series).all():
         reason = f"the signal of {region} is missing in {int((~np.isfinite(series)).sum())} volumes"
-        return DataFault("E-DATA-B03", reason, mend=mend, region=region)
+        return DataFault("E-DATA-B03", reason, fix=fix, region=region)
     if series.std() <= CONSTANT * abs(series.mean()):
-        return DataFault("E-DATA-B09", f"the signal of {region} is constant", mend=mend, region=region)
+        return DataFault("E-DATA-B09", f"the signal of {region} is constant", fix=fix, region=region)
     return None
 
 
@@ -367,31 +367,29 @@ def _check_design(design: pd.DataFrame, scripts: list[str]) -> None:
     df = n_volumes - n_columns
     if df < MIN_DF:
         reason = f"{n_columns} regressors for {n_volumes} volumes leave {df} degrees of freedom"
-        mend = f"at least {MIN_DF} are needed: fewer confounds, or a lower high_pass"
-        raise DataFault("E-STAT-E03", reason, mend=mend)
+        fix = f"at least {MIN_DF} are needed: fewer confounds, or a lower high_pass"
+        raise DataFault("E-STAT-E03", reason, fix=fix)
     if not np.isfinite(design.to_numpy()).all():
         bad = [str(name) for name in design if not np.isfinite(design[name]).all()]
-        raise DataFault("E-DATA-B11", f"missing values in {bad}", mend="make the confounds of this run again")
+        raise DataFault("E-DATA-B11", f"missing values in {bad}", fix="make the confounds of this run again")
     _check_events(design[scripts])
     scaled = design.to_numpy() / np.linalg.norm(design.to_numpy(), axis=0)
     if np.linalg.cond(scaled) > MAX_CONDITION:
         reason = f"linearly dependent regressors: {_dependent(scaled, list(design.columns))}"
-        raise DataFault("E-STAT-E01", reason, mend="drop one of them from first_level.confounds")
+        raise DataFault("E-STAT-E01", reason, fix="drop one of them from first_level.confounds")
 
 
 def _check_events(scripts: pd.DataFrame) -> None:
     empty = [str(name) for name in scripts if np.abs(scripts[name]).max() < MIN_PEAK]
     if empty:
         reason = f"the run ends before the responses to {empty}"
-        raise DataFault(
-            "E-DATA-B13", reason, mend="name a contrast without them, or find the rest of the run"
-        )
+        raise DataFault("E-DATA-B13", reason, fix="name a contrast without them, or find the rest of the run")
     matrix = scripts.to_numpy() / np.linalg.norm(scripts.to_numpy(), axis=0)
     alike = np.triu(np.abs(matrix.T @ matrix), 1) > OVERLAP
     if alike.any():
         one, other = (str(scripts.columns[i]) for i in np.argwhere(alike)[0])
         raise DataFault(
-            "E-STAT-E04", f"{one!r} and {other!r} happen at the same time", mend="check the events file"
+            "E-STAT-E04", f"{one!r} and {other!r} happen at the same time", fix="check the events file"
         )
 
 
@@ -399,13 +397,13 @@ def _check_estimable(design: Array, vector: Array, contrast: str) -> None:
     """A contrast must lie in the row space of the design (Searle, Linear Models, 1971)."""
     if not np.any(vector):
         raise DataFault(
-            "E-STAT-E02", f"contrast {contrast!r} is empty", mend="give it weights that do not cancel"
+            "E-STAT-E02", f"contrast {contrast!r} is empty", fix="give it weights that do not cancel"
         )
     q = np.linalg.svd(design, full_matrices=False)
     rows = q.Vh[q.S / q.S[0] > 1 / MAX_CONDITION]
     if np.linalg.norm(vector - rows.T @ (rows @ vector)) > 1e-6 * np.linalg.norm(vector):
         reason = f"contrast {contrast!r} is not estimable in this design"
-        raise DataFault("E-STAT-E02", reason, mend="check events and confounds of this run")
+        raise DataFault("E-STAT-E02", reason, fix="check events and confounds of this run")
 
 
 def _dependent(scaled: Array, names: list[str]) -> list[str]:

@@ -33,17 +33,17 @@ def check_options(words: Sequence[str]) -> None:
     odd = [word for word in words if not WORD.fullmatch(word)]
     if odd:
         raise ValueError(
-            f"{odd} are no plain words. Mend: one word each, of letters, digits and _ . / : , = + @ % -"
+            f"{odd} are no plain words. Fix: one word each, of letters, digits and _ . / : , = + @ % -"
         )
     taken = [word for word in words if word == "--" or SHORT.match(word) or _begins(word, SET_HERE)]
     if taken:
-        raise ValueError(f"the workflow sets {taken}. Mend: delete them")
+        raise ValueError(f"the workflow sets {taken}. Fix: delete them")
     out = [word for word in words if _begins(word, RULED_OUT)]
     if out:
-        raise ValueError(f"the workflow cannot work with {out}. Mend: delete them")
+        raise ValueError(f"the workflow cannot work with {out}. Fix: delete them")
     if words and not words[0].startswith("-"):
-        mend = "begin with the name of the option, such as --skull-strip-t1w"
-        raise ValueError(f"{words[0]!r} belongs to no option. Mend: {mend}")
+        fix = "begin with the name of the option, such as --skull-strip-t1w"
+        raise ValueError(f"{words[0]!r} belongs to no option. Fix: {fix}")
 
 
 def check_image(runtime: str, image: str) -> None:
@@ -59,7 +59,7 @@ def check_image(runtime: str, image: str) -> None:
         form = (
             "name:tag, such as nipreps/fmriprep:25.2.5" if runtime == "docker" else "the path of a .sif file"
         )
-        raise ValueError(f"{image!r} is no image of {runtime}. Mend: give {form}")
+        raise ValueError(f"{image!r} is no image of {runtime}. Fix: give {form}")
 
 
 def _begins(word: str, options: Sequence[str]) -> bool:

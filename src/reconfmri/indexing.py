@@ -135,11 +135,11 @@ def find_scans(dataset: Dataset, study: Study) -> tuple[list[Scan], list[Problem
 
 def _several_echoes(scan: Scan, echoes: list[str]) -> Problem:
     what = f"the series has {len(echoes)} echoes ({', '.join(echoes)}), which are not combined here"
-    mend = (
+    fix = (
         "let fMRIPrep combine them and take its series (`preprocessing: {engine: fmriprep, ...}`), or choose "
         'one echo, e.g. `filters: {bold: {echo: "2"}}`'
     )
-    return Problem("EXCL", "E-BIDS-A25", what, mend, scan.bold.path, **scan.unit)
+    return Problem("EXCL", "E-BIDS-A25", what, fix, scan.bold.path, **scan.unit)
 
 
 def _scan(file: BidsFile) -> Scan:
@@ -167,7 +167,7 @@ def _of_the_study(everything: list[Scan], study: Study) -> tuple[list[Scan], lis
             "WARN",
             "W-BIDS-A18",
             f"{number} scan{'s' * (number > 1)} of {name} left alone: not in the study file",
-            "none, or declare it in config/config.yaml",
+            "no action is needed if it is not wanted; else declare it in config/config.yaml",
         )
         for name, number in sorted(others.items())
     ]
@@ -179,8 +179,8 @@ def _levels(scans: list[Scan], study: Study) -> list[Problem]:
     declared = [session.id for session in study.sessions]
     if MISSING in found and len(found) > 1:
         bare = next(scan.bold.path for scan in scans if scan.session_id == MISSING)
-        what, mend = "some scans lie in a session, this one does not", "put every scan into a session"
-        return [Problem("STOP", "E-BIDS-A17", what, mend, bare)]
+        what, fix = "some scans lie in a session, this one does not", "put every scan into a session"
+        return [Problem("STOP", "E-BIDS-A17", what, fix, bare)]
     if scans and not (set(found) & set(declared or [MISSING])):
         in_data = "no sessions" if found == [MISSING] else f"the sessions {found}"
         what = f"the data have {in_data}, the study file {declared or 'none'}"
@@ -245,13 +245,13 @@ def _without_images(everything: Dataset, dataset: Dataset, study: Study) -> list
             continue
         if any(file.identity.items() <= image.identity.items() for image in near[file.folder]):
             continue  # inherited by runs that are there
-        what, mend = "its image is absent", "copy or fetch the image (`datalad get`), or delete this file"
-        found[scan.key] = Problem("EXCL", "E-BIDS-A15", what, mend, file.path, **scan.unit)
+        what, fix = "its image is absent", "copy or fetch the image (`datalad get`), or delete this file"
+        found[scan.key] = Problem("EXCL", "E-BIDS-A15", what, fix, file.path, **scan.unit)
     return list(found.values())
 
 
 def _excluded(scan: Scan, fault: DataFault) -> Problem:
-    return Problem("EXCL", fault.code, fault.reason, fault.mend, fault.file or scan.bold.path, **scan.unit)
+    return Problem("EXCL", fault.code, fault.reason, fault.fix, fault.file or scan.bold.path, **scan.unit)
 
 
 def _row(
@@ -294,15 +294,15 @@ def _field_map(dataset: Dataset, study: Study, scan: Scan, header: Header) -> li
         if found.readout_time == settings.readout_time:
             return []
         what = "TotalReadoutTime is absent here and in its field map; both are taken to be read out alike"
-        mend = "none if they are, else give `preprocessing.readout_time`"
-        return [Problem("WARN", "W-BIDS-B19", what, mend, path, **scan.unit)]
+        fix = "no action is needed if they are, else give `preprocessing.readout_time`"
+        return [Problem("WARN", "W-BIDS-B19", what, fix, path, **scan.unit)]
     beside = fieldmap_files(root, path, wanted)
     if not beside:
         return []
     what = f"none of the {len(beside)} images in fmap is meant for this run, so its distortion stays"
     what += f" ({intentions(root, path, wanted)})"
-    mend = "name the run in their IntendedFor (or B0FieldIdentifier), or set `preprocessing.distortion: none`"
-    return [Problem("WARN", "W-BIDS-B17", what, mend, path, **scan.unit)]
+    fix = "name the run in their IntendedFor (or B0FieldIdentifier), or set `preprocessing.distortion: none`"
+    return [Problem("WARN", "W-BIDS-B17", what, fix, path, **scan.unit)]
 
 
 def _without_field_map(dataset: Dataset, study: Study, scans: list[Scan]) -> list[Problem]:
@@ -314,8 +314,8 @@ def _without_field_map(dataset: Dataset, study: Study, scans: list[Scan]) -> lis
     if not 0 < len(without) < len(scans):
         return []
     what = f"{len(without)} of {len(scans)} scans have no field map ({without[0].bold.path} is the first)"
-    mend = "none, or `preprocessing.distortion: none` so that all are alike"
-    return [Problem("WARN", "W-BIDS-B18", f"{what}; they stay distorted, the others do not", mend)]
+    fix = "no action is needed, or set `preprocessing.distortion: none` so that all are alike"
+    return [Problem("WARN", "W-BIDS-B18", f"{what}; they stay distorted, the others do not", fix)]
 
 
 def _repetition_time(dataset: Dataset, scan: Scan) -> float:
@@ -325,12 +325,12 @@ def _repetition_time(dataset: Dataset, scan: Scan) -> float:
     if value is None:
         searched = " < ".join(_chain(scan.bold))
         raise DataFault(
-            "E-BIDS-A09", f"no RepetitionTime; searched {searched}", mend="write it into the sidecar, in s"
+            "E-BIDS-A09", f"no RepetitionTime; searched {searched}", fix="write it into the sidecar, in s"
         )
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_TR:
         hint = "; it looks like milliseconds" if isinstance(value, int | float) and value > MAX_TR else ""
         reason = f"RepetitionTime is {value!r}{hint}, expected s between 0 and {MAX_TR:g}"
-        raise DataFault("E-BIDS-A09", reason, mend="write it in seconds, e.g. 2.0")
+        raise DataFault("E-BIDS-A09", reason, fix="write it in seconds, e.g. 2.0")
     return float(value)
 
 
@@ -355,8 +355,8 @@ def _read_header(root: Path, path: str) -> Header:
     try:
         return read_header(root / path)
     except ValueError as error:
-        mend = "copy the file again, or convert the series again from DICOM"
-        raise DataFault("E-BIDS-B01", str(error), mend=mend, file=path) from None
+        fix = "copy the file again, or convert the series again from DICOM"
+        raise DataFault("E-BIDS-B01", str(error), fix=fix, file=path) from None
 
 
 def _header(root: Path, path: str, tr: float) -> Header:
@@ -365,7 +365,7 @@ def _header(root: Path, path: str, tr: float) -> Header:
     if header.n_volumes > 1 and header.tr > 0 and abs(header.tr - tr) > TR_TOLERANCE:
         reason = f"the header says {header.step:g} {header.unit} per volume, the sidecar {tr:g} s"
         raise DataFault(
-            "E-BIDS-B02", reason, mend="find out which holds (scanner protocol) and correct the other"
+            "E-BIDS-B02", reason, fix="find out which holds (scanner protocol) and correct the other"
         )
     return header
 
@@ -376,8 +376,8 @@ def _anatomy(dataset: Dataset, study: Study, scan: Scan, chosen: dict[Session, B
     own = {session: file for (person, session), file in chosen.items() if person == scan.participant_id}
     if not own:
         reason = f"{scan.participant_id} has no T1w image"
-        mend = "add one (anat/..._T1w.nii.gz), correct filters.T1w, or leave the person out"
-        raise DataFault("E-BIDS-A14", reason, mend=mend)
+        fix = "add one (anat/..._T1w.nii.gz), correct filters.T1w, or leave the person out"
+        raise DataFault("E-BIDS-A14", reason, fix=fix)
     nearest = min(
         own, key=lambda session: (session != scan.session_id, order.get(session, len(order)), session)
     )
@@ -399,15 +399,15 @@ def _events(dataset: Dataset, scan: Scan, task: Task) -> str:
         ]
         hint = f" (beside it lies {beside[0]}, whose name says another run)" if beside else ""
         reason = f"no events.tsv, though task {scan.task} has conditions{hint}"
-        raise DataFault("E-BIDS-B14", reason, mend="add the events of this very run")
+        raise DataFault("E-BIDS-B14", reason, fix="add the events of this very run")
     path = tables[-1].path
     try:
         read_table(dataset.root / path, required=["onset", "duration", task.column])
     except (ValueError, OSError) as error:
-        mend = "correct that line of the table"
+        fix = "correct that line of the table"
         if isinstance(error, ValueError) and "are missing" in str(error):
-            mend = f"add them, or name the column of the trial types: tasks.{scan.task}.column"
-        raise bids.unusable(error, dataset.root, path, mend) from None
+            fix = f"add them, or name the column of the trial types: tasks.{scan.task}.column"
+        raise bids.unusable(error, dataset.root, path, fix) from None
     return path
 
 
@@ -434,8 +434,8 @@ def _recording(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Pr
             others += [] if fits else [f"; {file.path} has {_brief(named)}"]
         if len(fitting) > 1:
             paths = " and ".join(file.path for file in fitting)
-            what, mend = f"{paths} both have the column {settings.column!r}", "keep one of them"
-            raise DataFault("E-BIDS-A05", what, mend=mend + _by_filter(fitting))
+            what, fix = f"{paths} both have the column {settings.column!r}", "keep one of them"
+            raise DataFault("E-BIDS-A05", what, fix=fix + _by_filter(fitting))
         if fitting:
             bids.require_readable(dataset.root, fitting[0].path)
             return fitting[0].path, []
@@ -443,12 +443,10 @@ def _recording(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Pr
         missing = " ".join(f"scr.{name}" for name in settings.conditions)
         reason = f"{fault.reason}, so the run has no skin conductance"
         where = fault.file or scan.bold.path
-        return MISSING, [
-            Problem("EXCL", fault.code, reason, fault.mend, where, **scan.unit, outcomes=missing)
-        ]
+        return MISSING, [Problem("EXCL", fault.code, reason, fault.fix, where, **scan.unit, outcomes=missing)]
     what = f"no recording with the column {settings.column!r}, so no skin conductance{''.join(others)}"
-    mend = "none, or name the column in the recording's JSON (`Columns`)"
-    return MISSING, [Problem("WARN", "W-BIDS-B15", what, mend, scan.bold.path, **scan.unit)]
+    fix = "no action is needed if there is none; else name the column in the recording's JSON (`Columns`)"
+    return MISSING, [Problem("WARN", "W-BIDS-B15", what, fix, scan.bold.path, **scan.unit)]
 
 
 def _brief(value: Any) -> str:
@@ -477,8 +475,8 @@ def _without_cut_runs(rows: list[dict[str, Any]], study: Study) -> tuple[list[di
                 f"{row['n_volumes']} volumes, {100 * (1 - row['n_volumes'] / usual):.0f} % fewer than the "
                 f"{usual:g} of its siblings (tasks.{row['task']}.max_shortfall {100 * limit:g} %)"
             )
-            mend = "find the rest of the run, or raise max_shortfall"
-            problems.append(Problem("EXCL", "E-BIDS-B05", what, mend, row["bold"], **_unit_of(row)))
+            fix = "find the rest of the run, or raise max_shortfall"
+            problems.append(Problem("EXCL", "E-BIDS-B05", what, fix, row["bold"], **_unit_of(row)))
             cut.append(row["bold"])
     return [row for row in rows if row["bold"] not in cut], problems
 
@@ -502,9 +500,9 @@ def _without_shared_images(rows: list[dict[str, Any]]) -> tuple[list[dict[str, A
             kept.append(row)
             continue
         what = f"one image, byte for byte, serves {len(claims[shared])} people: "
-        mend = "find out whose it is (DICOM series), and copy the others anew"
+        fix = "find out whose it is (DICOM series), and copy the others anew"
         what += " and ".join(claims[shared].values())
-        problems.append(Problem("EXCL", "E-BIDS-A30", what, mend, row[shared], **_unit_of(row)))
+        problems.append(Problem("EXCL", "E-BIDS-A30", what, fix, row[shared], **_unit_of(row)))
     return kept, problems
 
 
@@ -519,8 +517,8 @@ def _geometry(rows: list[dict[str, Any]]) -> list[Problem]:
         if here[0] != there[0] or apart > MOVED_MM:
             what = f"not on the grid of {first['bold']}: {here[0]} and {there[0]} voxels, corners "
             what += f"{apart:.1f} mm apart; each run is placed in the T1w on its own"
-            mend = "none when the person was positioned anew"
-            problems.append(Problem("WARN", "W-BIDS-B06", what, mend, row["bold"], **_unit_of(row)))
+            fix = "no action is needed if the person was repositioned"
+            problems.append(Problem("WARN", "W-BIDS-B06", what, fix, row["bold"], **_unit_of(row)))
     flipped = [row for row in rows if row["header"].flipped]
     rare = flipped if len(flipped) <= len(rows) / 2 else [row for row in rows if not row["header"].flipped]
     return problems + [
@@ -552,8 +550,8 @@ def _repetition_times(rows: list[dict[str, Any]], study: Study) -> list[Problem]
         first = next(row["bold"] for row in runs if round(row["tr"], 3) == rare)
         counted = ", ".join(f"{tr:g} s in {number}" for tr, number in sorted(times.items()))
         what = f"the repetition time of task {name} differs between runs: {counted}"
-        mend = f"correct the sidecar, take the run out, or set tasks.{name}.mixed_tr: true"
-        problems.append(Problem("STOP", "E-BIDS-A10", what, mend, first))
+        fix = f"correct the sidecar, take the run out, or set tasks.{name}.mixed_tr: true"
+        problems.append(Problem("STOP", "E-BIDS-A10", what, fix, first))
     return problems
 
 
@@ -594,13 +592,24 @@ def _incomplete(
 def _no_scan(person: str, session: str) -> Problem:
     where = f" in session {session}" if session != MISSING else ""
     what = f"{person} has no usable scan{where}"
-    return Problem("WARN", "W-BIDS-A07", what, "none when the visit was missed", person, person, session)
+    return Problem(
+        "WARN", "W-BIDS-A07", what, "no action is needed if the visit was missed", person, person, session
+    )
 
 
 def _fewer_runs(person: str, session: str, task: str, *, n_runs: int, usual: int) -> Problem:
     where = f" in session {session}" if session != MISSING else ""
     what = f"{person} has {n_runs} of {usual} runs of task {task}{where}"
-    return Problem("WARN", "W-BIDS-A08", what, "none, or add the missing run", person, person, session, task)
+    return Problem(
+        "WARN",
+        "W-BIDS-A08",
+        what,
+        "no action is needed if it was not acquired; else add the run",
+        person,
+        person,
+        session,
+        task,
+    )
 
 
 def _without_short_sessions(table: pd.DataFrame, study: Study) -> tuple[pd.DataFrame, list[Problem]]:
@@ -615,8 +624,8 @@ def _without_short_sessions(table: pd.DataFrame, study: Study) -> tuple[pd.DataF
             f"its session has fewer usable runs of task {row.task} than tasks.{row.task}.min_runs = {limit}"
         )
         unit = {key: str(getattr(row, key)) for key in ("participant_id", "session_id", "task", "run")}
-        mend = "add the missing run, or lower min_runs"
-        problems.append(Problem("EXCL", "E-BIDS-A08", what, mend, str(row.bold), **unit))
+        fix = "add the missing run, or lower min_runs"
+        problems.append(Problem("EXCL", "E-BIDS-A08", what, fix, str(row.bold), **unit))
     return table[~short], problems
 
 
@@ -628,8 +637,8 @@ def _nothing_left(dataset: Dataset, study: Study) -> Problem:
         return Problem("STOP", "E-BIDS-A16", what, "see what the other lines name", dataset.root.name)
     found = sorted({f.entities["task"] for f in dataset.files if "task" in f.entities})
     what = f"no functional image of the tasks {list(study.tasks)}; files name the tasks {found}"
-    mend = "correct `tasks` in the study file, or fetch the images"
-    return Problem("STOP", "E-BIDS-A16", what, mend, dataset.root.name)
+    fix = "correct `tasks` in the study file, or fetch the images"
+    return Problem("STOP", "E-BIDS-A16", what, fix, dataset.root.name)
 
 
 def write_index(folder: Path, root: Path, table: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def read_events(path: str | Path, allocation: pd.DataFrame, sessions: Sequence[s
     ------
     ValueError
         A column is missing, or a row names nobody of the allocation, no later session, an unknown strategy or
-        no delta; a person has two rows, an event two strategies. One line with file, row and how to mend it.
+        no delta; a person has two rows, an event two strategies. One line with file, row and how to fix it.
     """
     required = [name for name in COLUMNS if name != "delta"]
     table = read_table(path, required=required)
@@ -50,31 +50,31 @@ def read_events(path: str | Path, allocation: pd.DataFrame, sessions: Sequence[s
     twice = table["participant_id"].duplicated()
     if twice.any():
         who = table.loc[twice, "participant_id"].iloc[0]
-        raise ValueError(f"{CODE} {path}: {who} has two rows. Mend: keep the first event of a person")
+        raise ValueError(f"{CODE} {path}: {who} has two rows. Fix: keep the first event of a person")
     return table[list(COLUMNS)].assign(delta=table["delta"].astype("float64"))
 
 
 def _fault(row: Mapping[Any, Any], known: set[str], later: Sequence[str], strategies: dict[str, str]) -> str:
-    """What is wrong with a row of the table of events and how to mend it; nothing, an empty text."""
+    """What is wrong with a row of the table of events and how to fix it; nothing, an empty text."""
     person, session, event, strategy, delta = (row[name] for name in COLUMNS)
     if person not in known:
-        return f"{person} is not in the allocation. Mend: correct the id, or delete the row"
+        return f"{person} is not in the allocation. Fix: correct the id, or delete the row"
     if session not in later:
-        return f"session {session!r} is none after the baseline. Mend: one of {list(later)}"
+        return f"session {session!r} is none after the baseline. Fix: one of {list(later)}"
     if strategy not in get_args(Strategy):
-        return f"strategy {strategy!r} is unknown. Mend: one of {list(get_args(Strategy))}"
+        return f"strategy {strategy!r} is unknown. Fix: one of {list(get_args(Strategy))}"
     if event is None:
-        return "the event has no name. Mend: say what happened"
+        return "the event has no name. Fix: say what happened"
     if strategies.get(str(event), strategy) != strategy:
-        return f"{event!r} has the strategies {strategies[str(event)]!r} and {strategy!r}. Mend: keep one"
+        return f"{event!r} has the strategies {strategies[str(event)]!r} and {strategy!r}. Fix: keep one"
     return _fault_of_delta(strategy, delta)
 
 
 def _fault_of_delta(strategy: object, delta: object) -> str:
     if strategy != "delta":
-        return "" if delta is None else f"delta {delta} beside {strategy!r}. Mend: n/a, or strategy delta"
+        return "" if delta is None else f"delta {delta} beside {strategy!r}. Fix: n/a, or strategy delta"
     try:
         finite = math.isfinite(float(str(delta)))
     except ValueError:
         finite = False
-    return "" if finite else f"delta is {delta!r}. Mend: a number in the unit of the outcome"
+    return "" if finite else f"delta is {delta!r}. Fix: a number in the unit of the outcome"

@@ -39,7 +39,7 @@ def alike(labels: Iterable[object]) -> list[tuple[str, ...]]:
 
 
 def spelling_fault(labels: Iterable[object], what: str) -> tuple[str, str] | None:
-    """Return what is wrong with labels of one kind (`arm`, `visit`, ...), and the mend; else None."""
+    """Return what is wrong with labels of one kind (`arm`, `visit`, ...), and the fix; else None."""
     groups = alike(labels)
     if not groups:
         return None
@@ -57,7 +57,7 @@ def refuse_alike(labels: Iterable[object], what: str, where: str) -> None:
         They do; both spellings are named.
     """
     if fault := spelling_fault(labels, what):
-        raise ValueError(f"{SPELLING_CODE} {where}: {fault[0]}. Mend: {fault[1]}")
+        raise ValueError(f"{SPELLING_CODE} {where}: {fault[0]}. Fix: {fault[1]}")
 
 
 def is_number(label: str) -> bool:
@@ -81,12 +81,12 @@ def in_order(
         if sorted(declared) != labels:
             raise ValueError(
                 f"{ORDER_CODE} {where}: --sessions names {list(declared)}, the visits are {labels}. "
-                "Mend: name every visit once, baseline first"
+                "Fix: name every visit once, baseline first"
             )
         if baseline not in (None, declared[0]):
             raise ValueError(
                 f"{ORDER_CODE} --baseline: {baseline!r} is not the first of --sessions {list(declared)}. "
-                "Mend: leave --baseline out"
+                "Fix: leave --baseline out"
             )
         return list(declared)
     if baseline is not None and baseline not in labels:
@@ -99,7 +99,7 @@ def in_order(
         first = "BASELINE ..." if baseline is None else f"{baseline} ..."
         raise ValueError(
             f"{ORDER_CODE} {where}: {unknown} is not known, their labels {later} are no plain numbers. "
-            f"Mend: give them in order of time, baseline first (--sessions {first}), "
+            f"Fix: give them in order of time, baseline first (--sessions {first}), "
             "or a study file (--config FILE)"
         )
     return [

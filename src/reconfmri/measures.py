@@ -132,7 +132,7 @@ def check_rows(rows: pd.DataFrame) -> None:
     for name in ("participant_id", "outcome", "unit"):
         if rows[name].isna().any():
             row = int(rows[name].isna().to_numpy().argmax()) + 1
-            raise ValueError(f"column {name!r} is empty in row {row}. Mend: complete the row, or delete it")
+            raise ValueError(f"column {name!r} is empty in row {row}. Fix: complete the row, or delete it")
     for name in NUMBERS:
         numbers = rows[name].to_numpy(dtype=float)
         if np.isinf(numbers).any():
@@ -140,7 +140,7 @@ def check_rows(rows: pd.DataFrame) -> None:
     errors = rows["se"].to_numpy(dtype=float)
     if (errors <= 0).any():
         where = _name_of(rows, errors <= 0)
-        raise ValueError(f"the standard error of {where} is not positive. Mend: n/a where it is not known")
+        raise ValueError(f"the standard error of {where} is not positive. Fix: n/a where it is not known")
     key = [
         name for name in ("participant_id", "session_id", "task", "run", "domain", "outcome") if name in rows
     ]
@@ -151,7 +151,7 @@ def check_rows(rows: pd.DataFrame) -> None:
             f"{value:g} in row {place + 1}"
             for place, value in zip(first.nonzero()[0], rows["value"][first], strict=True)
         )
-        raise ValueError(f"{_name_of(rows, twice)} is there twice: {given}. Mend: keep one of the rows")
+        raise ValueError(f"{_name_of(rows, twice)} is there twice: {given}. Fix: keep one of the rows")
 
 
 def _combined(key: dict[str, str], runs: pd.DataFrame) -> dict[str, object]:

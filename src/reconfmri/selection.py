@@ -36,13 +36,13 @@ def filtered(dataset: Dataset, filters: Filters) -> tuple[Dataset, list[Problem]
         kept[place] = [file for file, reason in zip(files, reasons, strict=True) if reason is None]
         left.update(reason for reason in reasons if reason is not None)
     return replace(dataset, by_subject=kept), [
-        Problem("WARN", "W-BIDS-A18", f"{number} {what} left alone: {why}", mend)
-        for (what, why, mend), number in sorted(left.items())
+        Problem("WARN", "W-BIDS-A18", f"{number} {what} left alone: {why}", fix)
+        for (what, why, fix), number in sorted(left.items())
     ]
 
 
 def _why_left(file: BidsFile, filters: Filters) -> tuple[str, str, str] | None:
-    """What a file is, why it is left alone and the mend; None for one that is meant."""
+    """What a file is, why it is left alone and the fix; None for one that is meant."""
     kind = "fmap" if file.folder.endswith("fmap") else file.suffix
     if kind not in FILTERED or file.ext not in (TABLES.get(kind, ""), *IMAGES):
         return None
@@ -51,7 +51,11 @@ def _why_left(file: BidsFile, filters: Filters) -> tuple[str, str, str] | None:
     if part in NO_MAGNITUDE and kind != "fmap":
         return noun, f"part-{part} is no magnitude", "none"
     if not file.meets(getattr(filters, kind)):
-        return noun, f"filters.{kind} of the study file", f"none, or correct filters.{kind}"
+        return (
+            noun,
+            f"filters.{kind} of the study file",
+            f"no action is needed if this is meant; else correct filters.{kind}",
+        )
     return None
 
 
@@ -131,10 +135,8 @@ def _choose(offered: Mapping[Session, list[BidsFile]], choices: Iterable[str], w
     first = max(offered.values(), key=len)[0]
     listed = ", ".join(sorted(set(choices)))
     text = f"T1w images {what}, and not one that every session has alone: {listed}"
-    mend = (
-        "choose by filters.T1w in the study file, e.g. `filters: {T1w: {acq: mprage}}` (`null`: without it)"
-    )
-    return Problem("STOP", "E-BIDS-A19", text, mend, first.folder)
+    fix = "choose by filters.T1w in the study file, e.g. `filters: {T1w: {acq: mprage}}` (`null`: without it)"
+    return Problem("STOP", "E-BIDS-A19", text, fix, first.folder)
 
 
 def _chosen(offered: Mapping[Session, list[BidsFile]], result: Mapping[Session, BidsFile]) -> list[Problem]:
@@ -148,7 +150,15 @@ def _chosen(offered: Mapping[Session, list[BidsFile]], result: Mapping[Session, 
         what = f"{len(several)} sessions have several T1w images; those like {example.path} are used"
     else:
         what = f"people have T1w images of several kinds: {', '.join(kinds)}"
-    return [Problem("WARN", "W-BIDS-A19", what, "none, or choose by filters.T1w", example.folder)]
+    return [
+        Problem(
+            "WARN",
+            "W-BIDS-A19",
+            what,
+            "no action is needed if this is the right one; else choose by filters.T1w",
+            example.folder,
+        )
+    ]
 
 
 def without_echoes(images: Iterable[BidsFile]) -> tuple[list[BidsFile], dict[str, list[str]]]:

@@ -65,8 +65,8 @@ def score_recording(
         outcome = f"scr.{condition}"
         reason = _why_missing(scripts, broken, (start, end), settings.window)
         if reason:
-            mend = "find the rest of the recording"
-            faults.append(DataFault("E-DATA-B15", reason, mend=mend, file=recording.name, region=outcome))
+            fix = "find the rest of the recording"
+            faults.append(DataFault("E-DATA-B15", reason, fix=fix, file=recording.name, region=outcome))
         scores = (
             []
             if reason
@@ -113,36 +113,36 @@ def describe_recording(sidecar: Mapping[str, Any], settings: SkinConductance, na
     DataFault
         The JSON lacks one of these, the unit is none of conductance, or the recording is too slow.
     """
-    mend = "complete the JSON beside the recording"
+    fix = "complete the JSON beside the recording"
     for key in ("SamplingFrequency", "StartTime", "Columns"):
         if key not in sidecar:
-            raise DataFault("E-DATA-B15", f"its JSON has no {key}", mend=mend, file=name)
+            raise DataFault("E-DATA-B15", f"its JSON has no {key}", fix=fix, file=name)
     columns, column = sidecar["Columns"], settings.column
     if not isinstance(columns, list):
         reason = f"Columns is {columns!r:.60}, expected a list of names"
-        raise DataFault("E-DATA-B15", reason, mend=mend, file=name)
+        raise DataFault("E-DATA-B15", reason, fix=fix, file=name)
     frequency, start = (_number(sidecar, key, name) for key in ("SamplingFrequency", "StartTime"))
     if column not in columns:
-        raise DataFault("E-DATA-B15", f"no column {column!r}, it has {columns}", mend=mend, file=name)
+        raise DataFault("E-DATA-B15", f"no column {column!r}, it has {columns}", fix=fix, file=name)
     if not frequency > 0:
-        raise DataFault("E-DATA-B15", f"its sampling frequency is {frequency:g} Hz", mend=mend, file=name)
+        raise DataFault("E-DATA-B15", f"its sampling frequency is {frequency:g} Hz", fix=fix, file=name)
     described = sidecar.get(column)
     unit = described.get("Units") if isinstance(described, Mapping) else None
     unit = unit.lower() if isinstance(unit, str) and unit.lower() == "microsiemens" else unit
     if not isinstance(unit, str) or unit not in UNITS:
         reason = f"the unit of {column!r} is {unit!r:.60}, none of conductance; known are {list(UNITS)}"
-        raise DataFault("E-DATA-B15", reason, mend=mend, file=name)
+        raise DataFault("E-DATA-B15", reason, fix=fix, file=name)
     if frequency < settings.min_sampling_frequency:
         least = f"at least {settings.min_sampling_frequency:g} Hz are needed"
-        raise DataFault("E-DATA-B15", f"sampled at {frequency:g} Hz, {least}", mend=mend, file=name)
+        raise DataFault("E-DATA-B15", f"sampled at {frequency:g} Hz, {least}", fix=fix, file=name)
     return Description(UNITS[unit], frequency, start)
 
 
 def _number(sidecar: Mapping[str, Any], key: str, name: str) -> float:
     value = sidecar[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        mend = "write a number into the JSON beside the recording"
-        raise DataFault("E-DATA-B15", f"{key} is {value!r}, not a number", mend=mend, file=name)
+        fix = "write a number into the JSON beside the recording"
+        raise DataFault("E-DATA-B15", f"{key} is {value!r}, not a number", fix=fix, file=name)
     return float(value)
 
 
@@ -171,45 +171,45 @@ def response(samples: Array, onset: float, frequency: float, window: tuple[float
 
 
 def _read_column(path: Path, n_columns: int, which: int) -> Array:
-    mend = "copy the recording again"
+    fix = "copy the recording again"
     try:
         refuse_unreadable(path)
         with gzip.open(path, "rt", encoding="utf-8-sig") as stream:
             table = pd.read_csv(stream, sep="\t", header=None, na_values=["n/a"], keep_default_na=True)
     except UnreadableError as error:
-        raise DataFault("E-DATA-B15", error.what, mend=error.mend(path.name), file=path.name) from None
+        raise DataFault("E-DATA-B15", error.what, fix=error.fix(path.name), file=path.name) from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
-        raise DataFault("E-DATA-B15", f"unreadable ({error})", mend=mend, file=path.name) from None
+        raise DataFault("E-DATA-B15", f"unreadable ({error})", fix=fix, file=path.name) from None
     if table.shape[1] != n_columns:
         reason = f"{table.shape[1]} columns, its JSON names {n_columns}"
-        raise DataFault("E-DATA-B15", reason, mend="correct `Columns` in its JSON", file=path.name)
+        raise DataFault("E-DATA-B15", reason, fix="correct `Columns` in its JSON", file=path.name)
     samples = pd.to_numeric(table[which], errors="coerce")
     texts = table[which].notna() & samples.isna()
     if texts.any():
         reason = f"line {int(texts.to_numpy().argmax()) + 1} is not a number (a recording has no header)"
-        raise DataFault("E-DATA-B15", reason, mend="delete the header", file=path.name)
+        raise DataFault("E-DATA-B15", reason, fix="delete the header", file=path.name)
     return samples.to_numpy(dtype=float)
 
 
 def _check_signal(samples: Array, name: str) -> None:
     known = samples[np.isfinite(samples)]
-    mend = "look at electrodes and amplifier of this recording"
+    fix = "look at electrodes and amplifier of this recording"
     if not len(known):
-        raise DataFault("E-DATA-B15", "every sample is missing", mend=mend, file=name)
+        raise DataFault("E-DATA-B15", "every sample is missing", fix=fix, file=name)
     span = float(np.ptp(known))
     if span < FLAT_RANGE:
-        raise DataFault("E-DATA-B15", f"flat: all within {span:.2g} µS", mend=mend, file=name)
+        raise DataFault("E-DATA-B15", f"flat: all within {span:.2g} µS", fix=fix, file=name)
     for what, edge in (("top", known.max()), ("bottom", known.min())):
         share = float((np.abs(known - edge) < 1e-6 * span).mean())
         if share > MAX_SATURATED:
             reason = f"saturated: {100 * share:.0f} % of samples stand at the {what}, {edge:.3g} µS"
-            raise DataFault("E-DATA-B15", reason, mend=mend, file=name)
+            raise DataFault("E-DATA-B15", reason, fix=fix, file=name)
     if np.median(known) > MAX_MICROSIEMENS:
         reason = f"the median conductance is {np.median(known):.3g} µS, more than {MAX_MICROSIEMENS:g} µS"
-        raise DataFault("E-DATA-B15", reason, mend="correct `Units` in its JSON", file=name)
+        raise DataFault("E-DATA-B15", reason, fix="correct `Units` in its JSON", file=name)
     if np.median(known) <= 0:
         reason = f"the median conductance is {np.median(known):.3g} µS"
-        raise DataFault("E-DATA-B15", reason, mend="give absolute conductance, not AC-coupled", file=name)
+        raise DataFault("E-DATA-B15", reason, fix="give absolute conductance, not AC-coupled", file=name)
 
 
 def _gap_times(samples: Array, frequency: float, start: float, longest: float) -> list[tuple[float, float]]:

@@ -197,7 +197,7 @@ class Row:
     damage: Callable[[Any], object]
     code: str
     says: str
-    mend: str
+    fix: str
     region: str = "n/a"
 
 
@@ -283,12 +283,12 @@ def step(folder: Path, work: Callable[..., None], *, rule: str, before: Path | N
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_damage_becomes_an_exclusion_with_its_mend_and_never_a_number(row, tmp_path):
+def test_damage_becomes_an_exclusion_with_its_fix_and_never_a_number(row, tmp_path):
     out = step(tmp_path, row.rule(tmp_path, row.damage), rule=row.rule.__name__.removeprefix("by_"))
     (excluded,) = read_exclusions(out.exclusions)
     assert (excluded.code, excluded.region) == (row.code, row.region)
     assert row.says in excluded.reason
-    assert row.mend in excluded.reason.partition("Mend: ")[2]
+    assert row.fix in excluded.reason.partition("Fix: ")[2]
     if row.rule is by_align_run:
         assert excluded.reason.startswith(f"{row.code} {BOLD}: ")
     if row.region == "n/a":
@@ -364,7 +364,7 @@ def test_the_index_meets_it_before_any_compute(name, tmp_path):
     told = [problem for problem in problems if (problem.severity, problem.code) == (severity, code)]
     assert len(told) == 1
     assert says in told[0].line
-    assert told[0].mend
+    assert told[0].fix
     kept = bool(((table["participant_id"] == "sub-02") & (table["session_id"] == "1")).any())
     if severity != "STOP":
         assert (told[0].participant_id, kept) == ("sub-02", severity == "WARN")

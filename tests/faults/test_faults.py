@@ -1,4 +1,4 @@
-"""Groups A and C of the fault catalogue: every fault gives one line with code, file, wrong and mend."""
+"""Groups A and C of the fault catalogue: every fault gives one line with code, file, wrong and fix."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_every_code_of_data_and_study_is_listed_in_the_documents():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault)
-def test_fault_gives_one_line_with_code_file_and_mend(row, tmp_path, capsys):
+def test_fault_gives_one_line_with_code_file_and_fix(row, tmp_path, capsys):
     study = make_bids(tmp_path, faults=[row.fault])
     if row.command == "check":
         main(["index", "--study", str(study)])
@@ -132,7 +132,7 @@ def test_fault_gives_one_line_with_code_file_and_mend(row, tmp_path, capsys):
     else:
         assert len(told) == 1 or row.severity == "EXCL", lines
         assert told[0].startswith(f"{row.severity} {row.code} {row.file}")
-        assert told[0].rpartition("Mend: ")[2]
+        assert told[0].rpartition("Fix: ")[2]
     stopped = (
         row.severity == "STOP" or row.fault == "RepetitionTime in ms"
     )  # the latter leaves no scan at all
@@ -189,7 +189,7 @@ def test_a_changed_dataset_asks_for_a_new_index(change, says, tmp_path, capsys):
     told = [line for line in capsys.readouterr().out.splitlines() if "E-BIDS-A13" in line]
     assert len(told) == 1
     assert says in told[0]
-    assert told[0].endswith("Mend: index again (`reconfmri index`)")
+    assert told[0].endswith("Fix: index again (`reconfmri index`)")
 
 
 @pytest.mark.parametrize("place", ["bids", "bids/sub-01", "bids/derivatives"])
@@ -198,7 +198,7 @@ def test_output_in_the_input_is_refused(place, tmp_path, capsys):
     assert main(["run", str(tmp_path / "bids"), str(tmp_path / place), "participant"]) == 1
     told = capsys.readouterr().out
     assert "E-CONF-C07" in told
-    assert "Mend: give a folder outside of it, or one in its derivatives/" in told
+    assert "Fix: give a folder outside of it, or one in its derivatives/" in told
     assert not (tmp_path / "bids/derivatives").exists()
 
 

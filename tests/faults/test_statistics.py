@@ -84,7 +84,7 @@ def test_a_run_that_cannot_be_fitted_is_out_with_its_reason(name, do, code, says
     with pytest.raises(DataFault, match=says) as caught:
         do()
     assert caught.value.code == code
-    assert "Mend: " in caught.value.line
+    assert "Fix: " in caught.value.line
 
 
 # The arms: E5 to E14
@@ -162,7 +162,7 @@ def test_a_fault_of_one_outcome_has_one_line_no_number_and_spares_the_others(row
     assert set(bad["method"]) == {"bayes", "reml", "ancova", "ancova_hc2", "welch", "randomisation"}
     assert bad["status"].str.startswith("not reported: ").all()
     assert bad["status"].str.contains(row.says, regex=False).all()
-    assert bad["status"].str.contains(". Mend: ", regex=False).all()
+    assert bad["status"].str.contains(". Fix: ", regex=False).all()
     assert bad[list(NUMBERS)].isna().all(axis=None)
     rest = found[(found["outcome"] == "bad.x") & ~found["estimand"].isin(row.silent)]
     assert rest["status"].str.startswith("ok").all()
@@ -204,7 +204,7 @@ def test_tables_beside_the_answers_stay_without_numbers_too(row):
     ],
     ids=["E11 row of measures twice", "E11 person twice", "E5 arm without anybody"],
 )
-def test_tables_that_cannot_be_believed_stop_with_the_table_and_the_mend(spoil, says):
+def test_tables_that_cannot_be_believed_stop_with_the_table_and_the_fix(spoil, says):
     with pytest.raises(ValueError, match=says):
         answer(*spoil(*tables()))
 
@@ -220,7 +220,7 @@ def test_a_chain_that_did_not_converge_is_withheld_and_says_so():
     """E9: no posterior summary; the other engine goes on."""
     found = answer(*tables(), sampling=FEW | {"min_ess": 1e5, "tune": 200, "draws": 200})
     bayesian = found["method"] == "bayes"
-    assert found.loc[bayesian, "status"].str.contains(r"did not converge \(R-hat .*Mend: ").all()
+    assert found.loc[bayesian, "status"].str.contains(r"did not converge \(R-hat .*Fix: ").all()
     assert found.loc[bayesian, list(NUMBERS)].isna().all(axis=None)
     assert found.loc[~bayesian, "status"].str.startswith("ok").all()
 
@@ -234,7 +234,7 @@ def test_a_covariance_that_cannot_be_determined_falls_back_by_name():
     declared = frequentist.estimate(*given, asked(covariance="unstructured"), SESSIONS)
     reml = declared[declared["method"] == "reml"]
     assert reml["status"].str.startswith("not reported: REML with unstructured covariance did not").all()
-    assert reml["status"].str.contains("Mend: group.covariance", regex=False).all()
+    assert reml["status"].str.contains("Fix: group.covariance", regex=False).all()
     assert reml[list(NUMBERS)].isna().all(axis=None)
     automatic = frequentist.estimate(*given, asked(), SESSIONS)
     assert set(automatic.loc[automatic["method"] == "reml", "status"]) == {"ok, shrunk unstructured"}
@@ -246,7 +246,7 @@ def test_a_correlation_of_one_is_missing_with_its_reason():
     rows, faults = couple(twins, CONFOUNDS, None, tr=TR, task=Task(), settings=settings)
     assert rows["value"].isna().all()
     assert [fault.code for fault in faults] == ["E-STAT-E13"]
-    assert faults[0].line.endswith("Mend: the regions must not overlap")
+    assert faults[0].line.endswith("Fix: the regions must not overlap")
 
 
 def test_what_was_not_declared_is_not_modelled_unless_it_is_called_exploratory(sound):

@@ -116,7 +116,7 @@ def test_the_broken_scan_is_out_of_every_number_and_named(study):
     rows = out[(out["participant_id"] == "sub-02") & (out["session_id"] == "2")]
     assert rows["code"].tolist() == ["E-DATA-B01"]
     assert "bold.nii.gz" in rows["reason"].iloc[0]
-    assert "Mend:" in rows["reason"].iloc[0]
+    assert "Fix:" in rows["reason"].iloc[0]
     measures = read_table(study / "results" / "measures.tsv")
     lost = measures[(measures["participant_id"] == "sub-02") & (measures["session_id"] == "2")]
     assert set(lost["domain"]) == {"skin_conductance", "clinical"}

@@ -82,7 +82,7 @@ try:
     if study.open_days:
         raise ValueError(
             f"E-CONF-C09 config/config.yaml: the days of the visits {study.open_days} are open. "
-            "Mend: list the visits in order of time, baseline first, and fill in `day`"
+            "Fix: list the visits in order of time, baseline first, and fill in `day`"
         )
     scans = read_run_table("config/runs.tsv")
     decided = read_decisions(Path())
@@ -319,7 +319,7 @@ def whole_study(wildcards):
     """Parameter function of rules that every result of the study passes: never asked of some people or scans."""
     if partial_by:
         raise WorkflowError(
-            f"E-CONF-A04 {', '.join(partial_by)}: a result of the group would be one of some people. Mend: ask "
+            f"E-CONF-A04 {', '.join(partial_by)}: a result of the group would be one of some people. Fix: ask "
             "for `all_participant`, or leave that out"
         )
     return True

@@ -80,10 +80,10 @@ def from_study(options: Namespace, measures: pd.DataFrame) -> Trial:
     """
     for name in ("active", "control", "sessions", "baseline", "outcome", "session", "scale"):
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name}: the study file tells it. Mend: give --config or --{name}, not both")
+            raise ValueError(f"--{name}: the study file tells it. Fix: give --config or --{name}, not both")
     trial = load_trial(options.config, units_of(measures))
     if trial is None:
-        raise ValueError(f"E-CONF-C02 {options.config}: group is none. Mend: give a study file with arms")
+        raise ValueError(f"E-CONF-C02 {options.config}: group is none. Fix: give a study file with arms")
     return trial
 
 
@@ -103,7 +103,7 @@ def from_tables(options: Namespace, measures: pd.DataFrame, allocation: pd.DataF
     for arm in (options.active, options.control):
         if arm not in arms:
             where = options.allocation
-            raise ValueError(f"E-CONF-C04 {where}: nobody is in the arm {arm!r}. Mend: the arms are {arms}")
+            raise ValueError(f"E-CONF-C04 {where}: nobody is in the arm {arm!r}. Fix: the arms are {arms}")
     group, sessions = group_from_tables(
         measures,
         allocation,
@@ -169,7 +169,7 @@ def events_of(options: Namespace, allocation: pd.DataFrame, trial: Trial) -> pd.
     found = [base / named for base in (folder, folder.parent) if (base / named).is_file()]
     if not found:
         raise ValueError(
-            f"E-CONF-C05 {options.config}: group.intercurrent_events: there is no {named}. Mend: give "
+            f"E-CONF-C05 {options.config}: group.intercurrent_events: there is no {named}. Fix: give "
             f"its path from {folder.name}/"
         )
     return read_events(found[0], allocation, list(trial.session_names))

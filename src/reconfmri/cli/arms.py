@@ -80,7 +80,7 @@ def choose_column(root: Path, column: str | None) -> tuple[str | None, list[str]
     if column is not None:
         if column not in table.columns or column == "participant_id":
             raise ValueError(
-                f"{CODE} {root / PARTICIPANTS}: there is no column {column!r}. Mend: give --arm-column with "
+                f"{CODE} {root / PARTICIPANTS}: there is no column {column!r}. Fix: give --arm-column with "
                 f"one of {[name for name in table.columns if name != 'participant_id']}, or none"
             )
         return column, []
@@ -88,7 +88,7 @@ def choose_column(root: Path, column: str | None) -> tuple[str | None, list[str]
     if len(found) > 1:
         raise ValueError(
             f"{CODE} {root / PARTICIPANTS}: {len(found)} columns may be the arm: {_named(found)}. "
-            f"Mend: say which by `reconfmri init STUDY --bids {root} --arm-column {found[0].column}` or none"
+            f"Fix: say which by `reconfmri init STUDY --bids {root} --arm-column {found[0].column}` or none"
         )
     if found and not found[0].sure:
         name = found[0].column
@@ -120,13 +120,13 @@ def move_arm_column(folder: Path, root: Path, column: str | None) -> list[str]:
     path, sidecar = root / PARTICIPANTS, root / "participants.json"
     chosen, _ = choose_column(root, column)
     if chosen is None:
-        raise ValueError(f"{CODE} {path}: no column is known to be the arm. Mend: name it by --arm-column")
+        raise ValueError(f"{CODE} {path}: no column is known to be the arm. Fix: name it by --arm-column")
     copies = {path: folder / f"{KEPT}.tsv", sidecar: folder / f"{KEPT}.json"}
     if taken := [copy for copy in copies.values() if copy.exists()]:
-        raise ValueError(f"{CODE} {taken[0]}: a copy is there already. Mend: put it elsewhere first")
+        raise ValueError(f"{CODE} {taken[0]}: a copy is there already. Fix: put it elsewhere first")
     _check_held(folder, path, chosen)
     if not os.access(path, os.W_OK):
-        raise ValueError(f"{CODE} {path}: it cannot be written. Mend: make it writable (`datalad unlock`)")
+        raise ValueError(f"{CODE} {path}: it cannot be written. Fix: make it writable (`datalad unlock`)")
     for original, copy in copies.items():
         if original.is_file():
             shutil.copyfile(original, copy)
@@ -142,7 +142,7 @@ def _check_held(folder: Path, path: Path, column: str) -> None:
     if lost:
         raise ValueError(
             f"{CODE} {folder / ALLOCATION}: it holds another arm, or none, for "
-            f"{', '.join(map(str, lost[:5]))}. Mend: correct it, or delete the column {column!r} by hand"
+            f"{', '.join(map(str, lost[:5]))}. Fix: correct it, or delete the column {column!r} by hand"
         )
 
 

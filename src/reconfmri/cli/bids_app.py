@@ -39,7 +39,7 @@ def run_level(options: Namespace) -> int:
     root, out = options.bids, options.out
     if options.level == "group" and (options.participant_label or options.session_label or options.task_id):
         print(
-            "E-CONF-A04 a group result of some people or scans would replace that of all. Mend: leave out "
+            "E-CONF-A04 a group result of some people or scans would replace that of all. Fix: leave out "
             "--participant-label, --session-label and --task-id; who is to be left out has a row in "
             "config/exclusions.tsv",
             file=sys.stderr,
@@ -86,15 +86,15 @@ def validate(root: Path) -> list[Problem]:
         found = json.loads(done.stdout)["issues"]["issues"]
     except (ValueError, KeyError):
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        mend = "give --skip-bids-validation"
-        return [Problem("WARN", "W-BIDS-A20", f"the BIDS validator gave no answer: {said}", mend)]
+        fix = "give --skip-bids-validation"
+        return [Problem("WARN", "W-BIDS-A20", f"the BIDS validator gave no answer: {said}", fix)]
     kinds: dict[str, list[str]] = defaultdict(list)
     for issue in found:
         if issue.get("severity") == "error":
             kinds[issue["code"]].append(str(issue.get("location", "")).lstrip("/"))
-    mend = f"see `bids-validator-deno {root}`, or give --skip-bids-validation"
+    fix = f"see `bids-validator-deno {root}`, or give --skip-bids-validation"
     return [
-        Problem("WARN", "W-BIDS-A20", f"the BIDS validator says {code} ({len(files)} times)", mend, files[0])
+        Problem("WARN", "W-BIDS-A20", f"the BIDS validator says {code} ({len(files)} times)", fix, files[0])
         for code, files in sorted(kinds.items())
     ]
 
@@ -122,7 +122,7 @@ def adopt(out: Path, root: Path, file: Path) -> None:
         place.write_text(text, encoding="utf-8")
     elif place.read_text(encoding="utf-8") != text:
         raise ValueError(
-            f"E-CONF-C07 {place}: differs from {file}. Mend: edit it there and leave out --config, "
+            f"E-CONF-C07 {place}: differs from {file}. Fix: edit it there and leave out --config, "
             "or give another OUT"
         )
 
@@ -138,7 +138,7 @@ def same_dataset(of_study: Path, given: Path) -> None:
     if of_study.resolve() != given.resolve():
         raise ValueError(
             f"E-CONF-C07 {CONFIG}: the study in OUT is about {of_study}, you gave {given}. "
-            "Mend: give that dataset, or another OUT"
+            "Fix: give that dataset, or another OUT"
         )
 
 
@@ -166,7 +166,7 @@ def chosen(scans: pd.DataFrame, options: Namespace) -> dict[str, list[str]]:
             if label not in known:
                 raise ValueError(
                     f"{prefix}{label} is not in config/runs.tsv, which has {known}. "
-                    "Mend: correct the label, or read why in config/exclusions.tsv"
+                    "Fix: correct the label, or read why in config/exclusions.tsv"
                 )
     return filters
 
@@ -209,7 +209,7 @@ def participant_level_is_done(options: Namespace) -> None:
         counts = ", ".join(f"{count} {rule}" for rule, count in left.items())
         raise ValueError(
             f"the participant level is not done: {sum(left.values())} jobs are left ({counts}). "
-            f"Mend: `reconfmri run {options.bids} {options.out} participant` first, then this command again"
+            f"Fix: `reconfmri run {options.bids} {options.out} participant` first, then this command again"
         )
 
 

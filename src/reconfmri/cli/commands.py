@@ -32,7 +32,7 @@ def index(options: Namespace) -> int:
 
 
 def make_index(folder: Path) -> int:
-    """Return 0 when the index was written; 1 when something has to be mended first."""
+    """Return 0 when the index was written; 1 when something has to be fixed first."""
     from reconfmri.checks import CONFIG, check_places, read_study
     from reconfmri.indexing import index_dataset, write_index
     from reconfmri.screening import BARE, check_events

@@ -72,7 +72,7 @@ def start_study(
         return move_arm_column(folder, root, arm_column)
     if (folder / CONFIG).exists():
         raise ValueError(
-            f"{folder / CONFIG} exists; nothing was overwritten. Mend: edit it, or give another folder"
+            f"{folder / CONFIG} exists; nothing was overwritten. Fix: edit it, or give another folder"
         )
     dataset, problems = read_dataset(root)
     problems += check_spellings(dataset)
@@ -81,7 +81,7 @@ def start_study(
     found = look_at(dataset)
     if not found.trial_types:
         raise ValueError(
-            f"E-BIDS-A16 {root}: no functional image or events table. Mend: give the BIDS dataset's root"
+            f"E-BIDS-A16 {root}: no functional image or events table. Fix: give the BIDS dataset's root"
         )
     arms = take_arms(folder, root, arm_column)
     said = [*arms.said, *(move_arm_column(folder, root, arm_column) if move_arms else [])]
@@ -159,7 +159,7 @@ def _trial_types(dataset: Dataset, task: str) -> tuple[list[str], int]:
             try:
                 table = read_table(dataset.root / file.path, required=["trial_type"])
             except (ValueError, OSError):
-                continue  # the index names it, with line and mend
+                continue  # the index names it, with line and fix
             kinds |= dict.fromkeys(map(str, table["trial_type"].dropna()))
             most = max(most, len(table))
     return list(kinds), most

@@ -60,8 +60,8 @@ def _take(stack: ExitStack, folder: Path, name: str, kind: int, *, wait: bool) -
 
 
 def _busy(who: str, name: str, then: str = "") -> BusyError:
-    mend = f"wait for it, or stop it{then}; nothing was touched"
-    return BusyError(f"{who or 'another run'}, works on {name} of this study. Mend: {mend}")
+    fix = f"wait for it, or stop it{then}; nothing was touched"
+    return BusyError(f"{who or 'another run'}, works on {name} of this study. Fix: {fix}")
 
 
 def _ourselves() -> str:

@@ -110,7 +110,7 @@ def _study(options: Namespace) -> Study | None:
         return None
     study = load_study(options.config)
     if study.group is None:
-        raise ValueError(f"E-CONF-C02 {options.config}: group is none. Mend: give a study file with arms")
+        raise ValueError(f"E-CONF-C02 {options.config}: group is none. Fix: give a study file with arms")
     return study
 
 
@@ -122,7 +122,7 @@ def _measures(options: Namespace) -> pd.DataFrame | None:
 
     for name in ("sd", "correlations"):
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name}: the measures tell it. Mend: give --measures or --{name}, not both")
+            raise ValueError(f"--{name}: the measures tell it. Fix: give --measures or --{name}, not both")
     return read_measures(options.measures)
 
 
@@ -134,10 +134,10 @@ def _outcome(options: Namespace, study: Study | None, measures: pd.DataFrame | N
     name = options.outcome or (study.group.primary.outcome if study and study.group else None)
     if name is None:
         if len(known) > 1:
-            raise ValueError(f"--outcome: which of {known} is planned? Mend: give --outcome NAME")
+            raise ValueError(f"--outcome: which of {known} is planned? Fix: give --outcome NAME")
         return known[0] if known else ""
     if known and name not in known:
-        raise ValueError(f"--outcome: {name!r} is not known. Mend: give --outcome with one of {known}")
+        raise ValueError(f"--outcome: {name!r} is not known. Fix: give --outcome with one of {known}")
     return str(name)
 
 
@@ -149,7 +149,7 @@ def _sessions(options: Namespace, study: Study | None, rows: pd.DataFrame | None
         for name in ("sessions", "baseline"):
             if getattr(options, name) is not None:
                 raise ValueError(
-                    f"--{name}: the study file gives it. Mend: give --config or --{name}, not both"
+                    f"--{name}: the study file gives it. Fix: give --config or --{name}, not both"
                 )
         return [session.id for session in study.sessions] or ["n/a"]
     if rows is not None:
@@ -172,7 +172,7 @@ def _questions(group: Group | None, sessions: list[str]) -> list[Question]:
         raise ValueError(
             f"group.estimands: none of {every} compares the arms"
             + ("" if len(sessions) > 1 else " at a single session, which has no baseline before it")
-            + ". Mend: add difference_unadjusted"
+            + ". Fix: add difference_unadjusted"
         )
     return questions
 
@@ -184,7 +184,7 @@ def _primary(options: Namespace, group: Group | None, questions: list[Question])
         session, estimand = session or group.primary.session, group.primary.estimand
     known = list(dict.fromkeys(question.session for question in questions))
     if options.session not in (None, *known):
-        raise ValueError(f"--session: {options.session!r} is not planned. Mend: give one of {known}")
+        raise ValueError(f"--session: {options.session!r} is not planned. Fix: give one of {known}")
     alike = [question for question in questions if question.estimand == estimand] or questions
     return next((question for question in alike if question.session == session), alike[0])
 
@@ -209,7 +209,7 @@ def _assumed(
     elif sd is None:
         sd, source = 1.0, "the unit"
     if not (np.isfinite(sd) and sd > 0):
-        raise ValueError(f"--sd: {sd:g} is not an SD. Mend: give the SD between people, above 0")
+        raise ValueError(f"--sd: {sd:g} is not an SD. Fix: give the SD between people, above 0")
     baseline, later = options.correlations or REFERENCE_CORRELATIONS
     covariance = exchangeable(n_visits, sd=sd, baseline=baseline, later=later)
     shares, missing = _assumed_missing(options, n_visits)
@@ -226,7 +226,7 @@ def _assumed_missing(options: Namespace, n_visits: int) -> tuple[tuple[float, ..
     if len(shares) != asked:
         given = f"{len(shares)} shares" + ("" if options.missing else " are those of the reference trial")
         raise ValueError(
-            f"--missing: {given}, the trial has {asked} later visits. Mend: give --missing with the share of "
+            f"--missing: {given}, the trial has {asked} later visits. Fix: give --missing with the share of "
             f"people missing at each, {asked} in all"
         )
     source = "--missing" if options.missing else REFERENCE
@@ -242,7 +242,7 @@ def _measured(options: Namespace, rows: pd.DataFrame, sessions: list[str]) -> tu
     if measured != set(sessions):
         raise ValueError(
             f"{options.measures}: values are at the sessions {sorted(measured)}, the trial has {sessions}. "
-            "Mend: give --sd and --correlations instead of --measures, or measures of these sessions"
+            "Fix: give --sd and --correlations instead of --measures, or measures of these sessions"
         )
     wide = rows.pivot(index="participant_id", columns="session_id", values="value")[sessions]
     source = f"{options.measures.name}: {len(wide)} people, without their arms"
@@ -250,7 +250,7 @@ def _measured(options: Namespace, rows: pd.DataFrame, sessions: list[str]) -> tu
         scenario = scenario_without_arms(wide.to_numpy(float))
     except NotEstimableError as reason:
         raise ValueError(
-            f"{options.measures}: {reason}. Mend: give --sd and --correlations instead of --measures"
+            f"{options.measures}: {reason}. Fix: give --sd and --correlations instead of --measures"
         ) from None
     if not options.missing:
         return scenario, dict.fromkeys(("sd", "correlation", "missing"), source)
@@ -282,7 +282,7 @@ def _grid(options: Namespace) -> tuple[int, int]:
     low, high = options.n_per_arm
     if not 2 <= low < high <= 2000:
         raise ValueError(
-            f"--n-per-arm: {low} to {high} is no range. Mend: give the lowest and the highest number of "
+            f"--n-per-arm: {low} to {high} is no range. Fix: give the lowest and the highest number of "
             "people per arm, from 2 to 2000, e.g. 8 60"
         )
     return low, high
@@ -309,7 +309,7 @@ def read_halving(options: Namespace, trial: Trial) -> pd.DataFrame | None:
     if not len(halving):
         raise ValueError(
             f"{options.estimates}: no interval of method reml for the outcome {outcome!r} at sessions "
-            f"{trial.sessions}; it has them for {known}. Mend: give --outcome and the study file of the trial"
+            f"{trial.sessions}; it has them for {known}. Fix: give --outcome and the study file of the trial"
         )
     return halving
 

@@ -21,7 +21,7 @@ HEAD = """<!DOCTYPE html>
 <style>
 body {{ font: 15px/1.45 sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 h2 {{ margin-top: 2rem }} .STOP {{ color: #a40000 }} .EXCL {{ color: #8a5a00 }} .WARN {{ color: #005a78 }}
-li {{ margin: .7rem 0 }} code, summary {{ overflow-wrap: anywhere }} .mend {{ color: #444 }}
+li {{ margin: .7rem 0 }} code, summary {{ overflow-wrap: anywhere }} .fix {{ color: #444 }}
 </style></head><body>
 <h1>Problems found before any compute</h1>
 <p>Study folder <code>{study}</code>. {counts}</p>
@@ -44,7 +44,7 @@ def _entry(cause: Cause) -> str:
     first = cause.problems[0]
     where = f" <code>{escape(first.file)}</code>" if first.file else ""
     text = f"<li><b>{escape(first.code)}</b>{where}: {escape(first.what)}"
-    text += f'<br><span class="mend">Mend: {escape(first.mend)}</span>'
+    text += f'<br><span class="fix">Fix: {escape(first.fix)}</span>'
     if len(cause.problems) > 1:
         rows = "".join(
             f"<li><code>{escape(problem.file)}</code> {escape(problem.what)}</li>"

@@ -206,7 +206,7 @@ def _state(folder: Path, stage: Stage, *, broken: set[str], alive: bool) -> tupl
         return "waiting", ""
     last = last_words(log)
     if last:
-        return "failed", f"{last}. Next: read {stage.log}, mend it, then run the same command again"
+        return "failed", f"{last}. Next: read {stage.log}, fix it, then run the same command again"
     if alive:
         return "running", ""
     return "stopped", f"it was killed (time, memory or power?). Next: run it again; {stage.log} has the rest"

@@ -182,8 +182,8 @@ def answer_question(
         fits[question.common_baseline] = sampler.fit(outcome, question.common_baseline, group, add_se=add_se)
     fit = fits[question.common_baseline]
     if not fit.passes(group.sampling):
-        mend = "more group.sampling.draws, or group.covariance: random_intercept"
-        return {"status": f"not reported: {fit.shortcoming}. Mend: {mend}"}
+        fix = "more group.sampling.draws, or group.covariance: random_intercept"
+        return {"status": f"not reported: {fit.shortcoming}. Fix: {fix}"}
     draws = contrast(fit, question, outcome)
     numbers = summarise(draws, group.level) | {"rope_probability": rope_probability(draws, outcome, group)}
     return numbers | {"r_hat": fit.r_hat, "ess": fit.ess, "status": fit.status}

@@ -105,7 +105,7 @@ def calibrate(
     answers += _run(given, ("bayes",), seed, trials, until, cores)
     difference = true_difference(source, outcome, question)
     if not answers:
-        status = f"not reported: no trial was answered in {seconds:g} s. Mend: more --calibrate-minutes"
+        status = f"not reported: no trial was answered in {seconds:g} s. Fix: more --calibrate-minutes"
         return pd.DataFrame([start | {"method": "all", "status": status}], columns=list(DESCRIPTIONS))
     return summarise(pd.DataFrame(answers), difference, start)
 

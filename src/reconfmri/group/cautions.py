@@ -99,7 +99,7 @@ def refuse_other_scale(outcome: Outcome, group: Group) -> None:
         raise NotEstimableError(
             f"the SD between people is {times:.3g} times s = {outcome.scale:g} {outcome.unit}: the priors "
             "would decide the answer",
-            mend="check the unit of the values, or declare their SD in group.scales",
+            fix="check the unit of the values, or declare their SD in group.scales",
         )
 
 

@@ -83,10 +83,10 @@ def cautions_in(status: str) -> list[str]:
 
 
 class NotEstimableError(ValueError):
-    """An estimand that these data cannot answer; the text is the reason, and how to mend it."""
+    """An estimand that these data cannot answer; the text is the reason, and how to fix it."""
 
-    def __init__(self, reason: str, *, mend: str = ""):
-        super().__init__(f"{reason}. Mend: {mend}" if mend else reason)
+    def __init__(self, reason: str, *, fix: str = ""):
+        super().__init__(f"{reason}. Fix: {fix}" if fix else reason)
 
 
 @dataclass(frozen=True)

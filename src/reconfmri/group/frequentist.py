@@ -237,7 +237,7 @@ def _refuse_undetermined(design: Array) -> None:
     if len(design) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
         raise NotEstimableError(
             f"{len(design)} people with baseline do not determine arm, baseline slope and covariates",
-            mend="ask for difference_unadjusted, or fewer covariates",
+            fix="ask for difference_unadjusted, or fewer covariates",
         )
 
 

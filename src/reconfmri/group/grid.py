@@ -140,7 +140,7 @@ def _covariates(
     if dependent or share_told(active, values) > ALL_TOLD:
         raise ValueError(
             f"{CODE} group.covariates: {list(group.covariates)} cannot be told apart from the arm or one "
-            "from another. Mend: drop one"
+            "from another. Fix: drop one"
         )
     return tuple(columns)
 
@@ -157,7 +157,7 @@ def share_told(active: NDArray[np.bool_], covariates: Array) -> float:
 def _not_its_own_baseline(outcome: Outcome, group: Group) -> Outcome:
     for name, settings in group.covariates.items():
         if settings.measure == outcome.name and not outcome.fault:
-            fault = f"the covariate {name!r} is its own baseline. Mend: take one of them out of the study"
+            fault = f"the covariate {name!r} is its own baseline. Fix: take one of them out of the study"
             return replace(outcome, fault=fault)
     return outcome
 
@@ -193,10 +193,14 @@ def left_out(measures: pd.DataFrame, allocation: pd.DataFrame, group: Group) -> 
     others = dict(zip(allocation["participant_id"], allocation["arm"], strict=True))
     rows = []
     for person in sorted(set(measures["participant_id"]) - set(compared)):
-        code, reason, mend = NO_ARM, "has no arm in the allocation", "none for a pilot or a screen failure"
+        code, reason, fix = (
+            NO_ARM,
+            "has no arm in the allocation",
+            "no action is needed for a pilot or a screen failure",
+        )
         if isinstance(arm := others.get(person), str):
-            code, reason, mend = OTHER_ARM, f"is in the arm {arm!r}, which is not compared", "none"
-        text = f"{code} {group.allocation}: {person} {reason}. Mend: {mend}, else correct it"
+            code, reason, fix = OTHER_ARM, f"is in the arm {arm!r}, which is not compared", "none"
+        text = f"{code} {group.allocation}: {person} {reason}. Fix: {fix}, else correct it"
         rows.append(asdict(Exclusion(person, stage=STAGE, code=code, reason=text)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -307,11 +311,9 @@ def _outcome(
     fault = ""
     if np.isinf(values).any():
         person, visit = np.argwhere(np.isinf(values))[0]
-        fault = (
-            f"the value of {people[person]} at session {sessions[visit]} is not finite. Mend: {SEE_VALUES}"
-        )
+        fault = f"the value of {people[person]} at session {sessions[visit]} is not finite. Fix: {SEE_VALUES}"
     elif np.isnan(values).all():
-        fault = "there is no measurement. Mend: see exclusions.tsv, or take it out of group.outcomes"
+        fault = "there is no measurement. Fix: see exclusions.tsv, or take it out of group.outcomes"
     scale = group.scales.get(unit, 1.0)
     return Outcome(name, domain, unit, scale, values, active, fault, ses=ses if known else None)
 
@@ -333,20 +335,20 @@ def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:
             raise NotEstimableError(
                 f"two people per arm are needed, there are {n_active} active and {n_control} control"
                 + at_baseline,
-                mend="see exclusions.tsv for scans that can be saved; without them nothing can be compared",
+                fix="see exclusions.tsv for scans that can be saved; without them nothing can be compared",
             )
         if within_arm_variation(outcome, visit) == 0:
             reason = "the values do not vary within the arms"
             if at_baseline and any(within_arm_variation(outcome, later) for later in visits[1:]):
-                mend = f"{SEE_VALUES}; or ask for difference_unadjusted"
-                raise NotEstimableError(reason + at_baseline, mend=mend)
-            raise NotEstimableError(reason, mend=SEE_VALUES)
+                fix = f"{SEE_VALUES}; or ask for difference_unadjusted"
+                raise NotEstimableError(reason + at_baseline, fix=fix)
+            raise NotEstimableError(reason, fix=SEE_VALUES)
         seen = outcome.seen[:, visit]
         design = np.column_stack([np.ones(seen.sum()), outcome.active[seen], outcome.adjusted_for[seen]])
         told = share_told(outcome.active[seen], outcome.adjusted_for[seen]) > ALL_TOLD
         if outcome.columns and (told or np.linalg.matrix_rank(design) < design.shape[1]):
             raise NotEstimableError(
-                "among the people seen, arm and covariates cannot be told apart", mend="fewer covariates"
+                "among the people seen, arm and covariates cannot be told apart", fix="fewer covariates"
             )
 
 

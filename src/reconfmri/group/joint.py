@@ -131,7 +131,7 @@ def _rows(pair: Pair, questions: Sequence[Question], group: Group, sampler: baye
             _refuse(pair, question, group)
             fit = fit or sampler.fit(pair.stacked, question.common_baseline, group)
             if not fit.passes(group.sampling):
-                raise NotEstimableError(fit.shortcoming, mend="more group.sampling.draws")
+                raise NotEstimableError(fit.shortcoming, fix="more group.sampling.draws")
         except NotEstimableError as reason:
             yield from (row | {"status": f"not reported: {reason}"} for row in rows)
             continue
@@ -151,7 +151,7 @@ def _refuse(pair: Pair, question: Question, group: Group) -> None:
     if sum(both := pair.counts(question.visit)) < FEW_WITH_BOTH:
         raise NotEstimableError(
             f"{both[0]} active and {both[1]} control have both outcomes, six people are needed",
-            mend="see exclusions.tsv",
+            fix="see exclusions.tsv",
         )
 
 

@@ -89,14 +89,14 @@ class Scenario:
             )
         if not np.isfinite(self.covariance).all() or np.linalg.eigvalsh(self.covariance)[0] <= 0:
             raise ValueError(
-                f"no data have the covariance over visits {np.round(self.covariance, 4).tolist()}. Mend: "
+                f"no data have the covariance over visits {np.round(self.covariance, 4).tolist()}. Fix: "
                 "give correlations between -1 and 1; with baseline not much higher than among later visits"
             )
         shares = np.array([0.0, *self.missing])
         if not (np.isfinite(shares).all() and (np.diff(shares) >= 0).all() and shares[-1] < 1):
             raise ValueError(
                 f"the shares missing at the visits, {list(self.missing)}, must be from 0 to below 1 and "
-                "never fall: who has left stays away. Mend: e.g. 0.07 0.20 0.33 for three later visits"
+                "never fall: who has left stays away. Fix: e.g. 0.07 0.20 0.33 for three later visits"
             )
 
     @property
@@ -127,13 +127,13 @@ class Aim:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.difference) and self.difference):
             raise ValueError(
-                f"the difference of interest is {self.difference:g}. Mend: give the smallest one that would "
+                f"the difference of interest is {self.difference:g}. Fix: give the smallest one that would "
                 "matter to a patient"
             )
         if not (math.isfinite(self.prior_mean) and math.isfinite(self.prior_sd) and self.prior_sd >= 0):
             raise ValueError(
                 f"the prior has mean {self.prior_mean:g} and SD {self.prior_sd:g}, but an SD cannot be "
-                "negative. Mend: e.g. the difference of interest and half of it"
+                "negative. Fix: e.g. the difference of interest and half of it"
             )
 
 

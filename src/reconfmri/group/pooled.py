@@ -122,7 +122,7 @@ def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question
     numbers: dict[str, Row] = {name: {} for name in counts}
     if len(answers) < MIN_POOLED:
         why = f"{len(answers)} of {len(these)} outcomes have an answer, pooling needs {MIN_POOLED}"
-        status = dict.fromkeys(status, f"not reported: {why}. Mend: see exclusions.tsv")
+        status = dict.fromkeys(status, f"not reported: {why}. Fix: see exclusions.tsv")
         status_of_set = next(iter(status.values()))
     else:
         start["correlation"] = correlation = common_correlation([answer.parts for answer in answers.values()])

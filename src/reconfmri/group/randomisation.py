@@ -147,7 +147,7 @@ def _refuse_one_allocation(outcome: Outcome) -> None:
     if n_allocations(outcome.active, outcome.strata) == 1:
         raise NotEstimableError(
             "the strata tell the arm, so that no other allocation can be drawn",
-            mend="correct the column stratum of the allocation: what randomisation was stratified by",
+            fix="correct the column stratum of the allocation: what randomisation was stratified by",
         )
 
 

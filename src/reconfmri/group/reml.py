@@ -195,7 +195,7 @@ def fit_reml(
     found = _climb(rows, form, covariances.start(form, rough), pull)
     if found is None:
         reason = f"REML with {structure.replace('_', ' ')} covariance did not converge"
-        raise NotEstimableError(reason, mend="group.covariance: auto or random_intercept")
+        raise NotEstimableError(reason, fix="group.covariance: auto or random_intercept")
     moments, matrices = found
     return RemlFit(rows, moments, matrices * scale**2, scale, structure, information)
 

@@ -328,6 +328,6 @@ def _checked_sizes(dseg: Volume) -> dict[str, float]:
         raise DataFault(
             "E-DATA-B23",
             f"the brain has {brain:.0f} ml ({sizes['grey_ml']:.0f} grey, {sizes['white_ml']:.0f} white)",
-            mend=LOOK,
+            fix=LOOK,
         )
     return {"brain_ml": round(brain, 1)} | {name: round(size, 1) for name, size in sizes.items()}

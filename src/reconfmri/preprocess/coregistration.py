@@ -92,7 +92,7 @@ def rigid_from_t1w(image: Volume, t1w: Volume, dseg: Volume) -> Array:
     overlap = _fit(clipped, dseg, found)["signal_in_brain"]
     if overlap < 0.6:
         reason = f"the field map's magnitude could not be placed in the T1w ({overlap:.0%} of the brain)"
-        raise DataFault("E-DATA-B21", reason, mend="look at the magnitude image: same person, whole brain?")
+        raise DataFault("E-DATA-B21", reason, fix="look at the magnitude image: same person, whole brain?")
     return found
 
 
@@ -107,7 +107,7 @@ def white_surface(dseg: Volume) -> Boundary:
         raise DataFault(
             "E-DATA-B21",
             f"only {chosen.size} voxels of the T1w lie on the edge of white matter",
-            mend=RECHECK,
+            fix=RECHECK,
         )
     chosen = np.random.default_rng(registration.SEED).permutation(chosen)[:N_BOUNDARY]
     index = np.unravel_index(np.sort(chosen), edge.shape)
@@ -130,7 +130,7 @@ def native_brain(reference: Volume, mask: Volume, to_t1w: Array) -> Array:
     )
     inside = registration.sample(mask, points, order=1) > 0.5
     if not inside.any():
-        raise DataFault("E-DATA-B21", "the T1w brain lies outside the run's field of view", mend=RECHECK)
+        raise DataFault("E-DATA-B21", "the T1w brain lies outside the run's field of view", fix=RECHECK)
     smooth = ndimage.gaussian_filter(reference.data, 0.5)
     seen = smooth > 0.15 * np.median(reference.data[inside])
     return np.asarray(inside & ndimage.binary_closing(seen, iterations=1, border_value=1))
@@ -219,4 +219,4 @@ def _check(facts: dict[str, float]) -> None:
         or facts["brain_in_view_ml"] < 200
     ):
         numbers = ", ".join(f"{name} {value}" for name, value in facts.items())
-        raise DataFault("E-DATA-B21", f"the run could not be placed in the T1w ({numbers})", mend=RECHECK)
+        raise DataFault("E-DATA-B21", f"the run could not be placed in the T1w ({numbers})", fix=RECHECK)

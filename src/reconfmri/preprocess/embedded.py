@@ -266,7 +266,7 @@ def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, in
         raise intake.damaged_volumes(run, bad)
     if float(np.ptp(means)) == 0 and float(np.ptp(spread[0][1])) == 0:
         raise DataFault(
-            "E-DATA-B04", "flat image: every voxel of every volume has the same value", mend=intake.RECOPY
+            "E-DATA-B04", "flat image: every voxel of every volume has the same value", fix=intake.RECOPY
         )
     whole = np.array([number not in bad for number in range(run.n_volumes)])
     bright = confounds.non_steady_state_volumes(np.array(means))
@@ -368,5 +368,5 @@ def _timing_facts(slices: SliceTimes | None) -> dict[str, Any]:
 
 def _of_file(fault: DataFault, path: Path) -> DataFault:
     return DataFault(
-        fault.code, fault.reason, mend=fault.mend, file=fault.file or path.name, region=fault.region
+        fault.code, fault.reason, fix=fault.fix, file=fault.file or path.name, region=fault.region
     )

@@ -175,8 +175,8 @@ def _radians(phase: Array, file: str = "") -> Array:
     step = int(np.gcd.reduce(np.diff(head).astype(np.int64))) if whole and len(head) > 1 else 0
     if not step or head.max() - head.min() > STEPS * step:
         reason = "phase is masked and not in 4096 steps to the turn, so its scale is not known"
-        mend = "take the phase image as the scanner made it, not masked; or convert it to rad"
-        raise DataFault("E-DATA-B26", reason, mend=mend, file=file)
+        fix = "take the phase image as the scanner made it, not masked; or convert it to rad"
+        raise DataFault("E-DATA-B26", reason, fix=fix, file=file)
     zero = STEPS * step / 2 if head.min() >= 0 else 0.0
     return np.where(phase == values[counts.argmax()], 0.0, (phase - zero) / (STEPS * step) * TURN)
 
@@ -185,5 +185,5 @@ def _on_grid_of(magnitude: Volume, path: Path) -> Array:
     image = intake.read_anatomy(path)
     if image.data.shape != magnitude.data.shape or np.abs(image.affine - magnitude.affine).max() > 0.01:
         reason = "field map and magnitude are not on one grid"
-        raise DataFault("E-DATA-B26", reason, mend="convert both from the same series again", file=path.name)
+        raise DataFault("E-DATA-B26", reason, fix="convert both from the same series again", file=path.name)
     return image.data.astype(np.float64)

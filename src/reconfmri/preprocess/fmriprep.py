@@ -69,7 +69,7 @@ def adopt_run(
     series = _read_series(found.bold, n_volumes)
     mask = _on_grid(found.mask, series) > 0
     if not mask.any():
-        raise DataFault("E-DATA-B04", "the brain mask is empty", mend=AGAIN, file=found.mask.name)
+        raise DataFault("E-DATA-B04", "the brain mask is empty", fix=AGAIN, file=found.mask.name)
     table, facts = _read_confounds(found, n_volumes, n_components, n_temporal)
     t1w = _read(found.t1w)
     reference = _read(found.boldref) if found.boldref else _middle_volume(found.bold)
@@ -172,7 +172,7 @@ def _read_series(path: Path, n_volumes: int) -> intake.RawRun:
             # fMRIPrep has estimated motion and confounds with them: no volume of the run can be trusted.
             raise intake.damaged_volumes(series, bad)
     except DataFault as fault:
-        raise DataFault(fault.code, fault.reason, mend=AGAIN, file=path.name) from fault
+        raise DataFault(fault.code, fault.reason, fix=AGAIN, file=path.name) from fault
     return series
 
 
@@ -183,12 +183,12 @@ def _on_grid(path: Path, series: intake.RawRun) -> Array:
         reason = (
             f"not on the grid of its series: {volume.data.shape} and {series.shape}, {apart:.3g} mm apart"
         )
-        raise DataFault("E-DATA-B06", reason, mend=AGAIN, file=path.name)
+        raise DataFault("E-DATA-B06", reason, fix=AGAIN, file=path.name)
     return volume.data
 
 
 def _read(path: Path) -> Volume:
-    with intake.damage(path, mend=AGAIN):
+    with intake.damage(path, fix=AGAIN):
         return registration.read_volume(path)
 
 
@@ -201,16 +201,14 @@ def _read_confounds(
         facts = nuisance.facts_of_columns(bids.read_json(found.facts) if found.facts else {})
     except ValueError as error:
         text = str(error).removeprefix(f"{found.confounds}: ")
-        raise DataFault(
-            "E-DATA-B11", f"the confounds cannot be read: {text}", mend=AGAIN, file=name
-        ) from None
+        raise DataFault("E-DATA-B11", f"the confounds cannot be read: {text}", fix=AGAIN, file=name) from None
     if len(table) != n_volumes:
         reason = f"the confounds have {len(table)} rows, the run {n_volumes} volumes"
-        raise DataFault("E-DATA-B11", reason, mend=AGAIN, file=name)
+        raise DataFault("E-DATA-B11", reason, fix=AGAIN, file=name)
     try:
         return confounds.from_fmriprep(table, facts, n_components=n_components, n_temporal=n_temporal)
     except DataFault as fault:
-        raise DataFault(fault.code, fault.reason, mend=fault.mend, file=name) from fault
+        raise DataFault(fault.code, fault.reason, fix=fault.fix, file=name) from fault
 
 
 def _tissue(found: FmriprepRun, series: intake.RawRun, mask: Array, t1w: Volume) -> tuple[Array, str]:
@@ -239,13 +237,13 @@ def _metadata(
         known = bids.read_json(found.sidecar) if found.sidecar else {}
     except ValueError as error:
         reason = f"the series' JSON cannot be read: {error}"
-        raise DataFault("E-BIDS-A21", reason, mend=AGAIN, file=found.bold.name) from None
+        raise DataFault("E-BIDS-A21", reason, fix=AGAIN, file=found.bold.name) from None
     sizes = " x ".join(f"{size:.3g}" for size in np.linalg.norm(series.affine[:3, :3], axis=0))
     corrected = known.get("SliceTimingCorrected")  # told from 20.2.4 on
     start = known.get("StartTime", tr / 2) if corrected else 0.0
     if isinstance(start, bool) or not isinstance(start, int | float):
         reason = f"StartTime is {start!r:.60} in the series' JSON, expected a number, s"
-        raise DataFault("E-BIDS-A21", reason, mend=AGAIN, file=found.bold.name)
+        raise DataFault("E-BIDS-A21", reason, fix=AGAIN, file=found.bold.name)
     return {
         "RepetitionTime": tr,
         "StartTime": float(start),

@@ -68,7 +68,7 @@ class RawRun:
         if left >= count * dtype.itemsize:
             more = left // (count * dtype.itemsize)
             what = f"the header has {self.n_volumes} volumes, the file {more} more"
-            raise DataFault("E-DATA-B01", what, mend=RECOPY, file=self.path.name)
+            raise DataFault("E-DATA-B01", what, fix=RECOPY, file=self.path.name)
         _as_indexed(self.path, digest.hexdigest(), self.sha256)
 
 
@@ -85,7 +85,7 @@ def damaged_volumes(run: RawRun, bad: Mapping[int, int], *, remark: bool = False
     if not remark:
         return _not_finite(run.path, what)
     what += "; they are left out of every number"
-    return DataFault("W-DATA-B03", what, mend="export the series again if it is whole", file=run.path.name)
+    return DataFault("W-DATA-B03", what, fix="export the series again if it is whole", file=run.path.name)
 
 
 def lost_volumes(run: RawRun, lost: list[int], *, remark: bool = True) -> DataFault:
@@ -95,8 +95,8 @@ def lost_volumes(run: RawRun, lost: list[int], *, remark: bool = True) -> DataFa
     what = f"in {len(lost)} of {run.n_volumes} volumes the head was not found: {first}{more}"
     if remark:
         what += "; they are left out of every number"
-    mend = "look at these volumes: signal lost, a head that was moved while one was read, another image?"
-    return DataFault("W-DATA-B37" if remark else "E-DATA-B37", what, mend=mend, file=run.path.name)
+    fix = "look at these volumes: signal lost, a head that was moved while one was read, another image?"
+    return DataFault("W-DATA-B37" if remark else "E-DATA-B37", what, fix=fix, file=run.path.name)
 
 
 def open_run(path: Path, *, sha256: str = "") -> RawRun:
@@ -113,7 +113,7 @@ def open_run(path: Path, *, sha256: str = "") -> RawRun:
         raise DataFault(
             "E-DATA-B05",
             f"a BOLD run needs 4 dimensions and at least {MIN_VOLUMES} volumes, it is {image.shape}",
-            mend="leave the run out of the run table, or find the complete export",
+            fix="leave the run out of the run table, or find the complete export",
             file=path.name,
         )
     affine = _checked_affine(path, image)
@@ -138,7 +138,7 @@ def read_anatomy(path: Path, *, sha256: str = "") -> Volume:
         raise DataFault(
             "E-DATA-B05",
             f"an anatomical image needs three dimensions, it is {image.shape}",
-            mend=RECOPY,
+            fix=RECOPY,
             file=path.name,
         )
     affine = _checked_affine(path, image)
@@ -155,7 +155,7 @@ def read_anatomy(path: Path, *, sha256: str = "") -> Volume:
         raise _not_finite(path, f"the image has {bad} voxels that are not finite")
     if float(np.ptp(data)) == 0:
         raise DataFault(
-            "E-DATA-B04", f"flat image: every voxel is {data.flat[0]:g}", mend=RECOPY, file=path.name
+            "E-DATA-B04", f"flat image: every voxel is {data.flat[0]:g}", fix=RECOPY, file=path.name
         )
     straight = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
     return Volume(np.ascontiguousarray(straight.dataobj), np.asarray(straight.affine, dtype=np.float64))
@@ -172,7 +172,7 @@ def read_mean(path: Path, *, most: int = 16) -> Volume:
     image = _load(path)
     if len(image.shape) not in (3, 4) or min(image.shape[:3]) < 8:
         raise DataFault(
-            "E-DATA-B05", f"an EPI needs three dimensions, it is {image.shape}", mend=RECOPY, file=path.name
+            "E-DATA-B05", f"an EPI needs three dimensions, it is {image.shape}", fix=RECOPY, file=path.name
         )
     affine = _checked_affine(path, image)
     with damage(path):
@@ -181,7 +181,7 @@ def read_mean(path: Path, *, most: int = 16) -> Volume:
     if bad := data.size - int(np.isfinite(data).sum()):
         raise _not_finite(path, f"the image has {bad} voxels that are not finite")
     if float(np.ptp(data)) == 0:
-        raise DataFault("E-DATA-B04", "flat image: every voxel is the same", mend=RECOPY, file=path.name)
+        raise DataFault("E-DATA-B04", "flat image: every voxel is the same", fix=RECOPY, file=path.name)
     return Volume(data, affine)
 
 
@@ -211,21 +211,19 @@ def _load(path: Path) -> Any:
 class damage:  # noqa: N801 - reads as a phrase: with damage(path)
     """Turn every way a damaged file shows itself into one DataFault."""
 
-    def __init__(self, path: Path, *, mend: str = RECOPY):
-        self.path, self.mend = path, mend
+    def __init__(self, path: Path, *, fix: str = RECOPY):
+        self.path, self.fix = path, fix
 
     def __enter__(self) -> None:
         try:
             refuse_unreadable(self.path)
         except UnreadableError as error:
-            mend = error.mend(str(self.path))
-            raise DataFault("E-DATA-B01", error.what, mend=mend, file=self.path.name) from None
+            fix = error.fix(str(self.path))
+            raise DataFault("E-DATA-B01", error.what, fix=fix, file=self.path.name) from None
         except FileNotFoundError:
-            raise DataFault(
-                "E-DATA-B01", "the file is missing", mend=self.mend, file=self.path.name
-            ) from None
+            raise DataFault("E-DATA-B01", "the file is missing", fix=self.fix, file=self.path.name) from None
         if self.path.stat().st_size == 0:
-            raise DataFault("E-DATA-B01", "the file is empty", mend=self.mend, file=self.path.name)
+            raise DataFault("E-DATA-B01", "the file is empty", fix=self.fix, file=self.path.name)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (ImageFileError, EOFError, OSError, zlib.error, ValueError, *DAMAGED)):
@@ -234,7 +232,7 @@ class damage:  # noqa: N801 - reads as a phrase: with damage(path)
             raise DataFault(
                 "E-DATA-B01",
                 f"the file cannot be read as an image: {error}",
-                mend=self.mend,
+                fix=self.fix,
                 file=self.path.name,
             ) from error
 
@@ -250,7 +248,7 @@ def _read(path: Path, stream: Any, count: int, *, start: int = 0, end: int = 0) 
             block = b""
     if len(block) < count and end:
         what = f"the file ends too early: {start + len(block):,} of the image's {end:,} bytes can be read"
-        raise DataFault("E-DATA-B01", f"{what}; it was cut while it was copied", mend=RECOPY, file=path.name)
+        raise DataFault("E-DATA-B01", f"{what}; it was cut while it was copied", fix=RECOPY, file=path.name)
     return block
 
 
@@ -282,8 +280,8 @@ def _hashed(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _not_finite(path: Path, what: str) -> DataFault:
-    mend = "export the series again from the scanner; do not replace them by zero"
-    return DataFault("E-DATA-B03", what, mend=mend, file=path.name)
+    fix = "export the series again from the scanner; do not replace them by zero"
+    return DataFault("E-DATA-B03", what, fix=fix, file=path.name)
 
 
 def _array_of(block: bytes, proxy: Any, shape: tuple[int, ...]) -> Array:
@@ -294,8 +292,8 @@ def _array_of(block: bytes, proxy: Any, shape: tuple[int, ...]) -> Array:
 def _as_indexed(path: Path, found: str, indexed: str) -> None:
     if indexed and found != indexed:
         what = f"the file is not the one that was indexed: sha256 {found[:12]}…, not {indexed[:12]}…"
-        mend = "index again (`reconfmri index`), and find out who changed it"
-        raise DataFault("E-DATA-B30", what, mend=mend, file=path.name)
+        fix = "index again (`reconfmri index`), and find out who changed it"
+        raise DataFault("E-DATA-B30", what, fix=fix, file=path.name)
 
 
 def _checked_affine(path: Path, image: Any) -> Array:
@@ -304,7 +302,7 @@ def _checked_affine(path: Path, image: Any) -> Array:
         raise DataFault(
             "E-DATA-B07",
             "the header says nothing about the position in space (qform and sform codes are both 0)",
-            mend="convert the DICOM series again (dcm2niix writes both)",
+            fix="convert the DICOM series again (dcm2niix writes both)",
             file=path.name,
         )
     _check_forms(path, image)
@@ -318,7 +316,7 @@ def _checked_affine(path: Path, image: Any) -> Array:
         raise DataFault(
             "E-DATA-B07",
             "the header's axes are not at right angles",
-            mend="use the image as the scanner made it, not one that was registered to another",
+            fix="use the image as the scanner made it, not one that was registered to another",
             file=path.name,
         )
     return affine
@@ -332,5 +330,5 @@ def _check_forms(path: Path, image: Any) -> None:
     apart = corner_distance((image.shape, header.get_sform()), (image.shape, header.get_qform()))
     if apart > FORMS_MM:
         what = f"sform and qform put a corner of the image {apart:.1f} mm apart, {FORMS_MM:g} mm is rounding"
-        mend = "find out which holds (compare with the DICOM series) and write it into both"
-        raise DataFault("E-DATA-B07", what, mend=mend, file=path.name)
+        fix = "find out which holds (compare with the DICOM series) and write it into both"
+        raise DataFault("E-DATA-B07", what, fix=fix, file=path.name)

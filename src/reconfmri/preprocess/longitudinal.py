@@ -73,10 +73,10 @@ def read_head(images: dict[Path, str]) -> PersonHead:
             if len(images) == 1:
                 raise
             reason = f"left out of the person's template: {fault.reason}"
-            remarks.append(DataFault("W-DATA-B27", reason, mend=fault.mend, file=path.name))
+            remarks.append(DataFault("W-DATA-B27", reason, fix=fault.fix, file=path.name))
     if not heads:
         reason = f"none of the {len(images)} T1w images can be read"
-        raise DataFault("E-DATA-B01", reason, mend=intake.RECOPY, file=next(iter(images)).name)
+        raise DataFault("E-DATA-B01", reason, fix=intake.RECOPY, file=next(iter(images)).name)
     return one_head(heads, remarks)
 
 
@@ -107,13 +107,13 @@ def one_head(heads: dict[str, Volume], remarks: list[DataFault]) -> PersonHead:
 
 def _stranger(names: list[str], worst: int, likeness: float) -> DataFault:
     """The remark on an image unlike the others; with only two nobody can say which is the stranger."""
-    mend = "look at the T1w images: is one of another person, or of another contrast?"
+    fix = "look at the T1w images: is one of another person, or of another contrast?"
     found = f"correlation {likeness:.2f}, at least {MIN_LIKENESS:g}"
     if len(names) == 2:
         reason = f"{' and '.join(names)} do not show the same head ({found})"
-        raise DataFault("E-DATA-B27", reason, mend=mend, file=names[0])
+        raise DataFault("E-DATA-B27", reason, fix=fix, file=names[0])
     reason = f"left out of the person's template: it does not show the head of the others ({found})"
-    return DataFault("W-DATA-B27", reason, mend=mend, file=names[worst])
+    return DataFault("W-DATA-B27", reason, fix=fix, file=names[worst])
 
 
 def person_template(heads: list[Volume]) -> PersonTemplate:

@@ -253,4 +253,4 @@ def _rigid_part(matrix: Array) -> Array:
 
 def refused(reason: str) -> DataFault:
     """Return the fault of a T1w that cannot be matched with the template."""
-    return DataFault("E-DATA-B22", reason, mend=LOOK)
+    return DataFault("E-DATA-B22", reason, fix=LOOK)
