@@ -44,7 +44,7 @@ def config_readme() -> str:
     lines = [
         "# The study file",
         "",
-        "Made by `python docs/generate.py` from `src/reconfmri/config.py`; CI checks that it is fresh.",
+        "Made by `python docs/generate.py` from `src/reconfmri/config/`; CI checks that it is fresh.",
         "Unknown keys, duplicate keys and values out of range stop before any compute. The examples are",
         "from `config.yaml` beside this file. `trials/` holds one study file per published or public design.",
         "",
@@ -93,8 +93,7 @@ def _first_of(value: Any) -> Any:
 
 def _type_name(annotation: Any) -> str:
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    for noise in ("typing.", "reconfmri.config.", "NoneType"):
-        text = text.replace(noise, "")
+    text = re.sub(r"typing\.|reconfmri\.config\.\w+\.|NoneType", "", text)
     if "Annotated[" in text or "FieldInfo" in text:
         text = (
             "list" if text.startswith("list") else "mapping" if text.startswith("dict") else "number or label"

@@ -1,0 +1,65 @@
+"""The study file: every setting of a trial, checked once at the door and frozen.
+
+One file per section; `study` has what sections must agree on, `door` reads YAML and words what is wrong.
+Field descriptions carry unit and meaning; `config/README.md` and the JSON schema are made from them.
+"""
+
+from reconfmri.config.connectivity import Connectivity
+from reconfmri.config.door import load_study, load_trial, parse_config
+from reconfmri.config.filters import FILTERED, Filters
+from reconfmri.config.first_level import FirstLevel, contrast_label
+from reconfmri.config.group import (
+    DEFAULT_SCALES,
+    MIN_POOLED,
+    Arms,
+    Covariate,
+    Estimand,
+    Group,
+    Primary,
+    Priors,
+    Sampling,
+)
+from reconfmri.config.preprocessing import Container, Fmriprep, Preprocessing
+from reconfmri.config.quality import QUALITY_UNITS, Quality, quality_units
+from reconfmri.config.rois import Region, Rois
+from reconfmri.config.scales import Scale
+from reconfmri.config.sessions import Session
+from reconfmri.config.skin_conductance import SkinConductance
+from reconfmri.config.study import Study, Trial, check_group
+from reconfmri.config.tasks import Task, condition_names
+
+__all__ = [
+    "DEFAULT_SCALES",
+    "FILTERED",
+    "MIN_POOLED",
+    "QUALITY_UNITS",
+    "Arms",
+    "Connectivity",
+    "Container",
+    "Covariate",
+    "Estimand",
+    "Filters",
+    "FirstLevel",
+    "Fmriprep",
+    "Group",
+    "Preprocessing",
+    "Primary",
+    "Priors",
+    "Quality",
+    "Region",
+    "Rois",
+    "Sampling",
+    "Scale",
+    "Session",
+    "SkinConductance",
+    "Study",
+    "Task",
+    "Trial",
+    "check_group",
+    "condition_names",
+    "contrast_label",
+    "load_study",
+    "load_trial",
+    "parse_config",
+    "quality_units",
+]

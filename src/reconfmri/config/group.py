@@ -1,0 +1,264 @@
+"""`group`: arms, questions, priors and sampler of the group model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from reconfmri.config.section import Name, Section, check_known
+from reconfmri.labels import spelling_fault
+from reconfmri.tables import MISSING
+
+DEFAULT_SCALES = {
+    "percent signal change": 0.4,
+    "Fisher z": 0.3,
+    "ln µS": 1.0,
+    "PCL-5 points": 12.0,
+    "CAPS-5 points": 12.0,
+    "mm": 0.2,
+    "tSNR": 20.0,
+}
+MIN_JOINT, MAX_JOINT = 2, 5  # outcomes modelled together: up to ten pairs, each a model of its own
+MIN_POOLED = 6  # exchangeable outcomes: of fewer nothing tells how far their effects lie apart
+
+
+class Arms(Section):
+    """Labels of the two arms in the allocation; differences are active minus control."""
+
+    active: str = Field(description="Label of the drug arm in allocation.tsv")
+    control: str = Field(description="Label of the control arm in allocation.tsv")
+
+    @model_validator(mode="after")
+    def _differ(self) -> Arms:
+        if self.active == self.control:
+            raise ValueError(f"group.arms: active and control are both {self.active!r}")
+        if fault := spelling_fault([self.active, self.control], "arm"):
+            raise ValueError(f"group.arms: {fault[0]}. Fix: {fault[1]}")
+        return self
+
+
+PrimaryEstimand = Literal["difference_adjusted", "difference_unadjusted", "difference_of_change"]
+Estimand = Literal[
+    "difference_adjusted",
+    "difference_unadjusted",
+    "difference_of_change",
+    "difference_average",
+    "change_active",
+    "change_control",
+]
+
+
+class Primary(Section):
+    """The one primary question of the trial."""
+
+    outcome: str = Field(description="Outcome name, `<what>.<contrast or condition>`")
+    session: str = Field(
+        MISSING,
+        pattern=r"^([a-zA-Z0-9]+|n/a)$",
+        description="BIDS session label of the primary visit; n/a in data without sessions",
+    )
+    estimand: PrimaryEstimand = Field("difference_adjusted", description="Estimand of the primary question")
+
+
+class Attributes(Section):
+    """The attributes of the primary estimand in the trial's own words (ICH E9(R1)); the report shows them."""
+
+    population: str = Field("All randomised participants", description="Whom the answer is about")
+    treatment: str = Field(min_length=1, description="The treatments compared, as they are taken")
+    variable: str = Field(min_length=1, description="What is measured, in which unit, when")
+    intercurrent_events: dict[str, str] = Field(
+        min_length=1, description="Event after the start of treatment -> strategy, such as treatment policy"
+    )
+    summary: str = Field(min_length=1, description="How the arms are compared at the level of the population")
+
+
+class Covariate(Section):
+    """A variable known before treatment that enters the mean of every outcome."""
+
+    column: str | None = Field(None, description="Column of participants.tsv")
+    measure: str | None = Field(
+        None, description="In place of a column: an outcome or quality number, at baseline, such as `fd.mean`"
+    )
+    kind: Literal["number", "category"] = Field(
+        "number", description="`category`: a column of the model per level after the first"
+    )
+    slope: Literal["per_visit", "common"] = Field(
+        "per_visit", description="In the models of all visits: a slope at each visit, or one for all"
+    )
+    missing: Literal["stop", "mean"] = Field(
+        "stop",
+        description="Somebody without a value: `stop` names them; `mean` gives them the mean of all, which "
+        "does not bias a comparison of randomised arms (White & Thompson 2005)",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Covariate:
+        if (self.column is None) == (self.measure is None):
+            raise ValueError("group.covariates: give either column or measure")
+        if self.column in ("participant_id", "arm", "stratum"):
+            raise ValueError(f"group.covariates: the column {self.column!r} is not a covariate")
+        if self.measure and self.kind == "category":
+            raise ValueError("group.covariates: a measure is a number")
+        return self
+
+
+class Priors(Section):
+    """Prior widths in multiples of the unit's scale s (group.scales)."""
+
+    effect: float = Field(2.5, gt=0, description="SD of arm differences and their changes over visits, in s")
+    mean: float = Field(5.0, gt=0, description="SD of visit means around their centre, in s")
+    sd: float = Field(2.5, gt=0, description="Scale of the half-t(4) prior of the SD per visit, in s")
+    between: float = Field(
+        0.5, gt=0, description="Scale of the half-t(4) prior of the SD between pooled effects, in s"
+    )
+    flat: bool = Field(False, description="Flat priors on effects and means (sensitivity, references)")
+
+
+class Sampling(Section):
+    """The sampler and its gate."""
+
+    chains: int = Field(4, ge=2, le=16, description="Chains")
+    tune: int = Field(1000, ge=200, description="Warm-up draws per chain")
+    draws: int = Field(1000, ge=200, description="Kept draws per chain")
+    max_r_hat: float = Field(1.01, gt=1, le=1.1, description="Gate: largest R-hat over all parameters")
+    min_ess: float = Field(400, ge=50, description="Gate: smallest bulk or tail effective sample size")
+    max_divergences: int = Field(0, ge=0, description="Gate: divergent transitions")
+
+
+class Group(Section):
+    """The one model that every outcome meets. Only group rules read this section and the allocation."""
+
+    allocation: str = Field(
+        "allocation.tsv", description="Table outside the BIDS folder: participant_id, arm, stratum"
+    )
+    intercurrent_events: str | None = Field(
+        None,
+        description="Table outside the BIDS folder: participant_id, session_id (first visit after it), "
+        "event, strategy for what is missing from there on (missing_at_random, jump_to_reference, "
+        "copy_reference, copy_increments, last_mean, delta) and delta; docs/group.md",
+    )
+    arms: Arms
+    outcomes: list[str] = Field(min_length=1, description="Outcomes to model, in the order of the report")
+    estimands: list[Estimand] = Field(
+        default_factory=lambda: list(get_args(PrimaryEstimand)),
+        min_length=1,
+        description="difference_adjusted: at a later visit, adjusted for baseline; "
+        "difference_unadjusted: at that visit; "
+        "difference_of_change: later minus baseline, between arms; difference_average: adjusted for "
+        "baseline, the mean over later visits; change_active, change_control: later minus baseline in an arm",
+    )
+    primary: Primary
+    attributes: Attributes | None = Field(None, description="Attributes of the primary estimand, in words")
+    families: dict[Name, list[str]] = Field(
+        default_factory=dict,
+        description="Name -> outcomes corrected together; the primary stands alone",
+    )
+    covariates: dict[Name, Covariate] = Field(
+        default_factory=dict,
+        description="Name -> variable known before treatment, in the mean model of both engines: a slope per "
+        "visit, around the mean of all people",
+    )
+    moderators: list[str] = Field(
+        default_factory=list,
+        description="Those of `covariates` with which the arm difference may change",
+    )
+    exploratory: list[str] = Field(
+        default_factory=list,
+        description="Outcomes that were not declared before the data were seen: modelled like the others, in "
+        "no family, labelled exploratory; what stands neither here nor in `outcomes` is not modelled",
+    )
+    controls: list[str] = Field(
+        default_factory=list,
+        description="Those of `outcomes` in which no difference is expected, such as a control region",
+    )
+    joint: dict[Name, dict[str, Literal["lower", "higher", "either"]]] = Field(
+        default_factory=dict,
+        description="Name -> 2 to 5 outcomes that are also modelled together, two by two, each with the "
+        "direction of active minus control that is expected of it: gives contrasts between outcomes, their "
+        "correlation and the probability that both move as expected. Each outcome alone stays the answer",
+    )
+    pooled: dict[Name, list[str]] = Field(
+        default_factory=dict,
+        description="Name -> 6 or more outcomes of one unit, declared exchangeable before the data were "
+        "seen: gives the mean of their differences, their SD, and each drawn towards the mean. Secondary",
+    )
+    correction: Literal["holm", "benjamini_hochberg"] = Field(
+        "holm", description="Of p values within a family; the randomisation test brings its own (max-T)"
+    )
+    level: float = Field(0.95, gt=0.5, lt=1, description="Level of intervals")
+    covariance: Literal["auto", "unstructured", "random_intercept"] = Field(
+        "auto",
+        description="Covariance over visits in both engines. `auto`: unstructured for any number of people "
+        "and visits; where that did not converge, drawn towards compound symmetry (REML), and a random "
+        "intercept last; the status of the estimate names it",
+    )
+    permutations: int = Field(
+        10_000, ge=0, description="Draws of the randomisation test, within the strata; 0 = no test"
+    )
+    likelihood: Literal["gaussian", "student_t"] = Field(
+        "gaussian",
+        description="Residuals of the Bayesian model; `student_t`: people far from the others weigh less",
+    )
+    spread: Literal["common", "by_arm"] = Field(
+        "common",
+        description="SD of a visit in both engines: alike in both arms, or one per arm (correlations are "
+        "shared). `spread_p` of the Bayesian diagnostics says when arms differ",
+    )
+    information: Literal["observed", "expected"] = Field(
+        "observed",
+        description="Information about the covariance over visits that Kenward and Roger's standard errors "
+        "and degrees of freedom rest on: `observed` (SAS, mmrm) holds where what is missed depends on what "
+        "was seen; `expected` (pbkrtest) is a few percent short there",
+    )
+    rope: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Unit -> difference, up or down, that is too small to matter (region of practical "
+        "equivalence); the estimates hold the posterior probability inside",
+    )
+    scales: dict[str, float] = Field(
+        default_factory=lambda: dict(DEFAULT_SCALES),
+        description="Unit -> s, the SD between people expected at the visit where they differ most; "
+        "anchors the priors; never estimated with arm labels",
+    )
+    priors: Priors = Priors()
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def _outcomes_declared(self) -> Group:
+        check_known([self.primary.outcome], self.outcomes, "group.primary.outcome")
+        check_known(self.controls, self.outcomes, "group.controls")
+        check_known(self.moderators, self.covariates, "group.moderators")
+        for name, family in self.families.items():
+            check_known(family, self.outcomes, f"group.families.{name}")
+            if name in ("primary", "exploratory"):
+                raise ValueError(f"group.families.{name}: the name is taken; call the family otherwise")
+        for name, together in self.joint.items():
+            check_known(together, self.outcomes, f"group.joint.{name}")
+            if not MIN_JOINT <= len(together) <= MAX_JOINT:
+                raise ValueError(
+                    f"group.joint.{name} has {len(together)} outcomes; {MIN_JOINT} to {MAX_JOINT} can be "
+                    "modelled together, two by two: name those whose contrast was planned"
+                )
+        for name, alike in self.pooled.items():
+            check_known(alike, self.outcomes, f"group.pooled.{name}")
+            if twice := sorted({item for item in alike if alike.count(item) > 1}):
+                raise ValueError(f"group.pooled.{name} names {twice} twice; name each outcome once")
+            if len(alike) < MIN_POOLED:
+                raise ValueError(
+                    f"group.pooled.{name} has {len(alike)} outcomes; effects are pooled over "
+                    f"{MIN_POOLED} or more that are exchangeable: drop the set, each is answered alone"
+                )
+        if both := [name for name in self.exploratory if name in self.outcomes]:
+            raise ValueError(f"group.exploratory: {both} stand in group.outcomes too; keep one")
+        return self
+
+    @property
+    def participant_columns(self) -> list[str]:
+        """Columns of participants.tsv that are covariates."""
+        return [item.column for item in self.covariates.values() if item.column]
+
+    @property
+    def modelled(self) -> list[str]:
+        """Every outcome that meets the model: declared ones, then exploratory ones."""
+        return [*self.outcomes, *self.exploratory]

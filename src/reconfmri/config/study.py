@@ -1,0 +1,195 @@
+"""The whole study file: its sections, and what they must agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from reconfmri.config.connectivity import Connectivity
+from reconfmri.config.filters import Filters
+from reconfmri.config.first_level import FirstLevel
+from reconfmri.config.group import Group
+from reconfmri.config.preprocessing import Preprocessing
+from reconfmri.config.quality import Quality, quality_units
+from reconfmri.config.rois import Rois
+from reconfmri.config.scales import Scale
+from reconfmri.config.section import Label, Name, Section, check_known
+from reconfmri.config.sessions import Session
+from reconfmri.config.skin_conductance import SkinConductance
+from reconfmri.config.tasks import Task, condition_names
+from reconfmri.labels import is_number, spelling_fault
+from reconfmri.tables import MISSING
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the answers of the group model are shown with, whoever made the measures.
+
+    `session_names` are in order, baseline first; `days` and `ranges` (ends of a clinical scale) hold what is
+    known.
+    """
+
+    name: str
+    question: str
+    seed: int
+    group: Group
+    session_names: Mapping[str, str]
+    days: Mapping[str, float]
+    units: Mapping[str, str]  # of every outcome
+    ranges: Mapping[str, tuple[float, float]]
+
+    @property
+    def baseline(self) -> str | None:
+        """Label of the first session."""
+        return next(iter(self.session_names), None)
+
+
+class Trunk(Section):
+    """What every study file says, whether or not there are scans."""
+
+    name: str = Field(min_length=1, description="Title of the study")
+    question: str = Field("", description="The question in one or two sentences; opens the report")
+    seed: int = Field(1, ge=0, lt=2**32, description="Seed of every random step")
+    sessions: list[Session] = Field(
+        default_factory=list, description="Visits in order; none = data without sessions"
+    )
+
+    @model_validator(mode="after")
+    def _sessions_differ(self) -> Self:
+        ids = [session.id for session in self.sessions]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"sessions: an id stands twice in {ids}")
+        if fault := spelling_fault(ids, "visit"):
+            raise ValueError(f"sessions: {fault[0]}. Fix: {fault[1]}")
+        days = [session.day for session in self.sessions if session.day is not None]
+        if days != sorted(days):
+            raise ValueError(
+                f"sessions: the days {days} of {ids} go back in time. Fix: list the visits in order of "
+                "time, baseline first, and correct `day`"
+            )
+        return self
+
+    @property
+    def open_days(self) -> list[str]:
+        """Visits whose place in time nothing tells: `day` is open, and the labels are no plain numbers."""
+        ids = [session.id for session in self.sessions]
+        if len(ids) < 2 or (all(map(is_number, ids)) and ids == sorted(ids, key=float)):
+            return []
+        return [session.id for session in self.sessions if session.day is None]
+
+    @property
+    def session_names(self) -> dict[str, str]:
+        """Session label -> what the report calls it, in order."""
+        return {session.id: session.name for session in self.sessions}
+
+    def trial_of(
+        self, group: Group, units: Mapping[str, str], ranges: Mapping[str, tuple[float, float]]
+    ) -> Trial:
+        """Return what the answers of the group model are shown with."""
+        return Trial(
+            name=self.name,
+            question=self.question.strip(),
+            seed=self.seed,
+            group=group,
+            session_names=self.session_names or {MISSING: "the only visit"},
+            days={session.id: session.day for session in self.sessions if session.day is not None},
+            units=units,
+            ranges=ranges,
+        )
+
+
+class TableStudy(Trunk):
+    """A study file for measures from elsewhere (`reconfmri group`): what is asked, nothing of scans."""
+
+    sessions: list[Session] = Field(min_length=1, description="Visits in order, baseline first")
+    group: Group = Field(description="The group model")
+
+
+class Study(Trunk):
+    """A whole study file."""
+
+    bids: str = Field("bids", description="BIDS dataset, relative to the study folder")
+    tasks: dict[Label, Task] = Field(min_length=1, description="BIDS task label -> its conditions")
+    filters: Filters = Field(default_factory=Filters)
+    preprocessing: Preprocessing = Preprocessing()
+    rois: Rois
+    first_level: FirstLevel | None = None
+    connectivity: Connectivity | None = None
+    skin_conductance: SkinConductance | None = None
+    scales: dict[Name, Scale] = Field(
+        default_factory=dict, description="phenotype/<name>.tsv -> how it is scored"
+    )
+    quality: Quality = Quality()
+    group: Group | None = Field(None, description="The group model, or `none` for a study without arms")
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Study:
+        for part in ("first_level", "connectivity", "skin_conductance"):
+            section = getattr(self, part)
+            if section is not None:
+                check_known([section.task], self.tasks, f"{part}.task")
+        self._check_conditions()
+        if self.group:
+            check_group(self.group, [session.id for session in self.sessions], self.outcome_units())
+        return self
+
+    def _check_conditions(self) -> None:
+        if self.first_level:
+            known = condition_names(self.tasks[self.first_level.task])
+            for name, weights in self.first_level.contrasts.items():
+                check_known(weights, known, f"first_level.contrasts.{name}")
+        for part in ("connectivity", "skin_conductance"):
+            section = getattr(self, part)
+            if section is not None:
+                known = [*condition_names(self.tasks[section.task]), "run"]
+                check_known(section.conditions, known, f"{part}.conditions")
+        if self.connectivity:
+            for pair in self.connectivity.pairs:
+                check_known(pair, self.rois.names, "connectivity.pairs")
+
+    @property
+    def trial(self) -> Trial | None:
+        """What the answers of the group model are shown with; None for a study without arms."""
+        if self.group is None:
+            return None
+        ranges = {f"{name}.total": scale.range for name, scale in self.scales.items()}
+        return self.trial_of(self.group, self.outcome_units(), ranges)
+
+    def outcome_units(self) -> dict[str, str]:
+        """Every outcome this study can produce, with its unit."""
+        units: dict[str, str] = {}
+        if self.first_level:
+            for region in self.rois.names:
+                units |= {f"{region}.{name}": "percent signal change" for name in self.first_level.contrasts}
+        if self.connectivity:
+            for one, other in self.connectivity.pairs:
+                units |= {f"{one}-{other}.{name}": "Fisher z" for name in self.connectivity.conditions}
+        if self.skin_conductance:
+            units |= {f"scr.{name}": "ln µS" for name in self.skin_conductance.conditions}
+        units |= {f"{name}.total": scale.unit for name, scale in self.scales.items()}
+        return units | quality_units(self.rois.names)
+
+
+def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> None:
+    """Check that a group section asks about sessions and outcomes that exist; `units` are of all outcomes.
+
+    Raises
+    ------
+    ValueError
+        It names what does not exist, or a unit has no scale.
+    """
+    check_known([group.primary.session], sessions[1:] or sessions or [MISSING], "group.primary.session")
+    check_known(group.outcomes, units, "group.outcomes")
+    check_known(group.exploratory, units, "group.exploratory")
+    measured = [item.measure for item in group.covariates.values() if item.measure]
+    check_known(measured, units, "group.covariates")
+    check_known(group.rope, {units[name] for name in group.modelled}, "group.rope")
+    for name, alike in group.pooled.items():
+        if len(mixed := sorted({units[item] for item in alike})) > 1:
+            raise ValueError(f"group.pooled.{name} has outcomes in {mixed}; exchangeable ones have one unit")
+    missing = sorted({units[name] for name in group.modelled} - set(group.scales))
+    if missing:
+        raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")
