@@ -282,15 +282,19 @@ def _rough_covariance(rows: Rows) -> Array:
 
 
 def moments_at(rows: Rows, form: Form, theta: Array, pull: Pull | None = None) -> Moments | None:
-    """Return the likelihood and its derivatives, None where a covariance is not positive definite."""
-    matrices, slopes = covariances.matrices(form, theta), covariances.slopes(form, theta)
+    """Return the likelihood and its derivatives, None where a matrix is singular or not positive definite."""
     try:
-        precision, log_determinants = group_precisions(rows.seen, matrices[rows.arm], rows.known)
-        weighted = precision[rows.of] @ rows.design
-        information = _gram(rows.design, weighted)
-        root = np.linalg.cholesky(information)
+        return _moments(rows, form, theta, pull)
     except np.linalg.LinAlgError:
         return None
+
+
+def _moments(rows: Rows, form: Form, theta: Array, pull: Pull | None) -> Moments:
+    matrices, slopes = covariances.matrices(form, theta), covariances.slopes(form, theta)
+    precision, log_determinants = group_precisions(rows.seen, matrices[rows.arm], rows.known)
+    weighted = precision[rows.of] @ rows.design
+    information = _gram(rows.design, weighted)
+    root = np.linalg.cholesky(information)
     phi = np.asarray(np.linalg.inv(information), dtype=np.float64)
     beta = phi @ _gram(weighted, rows.values[:, :, None])[:, 0]
     residuals = rows.values - rows.design @ beta
