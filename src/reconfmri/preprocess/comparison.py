@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reconfmri.preprocess.spline import compiled, value_and_slopes
+from reconfmri.preprocess.spline import compiled, coordinate, value_and_slopes
 from reconfmri.registration import Array
 
 RIM = 2  # a volume's outermost voxels see what has left the field of view
@@ -47,9 +47,7 @@ def _nearest(matrix: Any, points: Any, shape: Any, index: Any, seen: Any) -> Non
     for point in range(points.shape[0]):
         inside = True
         for axis in range(3):
-            place = matrix[axis, 3]
-            for part in range(3):
-                place += matrix[axis, part] * points[point, part]
+            place = coordinate(matrix, axis, points[point, 0], points[point, 1], points[point, 2])
             last = shape[axis] - 1
             rim = RIM if last > 7 else 0
             voxel = int(np.rint(place))
@@ -67,14 +65,10 @@ def _beside(
     weights, rises = np.empty((3, 4), dtype=np.float32), np.empty((3, 4), dtype=np.float32)
     for point in range(points.shape[0]):
         for axis in range(3):
-            moved[axis] = matrix[axis, 3]
-            for part in range(3):
-                moved[axis] += matrix[axis, part] * points[point, part]
+            moved[axis] = coordinate(matrix, axis, points[point, 0], points[point, 1], points[point, 2])
         inside = np.isfinite(values[point])
         for axis in range(3):
-            place[axis] = to_voxel[axis, 3]
-            for part in range(3):
-                place[axis] += to_voxel[axis, part] * moved[part]
+            place[axis] = coordinate(to_voxel, axis, moved[0], moved[1], moved[2])
             inside &= place[axis] >= 0 and place[axis] <= spline.shape[axis] - 1
         seen[point] = inside
         if not inside:

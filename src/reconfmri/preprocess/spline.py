@@ -38,6 +38,12 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 @compiled
+def coordinate(matrix: Any, axis: int, x: float, y: float, z: float) -> Any:
+    """Return one coordinate of the point (x, y, z) taken through a matrix, (3, 4) or (4, 4)."""
+    return matrix[axis, 3] + matrix[axis, 0] * x + matrix[axis, 1] * y + matrix[axis, 2] * z
+
+
+@compiled
 def _weights(share: Any, weights: Any) -> None:
     """Fill (4,) with the cubic B-spline at distances 1 + share, share, 1 - share, 2 - share."""
     one, four, six = np.float32(1), np.float32(4), np.float32(6)
@@ -64,9 +70,7 @@ def _interpolate(coefficients: Any, matrix: Any, points: Any, found: Any) -> Non
     for point in range(points.shape[0]):
         inside = True
         for axis in range(3):
-            place = matrix[axis, 3]
-            for part in range(3):
-                place += matrix[axis, part] * points[point, part]
+            place = coordinate(matrix, axis, points[point, 0], points[point, 1], points[point, 2])
             floor = np.floor(place)
             _weights(np.float32(place - floor), weights[axis])
             corner[axis] = int(floor) - 1
