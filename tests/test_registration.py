@@ -1,5 +1,7 @@
 """Transforms are recovered, composed, inverted and applied as planted, the same on one and two threads."""
 
+import ctypes
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -58,6 +60,19 @@ def test_greedy_finds_an_affine_and_finds_it_again(brain):
     found = [registration.greedy_affine(brain, moving, options=options) for _ in range(2)]
     np.testing.assert_array_equal(found[0], found[1])
     assert worst_error(found[0], truth, brain) < 0.5  # an eighth of a voxel, at the farthest point
+
+
+def test_a_search_that_ends_at_its_minimum_prints_nothing_and_all_else_is_kept(brain, capfd):
+    flat = Volume(np.ones_like(brain.data), brain.affine)
+    registration.greedy_affine(brain, flat, options="-dof 6 -m NMI -n 4")
+    assert capfd.readouterr().out == ""
+    end = b" IFLAG= -1  LINE SEARCH FAILED. SEE DOCUMENTATION OF ROUTINE MCSRCH ERROR RETURN OF LINE SEARCH: "
+    end += b"INFO= 3 POSSIBLE CAUSES: FUNCTION OR GRADIENT ARE INCORRECT OR INCORRECT TOLERANCES "
+    with registration._printed_but(registration.END_OF_SEARCH):
+        ctypes.CDLL(None).printf(b"out of memory\n%s%scannot write\n", end, end)
+    assert capfd.readouterr().out == "out of memory\ncannot write\n"
+    with pytest.raises(RuntimeError, match="Unknown parameter -nonsense"):
+        registration.greedy_affine(brain, brain, options="-nonsense")
 
 
 def test_greedy_finds_a_smooth_warp_and_the_dense_map_holds_it(brain):

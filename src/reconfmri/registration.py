@@ -7,9 +7,14 @@ greedy: Yushkevich et al., Alzheimer's & Dementia 2016;12:P126.
 
 from __future__ import annotations
 
+import ctypes
 import io
+import os
+import re
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +27,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 SEED = 1  # greedy draws anew without it, on one thread too
+# What greedy's optimiser prints when no step lowers the cost any more: at the minimum, that is. Its result is
+# judged by every caller.
+END_OF_SEARCH = re.compile(rb" *IFLAG= *-1 +LINE SEARCH FAILED\.[^\n]*?INFO= *\d[^\n]*?INCORRECT TOLERANCES ?")
 
 
 @dataclass(frozen=True)
@@ -358,14 +366,35 @@ def _greedy(command: str, images: dict[str, Any], result: str, threads: int) -> 
     pair = "-i fixed moving" + (" -gm mask" if "mask" in images else "")
     engine = Greedy3D()
     said = io.StringIO()
-    engine.execute(
-        f"{pair} {command} -seed {SEED} -threads {threads} -V 0",
-        out=said,
-        err=said,
-        **images,
-        **{result: None},
-    )
+    with _printed_but(END_OF_SEARCH):
+        engine.execute(
+            f"{pair} {command} -seed {SEED} -threads {threads} -V 0",
+            out=said,
+            err=said,
+            **images,
+            **{result: None},
+        )
     return engine[result]
+
+
+@contextmanager
+def _printed_but(pattern: re.Pattern[bytes]) -> Iterator[None]:
+    """Keep what matches out of what compiled code prints on the standard output, which Python cannot see."""
+    flush = ctypes.CDLL(None).fflush
+    sys.stdout.flush()
+    flush(None)
+    with tempfile.TemporaryFile() as printed:
+        screen = os.dup(1)
+        os.dup2(printed.fileno(), 1)
+        try:
+            yield
+        finally:
+            flush(None)
+            os.dup2(screen, 1)
+            os.close(screen)
+            printed.seek(0)
+            with open(1, "wb", closefd=False) as out:
+                out.write(pattern.sub(b"", printed.read()))
 
 
 def _greedy_images(fixed: Volume, moving: Volume, mask: Array | None) -> dict[str, Any]:
