@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 SEED = 1  # greedy draws anew without it, on one thread too
 # What greedy's optimiser prints when no step lowers the cost any more: at the minimum, that is. Its result is
 # judged by every caller.
-END_OF_SEARCH = re.compile(rb" *IFLAG= *-1 +LINE SEARCH FAILED\.[^\n]*?INFO= *\d[^\n]*?INCORRECT TOLERANCES ?")
+END_OF_SEARCH = re.compile(rb" *IFLAG= *-1 +LINE SEARCH FAILED\.[^\n]*?INFO= *\d[^\n]*?TOLERANCES ?")
 
 
 @dataclass(frozen=True)
