@@ -38,6 +38,7 @@ keep_caches(Path())
 SPACE = "MNI152NLin2009cAsym"
 DERIVATIVES = "results/derivatives"
 ENVIRONMENT = "../../envs/reconfmri.yaml"
+DEFAULT_LIMIT = (100, 1)  # jobs, s: `--max-jobs-per-timespan` of Snakemake
 
 if "conda" in map(str, workflow.deployment_settings.deployment_method):
     try:  # what pip installs of this package, named so in envs/reconfmri.yaml
@@ -58,7 +59,7 @@ contents = Contents(
 
 
 class ByContent(type(workflow)):
-    """A workflow that is told how to decide only after its Snakefile was read; this is where we come in."""
+    """A workflow receives its settings only after its Snakefile was read: two of them are changed on the way in."""
 
     @property
     def dag_settings(self):
@@ -72,6 +73,20 @@ class ByContent(type(workflow)):
             max_checksum_file_size=max(given.max_checksum_file_size, 5_000_000),
             force_incomplete=True,  # after a kill the same command goes on
         )
+
+    @property
+    def scheduling_settings(self):
+        return vars(self)["scheduling_settings"]
+
+    @scheduling_settings.setter
+    def scheduling_settings(self, given):
+        # With a limit on jobs per time span, every wait for a free processor leaves a timer that wakes the scheduler
+        # each second until the end (Snakemake 9). The default limit only protects a remote server from bursts, and
+        # `--jobs` does so too; a limit that the user gives stays.
+        limit = given and given.max_jobs_per_timespan
+        if limit and (limit.max_jobs, limit.timespan) == DEFAULT_LIMIT:
+            given = replace(given, max_jobs_per_timespan=None, max_jobs_per_second=None)
+        vars(self)["scheduling_settings"] = given
 
 
 if planning:
