@@ -213,7 +213,7 @@ def test_damaged_volumes_take_no_part_and_have_a_column_each(signals, tissue, ta
     spikes = table.filter(like="damaged_volume").to_numpy()
     np.testing.assert_array_equal(spikes, np.eye(T)[:, damaged])
     np.testing.assert_array_equal(confounds.damaged_volumes(table), ~whole)
-    assert "values that are not finite" in facts["damaged_volume03"]["Description"]
+    assert "One damaged volume (values that are not finite" in facts["damaged_volume03"]["Description"]
     assert table.filter(like="non_steady").to_numpy().sum(axis=1).nonzero()[0].tolist() == [1]
 
     estimated = ["trans_x", "rot_z_power2", "global_signal", "csf", "framewise_displacement", "std_dvars"]

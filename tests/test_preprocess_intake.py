@@ -10,7 +10,7 @@ import pytest
 
 from reconfmri.exclusions import DataFault
 from reconfmri.headers import read_header
-from reconfmri.preprocess import intake
+from reconfmri.preprocess import intake, survey
 
 RNG = np.random.default_rng(1)
 SHEARED = np.array([[3.0, 1, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
@@ -116,11 +116,11 @@ def test_a_damaged_volume_is_counted_and_never_changed(value, tmp_path):
     save(path, with_value(value))
     volumes = list(intake.open_run(path).volumes())
     np.testing.assert_array_equal(np.stack(volumes, axis=-1), with_value(value))
-    counts = [intake.voxels_not_finite(volume) for volume in volumes]
-    assert counts == [0] * 6 + [1] + [0] * 7
-    fault = intake.damaged_volumes(intake.open_run(path), {6: 1})
-    assert fault.code == "E-DATA-B03"
-    assert "1 of 14 volumes hold values that are not finite: 7 (1 voxels)" in fault.line
+    found = survey.survey(intake.open_run(path))
+    assert found.not_finite == {6: 1}
+    assert found.whole.tolist() == [True] * 6 + [False] + [True] * 7
+    [remark] = found.remarks()
+    assert "1 of 14 volumes hold values that are not finite: 7 (1 voxels);" in remark.line
 
 
 RGB = np.zeros((20, 20, 20), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])

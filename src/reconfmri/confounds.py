@@ -318,7 +318,7 @@ def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
 
 
 def damaged_volumes(table: pd.DataFrame) -> Array:
-    """Return (n_volumes,): which volumes a confounds table says to hold values that are not finite."""
+    """Return (n_volumes,): which volumes are damaged by a confounds table."""
     names = [name for name in table.columns if str(name).startswith(DAMAGED)]
     return np.asarray((table[names].to_numpy(dtype=np.float64) > 0).any(axis=1))
 
@@ -433,8 +433,8 @@ def _describe(name: str) -> str:
         "t_comp_cor_": "Principal component of the voxels that vary most (tCompCor)",
         "cosine": f"Discrete cosine of the high-pass filter, cut-off {HIGH_PASS_S:g} s",
         "non_steady_state_outlier": "One volume before the steady state",
-        DAMAGED: "One volume with values that are not finite, which holds no measurement: use this column in "
-        "every model, or leave the volume out",
+        DAMAGED: "One damaged volume (values that are not finite, a copy of another volume, a dead slice, no "
+        "head): use this column in every model, or leave the volume out",
         "motion_outlier": f"One volume with displacement > {FD_SPIKE_MM} mm or std_dvars > {DVARS_SPIKE}",
     }
     text = next(text for start, text in kinds.items() if base.startswith(start))

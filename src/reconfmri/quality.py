@@ -63,7 +63,7 @@ LOOK = "look at the run; thresholds are set for the whole study before the arms 
 LIMITS = (
     Limit("volumes.count", "min_volumes", "E-DATA-B05", "number of volumes"),
     Limit("volumes.damaged_share", "max_damaged_share", "E-DATA-B03",
-          "volumes with values that are not finite, or in which the head was not found"),
+          "damaged volumes (values that are not finite, copies, dead slices, no head)"),
     Limit("fd.mean", "max_mean_fd", "E-DATA-B12", "mean framewise displacement"),
     Limit("fd.outlier_share", "max_outlier_share", "E-DATA-B12",
           "volumes that moved more than {fd_threshold:g} mm"),

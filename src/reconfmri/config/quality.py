@@ -22,8 +22,9 @@ class Quality(Section):
     )
     max_damaged_share: Share = Field(
         0.05,
-        description="Share of volumes with values that are not finite above which a run is out; up to it "
-        "each such volume has a nuisance column of its own (embedded engine)",
+        description="Share of damaged volumes (values that are not finite, copies of other volumes, dead "
+        "slices, no head) above which a run is out; up to it each such volume has a nuisance column of its "
+        "own (embedded engine)",
     )
     min_volumes: int = Field(40, ge=10, description="Fewer volumes than this: the run is out")
     min_usable_time: float = Field(

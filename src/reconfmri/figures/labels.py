@@ -18,7 +18,7 @@ QUALITY = {
     "coverage.lowest": "Lowest coverage of a region",
     "volumes.count": "Volumes",
     "volumes.usable_time": "Time of steady volumes that did not move",
-    "volumes.damaged_share": "Volumes with values that are not finite",
+    "volumes.damaged_share": "Damaged volumes",
     "flat.share": "Brain voxels that do not vary",
     "start.excess": "First volume above the steady state",
     "start.volumes": "Volumes before the steady state",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import compress
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,10 @@ from reconfmri.preprocess import (
     longitudinal,
     resampling,
     slice_timing,
+    survey,
 )
 from reconfmri.preprocess import anatomy as anatomical
+from reconfmri.preprocess.survey import Survey
 from reconfmri.preprocess.unwarping import Distortion
 from reconfmri.registration import Array, Volume
 from reconfmri.series import VoxelSeries
@@ -49,7 +51,6 @@ __all__ = [
 ]
 
 FINEST_MM = {"full": 1.5, "fast": 3.0}
-N_REFERENCE = 16
 
 
 def prepare_anatomy(
@@ -92,9 +93,9 @@ def align_run(
     sha256: str = "",
     threads: int = 1,
 ) -> list[DataFault]:
-    """Write a run's reference, native brain mask and transforms; return remarks on damaged volumes.
+    """Write a run's reference, native brain mask and transforms; return remarks on what is damaged.
 
-    Volumes with values that are not finite, and those whose head motion was not found, take no part; they
+    Volumes that hold no measurement (`survey`), and those whose head motion was not found, take no part; they
     have the transform of their neighbour.
 
     `t1w` is the raw T1w of the run's session, or the one that stands for it: the run is looked for near it.
@@ -110,7 +111,9 @@ def align_run(
     """
     run = intake.open_run(bold, sha256=sha256)
     try:
-        reference, transforms, n_non_steady, bad, lost = _head_motion(run, threads=threads)
+        found = survey.survey(run)
+        reference, transforms, n_non_steady, lost = _head_motion(found, threads=threads)
+        remarks = found.remarks() + survey.clipped(found, int(coregistration.signal_mask(reference).sum()))
         place = _place_of(t1w, anatomy)
         head = _placed(registration.read_volume(anatomy.t1w), place)
         dseg = _placed(registration.read_volume(anatomy.dseg), place)
@@ -134,14 +137,13 @@ def align_run(
         "head_motion": [matrix.ravel().tolist() for matrix in transforms],
         "boldref_to_t1w": (np.linalg.inv(place) @ to_t1w).ravel().tolist(),
         "non_steady_state_volumes": n_non_steady,
-        "damaged_volumes": sorted([*bad, *lost]),
+        "damaged_volumes": sorted([*np.flatnonzero(~found.whole).tolist(), *lost]),
         "lost_volumes": lost,
         "distortion": distortion.described(undone, mask, given, sidecar or {}),
         "bold_sha256": sha256,
         **facts,
     }
     outputs.alignment.write_text(json.dumps(alignment, indent=1) + "\n", encoding="utf-8")
-    remarks = [intake.damaged_volumes(run, bad, remark=True)] if bad else []
     return remarks + ([intake.lost_volumes(run, lost)] if lost else [])
 
 
@@ -243,43 +245,25 @@ def _place_of(t1w: Path, anatomy: AnatomyFiles) -> Array:
     return np.array(place).reshape(4, 4)
 
 
-def _head_motion(run: intake.RawRun, *, threads: int) -> tuple[Volume, Array, int, dict[int, int], list[int]]:
-    """Return a run's reference, transforms, non-steady, damaged and lost volumes.
+def _head_motion(found: Survey, *, threads: int) -> tuple[Volume, Array, int, list[int]]:
+    """Return a run's reference, its transforms, how many volumes are not steady, and the lost volumes.
 
-    Transforms (n_volumes, 4, 4) lead from the reference to each volume, `n_non_steady` counts from the first
-    volume, the damaged ones (from 0) have their number of voxels that are not finite, and in the lost ones
-    (from 0) the head could not be found.
+    Transforms (n_volumes, 4, 4) lead from the reference to each volume; `n_non_steady` counts from the first
+    volume; in the lost ones (from 0) the head could not be found.
     """
-    means = []
-    stride = max(run.n_volumes // N_REFERENCE, 1)
-    spread: list[tuple[int, Array]] = []
-    bad: dict[int, int] = {}
-    for number, volume in enumerate(run.volumes()):
-        if count := intake.voxels_not_finite(volume):
-            bad[number] = count
-            continue
-        means.append(float(volume.mean()))
-        # Where the one whose turn it is was damaged, the next stands for it.
-        if number >= len(spread) * stride + stride // 2:
-            spread.append((number, volume))
-    if len(means) < max(intake.MIN_VOLUMES, run.n_volumes // 2):
-        raise intake.damaged_volumes(run, bad)
-    if float(np.ptp(means)) == 0 and float(np.ptp(spread[0][1])) == 0:
-        raise DataFault(
-            "E-DATA-B04", "flat image: every voxel of every volume has the same value", fix=intake.RECOPY
-        )
-    whole = np.array([number not in bad for number in range(run.n_volumes)])
-    bright = confounds.non_steady_state_volumes(np.array(means))
+    run, whole = found.run, found.whole
+    bright = confounds.non_steady_state_volumes(found.means[whole])
     n_non_steady = int(np.flatnonzero(whole)[bright]) if bright else 0
-    steady = [volume for number, volume in spread if number >= n_non_steady]
+    usable = whole & (np.arange(run.n_volumes) >= n_non_steady)
+    steady = [volume for number, volume in found.spread.items() if usable[number]]
+    steady = steady or list(islice(compress(run.volumes(), usable), survey.N_REFERENCE))
     reference = reference_volume(steady, run.affine, threads=threads)
     mask = coregistration.signal_mask(reference)
-    volumes = compress(run.volumes(), whole)
-    motion = head_motion.track(volumes, reference, mask=mask, threads=threads)
+    motion = head_motion.track(compress(run.volumes(), whole), reference, mask=mask, threads=threads)
     lost = np.flatnonzero(whole)[motion.lost].tolist()
-    if run.n_volumes - len(bad) - len(lost) < max(intake.MIN_VOLUMES, run.n_volumes // 2):
+    if whole.sum() - len(lost) < max(intake.MIN_VOLUMES, run.n_volumes // 2):
         raise intake.lost_volumes(run, lost, remark=False)
-    return reference, motion.matrices[np.maximum(np.cumsum(whole) - 1, 0)], n_non_steady, bad, lost
+    return reference, motion.matrices[np.maximum(np.cumsum(whole) - 1, 0)], n_non_steady, lost
 
 
 def reference_volume(volumes: list[Array], affine: Array, *, threads: int = 1) -> Volume:

@@ -20,6 +20,7 @@ from reconfmri.derivatives import FmriprepRun, find_anatomy
 from reconfmri.exclusions import DataFault
 from reconfmri.gzipped import zipped
 from reconfmri.preprocess import AnatomyFiles, PreprocessedFiles, PreprocessedRun, intake, resampling
+from reconfmri.preprocess.survey import survey
 from reconfmri.registration import Array, Volume
 from reconfmri.tables import read_table, write_table
 
@@ -167,10 +168,10 @@ def _read_series(path: Path, n_volumes: int) -> intake.RawRun:
         if series.n_volumes != n_volumes:
             reason = f"fMRIPrep's series has {series.n_volumes} volumes, the raw one {n_volumes}"
             raise DataFault("E-DATA-B05", reason)
-        counts = map(intake.voxels_not_finite, series.volumes())
-        if bad := {number: count for number, count in enumerate(counts) if count}:
+        found = survey(series)
+        if found.not_finite or found.copies:
             # fMRIPrep has estimated motion and confounds with them: no volume of the run can be trusted.
-            raise intake.damaged_volumes(series, bad)
+            raise found.remarks(as_faults=True)[0]
     except DataFault as fault:
         raise DataFault(fault.code, fault.reason, fix=AGAIN, file=path.name) from fault
     return series

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,17 +75,6 @@ class RawRun:
 def voxels_not_finite(volume: Array) -> int:
     """Return how many voxels of a volume hold NaN or an infinite value."""
     return volume.size - int(np.isfinite(volume).sum())
-
-
-def damaged_volumes(run: RawRun, bad: Mapping[int, int], *, remark: bool = False) -> DataFault:
-    """Return what `bad` (volume from 0 -> voxels that are not finite) says of a run: a fault, or a remark."""
-    first = ", ".join(f"{number + 1} ({count} voxels)" for number, count in list(bad.items())[:5])
-    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-    what = f"{len(bad)} of {run.n_volumes} volumes hold values that are not finite: {first}{more}"
-    if not remark:
-        return _not_finite(run.path, what)
-    what += "; they are left out of every number"
-    return DataFault("W-DATA-B03", what, fix="export the series again if it is whole", file=run.path.name)
 
 
 def lost_volumes(run: RawRun, lost: list[int], *, remark: bool = True) -> DataFault:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from reconfmri.config import Connectivity, FirstLevel, Group, Quality, Study, Trial
 from reconfmri.confounds import HEAD_RADIUS_MM, HIGH_PASS_S
 from reconfmri.figures.labels import estimand_label, outcome_label, session_name
-from reconfmri.preprocess.embedded import FINEST_MM, N_REFERENCE
+from reconfmri.preprocess.embedded import FINEST_MM
+from reconfmri.preprocess.survey import N_REFERENCE
 from reconfmri.report.words import DISTORTION
 
 if TYPE_CHECKING:
@@ -221,8 +222,9 @@ def _quality(study: Study) -> str:
         "displacement above "
         f"{quality.fd_threshold:g} mm), when the median temporal signal-to-noise ratio in the brain was "
         "below "
-        f"{quality.min_tsnr:g}, when more than {100 * quality.max_damaged_share:g} % of its volumes held "
-        "values that are not finite (fewer were left out by a regressor each), when more than "
+        f"{quality.min_tsnr:g}, when more than {100 * quality.max_damaged_share:g} % of its volumes were "
+        "damaged (values that are not finite, copies of other volumes, dead slices, no head; fewer were "
+        "left out by a regressor each), when more than "
         f"{100 * quality.max_flat_share:g} % of its brain voxels did not vary, or when it had "
         f"fewer than {quality.min_volumes} volumes or less than "
         f"{quality.min_usable_time:g} s of steady volumes below that displacement{_further_limits(quality)}. "
