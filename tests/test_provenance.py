@@ -93,9 +93,9 @@ def test_the_hash_follows_the_versions_of_the_libraries_in_use(clone, monkeypatc
     forget()
     real = provenance.metadata.version
     monkeypatch.setattr(
-        provenance.metadata, "version", lambda name: "9.9" if name == "neurokit2" else real(name)
+        provenance.metadata, "version", lambda name: "9.9" if name == "picsl_greedy" else real(name)
     )
-    assert changed(before) == {"score_skin_conductance"}
+    assert changed(before) == {"carry_atlas"}
 
 
 def test_the_hash_is_the_same_wherever_the_code_lies(clone):

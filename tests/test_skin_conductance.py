@@ -64,6 +64,15 @@ def test_planted_responses_come_back_in_ln_microsiemens(tmp_path):
     assert np.isnan(rows["se"]["scr.trauma_first"]), "one script has no spread"
 
 
+@pytest.mark.parametrize("frequency", [6.0, 6.5, 25.0, 1000.0])
+def test_the_filter_is_that_of_neurokit2(frequency):
+    import neurokit2
+
+    samples = np.random.default_rng(1).normal(5, 1, 3000).cumsum()
+    theirs = neurokit2.eda_clean(samples, sampling_rate=frequency, method="neurokit")
+    np.testing.assert_array_equal(clean(samples, frequency), theirs)
+
+
 def test_the_phasic_part_alone_would_lose_a_tenth(tmp_path):
     import neurokit2
 

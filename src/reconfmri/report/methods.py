@@ -324,10 +324,9 @@ def _skin(study: Study) -> str:
     return (
         f"Skin conductance was recorded during the task {settings.task}. Recordings below "
         f"{settings.min_sampling_frequency:g} Hz, flat or saturated ones were excluded; gaps up to "
-        f"{settings.max_gap:g} s were interpolated. After a low-pass filter (NeuroKit2), the response to "
-        "an event is the "
-        f"highest value from {low:g} to {high:g} s after its onset minus the value at onset, at least 0, "
-        "as "
+        f"{settings.max_gap:g} s were interpolated. After a low-pass filter (Butterworth, order 4, 3 Hz, as "
+        f"in NeuroKit2), the response to an event is the highest value from {low:g} to {high:g} s after its "
+        "onset minus the value at onset, at least 0, as "
         f"ln(1 + µS). A condition ({_list(conditions)}) is the mean over its events."
     )
 
