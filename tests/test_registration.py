@@ -163,6 +163,41 @@ def test_versions_of_the_template_come_together():
     assert shift.mean() < 4.0  # the templates differ by a few millimetres, not by centimetres
 
 
+def test_a_map_between_templates_is_found_once_per_machine_and_again_where_its_file_is_damaged(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked, found = (
+        [],
+        Volume(np.random.default_rng(1).normal(size=(4, 5, 6, 3)).astype(np.float32), np.eye(4)),
+    )
+    monkeypatch.setattr(registration, "_register_templates", lambda *_, **__: asked.append(1) or found)
+    for name in ("one", "other"):
+        (tmp_path / name).write_bytes(name.encode())
+
+    def again(**changed) -> Volume:
+        given = {"moving": tmp_path / "one", "fixed": tmp_path / "other", "finest_mm": 2.0}
+        return registration.template_to_template(**given | changed)
+
+    for _ in range(3):
+        kept = again()
+        np.testing.assert_array_equal(kept.data, found.data)
+        np.testing.assert_array_equal(kept.affine, found.affine)
+    assert len(asked) == 1
+    (file,) = (tmp_path / "reconfmri" / "templates").iterdir()
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    for damaged in (b"", whole[:middle], whole[:middle] + bytes(8) + whole[middle + 8 :]):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(again().data, found.data)
+    assert len(asked) == 4
+    assert file.read_bytes() == whole
+    again(finest_mm=3.0)
+    (tmp_path / "one").write_bytes(b"changed")
+    again()
+    assert len(asked) == 6
+
+
 def test_a_mask_grows_and_shrinks_by_millimetres():
     mask = np.zeros((41, 41, 41), dtype=bool)
     mask[20, 20, 20] = True

@@ -8,19 +8,25 @@ greedy: Yushkevich et al., Alzheimer's & Dementia 2016;12:P126.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import io
+import json
 import os
 import re
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from reconfmri.machine import cache_folder
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -178,8 +184,47 @@ def dense_map(grid: Volume, *, matrix: Array, displacement: Array | None = None)
 def template_to_template(moving: Path, fixed: Path, *, finest_mm: float, threads: int = 1) -> Volume:
     """Return the point map from the `fixed` brain to the `moving` brain on a grid of `finest_mm`, RAS mm.
 
-    Both are brain-only images that roughly share a space, as the versions of the MNI152 template do.
+    Both are brain-only images that roughly share a space, as the versions of the MNI152 template do. What is
+    found is kept in the user's cache: every study on a machine asks for the same pairs.
     """
+    asked = {
+        "images": [hashlib.sha256(path.read_bytes()).hexdigest() for path in (moving, fixed)],
+        "finest_mm": finest_mm,
+        "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "libraries": [metadata.version(name) for name in ("picsl-greedy", "numpy", "scipy", "SimpleITK")],
+    }
+    name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+    path = cache_folder("templates") / f"{name}.npz"
+    if known := _read_kept(path):
+        return known
+    found = _register_templates(moving, fixed, finest_mm=finest_mm, threads=threads)
+    _keep(path, found)
+    return found
+
+
+def _read_kept(path: Path) -> Volume | None:
+    """Return a map that was kept; None where there is none, or the file is damaged."""
+    try:
+        with np.load(path) as kept:
+            found, digest = Volume(kept["data"], kept["affine"]), bytes(kept["sha256"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return found if hashlib.sha256(found.data.tobytes()).digest() == digest else None
+
+
+def _keep(path: Path, found: Volume) -> None:
+    """Keep a map for other processes; a full disk costs its computation again and nothing else."""
+    digest = np.frombuffer(hashlib.sha256(found.data.tobytes()).digest(), np.uint8)
+    with suppress(OSError), tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as beside:
+        try:
+            np.savez(beside, data=found.data, affine=found.affine, sha256=digest)
+            beside.flush()
+            Path(beside.name).replace(path)
+        except OSError:
+            Path(beside.name).unlink()
+
+
+def _register_templates(moving: Path, fixed: Path, *, finest_mm: float, threads: int) -> Volume:
     still = downsample(_trimmed(read_volume(fixed)), finest_mm)
     mobile = downsample(_trimmed(read_volume(moving)), finest_mm)
     around = dilated(still.data > 0.1 * still.data.max(), 6.0, still.affine)
