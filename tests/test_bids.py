@@ -55,6 +55,14 @@ def test_a_misspelt_entity_fails_at_once():
         bids.bids_path("out", sub="01", sesion="1", datatype="func", suffix="bold", ext=".nii")
 
 
+@pytest.mark.parametrize("value", ["../x", "face-x", "face_x", "", "a b", "1.5", "{sub", "{sub}x", "é"])
+@pytest.mark.parametrize("key", ["sub", "ses", "contrast", "datatype", "suffix"])
+def test_a_value_that_is_no_label_makes_no_name(key, value):
+    given = {"sub": "01", "datatype": "func", "suffix": "bold"} | {key: value}
+    with pytest.raises(ValueError, match="no BIDS label"):
+        bids.bids_path("out", ext=".nii", **given)
+
+
 def test_a_name_is_read_back():
     file = bids.parse_name("sub-01/func/sub-01_task-x_run-01_bold.nii.gz")
     assert file.entities == {"sub": "01", "task": "x", "run": "01"}

@@ -16,8 +16,9 @@ import pytest
 import reconfmri
 from reconfmri.checks import check_study
 from reconfmri.cli import bids_app, build_parser, dashed, main, status
+from reconfmri.cli.draft import conditions_of
 from reconfmri.cli.locks import BusyError, hold, workers
-from reconfmri.config import load_study
+from reconfmri.config import Task, bare, load_study
 from reconfmri.exclusions import Exclusion, write_exclusions
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
@@ -172,6 +173,15 @@ def test_init_drafts_a_study_that_passes_its_own_check(tmp_path, capsys):
     assert (study.group.arms.active, study.group.arms.control) == ("ketamine", "midazolam")
     assert main(["index", "--study", str(new)]) == 0
     assert [problem.code for problem in check_study(new)] == ["W-CONF-C11"], "the marks of the draft"
+
+
+def test_init_names_no_condition_like_a_column_or_an_event_of_another():
+    kinds = ["constant", "csf", "run", "stim", "stim/1", "stim first", "a", "b", "ab", "1", "Stim"]
+    conditions = conditions_of(kinds)
+    assert conditions["constant"] == "c_constant"
+    assert conditions["stim/1"] == "c_stim_1"
+    assert Task(conditions=conditions)
+    assert len(set(map(bare, conditions.values()))) == len(kinds)
 
 
 def test_init_moves_the_arms_out_of_the_dataset_when_asked(tmp_path):

@@ -66,8 +66,8 @@ def test_shipped_study_files_are_sound(path):
         (
             "    trauma-neutral: {trauma: 1, neutral: -1}",
             "    trauma-neutral: {trauma: 1, neutral: -1}\n    trauma_neutral: {trauma: 1, neutral: -1}",
-            "E-CONF-C02",
-            "'trauma-neutral' and 'trauma_neutral' would both be written",
+            "E-CONF-C12",
+            "'trauma-neutral' and 'trauma_neutral' are one label in file names",
         ),
         ("tasks:", "filters: {T1w: {acquisition: mprage}}\ntasks:", "E-CONF-C04", "filters.T1w"),
         ("tasks:", "filters: {T2w: {acq: x}}\ntasks:", "E-CONF-C01", "filters.T2w"),

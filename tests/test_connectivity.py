@@ -199,7 +199,7 @@ def test_confounds_that_fill_the_band_take_the_run_out():
     rest = SETTINGS.model_copy(update={"conditions": ["run"]})
     with pytest.raises(DataFault, match="go to confounds and task"):
         couple(signals[:40], nuisance(40, rng), None, tr=TR, task=REST, settings=rest)
-    with pytest.raises(ValueError, match="holds nothing"):
+    with pytest.raises(DataFault, match="holds nothing"):
         clean_space(np.zeros((20, 1)), tr=0.1, band=(0.01, 0.1))
     with pytest.raises(DataFault, match="59 rows"):
         couple(signals, nuisance(59, rng), None, tr=TR, task=REST, settings=rest)

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from reconfmri.blinding import candidates, telling_columns
@@ -14,10 +15,12 @@ from reconfmri.checks import check_blinding, check_study, check_visits
 from reconfmri.cli import main
 from reconfmri.cli.problem_page import problem_page
 from reconfmri.config import load_study
-from reconfmri.events import name_events, read_events
+from reconfmri.events import COLUMNS, name_events, read_events
 from reconfmri.exclusions import read_exclusions
 from reconfmri.indexing import index_dataset
 from reconfmri.problems import Problem, causes
+from reconfmri.screening import _filtered, check_band
+from reconfmri.simulate.planted import timing_of
 from reconfmri.tables import read_table
 from reconfmri.visits import order_by_time, session_times
 
@@ -102,6 +105,40 @@ def test_rows_without_a_trial_type_are_named_and_the_run_is_modelled_from_the_ot
     assert len(recorded) == 12, "what is left out stands among the exclusions"
     edit(study / "config/config.yaml", "events: each", 'events: each\n    ignore: ["n/a"]')
     assert check_study(study) == []
+
+
+@pytest.mark.parametrize(
+    ("high_pass", "severity", "code"), [(0.05, "STOP", "E-CONF-C13"), (0.008, None, None)]
+)
+def test_a_high_pass_above_the_tasks_own_frequency_stops_before_any_compute(study, high_pass, severity, code):
+    edit(study / "config/config.yaml", "first_level:", f"first_level:\n  high_pass: {high_pass}")
+    problems = [(p.severity, p.code) for p in found(study)]
+    assert problems == ([(severity, code)] if code else [])
+
+
+def test_a_band_that_no_run_has_stops_before_any_compute(study):
+    table, _ = index_dataset(root_of(study), load_study(study / "config/config.yaml"))
+    text = (study / "config/config.yaml").read_text()
+    coupling = "connectivity:\n  task: memory\n  pairs: [[amygdala_left, amygdala_right]]\n"
+    for band, codes in (("[0.01, 0.1]", set()), ("[0.3, 0.4]", {("STOP", "E-STAT-E03")})):
+        with_band = f"{coupling}  conditions: [trauma]\n  band: {band}\nscales:"
+        (study / "config/config.yaml").write_text(text.replace("scales:", with_band))
+        problems = check_band(load_study(study / "config/config.yaml"), table)
+        assert {(p.severity, p.code) for p in problems} == codes
+
+
+@pytest.mark.parametrize(
+    ("high_pass", "expected"), [(0.002, None), (0.004, "W-STAT-E02"), (0.008, "E-CONF-C13")]
+)
+def test_scripts_of_two_minutes_need_a_lower_high_pass_than_the_demo(high_pass, expected):
+    """The published design has cycles of 240 s, 0.0042 Hz; 0.002 Hz is what its study file has."""
+    settings = load_study(Path(__file__).parents[1] / "config/trials/ketamine_reconsolidation.yaml")
+    first_level = settings.first_level.model_copy(update={"high_pass": high_pass})
+    timing = timing_of("full")
+    events = pd.DataFrame([(o, d, kind) for kind, o, d in timing.scripts], columns=list(COLUMNS))
+    run = pd.DataFrame([{"events": "x", "tr": timing.tr, "n_volumes": timing.n_volumes}])
+    problems = _filtered(first_level, settings.tasks["Memory"], run, {"x": events})
+    assert {p.code for p in problems} == ({expected} if expected else set())
 
 
 def test_a_trial_type_in_another_spelling_is_named_beside_the_one_it_looks_like(study):

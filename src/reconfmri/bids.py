@@ -21,6 +21,7 @@ from reconfmri.labels import refuse_alike
 from reconfmri.tables import MISSING, read_table, write_table
 
 LABEL = re.compile(r"[a-zA-Z0-9+]+")  # `+` since BIDS 1.11
+WILDCARD = re.compile(r"\{[a-z_]+\}")  # of Snakemake
 PARTICIPANT = re.compile(r"sub-[a-zA-Z0-9+]+")
 INDICES = ("run", "echo", "inv", "split")  # entities whose labels are numbers: `01` is `1`
 SMALL = 1_000_000  # bytes; files up to this size are compared by content even in the quick check
@@ -66,7 +67,7 @@ def bids_path(root: str, *, datatype: str, suffix: str, ext: str, **entities: st
     Raises
     ------
     ValueError
-        An entity is unknown, or `sub` is missing.
+        An entity is unknown, `sub` is missing, or a value is neither a BIDS label nor a wildcard.
     """
     known = [keyword for keyword, _ in ENTITIES]
     unknown = [name for name in entities if name not in known]
@@ -75,6 +76,9 @@ def bids_path(root: str, *, datatype: str, suffix: str, ext: str, **entities: st
     given = {key: value for keyword, key in ENTITIES if (value := entities.get(keyword)) is not None}
     if "sub" not in given:
         raise ValueError(f"bids_path needs sub; got {sorted(given)}")
+    for key, value in {**given, "datatype": datatype, "suffix": suffix}.items():
+        if not (LABEL.fullmatch(value) or WILDCARD.fullmatch(value)):
+            raise ValueError(f"{key} is {value!r}, which is no BIDS label: letters, digits and + alone")
     folders = [f"{key}-{given[key]}" for key in ("sub", "ses") if key in given]
     name = "_".join([*(f"{key}-{value}" for key, value in given.items()), f"{suffix}{ext}"])
     return "/".join([root, *folders, datatype, name])

@@ -12,7 +12,7 @@ import pandas as pd
 
 from reconfmri import bids, covariates, intercurrent
 from reconfmri.blinding import candidates, tables_in_sight, telling_columns
-from reconfmri.config import Group, Study, load_study
+from reconfmri.config import CONFIG, Group, Study, load_study
 from reconfmri.decisions import keep_decisions
 from reconfmri.derivatives import check_fmriprep
 from reconfmri.exclusions import MISSING, read_exclusions
@@ -20,12 +20,11 @@ from reconfmri.files import UnreadableError, explained
 from reconfmri.indexing import Progress, index_dataset
 from reconfmri.labels import ORDER_CODE
 from reconfmri.problems import Problem, Severity
-from reconfmri.screening import check_events, check_recordings, check_scales
+from reconfmri.screening import check_band, check_events, check_recordings, check_scales
 from reconfmri.tables import read_table
 from reconfmri.templates import harvard_oxford
 from reconfmri.visits import disagreement, session_times
 
-CONFIG = "config/config.yaml"
 MARK = "CORRECT"  # of a line of the drafted study file that only the analyst can complete
 OPEN_ARM = "FILL IN the {} arm"  # what the draft holds where the labels do not tell
 
@@ -55,7 +54,7 @@ def check_study(
         problems += found
     problems += check_draft(folder, study) + check_visits(root, study)
     problems += check_events(root, study, table) + check_recordings(root, study, table)
-    problems += check_scales(root, study, people_of(root, table))
+    problems += check_band(study, table) + check_scales(root, study, people_of(root, table))
     embedded = study.preprocessing.engine == "embedded"
     problems += check_derivatives(root) if embedded else check_fmriprep(folder, study, table, full=full)
     problems += check_covariates(root, study, table)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri.exclusions import DataFault
-from reconfmri.nuisance import DERIVED, MOTION, TISSUE, columns_of, kept_components
+from reconfmri.nuisance import DAMAGED, DERIVED, MOTION, TISSUE, columns_of, kept_components
 from reconfmri.series import VoxelSeries
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ MIN_VOXELS, MOST_COMPONENTS = 10, 20
 N_BINS = 2**20  # of the histogram that gives the median of a run: exact to a millionth of its range
 # The first row of a difference has no value; a regressor of differences is zero there.
 DIFFERENCES = ("framewise_displacement", "dvars", "std_dvars")
-DAMAGED = "damaged_volume"
 MISSING = "n/a"
 # What every version of fMRIPrep writes.
 ALWAYS = ("framewise_displacement", "std_dvars", *MOTION, "global_signal", "white_matter", "csf")

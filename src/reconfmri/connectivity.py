@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reconfmri.config import Connectivity, Task
+from reconfmri.config import WHOLE_RUN, Connectivity, Task
 from reconfmri.confounds import damaged_volumes, select
 from reconfmri.events import events_of, name_events, script_regressors
 from reconfmri.exclusions import DataFault
@@ -22,7 +22,6 @@ from reconfmri.exclusions import DataFault
 Array = npt.NDArray[np.float64]
 Window = npt.NDArray[np.bool_]
 UNIT = "Fisher z"
-WHOLE_RUN = "run"
 FLOOR = 4.0  # observations: Fisher's standard error is 1 / sqrt(n - 3)
 MIN_DIMENSIONS = 8  # that the confounds must leave of the band
 CONSTANT = 1e-6  # SD relative to the mean below which a series is flat: float32 rounding
@@ -81,18 +80,16 @@ def clean_space(nuisance: Array, *, tr: float, band: tuple[float, float]) -> Arr
 
     Raises
     ------
-    ValueError
-        The band holds no frequency of this run.
     DataFault
-        Fewer than eight dimensions are left.
+        The band holds no frequency of this run, or fewer than eight dimensions are left.
     """
     n_volumes = len(nuisance)
-    steps = np.arange(1, n_volumes)
-    frequencies = steps / (2 * n_volumes * tr)
-    inside = steps[(frequencies >= band[0]) & (frequencies <= band[1])]
+    inside = cosines_in(band, n_volumes=n_volumes, tr=tr)
     if not len(inside):
-        raise ValueError(
-            f"connectivity.band {band} Hz holds nothing of a run of {n_volumes} volumes of {tr:g} s"
+        raise DataFault(
+            "E-STAT-E03",
+            f"{band[0]:g} to {band[1]:g} Hz holds nothing of a run of {n_volumes} volumes of {tr:g} s",
+            fix=f"correct connectivity.band, whose lower end must be below {0.5 / tr:g} Hz here",
         )
     cosines = np.cos(np.pi / n_volumes * np.outer(np.arange(n_volumes) + 0.5, inside)) * math.sqrt(
         2 / n_volumes
@@ -106,6 +103,13 @@ def clean_space(nuisance: Array, *, tr: float, band: tuple[float, float]) -> Arr
             fix="fewer connectivity.confounds, a wider band, or a longer run",
         )
     return np.asarray(cosines @ left[:, taken:])
+
+
+def cosines_in(band: tuple[float, float], *, n_volumes: int, tr: float) -> npt.NDArray[np.int64]:
+    """Return the orders of the discrete cosines of a run whose frequencies lie in the band, Hz."""
+    orders = np.arange(1, n_volumes)
+    frequencies = orders / (2 * n_volumes * tr)
+    return np.asarray(orders[(frequencies >= band[0]) & (frequencies <= band[1])])
 
 
 def effective_observations(one: Array, other: Array, window: Window, space: Array) -> float:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reconfmri.bids import read_json
+from reconfmri.choices import check_choice
 from reconfmri.config import Task
 from reconfmri.exclusions import DataFault
 from reconfmri.files import explained
@@ -109,6 +110,8 @@ def script_regressors(
     named = name_events(events, task, duration=tr * n_volumes)
     times = start + tr * np.arange(n_volumes)
     shape, _, derivative = hrf.partition(" + ")
+    check_choice("hrf", shape, RESPONSES)
+    check_choice("what follows hrf", derivative, ("", "derivative"))
     columns: dict[str, Array] = {}
     for name, group in named.groupby("name", sort=False):
         lengths = group["duration"].to_numpy(dtype=float)
@@ -134,6 +137,7 @@ def event_response(times: Array, duration: float, hrf: str) -> Array:
     In closed form: a boxcar's response is the difference of two integrals of the haemodynamic response, which
     are incomplete gamma functions. The integral of the whole response is 1, so a long plateau tends to 1.
     """
+    check_choice("hrf", hrf, RESPONSES)
     (peak, undershoot, ratio) = RESPONSES[hrf]
     if duration == 0:
         density = _gamma_density(times, *peak) - ratio * _gamma_density(times, *undershoot)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reconfmri.choices import check_choice
 from reconfmri.config import FirstLevel, Task
 from reconfmri.events import read_events, script_regressors, start_time
 from reconfmri.exclusions import DataFault
+from reconfmri.nuisance import DRIFT, INTERCEPT
 
 __all__ = [
     "Fit",
@@ -36,8 +38,7 @@ __all__ += ["read_events", "script_regressors", "start_time"]
 
 Array = npt.NDArray[np.float64]
 UNIT = "percent signal change"
-INTERCEPT = "constant"
-DRIFT = "drift_"
+NOISE = ("ar1", "ols")
 MIN_DF = 10
 OVERLAP = 0.999  # correlation from which two event regressors count as one
 KEPT_EFFICIENCY = 0.5  # share of a contrast's precision that the drifts must leave
@@ -124,18 +125,41 @@ def check_contrasts(
     """
     names = list(design.columns)
     matrix = design.to_numpy()
-    kept = [i for i, name in enumerate(names) if not name.startswith(DRIFT)]
+    share_of = _share_left(matrix, names)
     remarks = []
     for contrast, weights in contrasts.items():
         vector = contrast_weights(weights, names, task)
         _check_estimable(matrix, vector, contrast)
-        share = _variance(matrix[:, kept], vector[kept]) / _variance(matrix, vector)
+        share = share_of(vector)
         if share < KEPT_EFFICIENCY:
             reason = (
                 f"the high-pass filter leaves {100 * share:.0f} % of the precision of contrast {contrast!r}"
             )
             remarks.append(DataFault("W-STAT-E02", reason, fix="lower first_level.high_pass"))
     return remarks
+
+
+def share_left_by_filter(
+    events: pd.DataFrame, *, tr: float, n_volumes: int, task: Task, settings: FirstLevel
+) -> dict[str, float]:
+    """Return contrast -> share of its precision that the high-pass filter leaves in a run, confounds aside.
+
+    Contrasts that the run lacks an event for are left out.
+
+    Raises
+    ------
+    DataFault
+        The events are faulty.
+    """
+    scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf)
+    drifts = _drifts(n_volumes, tr, settings.high_pass)
+    design = pd.concat([scripts, drifts], axis=1).assign(**{INTERCEPT: 1.0})
+    names, shares = list(design.columns), {}
+    share_of = _share_left(design.to_numpy(dtype=float), names)
+    for contrast, weights in settings.contrasts.items():
+        if all(_columns_of(name, names, task) for name in weights):
+            shares[contrast] = share_of(contrast_weights(weights, names, task))
+    return shares
 
 
 def fit_regions(
@@ -190,7 +214,13 @@ def fit_series(series: Array, design: Array, *, noise: str = "ar1") -> list[Fit]
     The autocorrelation of each maximises the restricted likelihood (REML; Harville, JASA 1977;72:320), which
     knows how many columns were fitted: the autocorrelation of OLS residuals is too low with many confounds,
     and standard errors with it. Whitening keeps the first volume (Prais-Winsten).
+
+    Raises
+    ------
+    ValueError
+        `noise` is neither `ar1` nor `ols`.
     """
+    check_choice("noise", noise, NOISE)
     found = np.zeros(series.shape[1]) if noise == "ols" else restricted_autocorrelation(series, design)
     return [_least_squares(series[:, i], design, float(rho)) for i, rho in enumerate(found)]
 
@@ -235,6 +265,7 @@ def maps(
     """
     from nilearn.glm.first_level import FirstLevelModel
 
+    check_choice("noise", noise, NOISE)
     check_contrasts(design, contrasts, task)
     names = list(design.columns)
     model = FirstLevelModel(
@@ -412,8 +443,12 @@ def _dependent(scaled: Array, names: list[str]) -> list[str]:
     return [name for name, weight in zip(names, weights, strict=True) if weight > 0.1 * weights.max()]
 
 
-def _variance(design: Array, vector: Array) -> float:
-    return float(vector @ np.linalg.pinv(design.T @ design) @ vector)
+def _share_left(matrix: Array, names: Sequence[str]) -> Callable[[Array], float]:
+    """Return a function of a contrast's weights: its variance without the drifts over that with them."""
+    kept = [i for i, name in enumerate(names) if not name.startswith(DRIFT)]
+    gram = matrix.T @ matrix
+    whole, without = np.linalg.pinv(gram), np.linalg.pinv(gram[np.ix_(kept, kept)])
+    return lambda vector: float(vector[kept] @ without @ vector[kept] / (vector @ whole @ vector))
 
 
 def _columns_of(name: str, names: Sequence[str], task: Task) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from reconfmri.choices import check_choice
+
 SET_HERE = (
     *("--participant-label", "--output-spaces", "--work-dir", "--fs-license-file", "--notrack"),
     *("--nthreads", "--nprocs", "--n-cpus", "--mem", "--mem-mb"),
@@ -54,6 +56,7 @@ def check_image(runtime: str, image: str) -> None:
     ValueError
         It is none.
     """
+    check_choice("runtime", runtime, ("apptainer", "docker"))
     is_name = DOCKER_IMAGE.fullmatch(image) if runtime == "docker" else not image.startswith("-")
     if not is_name or not image.isprintable():
         form = (

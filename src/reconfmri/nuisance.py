@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,21 @@ NUMBERED = {
     "motion_outliers": "motion_outlier",
 }
 COMPONENTS = (NUMBERED["acompcor"], NUMBERED["tcompcor"])
+DAMAGED = "damaged_volume"  # prefix of the column of a volume that is not finite
+INTERCEPT, DRIFT = "constant", "drift_"  # of a design: its intercept, and the prefix of its cosines
+_OF_A_RUN = {
+    *(name for group in FIXED.values() for name in group),
+    *(name + end for name in TISSUE for end in DERIVED),
+    *("dvars", "rmsd", "csf_wm", INTERCEPT),
+}
+_ONE_OF_MANY = re.compile(
+    rf"({'|'.join((*NUMBERED.values(), DAMAGED, DRIFT, 'cosine', 'edge_comp_', '[a-z]_comp_cor_'))})_?\d+"
+)
+
+
+def is_column(name: str) -> bool:
+    """Whether a design, or a table of confounds (ours, fMRIPrep's), may have a column of that name."""
+    return name in _OF_A_RUN or _ONE_OF_MANY.fullmatch(name) is not None
 
 
 def columns_of(group: str, present: Sequence[str]) -> list[str]:

@@ -11,11 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from reconfmri import bids
-from reconfmri.config import Study, Task
+from reconfmri.config import CONFIG, FirstLevel, Study, Task
+from reconfmri.connectivity import MIN_DIMENSIONS, cosines_in
 from reconfmri.dataset import twice
 from reconfmri.events import name_events, read_events
 from reconfmri.exclusions import MISSING, DataFault
 from reconfmri.files import explained
+from reconfmri.first_level import KEPT_EFFICIENCY, share_left_by_filter
 from reconfmri.labels import SPELLING_CODE, essence
 from reconfmri.outcomes import plain_id, plain_visit, score_scale
 from reconfmri.problems import Problem
@@ -23,6 +25,8 @@ from reconfmri.skin_conductance import describe_recording
 from reconfmri.tables import read_table
 
 UNIT = ("participant_id", "session_id", "task", "run")
+# Blocks keep 1 - 8 / pi^2 = 19 % of their variance without their own frequency; their responses keep less.
+WITHOUT_FUNDAMENTAL = 0.25
 NOBODY, BARE = "W-BIDS-B16", "W-BIDS-B13"
 
 
@@ -41,7 +45,64 @@ def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]
                 problems += _without_type(row, name, events, task)
                 found += _model(row, events, task)
         problems += _stop_when_all(found, len(runs), f"run of task {name}")
+        if study.first_level and study.first_level.task == name:
+            problems += _filtered(study.first_level, task, runs, tables)
     return problems
+
+
+def _filtered(
+    settings: FirstLevel, task: Task, runs: pd.DataFrame, tables: dict[str, pd.DataFrame | None]
+) -> list[Problem]:
+    """Contrasts of which the high-pass filter removes the most, for it is above the task's own frequency."""
+    left: dict[str, list[float]] = defaultdict(list)
+    for row in runs.to_dict("records"):
+        events = tables[row["events"]]
+        if events is None:
+            continue
+        known = events[events["trial_type"].isin([*task.conditions, *task.ignore])]
+        tr, n_volumes = float(row["tr"]), int(row["n_volumes"])
+        try:
+            shares = share_left_by_filter(known, tr=tr, n_volumes=n_volumes, task=task, settings=settings)
+        except DataFault:
+            continue  # named by `_model`
+        for contrast, share in shares.items():
+            left[contrast].append(share)
+    return [
+        _too_high(settings.high_pass, contrast, shares)
+        for contrast, shares in left.items()
+        if min(shares) < KEPT_EFFICIENCY
+    ]
+
+
+def _too_high(high_pass: float, contrast: str, shares: list[float]) -> Problem:
+    """STOP where no run keeps what lies above the task's own frequency, else a remark."""
+    low = [share for share in shares if share < KEPT_EFFICIENCY]
+    what = f"first_level.high_pass is {high_pass:g} Hz ({1 / high_pass:.0f} s); it leaves as little as "
+    what += f"{100 * min(low):.0f} % of the precision of contrast {contrast!r}, in {len(low)} of "
+    what += f"{len(shares)} run{'s' * (len(shares) > 1)} less than half"
+    fix = "lower it, so that its period is longer than two cycles of the task"
+    if max(shares) < WITHOUT_FUNDAMENTAL:
+        return Problem("STOP", "E-CONF-C13", f"{what}: the task's own frequency is below it", fix, CONFIG)
+    return Problem("WARN", "W-STAT-E02", what, fix, CONFIG)
+
+
+def check_band(study: Study, table: pd.DataFrame) -> list[Problem]:
+    """Runs in which the band of connectivity holds too few frequencies, whatever the confounds."""
+    settings = study.connectivity
+    if settings is None:
+        return []
+    runs = table[table["task"] == settings.task]
+    problems = []
+    for row in runs.itertuples():
+        tr, n_volumes = float(str(row.tr)), int(str(row.n_volumes))
+        if (n_inside := len(cosines_in(settings.band, n_volumes=n_volumes, tr=tr))) < MIN_DIMENSIONS:
+            reason = (
+                f"connectivity.band {list(settings.band)} Hz holds {n_inside} frequencies of {n_volumes} "
+            )
+            reason += f"volumes of {tr:g} s, expected at least {MIN_DIMENSIONS}"
+            fix = f"correct the band; a run has frequencies up to {0.5 / tr:g} Hz"
+            problems.append(_out(row, DataFault("E-STAT-E03", reason, fix=fix), str(row.bold)))
+    return _stop_when_all(problems, len(runs), f"run of task {settings.task}")
 
 
 def _read_all(
@@ -93,7 +154,7 @@ def _trial_types(name: str, task: Task, tables: dict[str, pd.DataFrame]) -> list
     for kind in sorted(set(task.conditions) - set(found)) if found else ():
         what = f"tasks.{name}.conditions names the trial type {kind!r}, which no events table has"
         fix = f"correct it; the data have {sorted(found)}"
-        problems.append(Problem("STOP", "E-CONF-C04", what, fix, "config/config.yaml"))
+        problems.append(Problem("STOP", "E-CONF-C04", what, fix, CONFIG))
     known = [*task.conditions, *task.ignore]
     for kind in sorted(set(found) - set(known)):
         near = next((other for other in known if essence(other) == essence(kind)), None)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import fake_fmriprep as fake
 from planned_study import COLUMNS, HASH, ROOT, plan_study, snakemake
+from test_freshness import planned
 from test_graph import GROUP_RULES, jobs_of, reached_from
 
 MADE = fake.GENERATIONS["25.2"]
@@ -172,6 +173,29 @@ def test_nothing_reruns_until_an_output_of_fmriprep_changes(study):
         series.write_bytes(was)
     assert "rule adopt_fmriprep_run" in again
     assert "rule extract_region_signals" in again
+
+
+def test_an_edited_confounds_table_makes_its_dependents_again_and_nothing_else(study):
+    (path,) = (study / "fmriprep").rglob("*run-1*desc-confounds_timeseries.tsv")
+    text, was = path.read_text(), path.stat()
+    table = read_table(path)
+    table.loc[5, "rot_x"] = "0.001"
+    path.chmod(0o644)
+    try:
+        write_table(path, table)
+        jobs = planned(study, "all", "all_participant")
+    finally:
+        path.write_text(text)
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+        path.chmod(0o444)
+    run = "sub=01, ses=1, task=memory, run=1"
+    once = ("adopt_fmriprep_run", "extract_region_signals", "assess_quality")
+    assert [jobs.pop(rule) for rule in once] == [{run}] * 3
+    # The runs of a person are compared with one another; what is left out there holds for each.
+    assert jobs.pop("compare_sessions") == {"sub=01"}
+    assert jobs.pop("fit_first_level") == {run, run.replace("run=1", "run=2")}
+    tables = {"stack_measures", "stack_exclusions", "audit_sessions", "describe_participants", "build_report"}
+    assert set(jobs) == tables
 
 
 def test_a_column_without_any_value_stops_the_workflow_before_any_job(study):

@@ -13,6 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -164,6 +165,23 @@ def test_a_new_t1w_makes_its_person_again_and_nobody_else(study):
     assert jobs["align_run"] == jobs["fit_first_level"]
     assert {run[:7] for run in jobs["align_run"]} == {"sub=003"}
     assert not {"score_scale", "score_skin_conductance", "carry_atlas"} & set(jobs)
+
+
+def test_a_late_participant_is_made_alone_and_the_group_anew(study):
+    """Scanned after the group stage has run: nothing that is finished is computed again."""
+    root, table = study / "bids", bids.read_run_table(study / "config/runs.tsv")
+    late = table[table["participant_id"] == "sub-003"].astype(str)
+    late = late.apply(lambda column: column.str.replace("sub-003", "sub-004"))
+    shutil.copytree(root / "sub-003", root / "sub-004")
+    for path in sorted((root / "sub-004").rglob("sub-003*")):
+        path.rename(path.with_name(path.name.replace("sub-003", "sub-004")))
+    late = late.astype(table.dtypes.to_dict())
+    bids.write_run_table(study / "config/runs.tsv", pd.concat([table, late], ignore_index=True))
+    jobs = planned(study, "all", "all_participant")
+    of_people = {rule: made for rule, made in jobs.items() if any("sub=" in job for job in made)}
+    assert {job[:7] for made in of_people.values() for job in made} == {"sub=004"}
+    assert of_people.keys() >= {"prepare_anatomy", "align_run", "fit_first_level", "score_skin_conductance"}
+    assert jobs.keys() - of_people.keys() == AFTER_RUN | {"audit_sessions", "score_scale"}
 
 
 def test_arms_that_were_swapped_under_the_old_date_make_the_group_again(study):

@@ -14,13 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from reconfmri import bids
-from reconfmri.checks import CONFIG, check_places, check_study, read_study
+from reconfmri.checks import check_places, check_study, read_study
 from reconfmri.cli.commands import make_index
 from reconfmri.cli.draft import bids_from, start_study
 from reconfmri.cli.locks import BusyError, hold
 from reconfmri.cli.screen import show_problems
 from reconfmri.cli.status import failures
-from reconfmri.config import Study
+from reconfmri.config import CONFIG, Study
 from reconfmri.decisions import keep_decisions, read_decisions
 from reconfmri.machine import keep_caches
 from reconfmri.problems import Problem, stops

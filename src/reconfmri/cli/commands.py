@@ -33,7 +33,8 @@ def index(options: Namespace) -> int:
 
 def make_index(folder: Path) -> int:
     """Return 0 when the index was written; 1 when something has to be fixed first."""
-    from reconfmri.checks import CONFIG, check_places, read_study
+    from reconfmri.checks import check_places, read_study
+    from reconfmri.config import CONFIG
     from reconfmri.indexing import index_dataset, write_index
     from reconfmri.screening import BARE, check_events
 

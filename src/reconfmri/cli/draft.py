@@ -9,9 +9,10 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconfmri import bids
-from reconfmri.checks import CONFIG, MARK
+from reconfmri import bids, nuisance
+from reconfmri.checks import MARK
 from reconfmri.cli.arms import Arms, move_arm_column, take_arms
+from reconfmri.config import CONFIG, WHOLE_RUN, bare
 from reconfmri.dataset import Dataset, check_spellings, read_dataset
 from reconfmri.labels import alike, is_number
 from reconfmri.problems import stops
@@ -229,15 +230,19 @@ def _visits(found: Found) -> str:
 def condition_of(kind: str) -> str:
     """A trial type as the name of a condition: lower case, digits, underscores."""
     name = re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_")
-    return name if name[:1].isalpha() else f"c_{name}"
+    taken = nuisance.is_column(name) or name == WHOLE_RUN
+    return name if name[:1].isalpha() and not taken else f"c_{name}"
 
 
 def conditions_of(kinds: list[str]) -> dict[str, str]:
     """Trial type -> condition, one each: what differs in blanks or case only is for the analyst to join."""
-    names: dict[str, str] = {}
-    for kind in kinds:
-        name, number = condition_of(kind), 1
-        while (chosen := name if number == 1 else f"{name}_spelling{number}") in names.values():
+    plain, names = [condition_of(kind) for kind in kinds], dict[str, str]()
+    for kind, name in zip(kinds, plain, strict=True):
+        stem, _, end = name.rpartition("_")
+        if stem in plain and (end.isdigit() or end in ("first", "derivative")):
+            name = f"c_{name}"  # `a_1` is an event of `a`
+        number, others = 1, {bare(other) for other in names.values()}
+        while bare(chosen := name if number == 1 else f"{name}_spelling{number}") in others:
             number += 1
         names[kind] = chosen
     return names
@@ -294,7 +299,9 @@ def _contrasts(found: Found, task: str) -> dict[str, str]:
     names = _conditions(found, task)
     contrasts = {name: f"{{{name}: 1}}" for name in names}
     if len(names) > 1:
-        contrasts |= {f"{names[0]}-{names[1]}": f"{{{names[0]}: 1, {names[1]}: -1}}"}
+        one, other = names[:2]
+        between = "-minus-" if bare(one + other) in map(bare, names) else "-"
+        contrasts |= {f"{one}{between}{other}": f"{{{one}: 1, {other}: -1}}"}
     return contrasts
 
 

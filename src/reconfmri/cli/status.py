@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from reconfmri.bids import bids_path, read_run_table
-from reconfmri.checks import CONFIG
 from reconfmri.cli.locks import left_locked, workers
 from reconfmri.cli.screen import show_table
-from reconfmri.config import Study, load_study
+from reconfmri.config import CONFIG, Study, load_study
 from reconfmri.decisions import keep_decisions, read_decisions
 from reconfmri.exclusions import MISSING, read_exclusions
 

@@ -5,7 +5,7 @@ Field descriptions carry unit and meaning; `config/README.md` and the JSON schem
 """
 
 from reconfmri.config.connectivity import Connectivity
-from reconfmri.config.door import load_study, load_trial, parse_config
+from reconfmri.config.door import CONFIG, load_study, load_trial, parse_config
 from reconfmri.config.filters import FILTERED, Filters
 from reconfmri.config.first_level import FirstLevel, contrast_label
 from reconfmri.config.group import (
@@ -23,16 +23,19 @@ from reconfmri.config.preprocessing import Container, Fmriprep, Preprocessing
 from reconfmri.config.quality import QUALITY_UNITS, Quality, quality_units
 from reconfmri.config.rois import Region, Rois
 from reconfmri.config.scales import Scale
+from reconfmri.config.section import bare
 from reconfmri.config.sessions import Session
 from reconfmri.config.skin_conductance import SkinConductance
 from reconfmri.config.study import Study, Trial, check_group
-from reconfmri.config.tasks import Task, condition_names
+from reconfmri.config.tasks import WHOLE_RUN, Task, condition_names
 
 __all__ = [
+    "CONFIG",
     "DEFAULT_SCALES",
     "FILTERED",
     "MIN_POOLED",
     "QUALITY_UNITS",
+    "WHOLE_RUN",
     "Arms",
     "Connectivity",
     "Container",
@@ -55,6 +58,7 @@ __all__ = [
     "Study",
     "Task",
     "Trial",
+    "bare",
     "check_group",
     "condition_names",
     "contrast_label",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from reconfmri.config.section import Section, UnknownNameError
+from reconfmri.config.section import Section
 from reconfmri.config.study import Study, TableStudy, Trial, check_group
 from reconfmri.files import UnreadableError, read_text
 
+CONFIG = "config/config.yaml"  # the study file, from the study folder
 Sections = TypeVar("Sections", bound=BaseModel)
 
 
@@ -53,7 +56,7 @@ def load_trial(path: str | Path, units: Mapping[str, str]) -> Trial | None:
         try:
             check_group(told.group, list(told.session_names), units)
         except ValueError as error:
-            raise ValueError(f"E-CONF-C04 {error}") from None
+            raise ValueError(f"{_code_of(error)} {error}") from None
         return told.trial_of(told.group, units, {})
     except ValueError as error:
         raise _naming(path, error) from None
@@ -113,12 +116,14 @@ def _parse(model: type[Sections], raw: object) -> Sections:
         # Through JSON: strict about types, yet a YAML list may fill a tuple.
         return model.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
-        raise ValueError("\n".join(_explain(item) for item in error.errors())) from None
+        raise ValueError("\n".join(_on_one_line(_explain(item)) for item in error.errors())) from None
 
 
 def _explain(item: Any) -> str:
     """One line for one pydantic error: code, key, what is wrong, what was got, the fix."""
-    keys = [str(part) for part in item["loc"]]
+    keys = [
+        text if (text := str(part)).isprintable() and text.strip() else repr(text) for part in item["loc"]
+    ]
     where = ".".join(keys) or "study"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _all_keys(Study), n=1)
@@ -129,13 +134,23 @@ def _explain(item: Any) -> str:
         return f"E-CONF-C02 {where}: this key is missing. Fix: add it{_expectation(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
-        code = "E-CONF-C04" if isinstance(item["ctx"]["error"], UnknownNameError) else "E-CONF-C02"
-        named = message.startswith(where) or where == "study"
-        return f"{code} {message}" if named else f"{code} {where}: {message}"
+        if not (message.startswith(where) or where == "study"):
+            inside = re.split(r"\W", message)[0] in _at(item["loc"])[1].model_fields
+            message = f"{where}{'.' if inside else ': '}{message}"
+        return f"{_code_of(item['ctx']['error'])} {message}"
     got = item["input"]
     quotes = _in_quotes(got) if item["type"] == "string_type" else ""
     fix = quotes or ". Fix: correct the value"
     return f"E-CONF-C02 {where}: {message}, got {got!r}{fix}{_expectation(item['loc'])}"
+
+
+def _on_one_line(text: str) -> str:
+    """The text with what would break the line, from a key or a value, spelt out."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def _code_of(error: Exception) -> str:
+    return str(getattr(error, "code", "E-CONF-C02"))
 
 
 def _in_quotes(got: Any) -> str:
@@ -147,11 +162,7 @@ def _in_quotes(got: Any) -> str:
 
 def _expectation(loc: tuple[str | int, ...]) -> str:
     """What the key at `loc` holds, its range and an example, as far as the model tells."""
-    info, model = None, cast(type[BaseModel], Study)
-    for part in loc:
-        if part in getattr(model, "model_fields", {}):
-            info = model.model_fields[str(part)]
-            model = next(iter(_sections_in(info.annotation)), Section)
+    info, _ = _at(loc)
     if info is None or not info.description:
         return ""
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -162,6 +173,16 @@ def _expectation(loc: tuple[str | int, ...]) -> str:
         else f", e.g. {info.default}"
     )
     return f"; expected: {info.description}" + (f" ({', '.join(bounds)})" if bounds else "") + example
+
+
+def _at(loc: tuple[str | int, ...]) -> tuple[FieldInfo | None, type[BaseModel]]:
+    """The field that `loc` leads to, and the section in it; a bare one where there is none."""
+    info, model = None, cast(type[BaseModel], Study)
+    for part in loc:
+        if part in model.model_fields:
+            info = model.model_fields[str(part)]
+            model = next(iter(_sections_in(info.annotation)), Section)
+    return info, model
 
 
 def _bounds(metadata: list[Any]) -> list[tuple[str, float]]:
@@ -192,12 +213,24 @@ class _GivenTwice(yaml.YAMLError):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice."""
+    """Safe YAML that refuses a key given twice, and leaves labels as they are written."""
+
+
+def _as_written(loader: _StrictLoader, node: yaml.ScalarNode) -> int | float | str:
+    """A plain decimal as a number; `01`, `1_0` and `1:30`, which YAML 1.1 reads as 1, 10 and 90, as text."""
+    if _PLAIN.fullmatch(node.value) is None:
+        return str(node.value)
+    is_int = node.tag.endswith(":int")
+    return int(loader.construct_yaml_int(node)) if is_int else float(loader.construct_yaml_float(node))
 
 
 def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     seen: dict[Hashable, int] = {}
     for key_node, _ in node.value:
+        if key_node.tag.endswith(":merge"):
+            continue
+        if isinstance(key_node, yaml.ScalarNode):
+            key_node.tag = "tag:yaml.org,2002:str"  # `yes` and `1` are labels here
         key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
         if key in seen:
@@ -206,4 +239,9 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
+_PLAIN = re.compile(
+    r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+for _tag in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _as_written)

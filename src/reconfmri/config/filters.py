@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -9,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from reconfmri.config.section import Section, check_known
 
 # Entities that a file name may have, in the order of BIDS 1.11.
+LABEL = re.compile(r"[a-zA-Z0-9+]+")
 FILTERED = ("bold", "T1w", "events", "physio", "fmap")
 FILE_ENTITIES = (
     "ses", "task", "acq", "ce", "trc", "rec", "dir", "run", "mod", "echo", "flip", "inv", "mt", "part",
@@ -18,9 +20,11 @@ FILE_ENTITIES = (
 
 def _labels(value: object) -> object:
     entries = value if isinstance(value, list) else [value]
-    if value is not None and not all(isinstance(entry, str) and entry for entry in entries):
+    labels = [entry for entry in entries if isinstance(entry, str) and LABEL.fullmatch(entry)]
+    if value is not None and (not labels or labels != entries or len(set(labels)) != len(labels)):
         raise ValueError(
-            f'filters: got {value!r}. Fix: a label in quotes ("2"), a list, or null: without the entity'
+            f'filters: got {value!r}. Fix: a label in quotes ("2"), a list of different ones, or null: '
+            "without the entity"
         )
     return value
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reconfmri.config.section import ConfoundGroups, ContrastName, Label, Section, Weights, check_known
+from reconfmri.config.section import (
+    ConfoundGroups,
+    ContrastName,
+    EachOnce,
+    Label,
+    Section,
+    Weights,
+    check_apart,
+    check_known,
+)
 
 
 class FirstLevel(Section):
@@ -32,7 +41,7 @@ class FirstLevel(Section):
         min_length=1,
         description="Name (letters and digits, `-` and `_`) -> condition weights",
     )
-    maps: list[str] = Field(
+    maps: Annotated[list[str], EachOnce] = Field(
         default_factory=list, description="Contrasts that also get voxelwise effect, variance and z maps"
     )
     smoothing: float = Field(
@@ -41,13 +50,16 @@ class FirstLevel(Section):
 
     @model_validator(mode="after")
     def _names_stay_apart(self) -> FirstLevel:
-        labels: dict[str, str] = {}
-        for name in self.contrasts:
-            other = labels.setdefault(contrast_label(name), name)
-            if other != name:
+        check_apart(self.contrasts, "first_level.contrasts")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_differ_from_zero(self) -> FirstLevel:
+        for name, weights in self.contrasts.items():
+            if not any(weights.values()):
                 raise ValueError(
-                    f"first_level.contrasts: {other!r} and {name!r} would both be written to files named "
-                    f"contrast-{contrast_label(name)}. Fix: rename one"
+                    f"first_level.contrasts.{name}: got {weights}, in which every weight is 0. Fix: give "
+                    "a condition a weight"
                 )
         return self
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from reconfmri.config.section import Name, Section, check_known
+from reconfmri.config.section import EachOnce, Name, Section, TakenNameError, Text, check_known
 from reconfmri.labels import spelling_fault
 from reconfmri.tables import MISSING
 
+ARM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9 _+.-]*")  # what `init` leaves open has blanks
 DEFAULT_SCALES = {
     "percent signal change": 0.4,
     "Fisher z": 0.3,
@@ -20,19 +22,25 @@ DEFAULT_SCALES = {
     "tSNR": 20.0,
 }
 MIN_JOINT, MAX_JOINT = 2, 5  # outcomes modelled together: up to ten pairs, each a model of its own
+MIN_PERMUTATIONS = 100
 MIN_POOLED = 6  # exchangeable outcomes: of fewer nothing tells how far their effects lie apart
+
+
+Outcomes = Annotated[list[Text], EachOnce]
 
 
 class Arms(Section):
     """Labels of the two arms in the allocation; differences are active minus control."""
 
-    active: str = Field(description="Label of the drug arm in allocation.tsv")
-    control: str = Field(description="Label of the control arm in allocation.tsv")
+    active: Text = Field(description="Label of the drug arm in allocation.tsv")
+    control: Text = Field(description="Label of the control arm in allocation.tsv")
 
     @model_validator(mode="after")
     def _differ(self) -> Arms:
         if self.active == self.control:
-            raise ValueError(f"group.arms: active and control are both {self.active!r}")
+            raise ValueError(
+                f"group.arms: active and control are both {self.active!r}. Fix: name the two arms"
+            )
         if fault := spelling_fault([self.active, self.control], "arm"):
             raise ValueError(f"group.arms: {fault[0]}. Fix: {fault[1]}")
         return self
@@ -52,10 +60,10 @@ Estimand = Literal[
 class Primary(Section):
     """The one primary question of the trial."""
 
-    outcome: str = Field(description="Outcome name, `<what>.<contrast or condition>`")
+    outcome: Text = Field(description="Outcome name, `<what>.<contrast or condition>`")
     session: str = Field(
         MISSING,
-        pattern=r"^([a-zA-Z0-9]+|n/a)$",
+        pattern=r"^([a-zA-Z0-9+]+|n/a)$",
         description="BIDS session label of the primary visit; n/a in data without sessions",
     )
     estimand: PrimaryEstimand = Field("difference_adjusted", description="Estimand of the primary question")
@@ -64,20 +72,20 @@ class Primary(Section):
 class Attributes(Section):
     """The attributes of the primary estimand in the trial's own words (ICH E9(R1)); the report shows them."""
 
-    population: str = Field("All randomised participants", description="Whom the answer is about")
-    treatment: str = Field(min_length=1, description="The treatments compared, as they are taken")
-    variable: str = Field(min_length=1, description="What is measured, in which unit, when")
-    intercurrent_events: dict[str, str] = Field(
+    population: Text = Field("All randomised participants", description="Whom the answer is about")
+    treatment: Text = Field(description="The treatments compared, as they are taken")
+    variable: Text = Field(description="What is measured, in which unit, when")
+    intercurrent_events: dict[Text, Text] = Field(
         min_length=1, description="Event after the start of treatment -> strategy, such as treatment policy"
     )
-    summary: str = Field(min_length=1, description="How the arms are compared at the level of the population")
+    summary: Text = Field(description="How the arms are compared at the level of the population")
 
 
 class Covariate(Section):
     """A variable known before treatment that enters the mean of every outcome."""
 
-    column: str | None = Field(None, description="Column of participants.tsv")
-    measure: str | None = Field(
+    column: Text | None = Field(None, description="Column of participants.tsv")
+    measure: Text | None = Field(
         None, description="In place of a column: an outcome or quality number, at baseline, such as `fd.mean`"
     )
     kind: Literal["number", "category"] = Field(
@@ -95,11 +103,13 @@ class Covariate(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Covariate:
         if (self.column is None) == (self.measure is None):
-            raise ValueError("group.covariates: give either column or measure")
+            raise ValueError("group.covariates: give either column or measure. Fix: delete or add one")
         if self.column in ("participant_id", "arm", "stratum"):
-            raise ValueError(f"group.covariates: the column {self.column!r} is not a covariate")
+            raise ValueError(
+                f"group.covariates: the column {self.column!r} is not a covariate. Fix: name another column"
+            )
         if self.measure and self.kind == "category":
-            raise ValueError("group.covariates: a measure is a number")
+            raise ValueError("group.covariates: a measure is a number. Fix: delete `kind: category`")
         return self
 
 
@@ -119,8 +129,8 @@ class Sampling(Section):
     """The sampler and its gate."""
 
     chains: int = Field(4, ge=2, le=16, description="Chains")
-    tune: int = Field(1000, ge=200, description="Warm-up draws per chain")
-    draws: int = Field(1000, ge=200, description="Kept draws per chain")
+    tune: int = Field(1000, ge=200, le=100_000, description="Warm-up draws per chain")
+    draws: int = Field(1000, ge=200, le=100_000, description="Kept draws per chain")
     max_r_hat: float = Field(1.01, gt=1, le=1.1, description="Gate: largest R-hat over all parameters")
     min_ess: float = Field(400, ge=50, description="Gate: smallest bulk or tail effective sample size")
     max_divergences: int = Field(0, ge=0, description="Gate: divergent transitions")
@@ -129,18 +139,18 @@ class Sampling(Section):
 class Group(Section):
     """The one model that every outcome meets. Only group rules read this section and the allocation."""
 
-    allocation: str = Field(
+    allocation: Text = Field(
         "allocation.tsv", description="Table outside the BIDS folder: participant_id, arm, stratum"
     )
-    intercurrent_events: str | None = Field(
+    intercurrent_events: Text | None = Field(
         None,
         description="Table outside the BIDS folder: participant_id, session_id (first visit after it), "
         "event, strategy for what is missing from there on (missing_at_random, jump_to_reference, "
         "copy_reference, copy_increments, last_mean, delta) and delta; docs/group.md",
     )
     arms: Arms
-    outcomes: list[str] = Field(min_length=1, description="Outcomes to model, in the order of the report")
-    estimands: list[Estimand] = Field(
+    outcomes: Outcomes = Field(min_length=1, description="Outcomes to model, in the order of the report")
+    estimands: Annotated[list[Estimand], EachOnce] = Field(
         default_factory=lambda: list(get_args(PrimaryEstimand)),
         min_length=1,
         description="difference_adjusted: at a later visit, adjusted for baseline; "
@@ -150,7 +160,7 @@ class Group(Section):
     )
     primary: Primary
     attributes: Attributes | None = Field(None, description="Attributes of the primary estimand, in words")
-    families: dict[Name, list[str]] = Field(
+    families: dict[Name, Annotated[Outcomes, Field(min_length=1)]] = Field(
         default_factory=dict,
         description="Name -> outcomes corrected together; the primary stands alone",
     )
@@ -159,16 +169,16 @@ class Group(Section):
         description="Name -> variable known before treatment, in the mean model of both engines: a slope per "
         "visit, around the mean of all people",
     )
-    moderators: list[str] = Field(
+    moderators: Annotated[list[str], EachOnce] = Field(
         default_factory=list,
         description="Those of `covariates` with which the arm difference may change",
     )
-    exploratory: list[str] = Field(
+    exploratory: Outcomes = Field(
         default_factory=list,
         description="Outcomes that were not declared before the data were seen: modelled like the others, in "
         "no family, labelled exploratory; what stands neither here nor in `outcomes` is not modelled",
     )
-    controls: list[str] = Field(
+    controls: Outcomes = Field(
         default_factory=list,
         description="Those of `outcomes` in which no difference is expected, such as a control region",
     )
@@ -178,7 +188,7 @@ class Group(Section):
         "direction of active minus control that is expected of it: gives contrasts between outcomes, their "
         "correlation and the probability that both move as expected. Each outcome alone stays the answer",
     )
-    pooled: dict[Name, list[str]] = Field(
+    pooled: dict[Name, Outcomes] = Field(
         default_factory=dict,
         description="Name -> 6 or more outcomes of one unit, declared exchangeable before the data were "
         "seen: gives the mean of their differences, their SD, and each drawn towards the mean. Secondary",
@@ -194,7 +204,10 @@ class Group(Section):
         "intercept last; the status of the estimate names it",
     )
     permutations: int = Field(
-        10_000, ge=0, description="Draws of the randomisation test, within the strata; 0 = no test"
+        10_000,
+        ge=0,
+        le=10_000_000,
+        description="Draws of the randomisation test, within the strata; 0 = no test",
     )
     likelihood: Literal["gaussian", "student_t"] = Field(
         "gaussian",
@@ -211,12 +224,12 @@ class Group(Section):
         "and degrees of freedom rest on: `observed` (SAS, mmrm) holds where what is missed depends on what "
         "was seen; `expected` (pbkrtest) is a few percent short there",
     )
-    rope: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    rope: dict[Text, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Unit -> difference, up or down, that is too small to matter (region of practical "
         "equivalence); the estimates hold the posterior probability inside",
     )
-    scales: dict[str, float] = Field(
+    scales: dict[Text, Annotated[float, Field(gt=0)]] = Field(
         default_factory=lambda: dict(DEFAULT_SCALES),
         description="Unit -> s, the SD between people expected at the visit where they differ most; "
         "anchors the priors; never estimated with arm labels",
@@ -229,28 +242,65 @@ class Group(Section):
         check_known([self.primary.outcome], self.outcomes, "group.primary.outcome")
         check_known(self.controls, self.outcomes, "group.controls")
         check_known(self.moderators, self.covariates, "group.moderators")
+        if self.primary.outcome in self.controls:
+            raise ValueError(
+                f"group.controls names {self.primary.outcome!r}, the outcome of the primary question. "
+                "Fix: take it out, or ask about another outcome"
+            )
+        if both := [name for name in self.exploratory if name in self.outcomes]:
+            raise ValueError(f"group.exploratory: {both} are in group.outcomes too. Fix: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _test_has_draws_and_events_their_table(self) -> Group:
+        if 0 < self.permutations < MIN_PERMUTATIONS:
+            raise ValueError(
+                f"group.permutations: got {self.permutations}, expected 0 (no test) or at least "
+                f"{MIN_PERMUTATIONS}, for p values that can be small. Fix: correct the value"
+            )
+        if self.intercurrent_events == self.allocation:
+            raise ValueError(
+                f"group.intercurrent_events: {self.allocation!r} is the allocation. Fix: name another table"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sets_hold_outcomes(self) -> Group:
+        family_of: dict[str, str] = {}
         for name, family in self.families.items():
             check_known(family, self.outcomes, f"group.families.{name}")
             if name in ("primary", "exploratory"):
-                raise ValueError(f"group.families.{name}: the name is taken; call the family otherwise")
+                raise TakenNameError(f"group.families.{name}: the name is taken. Fix: rename the family")
+            for outcome in family:
+                if (other := family_of.setdefault(outcome, name)) != name:
+                    raise ValueError(
+                        f"group.families.{name} names {outcome!r}, which is in the family {other!r} too. "
+                        "Fix: take it out of one, a p value is corrected within one family"
+                    )
         for name, together in self.joint.items():
             check_known(together, self.outcomes, f"group.joint.{name}")
             if not MIN_JOINT <= len(together) <= MAX_JOINT:
                 raise ValueError(
                     f"group.joint.{name} has {len(together)} outcomes; {MIN_JOINT} to {MAX_JOINT} can be "
-                    "modelled together, two by two: name those whose contrast was planned"
+                    "modelled together, two by two. Fix: name those whose contrast was planned"
                 )
         for name, alike in self.pooled.items():
             check_known(alike, self.outcomes, f"group.pooled.{name}")
-            if twice := sorted({item for item in alike if alike.count(item) > 1}):
-                raise ValueError(f"group.pooled.{name} names {twice} twice; name each outcome once")
             if len(alike) < MIN_POOLED:
                 raise ValueError(
-                    f"group.pooled.{name} has {len(alike)} outcomes; effects are pooled over "
-                    f"{MIN_POOLED} or more that are exchangeable: drop the set, each is answered alone"
+                    f"group.pooled.{name} has {len(alike)} outcomes; effects are pooled over {MIN_POOLED} or "
+                    "more that are exchangeable. Fix: drop the set, each outcome is modelled alone"
                 )
-        if both := [name for name in self.exploratory if name in self.outcomes]:
-            raise ValueError(f"group.exploratory: {both} stand in group.outcomes too; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _covariates_differ(self) -> Group:
+        sources: dict[tuple[str | None, str | None], str] = {}
+        for name, item in self.covariates.items():
+            if (other := sources.setdefault((item.column, item.measure), name)) != name:
+                raise ValueError(
+                    f"group.covariates.{name} is the variable of group.covariates.{other}. Fix: delete one"
+                )
         return self
 
     @property

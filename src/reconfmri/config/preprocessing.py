@@ -6,25 +6,22 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from reconfmri.config.section import Label, Section
+from reconfmri.config.section import Label, Section, Text
 from reconfmri.fmriprep_options import check_image, check_options
 
 
 class Container(Section):
     """How the workflow runs fMRIPrep itself, one job per participant."""
 
-    image: str = Field(
-        min_length=1, description="Apptainer: the .sif file; Docker: name and tag, `nipreps/fmriprep:25.2.5`"
+    image: Text = Field(
+        description="Apptainer: the .sif file; Docker: name and tag, `nipreps/fmriprep:25.2.5`"
     )
     runtime: Literal["apptainer", "docker"] = Field("apptainer", description="Program that runs the image")
-    fs_license: str = Field(min_length=1, description="FreeSurfer's licence file")
-    templateflow: str = Field(
-        min_length=1,
+    fs_license: Text = Field(description="FreeSurfer's licence file")
+    templateflow: Text = Field(
         description="TemplateFlow folder with MNI152NLin2009cAsym, so that no job needs a network",
     )
-    work: str = Field(
-        "work/fmriprep", min_length=1, description="Work directory, kept so that a job can resume"
-    )
+    work: Text = Field("work/fmriprep", description="Work directory, kept so that a job can resume")
     options: list[str] = Field(
         default_factory=lambda: ["--slice-time-ref", "0"],
         description="More options of fMRIPrep, one word each; with `--slice-time-ref 0` a corrected volume "
@@ -49,9 +46,8 @@ class Container(Section):
 class Fmriprep(Section):
     """fMRIPrep's outputs: where they lie, and how they are made when they do not exist yet."""
 
-    derivatives: str = Field(
+    derivatives: Text = Field(
         "results/fmriprep",
-        min_length=1,
         description="fMRIPrep's output folder, from the study folder; with a container, where it writes",
     )
     res: Label | None = Field(

@@ -76,6 +76,10 @@ QUALITY_UNITS = {
 }
 
 
+# The first part of their names, which no region or scale may have.
+QUALITY_HEADS = tuple(dict.fromkeys([*(name.partition(".")[0] for name in QUALITY_UNITS), "coverage"]))
+
+
 def quality_units(regions: Iterable[str]) -> dict[str, str]:
     """Every outcome of a run's quality, with its unit: those of the whole run, then coverage and tSNR."""
     units = dict(QUALITY_UNITS)

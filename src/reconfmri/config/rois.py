@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
-from reconfmri.config.section import Name, Section, Share, check_known
+from reconfmri.config.section import EachOnce, Name, Section, Share, check_apart, check_free, check_known
+
+# `coverage.lowest` and `tsnr.median` are numbers of a whole run, `coverage.<region>` those of a region.
+RESERVED = ("lowest", "median")
 
 
 class Region(Section):
     """A region of interest: atlas labels whose summed probability reaches the threshold."""
 
-    labels: list[str] = Field(min_length=1, description="Labels of the Harvard-Oxford atlas, as in its table")
+    labels: Annotated[list[str], EachOnce] = Field(
+        min_length=1, description="Labels of the Harvard-Oxford atlas, as in its table"
+    )
     threshold: float = Field(
         0.5, gt=0, lt=1, description="Probability from which a voxel belongs to the region"
     )
@@ -20,7 +27,7 @@ class Rois(Section):
     """Regions and the pairs of sides that are reported together."""
 
     regions: dict[Name, Region] = Field(min_length=1, description="Name -> atlas labels and threshold")
-    combined: dict[Name, list[Name]] = Field(
+    combined: dict[Name, Annotated[list[Name], Field(min_length=2), EachOnce]] = Field(
         default_factory=dict, description="Name without a side -> its parts, weighted by volume"
     )
     min_coverage: Share = Field(
@@ -38,9 +45,16 @@ class Rois(Section):
             check_known(parts, self.regions, f"rois.combined.{name}")
             if name in self.regions:
                 raise ValueError(f"rois.combined.{name}: a region has that name already")
+        for part in ("regions", "combined"):
+            check_free(getattr(self, part), f"rois.{part}", RESERVED)
+        check_apart(self.names, "rois")
         return self
 
     @property
     def names(self) -> list[str]:
         """All names an outcome may use: single regions, then combined ones."""
         return [*self.regions, *self.combined]
+
+    def parts_of(self, name: str) -> set[str]:
+        """The single regions that a name stands for."""
+        return set(self.combined.get(name, [name]))

@@ -1,10 +1,12 @@
-"""A part of the study file, the kinds of names in it, and names that must exist."""
+"""A part of the study file, the kinds of values in it, and what every name must keep to."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from typing import Annotated, Any, Self
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -17,12 +19,21 @@ ContrastName = Annotated[
     Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]*$", description="letters and digits, `-` and `_`"),
 ]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower case, digits and underscores")]
+Text = Annotated[str, Field(pattern=r"\S", description="a text that is not blank")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weights = dict[Name, float]
 
 
 class UnknownNameError(ValueError):
     """A part of the study names something that does not exist."""
+
+    code: ClassVar = "E-CONF-C04"
+
+
+class TakenNameError(ValueError):
+    """A name that the workflow has for something else, or that is one with another name in files."""
+
+    code: ClassVar = "E-CONF-C12"
 
 
 def check_known(names: Any, known: Any, where: str) -> None:
@@ -43,18 +54,73 @@ def check_known(names: Any, known: Any, where: str) -> None:
             )
 
 
+def check_apart(names: Iterable[str], where: str) -> None:
+    """Stop at two names that differ only in what is no letter or digit, or in case: one label in files.
+
+    Raises
+    ------
+    TakenNameError
+        It names both, and the label.
+    """
+    labels: dict[str, str] = {}
+    for name in names:
+        label = bare(name)
+        other = labels.setdefault(label, name)
+        if other != name:
+            raise TakenNameError(
+                f"{where}: {other!r} and {name!r} are one label in file names, {label!r}. Fix: rename one"
+            )
+
+
+def check_free(names: Iterable[str], where: str, taken: Sequence[str] = ()) -> None:
+    """Stop at the name of a column of confounds or of a design, or one of `taken`.
+
+    Raises
+    ------
+    TakenNameError
+        It names the key and the name.
+    """
+    for name in names:
+        if nuisance.is_column(name) or name in taken:
+            raise TakenNameError(
+                f"{where}: {name!r} is a name of the workflow's own, as of a column of a design or of "
+                f"confounds. Fix: rename it, e.g. {name + '_own'!r}"
+            )
+
+
+def bare(name: str) -> str:
+    """Return the letters and digits of a name, in lower case: two names that share them are one label."""
+    return re.sub(r"[^a-z0-9+]", "", name.casefold())
+
+
+def _each_once(names: list[Any]) -> list[Any]:
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise ValueError(f"{twice[0]!r} is there twice, expected each once. Fix: delete one")
+    return names
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if not pair[0] < pair[1]:
+        raise ValueError(
+            f"got {list(pair)}, expected the lower end before the upper one. Fix: correct the ends"
+        )
+    return pair
+
+
 def _known_groups(groups: list[str]) -> list[str]:
     check_known(groups, [*nuisance.FIXED, *nuisance.NUMBERED], "groups of confounds")
     return groups
 
 
-ConfoundGroups = Annotated[list[str], AfterValidator(_known_groups)]
+EachOnce = AfterValidator(_each_once)
+Interval = Annotated[tuple[float, float], AfterValidator(_rising)]
+ConfoundGroups = Annotated[list[str], AfterValidator(_known_groups), EachOnce]
 
 
 class Section(BaseModel):
     """A part of the study file: unknown keys are errors, nothing changes after the door."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @classmethod
     def from_params(cls, settings: dict[str, Any]) -> Self:

@@ -11,17 +11,19 @@ from pydantic import Field, model_validator
 from reconfmri.config.connectivity import Connectivity
 from reconfmri.config.filters import Filters
 from reconfmri.config.first_level import FirstLevel
-from reconfmri.config.group import Group
+from reconfmri.config.group import ARM, Arms, Group
 from reconfmri.config.preprocessing import Preprocessing
-from reconfmri.config.quality import Quality, quality_units
+from reconfmri.config.quality import QUALITY_HEADS, Quality, quality_units
 from reconfmri.config.rois import Rois
 from reconfmri.config.scales import Scale
-from reconfmri.config.section import Label, Name, Section, check_known
+from reconfmri.config.section import Label, Name, Section, Text, check_apart, check_free, check_known
 from reconfmri.config.sessions import Session
 from reconfmri.config.skin_conductance import SkinConductance
-from reconfmri.config.tasks import Task, condition_names
+from reconfmri.config.tasks import WHOLE_RUN, Task, condition_names
 from reconfmri.labels import is_number, spelling_fault
 from reconfmri.tables import MISSING
+
+OTHERS = (*QUALITY_HEADS, "scr")  # first parts of outcomes that are of no region and no scale
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Trial:
 class Trunk(Section):
     """What every study file says, whether or not there are scans."""
 
-    name: str = Field(min_length=1, description="Title of the study")
+    name: Text = Field(description="Title of the study")
     question: str = Field("", description="The question in one or two sentences; opens the report")
     seed: int = Field(1, ge=0, lt=2**32, description="Seed of every random step")
     sessions: list[Session] = Field(
@@ -61,7 +63,12 @@ class Trunk(Section):
     def _sessions_differ(self) -> Self:
         ids = [session.id for session in self.sessions]
         if len(set(ids)) != len(ids):
-            raise ValueError(f"sessions: an id stands twice in {ids}")
+            twice = next(label for number, label in enumerate(ids) if label in ids[:number])
+            raise ValueError(f"sessions: the id {twice!r} is there twice. Fix: delete one")
+        names = [session.name for session in self.sessions]
+        if len(set(names)) != len(names):
+            twice = next(name for number, name in enumerate(names) if name in names[:number])
+            raise ValueError(f"sessions: two have the name {twice!r}. Fix: rename one")
         if fault := spelling_fault(ids, "visit"):
             raise ValueError(f"sessions: {fault[0]}. Fix: {fault[1]}")
         days = [session.day for session in self.sessions if session.day is not None]
@@ -111,7 +118,7 @@ class TableStudy(Trunk):
 class Study(Trunk):
     """A whole study file."""
 
-    bids: str = Field("bids", description="BIDS dataset, relative to the study folder")
+    bids: Text = Field("bids", description="BIDS dataset, relative to the study folder")
     tasks: dict[Label, Task] = Field(min_length=1, description="BIDS task label -> its conditions")
     filters: Filters = Field(default_factory=Filters)
     preprocessing: Preprocessing = Preprocessing()
@@ -132,6 +139,8 @@ class Study(Trunk):
             if section is not None:
                 check_known([section.task], self.tasks, f"{part}.task")
         self._check_conditions()
+        self._check_confounds()
+        self._check_outcomes()
         if self.group:
             check_group(self.group, [session.id for session in self.sessions], self.outcome_units())
         return self
@@ -141,14 +150,46 @@ class Study(Trunk):
             known = condition_names(self.tasks[self.first_level.task])
             for name, weights in self.first_level.contrasts.items():
                 check_known(weights, known, f"first_level.contrasts.{name}")
+                self.tasks[self.first_level.task].check_each_once(weights, f"first_level.contrasts.{name}")
         for part in ("connectivity", "skin_conductance"):
             section = getattr(self, part)
             if section is not None:
-                known = [*condition_names(self.tasks[section.task]), "run"]
-                check_known(section.conditions, known, f"{part}.conditions")
+                task = self.tasks[section.task]
+                whole = [WHOLE_RUN] if part == "connectivity" else []
+                check_known(section.conditions, [*condition_names(task), *whole], f"{part}.conditions")
+                task.check_each_once(section.conditions, f"{part}.conditions")
         if self.connectivity:
             for pair in self.connectivity.pairs:
                 check_known(pair, self.rois.names, "connectivity.pairs")
+                if shared := sorted(set.intersection(*map(self.rois.parts_of, pair))):
+                    raise ValueError(
+                        f"connectivity.pairs: {list(pair)} share {shared}, expected regions without a common "
+                        "part. Fix: name another region"
+                    )
+
+    def _check_confounds(self) -> None:
+        for part in ("first_level", "connectivity"):
+            section = getattr(self, part)
+            for name in ("acompcor", "tcompcor") if section else ():
+                if name in section.confounds and getattr(self.preprocessing, name) == 0:
+                    raise ValueError(
+                        f"{part}.confounds names {name!r}, of which preprocessing.{name} keeps 0. Fix: raise "
+                        "that, or leave it out here"
+                    )
+
+    def _check_outcomes(self) -> None:
+        """The first part of an outcome's name says who makes it, and no two outcomes are the same numbers."""
+        same: dict[tuple[frozenset[str], float], str] = {}
+        for name, region in self.rois.regions.items():
+            other = same.setdefault((frozenset(region.labels), region.threshold), name)
+            if other != name:
+                raise ValueError(
+                    f"rois.regions: {other!r} and {name!r} have the same labels and threshold. "
+                    "Fix: delete one"
+                )
+        check_free(self.rois.names, "rois", OTHERS)
+        check_free(self.scales, "scales", (*OTHERS, *self.rois.names))
+        check_apart([*self.rois.names, *self.scales], "rois and scales")
 
     @property
     def trial(self) -> Trial | None:
@@ -181,7 +222,9 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     ValueError
         It names what does not exist, or a unit has no scale.
     """
+    check_arms(group.arms)
     check_known([group.primary.session], sessions[1:] or sessions or [MISSING], "group.primary.session")
+    check_estimand(group, len(sessions))
     check_known(group.outcomes, units, "group.outcomes")
     check_known(group.exploratory, units, "group.exploratory")
     measured = [item.measure for item in group.covariates.values() if item.measure]
@@ -189,7 +232,54 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     check_known(group.rope, {units[name] for name in group.modelled}, "group.rope")
     for name, alike in group.pooled.items():
         if len(mixed := sorted({units[item] for item in alike})) > 1:
-            raise ValueError(f"group.pooled.{name} has outcomes in {mixed}; exchangeable ones have one unit")
+            raise ValueError(
+                f"group.pooled.{name} has outcomes in {mixed}; exchangeable ones have one unit. Fix: one set "
+                "per unit"
+            )
     missing = sorted({units[name] for name in group.modelled} - set(group.scales))
     if missing:
-        raise ValueError(f"group.scales: no scale for the units {missing}; it has {list(group.scales)}")
+        raise ValueError(
+            f"group.scales: no scale for the units {missing}; it has {list(group.scales)}. Fix: add the SD "
+            "between people that is expected in that unit"
+        )
+    n_draws = group.sampling.chains * group.sampling.draws
+    if group.sampling.min_ess > n_draws:
+        raise ValueError(
+            f"group.sampling.min_ess is {group.sampling.min_ess:g}, expected at most the {n_draws} "
+            "draws that are kept. Fix: lower it, or raise draws"
+        )
+
+
+def check_estimand(group: Group, n_sessions: int) -> None:
+    """Check that the primary question can be asked of so many visits, and that it is among those asked.
+
+    Raises
+    ------
+    ValueError
+        It names the estimand.
+    """
+    asked = f"group.primary.estimand is {group.primary.estimand!r}, "
+    if n_sessions < 2 and group.primary.estimand != "difference_unadjusted":
+        raise ValueError(
+            f"{asked}which needs a visit before the one asked about, and the study has one. Fix: "
+            "difference_unadjusted"
+        )
+    if group.primary.estimand not in group.estimands:
+        raise ValueError(f"{asked}which group.estimands lacks; it has {group.estimands}. Fix: add it there")
+
+
+def check_arms(arms: Arms) -> None:
+    """Check that both arms have a label that can be written anywhere.
+
+    Raises
+    ------
+    ValueError
+        It names the key and the label.
+    """
+    for key, arm in (("active", arms.active), ("control", arms.control)):
+        if not ARM.fullmatch(arm):
+            raise ValueError(
+                f"group.arms.{key}: got {arm!r}, expected letters and digits, and blanks, `_`, `-`, `+`, `.` "
+                "after the first. Fix: rename the arm, in the allocation too"
+            )
+    check_apart([arms.active, arms.control], "group.arms")

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from reconfmri.config.section import Name, Section, Share
+from reconfmri.config.section import EachOnce, Name, Section, Share, TakenNameError, Text, check_free
+from reconfmri.tables import MISSING
+
+WHOLE_RUN = "run"  # in `connectivity.conditions`
 
 
 class Task(Section):
     """How the events of one BIDS task become conditions; no conditions = rest."""
 
-    conditions: dict[str, Name] = Field(
+    conditions: dict[Text, Name] = Field(
         default_factory=dict,
         description="trial_type in events.tsv -> condition; unnamed trial types are errors",
     )
-    ignore: list[str] = Field(default_factory=list, description="trial types left out on purpose")
-    column: str = Field(
+    ignore: Annotated[list[Text], EachOnce] = Field(
+        default_factory=list, description="trial types left out on purpose"
+    )
+    column: Text = Field(
         "trial_type",
-        min_length=1,
         description="Column of events.tsv whose values `conditions` and `ignore` name",
     )
     min_runs: int = Field(1, ge=1, description="A session with fewer runs of this task loses those it has")
@@ -35,6 +40,50 @@ class Task(Section):
         "`trauma`; "
         "`condition`: one regressor per condition (many short events)",
     )
+
+    @model_validator(mode="after")
+    def _trial_types_are_named_once(self) -> Task:
+        if MISSING in self.conditions:
+            raise ValueError(f"conditions names {MISSING!r}, a row without a trial type. Fix: delete it")
+        if both := [kind for kind in self.ignore if kind in self.conditions]:
+            raise ValueError(f"ignore names {both[0]!r}, and so does conditions. Fix: delete one")
+        if self.column in ("onset", "duration"):
+            raise ValueError(f"column is {self.column!r}, expected the one of trial types. Fix: name it")
+        return self
+
+    @model_validator(mode="after")
+    def _regressors_differ(self) -> Task:
+        names = set(self.conditions.values())
+        check_free(sorted(names), "conditions", (WHOLE_RUN,))
+        for name in sorted(names):
+            stem, _, end = name.rpartition("_")
+            if stem in names and (self.events == "each" and (end.isdigit() or end == "first")):
+                raise TakenNameError(
+                    f"conditions: {name!r} is what an event of {stem!r} is called with `events: each`. Fix: "
+                    "rename one, or set `events: condition`"
+                )
+            if stem in names and end == "derivative":
+                raise TakenNameError(
+                    f"conditions: {name!r} is what the derivative of {stem!r} is called. Fix: rename one"
+                )
+        return self
+
+    def check_each_once(self, names: Iterable[str], where: str) -> None:
+        """Stop where two of `names` are one event: `trauma_first` is `trauma_1`.
+
+        Raises
+        ------
+        ValueError
+            It names the key and both.
+        """
+        seen: dict[str, str] = {}
+        for name in names:
+            single = name
+            if self.events == "each" and name not in self.conditions.values() and name.endswith("_first"):
+                single = f"{name.removesuffix('_first')}_1"
+            other = seen.setdefault(single, name)
+            if other != name:
+                raise ValueError(f"{where} names one event twice, {other!r} and {name!r}. Fix: delete one")
 
 
 def condition_names(task: Task) -> list[str]:

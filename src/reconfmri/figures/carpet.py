@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri.config import Task
-from reconfmri.confounds import DAMAGED, DVARS_SPIKE
+from reconfmri.confounds import DVARS_SPIKE
 from reconfmri.events import name_events, read_events
 from reconfmri.exclusions import DataFault
 from reconfmri.figures.style import BRIGHT, INK, MUTED, OUT, drawn, tidy
+from reconfmri.nuisance import DAMAGED
 
 if TYPE_CHECKING:
     import pandas as pd

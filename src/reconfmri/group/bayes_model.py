@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reconfmri.choices import check_choice
 from reconfmri.machine import cache_folder
 
 RATIO_SD = 0.5  # prior SD of the log ratio of the arms' SDs: a ratio of 0.37 to 2.7 with 95 %
@@ -80,7 +81,8 @@ def build_model(form: Form) -> Any:
         start_means = pm.Data("start_means", np.zeros((2 + form.n_covariates, n_visits)))
         start_factor = pm.Data("start_factor", np.eye(n_visits))
 
-        factor = _unstructured if form.covariance == "unstructured" else _random_intercept
+        check_choice("covariance", form.covariance, FACTORS)
+        factor = FACTORS[form.covariance]
         root = factor(pm, form, start_factor, prior_sd[2])
         moved_mean, moved_difference = (
             _flat(pm, "moved_mean", n_visits),
@@ -284,3 +286,6 @@ def _correlations(root: Any, size: int) -> Any:
     places = np.zeros((len(rows), size * size))
     places[np.arange(len(rows)), rows * size + columns] = 1.0
     return places @ (root @ root.T).reshape((size * size,))
+
+
+FACTORS = {"unstructured": _unstructured, "random_intercept": _random_intercept}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from reconfmri.choices import check_choice
 from reconfmri.config import Estimand, Primary
 from reconfmri.tables import MISSING
 
@@ -122,6 +123,9 @@ class Question:
     visit: int
     session: str
     averaged: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("estimand", self.estimand, get_args(Estimand))
 
     @property
     def common_baseline(self) -> bool:

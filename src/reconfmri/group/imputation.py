@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reconfmri.choices import check_choice
 from reconfmri.group.estimands import Array
 from reconfmri.intercurrent import AT_RANDOM, Strategy
 
@@ -37,6 +39,10 @@ class Plan:
     start: NDArray[np.intp]
     strategy: tuple[Strategy, ...]
     delta: Array
+
+    def __post_init__(self) -> None:
+        for strategy in set(self.strategy):
+            check_choice("strategy", strategy, get_args(Strategy))
 
     def without(self, person: int) -> Plan:
         """Return the plan without one person, by place."""

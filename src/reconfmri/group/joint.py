@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reconfmri.choices import check_choice
 from reconfmri.config import Group
 from reconfmri.group import bayes, estimands
 from reconfmri.group.cautions import refuse_other_scale
@@ -223,6 +224,7 @@ def _sign(draws: Array) -> str:
 
 
 def _in(draws: Array, direction: str) -> NDArray[np.bool_]:
+    check_choice("direction", direction, ("higher", "lower"))
     return np.asarray(draws > 0 if direction == "higher" else draws < 0)
 
 

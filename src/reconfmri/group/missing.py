@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from reconfmri.choices import check_choice
 from reconfmri.config import Group, Primary
 from reconfmri.group import estimands, imputation
 from reconfmri.group.cautions import flag
@@ -323,6 +324,7 @@ class Completed:
         NotEstimableError
             The answer is the same without any of the people, so that it has no standard error.
         """
+        check_choice("plan", plan, (AT_RANDOM, *self.names))
         weights = np.array([1.0, active, control, *(float(plan == name) for name in self.names)])
         variance = float(weights @ self.spread @ weights)
         if not variance > 0:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from reconfmri.choices import check_choice
 from reconfmri.config import Group
 from reconfmri.covariates import Column
 from reconfmri.group import bayes, estimands, mixtures
@@ -30,6 +31,7 @@ from reconfmri.group.estimands import (
 from reconfmri.group.frequentist import least_squares, robust_least_squares
 from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
 
+METHODS = ("ancova", "ancova_hc2", "bayes")
 DESCRIPTIONS = {
     "domain": estimands.DESCRIPTIONS["domain"],
     "outcome": estimands.DESCRIPTIONS["outcome"],
@@ -81,7 +83,7 @@ def _rows(
     people = np.asarray(outcome.seen[:, question.visits].all(axis=1))
     some = outcome.of(people)
     rows = []
-    for method in ("ancova", "ancova_hc2", "bayes"):
+    for method in METHODS:
         row = start_of_row(outcome, question, method, group.level) | {
             "estimand": "moderation",
             "covariate": column.covariate,
@@ -111,6 +113,7 @@ def _design(outcome: Outcome, place: int, column: Column) -> Array:
 
 
 def _answer(method: str, values: Array, design: Array, outcome: Outcome, group: Group) -> dict[str, object]:
+    check_choice("method", method, METHODS)
     by_least_squares = least_squares(values, design, 0)
     if method == "ancova":
         return by_least_squares.numbers(group.level)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from reconfmri.choices import check_choice
 from reconfmri.config import Primary
 from reconfmri.group import randomisation
 from reconfmri.group.estimands import Array
@@ -31,8 +32,10 @@ def adjust(
     Raises
     ------
     ValueError
-        An outcome stands in two families, so that its correction would not be defined.
+        An outcome is in two families, so that its correction would not be defined; or the correction is
+        unknown.
     """
+    check_choice("correction", correction, CORRECTIONS)
     family_of: dict[str, str] = {}
     for name, outcomes in families.items():
         for outcome in outcomes:

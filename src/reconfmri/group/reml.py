@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reconfmri.choices import check_choice
 from reconfmri.group import covariances
 from reconfmri.group.covariances import Form, Structure, status_of
 from reconfmri.group.estimands import Array, Contrast, NotEstimableError
@@ -179,6 +180,8 @@ def fit_reml(
     NotEstimableError
         The data do not determine every coefficient and every parameter of the covariance.
     """
+    check_choice("structure", structure, get_args(Structure))
+    check_choice("information", information, get_args(Information))
     seen = ~np.isnan(values)
     scale = float(np.std(values[seen])) if seen.any() else 0.0
     if not scale > 0:

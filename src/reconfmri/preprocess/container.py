@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 SPACE = "MNI152NLin2009cAsym"
 MEMORY_SHARE = 0.9  # of a job's memory that fMRIPrep may plan with: its estimates are low
+RUNTIMES = ["apptainer", "docker"]
 KILLED = (-9, -15, 137, 143)
 
 
@@ -42,7 +43,14 @@ def command_line(
     `runtime` is apptainer or docker, `res` the template's resolution, mm. The dataset and the licence cannot
     be written to. fMRIPrep validates the participant's raw data, as it does by default. `user` is `uid:gid`:
     what Docker writes belongs to that user; under Apptainer one is oneself.
+
+    Raises
+    ------
+    ValueError
+        The runtime is neither of these.
     """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime is {runtime!r}, expected one of {RUNTIMES}")
     binds = [
         f"{places.bids}:/data:ro",
         f"{places.derivatives}:/out",
