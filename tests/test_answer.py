@@ -241,9 +241,10 @@ def test_a_table_without_an_answer_gives_a_page_of_reasons(spoil, says, tmp_path
 
 
 def test_a_page_shows_the_tables_that_are_there(tmp_path):
-    """Nobody missed a visit, and the Bayesian engine was not asked."""
+    """Nobody missed a visit, no standard error is known, and the Bayesian engine was not asked."""
     measures, allocation = simulate_measures(TRUTH, outcomes=OUTCOMES, scales=DEFAULT_SCALES, seed=3)
-    trial = asked([*written(tmp_path, measures, allocation), *ARMS])[-1]
+    bare = measures.drop(columns=["se", "coverage", "n_runs"])
+    _, measures, allocation, trial = asked([*written(tmp_path, bare, allocation), *ARMS])
     question = (measures, allocation, trial.group, ["1", "2"])
     grid, points = missing.tipping(*question)
     tables = GroupTables(

@@ -98,6 +98,16 @@ def test_rows_that_break_the_contract_are_refused(tmp_path, table, says):
         write_rows(tmp_path / "a.tsv", table, UNIT)
 
 
+def test_a_table_from_elsewhere_may_know_no_standard_errors(tmp_path):
+    path = tmp_path / "measures.tsv"
+    path.write_text(
+        "participant_id\tsession_id\tdomain\toutcome\tvalue\tunit\nsub-1\t1\tclinical\tx.y\t2\tmm\n"
+    )
+    table = read_measures(path)
+    assert table[["se", "coverage"]].isna().all(axis=None)
+    assert (table["value"].tolist(), table["n_runs"].tolist()) == ([2.0], [1])
+
+
 def test_one_outcome_has_one_unit(tmp_path):
     with pytest.raises(ValueError, match="more than one unit"):
         stack(on_disk(tmp_path, rows(), rows(unit="z")))

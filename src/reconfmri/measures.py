@@ -97,13 +97,17 @@ def stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 def read_measures(path: str | Path) -> pd.DataFrame:
     """Return a measure table with its ids as text and its numbers as float64.
 
+    A table from elsewhere may be without standard errors, coverage and n_runs.
+
     Raises
     ------
     ValueError
         The table is not of the contract, or two of its people, visits, outcomes or units differ in spelling
         only; the message names the file.
     """
-    table = read_table(path, numeric=NUMBERS, required=[*KEY, "unit"])
+    table = read_table(
+        path, numeric=["value"], required=[*KEY, "domain", "unit"], optional=["se", "coverage"]
+    )
     if "n_runs" not in table:
         table["n_runs"] = table["value"].notna().astype(int)
     table = table.fillna({"session_id": MISSING}).astype({"n_runs": int})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,15 @@ COLUMN_NAME = re.compile(r"[A-Za-z][\w .%()/-]{0,39}")
 
 
 def read_table(
-    path: str | Path, *, numeric: Sequence[str] = (), required: Sequence[str] = ()
+    path: str | Path,
+    *,
+    numeric: Sequence[str] = (),
+    required: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return a TSV as text columns (ids keep their zeros), `numeric` ones as float64 with NaN for `n/a`.
+
+    `optional` ones are numeric too; without such a column in the file all of it is missing.
 
     Only `n/a` and the empty cell are missing: `NA`, `None` and `nan` are legal labels.
 
@@ -47,8 +54,8 @@ def read_table(
             raise ValueError(f"{path}: line {number}, column {column}: {cells}")
     table = pd.DataFrame(body, columns=header, dtype=object)
     table = table.where(~table.isin([MISSING, ""]), None)
-    for name in numeric:
-        table[name] = _as_numbers(table[name], path)
+    for name in (*numeric, *optional):
+        table[name] = _as_numbers(table[name], path) if name in table else math.nan
     return table
 
 
