@@ -25,13 +25,13 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        "results/measures.tsv",
-        "results/exclusions.tsv",
-        "results/parity.tsv",
-        "results/report.html",
+        rules.stack_measures.output.measures,
+        rules.stack_exclusions.output.exclusions,
+        rules.audit_sessions.output.parity,
+        rules.build_report.output.report,
         rules.describe_derivatives.output,
         rules.describe_participants.output,
-        ["results/estimates.tsv"] if study.group else [],
+        rules.collect_estimates.output.estimates if study.group else [],
 
 
 rule all_participant:

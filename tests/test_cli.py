@@ -19,6 +19,8 @@ from reconfmri.cli import bids_app, build_parser, dashed, main, status
 from reconfmri.cli.draft import conditions_of
 from reconfmri.cli.locks import BusyError, hold, workers
 from reconfmri.config import Task, bare, load_study
+from reconfmri.contracts.files import Layout
+from reconfmri.contracts.rules import RULES
 from reconfmri.exclusions import Exclusion, write_exclusions
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
@@ -424,7 +426,8 @@ def stage_of(study, person, name):
         "events": "e",
         "physio": "n/a",
     }
-    stages = status.stages_of(load_study(study / "config/config.yaml"), scan, with_runs=True)
+    settings = load_study(study / "config/config.yaml")
+    stages = status.stages_of(settings, Layout(has_sessions=True, has_runs=True), scan)
     return next(stage for stage in stages if stage.name == name)
 
 
@@ -498,33 +501,20 @@ def test_status_names_what_the_index_left_out(tmp_path, capsys):
     assert "remark sub-04 3 (automatic): W-BIDS-A07" in told
 
 
-def test_status_knows_the_rules_logs_and_files_of_the_workflow():
-    """Every rule, output and log that status looks for is one of the workflow's."""
+def test_every_rule_of_the_workflow_has_its_files_and_its_stage_in_one_table():
     root = Path(__file__).resolve().parents[1]
-    rules = "\n".join(path.read_text() for path in sorted((root / "workflow/rules").glob("*.smk")))
+    text = "\n".join(path.read_text() for path in sorted((root / "workflow/rules").glob("*.smk")))
+    assert sorted(re.findall(r"^rule (\w+):", text, flags=re.MULTILINE)) == sorted(RULES)
+    assert {path.stem for path in (root / "workflow/scripts").glob("*.py")} == set(RULES)
+    assert "results/" not in text
     study = load_study(root / "config/config.yaml")
-    scan = {
-        "participant_id": "sub-01",
-        "session_id": "1",
-        "task": "memory",
-        "run": "1",
-        "events": "e",
-        "physio": "p",
-    }
-    stages = status.stages_of(study, scan, with_runs=True)
-    assert len(stages) == 8
-    for stage in stages:
-        assert f"rule {stage.rule}:" in rules
-        for entity, label in re.findall(r"(desc|seg)-([a-zA-Z]+)_", Path(stage.output).name):
-            assert f'{entity}="{label}"' in rules
-    for stage in status.study_stages(study):
-        assert f"rule {stage.rule}:" in rules
-        for path in (stage.output, stage.log):
-            generic = re.sub("pcl5|caps5", "{scale}", path)
-            generic = generic.replace(status.DERIVATIVES, "{DERIVATIVES}").replace(
-                "MNI152NLin2009cAsym", "{SPACE}"
-            )
-            assert generic in rules
+    layout = Layout(has_sessions=True, has_runs=False)
+    scan = {"participant_id": "sub-01", "session_id": "1", "task": "memory", "run": "n/a"}
+    stages = status.stages_of(study, layout, scan | dict.fromkeys(("bold", "events", "physio"), "x"))
+    stages += status.study_stages(study, layout)
+    in_study = {name for name, rule in RULES.items() if rule.is_in(study)}
+    assert {stage.rule for stage in stages} == in_study
+    assert len({stage.log for stage in stages}) == len({stage.output for stage in stages}) == len(stages)
 
 
 def test_a_simulation_never_writes_over_a_dataset(tmp_path, capsys):

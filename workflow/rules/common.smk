@@ -1,7 +1,7 @@
 # The checked study, its scans, and the names of their files. No science here.
 import os
 from dataclasses import asdict, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -10,7 +10,6 @@ from snakemake.settings.types import RerunTrigger
 from reconfmri.acquisition import acquisition_of
 from reconfmri.bids import (
     LABEL,
-    bids_path,
     list_files,
     read_record,
     read_run_table,
@@ -18,12 +17,13 @@ from reconfmri.bids import (
     verify_unchanged,
 )
 from reconfmri.books import outcomes_of_runs
-from reconfmri.config import contrast_label, load_study
+from reconfmri.config import load_study
 from reconfmri.contents import Contents, seal_of
+from reconfmri.contracts.rules import RULES, producers
 from reconfmri.decisions import TABLE as DECIDED_TABLE
 from reconfmri.decisions import check_decisions, keep_decisions, people_of, read_decisions
-from reconfmri.derivatives import has_anatomy_per_session
 from reconfmri.fieldmaps import fieldmap_of
+from reconfmri.layout import layout_of
 from reconfmri.machine import THREADS, keep_caches, settle
 from reconfmri.parity import protocol_of
 from reconfmri.provenance import code_of as code_on_disk
@@ -35,8 +35,6 @@ os.environ |= dict.fromkeys(THREADS, "1")
 settle()
 keep_caches(Path())
 
-SPACE = "MNI152NLin2009cAsym"
-DERIVATIVES = "results/derivatives"
 ENVIRONMENT = "../../envs/reconfmri.yaml"
 DEFAULT_LIMIT = (100, 1)  # jobs, s: `--max-jobs-per-timespan` of Snakemake
 
@@ -121,8 +119,7 @@ if planning:
         f"seal={seal.name}",
     ]
 
-has_sessions = (scans["session_id"] != "n/a").any()
-has_runs = (scans["run"] != "n/a").any()
+layout = layout_of(Path(), study, scans)
 bids_root = Path(study.bids)
 people = people_of(bids_root, scans)  # whoever could have a score
 scans = keep_decisions(scans, decided)
@@ -150,30 +147,15 @@ wildcard_constraints:
     run=LABEL.pattern,
 
 
-run_entities = {
-    "sub": "{sub}",
-    "ses": "{ses}" if has_sessions else None,
-    "task": "{task}",
-    "run": "{run}" if has_runs else None,
-}
-run_file = partial(bids_path, DERIVATIVES, datatype="func", **run_entities)
-person_file = partial(bids_path, DERIVATIVES, datatype="func", sub="{sub}")
 ANATOMY_PARTS = ("t1w", "mask", "dseg", "to_t1w", "facts")
 visits = {session.id: number for number, session in enumerate(study.sessions)}
 by_visit = every_scan.sort_values("session_id", key=lambda ids: ids.map(visits), kind="stable")
-if study.preprocessing.engine == "fmriprep":
-    sessionwise = has_sessions and has_anatomy_per_session(Path(), study.preprocessing.fmriprep)
-else:
-    sessionwise = has_sessions and study.preprocessing.anatomy == "sessionwise"
-anatomy_file = partial(
-    bids_path, DERIVATIVES, datatype="anat", sub="{sub}", ses="{ses}" if sessionwise else None
-)
 
 
 def scans_of_anatomy(wildcards):
     """All scans of a person, by visit, or of one session where each has its own anatomy."""
     own = by_visit[by_visit["participant_id"] == f"sub-{wildcards.sub}"]
-    return own[own["session_id"] == wildcards.ses] if sessionwise else own
+    return own[own["session_id"] == wildcards.ses] if layout.sessionwise else own
 
 
 def t1w_images(wildcards):
@@ -184,25 +166,19 @@ def t1w_images(wildcards):
     return list(dict.fromkeys(str(bids_root / image) for image in own["t1w"]))
 
 
-def log_of(rule_name):
-    """One log per rule and scan, named as the scan."""
-    scan = Path(run_file(suffix="bold", ext="")).name.removesuffix("_bold")
-    return f"logs/{rule_name}/{scan}.log"
-
-
-def wildcards_of(scan):
-    """The wildcards of one row of the run table; a scan without run entity beside others that have one is run 1."""
-    return {
-        "sub": scan.participant_id.removeprefix("sub-"),
-        "ses": scan.session_id,
-        "task": scan.task,
-        "run": "1" if scan.run == "n/a" else scan.run,
-    }
+def made(rule_name):
+    """The files that a rule makes, by name; those with a caption stand in Snakemake's own report."""
+    found = layout.outputs(rule_name)
+    for name, file in RULES[rule_name].files.items():
+        if file.caption:
+            caption = f"../report/{file.caption}.rst"
+            found[name] = report(found[name], caption=caption, category=file.category)
+    return found
 
 
 if scans.empty:
     raise WorkflowError(f"E-CONF-A04 nobody is left of {config}: who was asked for is out by {DECIDED_TABLE}")
-row_of = {tuple(wildcards_of(scan).values()): scan for scan in scans.itertuples()}
+row_of = {tuple(layout.wildcards(scan._asdict()).values()): scan for scan in scans.itertuples()}
 
 
 def scan_of(wildcards):
@@ -313,16 +289,19 @@ def adoption(wildcards):
     }
 
 
-def scans_with(task=None, column="bold", person=None):
-    """The scans (of a task, of a person) that have a raw file in `column`."""
-    chosen = scans[(scans[column] != "n/a") & (scans["task"].isin([task] if task else list(study.tasks)))]
+@cache
+def scans_of(rule_name, person=None):
+    """The scans (of a person) that a rule has a job for."""
+    mine = [RULES[rule_name].is_of(study, scan) for scan in scans.to_dict("records")]
+    chosen = scans[mine]
     return chosen[chosen["participant_id"] == f"sub-{person}"] if person else chosen
 
 
-def of_runs(pattern, task=None, column="bold", person=None):
-    """One file per such scan."""
-    chosen = scans_with(task, column, person)
-    return [pattern.format(**wildcards_of(scan)) for scan in chosen.itertuples()]
+def of_runs(pattern, rule_name="extract_region_signals", person=None):
+    """One file per scan that a rule has a job for; by default every scan of the study's tasks."""
+    return [
+        pattern.format(**layout.wildcards(scan)) for scan in scans_of(rule_name, person).to_dict("records")
+    ]
 
 
 def of_people(pattern):
@@ -367,21 +346,12 @@ def group_content(wildcards):
     return content_of(path for path in (study.group and study.group.allocation, participants_table()) if path)
 
 
-def producers():
-    """Producer -> the pattern of its tables of measures, and which scans it works on (task, raw column)."""
-    found = {"quality": (rules.assess_quality.output.measures, None, "bold")}
-    if study.first_level:
-        found["activation"] = (rules.fit_first_level.output.measures, study.first_level.task, "events")
-    if study.connectivity:
-        found["connectivity"] = (
-            rules.estimate_connectivity.output.measures,
-            study.connectivity.task,
-            "bold",
-        )
-    if study.skin_conductance:
-        where = (rules.score_skin_conductance.output.measures, study.skin_conductance.task, "physio")
-        found["scr"] = where
-    return found
+def run_measures():
+    """Producer -> its table of measures of every scan."""
+    return {
+        name: of_runs(layout.path(rule_name, "measures"), rule_name)
+        for name, rule_name in producers(study).items()
+    }
 
 
 def units_of_tables():
@@ -389,43 +359,38 @@ def units_of_tables():
     return {
         name: [
             [
-                scan.participant_id,
-                scan.session_id,
-                scan.task,
-                wildcards_of(scan)["run"] if has_runs else "n/a",
+                scan["participant_id"],
+                scan["session_id"],
+                scan["task"],
+                layout.wildcards(scan)["run"] if layout.has_runs else "n/a",
             ]
-            for scan in scans_with(task, column).itertuples()
+            for scan in scans_of(rule_name).to_dict("records")
         ]
-        for name, (_, task, column) in producers().items()
+        for name, rule_name in producers(study).items()
     }
 
 
-def scale_tables():
-    """The measures of every clinical scale."""
-    return [f"results/scales/{name}_measures.tsv" for name in study.scales]
+def of_scales(output):
+    """One file per clinical scale."""
+    return [layout.path("score_scale", output, scale=name) for name in study.scales]
 
 
 def measure_tables():
     """Every table of measures that participant-level rules make, one per scan and producer."""
-    return [path for found in producers().values() for path in of_runs(*found)] + scale_tables()
+    return [path for tables in run_measures().values() for path in tables] + of_scales("measures")
 
 
 def exclusion_tables():
     """The exclusions beside every table of measures, of every person over sessions, and those of the maps."""
-    people = dict.fromkeys(scans["participant_id"].str.removeprefix("sub-"))
-    tables = [rules.compare_sessions.output.exclusions.format(sub=person) for person in people]
-    tables += [table.replace("_measures.tsv", "_exclusions.tsv") for table in measure_tables()]
-    if study.first_level and study.first_level.maps:
-        tables += of_runs(rules.estimate_maps.output.exclusions, study.first_level.task, "events")
-    return tables
+    last = [*producers(study).values(), "estimate_maps"]
+    return [
+        *of_people(layout.path("compare_sessions", "exclusions")),
+        *(path for name in last for path in of_runs(layout.path(name, "exclusions"), name)),
+        *of_scales("exclusions"),
+    ]
 
 
 def map_files():
     """The maps that the study file asks for, of every run."""
-    if not (study.first_level and study.first_level.maps):
-        return []
-    return [
-        path
-        for pattern in rules.estimate_maps.output.maps
-        for path in of_runs(pattern, study.first_level.task, "events")
-    ]
+    patterns = layout.maps(study.first_level.maps) if study.first_level else []
+    return [path for pattern in patterns for path in of_runs(pattern, "estimate_maps")]

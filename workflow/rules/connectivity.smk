@@ -9,10 +9,9 @@ rule estimate_connectivity:
         events=lambda wildcards: raw("events")(wildcards) if study.tasks[wildcards.task].conditions else [],
         exclusions=[rules.assess_quality.output.exclusions, rules.compare_sessions.output.exclusions],
     output:
-        measures=run_file(desc="connectivity", suffix="measures", ext=".tsv"),
-        exclusions=run_file(desc="connectivity", suffix="exclusions", ext=".tsv"),
+        **made("estimate_connectivity"),
     log:
-        log_of("estimate_connectivity"),
+        layout.log("estimate_connectivity"),
     conda:
         ENVIRONMENT
     resources:

@@ -10,11 +10,9 @@ rule fit_first_level:
         events=raw("events"),
         exclusions=[rules.assess_quality.output.exclusions, rules.compare_sessions.output.exclusions],
     output:
-        measures=run_file(desc="activation", suffix="measures", ext=".tsv"),
-        design=run_file(suffix="design", ext=".tsv"),
-        exclusions=run_file(desc="activation", suffix="exclusions", ext=".tsv"),
+        **made("fit_first_level"),
     log:
-        log_of("fit_first_level"),
+        layout.log("fit_first_level"),
     conda:
         ENVIRONMENT
     resources:
@@ -39,14 +37,10 @@ rule estimate_maps:
         design=rules.fit_first_level.output.design,
         exclusions=rules.fit_first_level.output.exclusions,
     output:
-        maps=[
-            run_file(space=SPACE, contrast=contrast_label(name), stat=stat, suffix="statmap", ext=".nii.gz")
-            for name in (study.first_level.maps if study.first_level else [])
-            for stat in ("effect", "variance", "z")
-        ],
-        exclusions=run_file(desc="maps", suffix="exclusions", ext=".tsv"),
+        maps=layout.maps(study.first_level.maps if study.first_level else []),
+        exclusions=layout.path("estimate_maps", "exclusions"),
     log:
-        log_of("estimate_maps"),
+        layout.log("estimate_maps"),
     conda:
         ENVIRONMENT
     resources:

@@ -8,14 +8,9 @@ rule fit_frequentist_models:
         allocation=allocation_table(),
         participants=participants_table(),
     output:
-        estimates="results/group/frequentist_estimates.tsv",
-        reliability="results/group/reliability.tsv",
-        controls="results/group/controls.tsv",
-        moderation="results/group/moderation.tsv",
-        pooled="results/group/pooled.tsv",
-        left_out="results/group/exclusions.tsv",
+        **made("fit_frequentist_models"),
     log:
-        "logs/fit_frequentist_models/study.log",
+        layout.log("fit_frequentist_models"),
     conda:
         ENVIRONMENT
     resources:
@@ -37,10 +32,9 @@ rule test_by_randomisation:
         allocation=allocation_table(),
         participants=participants_table(),
     output:
-        estimates="results/group/randomisation_estimates.tsv",
-        draws="results/group/randomisation_draws.tsv",
+        **made("test_by_randomisation"),
     log:
-        "logs/test_by_randomisation/study.log",
+        layout.log("test_by_randomisation"),
     conda:
         ENVIRONMENT
     resources:
@@ -64,14 +58,9 @@ rule examine_missing_visits:
         participants=participants_table(),
         events=(study.group.intercurrent_events or []) if study.group else [],
     output:
-        seen="results/group/visits_seen.tsv",
-        patterns="results/group/missing_patterns.tsv",
-        completers="results/group/completers.tsv",
-        reference="results/group/reference_based.tsv",
-        grid="results/group/tipping_grid.tsv",
-        tipping="results/group/tipping.tsv",
+        **made("examine_missing_visits"),
     log:
-        "logs/examine_missing_visits/study.log",
+        layout.log("examine_missing_visits"),
     conda:
         ENVIRONMENT
     resources:
@@ -93,13 +82,9 @@ rule fit_bayesian_models:
         allocation=allocation_table(),
         participants=participants_table(),
     output:
-        estimates="results/group/bayesian_estimates.tsv",
-        diagnostics="results/group/bayesian_diagnostics.tsv",
-        predictions="results/group/predictions.tsv",
-        sensitivity="results/group/sensitivity.tsv",
-        joint="results/group/joint.tsv",
+        **made("fit_bayesian_models"),
     log:
-        "logs/fit_bayesian_models/study.log",
+        layout.log("fit_bayesian_models"),
     conda:
         ENVIRONMENT
     threads: 2
@@ -125,10 +110,9 @@ rule collect_estimates:
             rules.test_by_randomisation.output.estimates,
         ],
     output:
-        estimates=report("results/estimates.tsv", caption="../report/estimates.rst", category="Tables"),
-        description="results/estimates.json",
+        **made("collect_estimates"),
     log:
-        "logs/collect_estimates/study.log",
+        layout.log("collect_estimates"),
     conda:
         ENVIRONMENT
     resources:

@@ -4,15 +4,14 @@
 rule stack_measures:
     # The books are checked on the way: what is expected and neither measured nor excluded stops the study here.
     input:
-        **{name: of_runs(*found) for name, found in producers().items()},
-        scales=scale_tables(),
+        **run_measures(),
+        scales=of_scales("measures"),
         index=ancient(DECIDED_TABLE),
         exclusions=exclusion_tables(),
     output:
-        measures=report("results/measures.tsv", caption="../report/measures.rst", category="Tables"),
-        description="results/measures.json",
+        **made("stack_measures"),
     log:
-        "logs/stack_measures/study.log",
+        layout.log("stack_measures"),
     conda:
         ENVIRONMENT
     resources:
@@ -36,11 +35,9 @@ rule stack_exclusions:
         exclusions=exclusion_tables(),
         index=ancient(DECIDED_TABLE),
     output:
-        exclusions=report("results/exclusions.tsv", caption="../report/exclusions.rst", category="Tables"),
-        description="results/exclusions.json",
-        ignored=f"{DERIVATIVES}/.bidsignore",
+        **made("stack_exclusions"),
     log:
-        "logs/stack_exclusions/study.log",
+        layout.log("stack_exclusions"),
     conda:
         ENVIRONMENT
     resources:
@@ -58,10 +55,9 @@ rule describe_derivatives:
     # First of all jobs, so that whoever looks in meanwhile knows what it is. No rule takes it as input: a job that
     # waits for another is not asked whether its own parameters have changed.
     output:
-        description=f"{DERIVATIVES}/dataset_description.json",
-        readme=f"{DERIVATIVES}/README.md",
+        **made("describe_derivatives"),
     log:
-        "logs/describe_derivatives/study.log",
+        layout.log("describe_derivatives"),
     priority: 1000
     localrule: True
     conda:

@@ -5,10 +5,9 @@ rule score_scale:
     input:
         phenotype=ancient(str(bids_root / "phenotype" / "{scale}.tsv")),
     output:
-        measures="results/scales/{scale}_measures.tsv",
-        exclusions="results/scales/{scale}_exclusions.tsv",
+        **made("score_scale"),
     log:
-        "logs/score_scale/{scale}.log",
+        layout.log("score_scale"),
     conda:
         ENVIRONMENT
     resources:

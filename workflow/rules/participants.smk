@@ -18,12 +18,12 @@ rule describe_participants:
         tsnr=of_runs(rules.assess_quality.output.tsnr),
         decided=[ancient(DECIDED_TABLE), *exclusion_tables()],
     output:
-        pages=of_people("results/participants/sub-{sub}.html"),
-        pictures=of_people(anatomy_file(desc="regions", suffix="T1w", ext=".png")),
+        pages=of_people(layout.path("describe_participants", "pages")),
+        pictures=of_people(layout.path("describe_participants", "pictures")),
         # Where only some people are asked for, others may be at work beside: no index of some.
-        index=[] if "only_participants" in config else ["results/participants/index.html"],
+        index=[] if "only_participants" in config else [layout.path("describe_participants", "index")],
     log:
-        "logs/describe_participants/study.log",
+        layout.log("describe_participants"),
     conda:
         ENVIRONMENT
     resources:

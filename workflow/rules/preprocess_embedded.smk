@@ -6,14 +6,9 @@ rule prepare_anatomy:
     input:
         t1w=lambda wildcards: [ancient(image) for image in t1w_images(wildcards)],
     output:
-        t1w=anatomy_file(desc="preproc", suffix="T1w", ext=".nii.gz"),
-        mask=anatomy_file(desc="brain", suffix="mask", ext=".nii.gz"),
-        dseg=anatomy_file(suffix="dseg", ext=".nii.gz"),
-        to_t1w=anatomy_file(from_="T1w", to=SPACE, mode="image", suffix="xfm", ext=".nii.gz"),
-        facts=anatomy_file(desc="preproc", suffix="T1w", ext=".json"),
-        exclusions=anatomy_file(suffix="exclusions", ext=".tsv"),
+        **made("prepare_anatomy"),
     log:
-        f"logs/prepare_anatomy/sub-{{sub}}{'_ses-{ses}' if sessionwise else ''}.log",
+        layout.log("prepare_anatomy"),
     conda:
         ENVIRONMENT
     resources:
@@ -42,17 +37,9 @@ rule align_run:
         ),
         exclusions=rules.prepare_anatomy.output.exclusions,
     output:
-        boldref=run_file(suffix="boldref", ext=".nii.gz"),
-        mask=run_file(desc="brain", suffix="mask", ext=".nii.gz"),
-        alignment=run_file(desc="alignment", suffix="xfm", ext=".json"),
-        displacement=run_file(desc="displacement", suffix="fieldmap", ext=".nii.gz"),
-        head_motion=run_file(from_="orig", to="boldref", mode="image", desc="hmc", suffix="xfm", ext=".txt"),
-        coregistration=run_file(
-            from_="boldref", to="T1w", mode="image", desc="coreg", suffix="xfm", ext=".txt"
-        ),
-        exclusions=run_file(desc="align", suffix="exclusions", ext=".tsv"),
+        **made("align_run"),
     log:
-        log_of("align_run"),
+        layout.log("align_run"),
     conda:
         ENVIRONMENT
     resources:
@@ -83,15 +70,9 @@ rule resample_run:
         displacement=ancient(rules.align_run.output.displacement),
         exclusions=rules.align_run.output.exclusions,
     output:
-        bold=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".nii.gz"),
-        mask=run_file(space=SPACE, desc="brain", suffix="mask", ext=".nii.gz"),
-        dseg=run_file(space=SPACE, suffix="dseg", ext=".nii.gz"),
-        metadata=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".json"),
-        confounds=run_file(desc="confounds", suffix="timeseries", ext=".tsv"),
-        columns=run_file(desc="confounds", suffix="timeseries", ext=".json"),
-        exclusions=run_file(desc="resample", suffix="exclusions", ext=".tsv"),
+        **made("resample_run"),
     log:
-        log_of("resample_run"),
+        layout.log("resample_run"),
     conda:
         ENVIRONMENT
     resources:

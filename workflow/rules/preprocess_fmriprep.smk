@@ -27,9 +27,9 @@ rule run_fmriprep:
         ],
         image=ancient(job.image) if job and Path(job.image).is_file() else [],
     output:
-        record="results/fmriprep_jobs/sub-{sub}.json",
+        **made("run_fmriprep"),
     log:
-        "logs/run_fmriprep/sub-{sub}.log",
+        layout.log("run_fmriprep"),
         words="logs/run_fmriprep/sub-{sub}_fmriprep.log",
     retries: 2
     conda:
@@ -61,17 +61,9 @@ rule adopt_fmriprep_run:
             else adopted(files_of_run(Path(), fmriprep, scan_of(wildcards).bold))
         ),
     output:
-        bold=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".nii.gz"),
-        mask=run_file(space=SPACE, desc="brain", suffix="mask", ext=".nii.gz"),
-        dseg=run_file(space=SPACE, suffix="dseg", ext=".nii.gz"),
-        boldref=run_file(space=SPACE, suffix="boldref", ext=".nii.gz"),
-        t1w=run_file(space=SPACE, desc="preproc", suffix="T1w", ext=".nii.gz"),
-        metadata=run_file(space=SPACE, desc="preproc", suffix="bold", ext=".json"),
-        confounds=run_file(desc="confounds", suffix="timeseries", ext=".tsv"),
-        columns=run_file(desc="confounds", suffix="timeseries", ext=".json"),
-        exclusions=run_file(desc="adopt", suffix="exclusions", ext=".tsv"),
+        **made("adopt_fmriprep_run"),
     log:
-        log_of("adopt_fmriprep_run"),
+        layout.log("adopt_fmriprep_run"),
     conda:
         ENVIRONMENT
     resources:
@@ -102,14 +94,9 @@ rule adopt_fmriprep_anatomy:
             else adopted(files_of_anatomy(Path(), fmriprep, scans_of_anatomy(wildcards)["bold"].iloc[0]))
         ),
     output:
-        t1w=anatomy_file(space=SPACE, desc="preproc", suffix="T1w", ext=".nii.gz"),
-        mask=anatomy_file(space=SPACE, desc="brain", suffix="mask", ext=".nii.gz"),
-        dseg=anatomy_file(space=SPACE, suffix="dseg", ext=".nii.gz"),
-        # The T1w is in the template's space: nothing moves.
-        to_t1w=anatomy_file(from_=SPACE, to=SPACE, mode="image", suffix="xfm", ext=".nii.gz"),
-        facts=anatomy_file(space=SPACE, desc="preproc", suffix="T1w", ext=".json"),
+        **made("adopt_fmriprep_anatomy"),
     log:
-        f"logs/adopt_fmriprep_anatomy/sub-{{sub}}{'_ses-{ses}' if sessionwise else ''}.log",
+        layout.log("adopt_fmriprep_anatomy"),
     conda:
         ENVIRONMENT
     resources:

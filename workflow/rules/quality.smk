@@ -19,14 +19,9 @@ rule assess_quality:
         events=raw("events"),
         exclusions=rules.extract_region_signals.output.exclusions,
     output:
-        measures=run_file(desc="quality", suffix="measures", ext=".tsv"),
-        outlines=run_file(desc="outlines", suffix="bold", ext=".png"),
-        edges=run_file(desc="edges", suffix="bold", ext=".png"),
-        carpet=run_file(desc="carpet", suffix="bold", ext=".png"),
-        tsnr=run_file(desc="tsnr", suffix="bold", ext=".png"),
-        exclusions=run_file(desc="quality", suffix="exclusions", ext=".tsv"),
+        **made("assess_quality"),
     log:
-        log_of("assess_quality"),
+        layout.log("assess_quality"),
     conda:
         ENVIRONMENT
     resources:
@@ -49,9 +44,9 @@ rule compare_sessions:
     input:
         measures=lambda wildcards: of_runs(rules.assess_quality.output.measures, person=wildcards.sub),
     output:
-        exclusions=person_file(desc="sessions", suffix="exclusions", ext=".tsv"),
+        **made("compare_sessions"),
     log:
-        "logs/compare_sessions/sub-{sub}.log",
+        layout.log("compare_sessions"),
     conda:
         ENVIRONMENT
     resources:
@@ -71,10 +66,9 @@ rule audit_sessions:
         metadata=of_runs(preprocessed.metadata),
         confounds=of_runs(preprocessed.confounds),
     output:
-        parity=report("results/parity.tsv", caption="../report/parity.rst", category="Tables"),
-        description="results/parity.json",
+        **made("audit_sessions"),
     log:
-        "logs/audit_sessions/study.log",
+        layout.log("audit_sessions"),
     conda:
         ENVIRONMENT
     resources:
@@ -82,9 +76,9 @@ rule audit_sessions:
         runtime=20,
     params:
         root=bids_root,  # a Path is no setting: Snakemake does not record it
-        raw=lambda wildcards: {bold: contents.of(bids_root / bold) for bold in scans_with()["bold"]},
+        raw=lambda wildcards: {bold: contents.of(bids_root / bold) for bold in scans_of("assess_quality")["bold"]},
         scans=facts_of_runs(),
-        protocols=lambda wildcards: {bold: protocol_of(metadata_of(bold)) for bold in scans_with()["bold"]},
+        protocols=lambda wildcards: {bold: protocol_of(metadata_of(bold)) for bold in scans_of("assess_quality")["bold"]},
         code=code_of("audit_sessions"),
     script:
         "../scripts/audit_sessions.py"

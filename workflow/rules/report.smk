@@ -15,11 +15,7 @@ rule build_report:
         outlines=of_runs(rules.assess_quality.output.outlines),
         edges=of_runs(rules.assess_quality.output.edges),
         metadata=of_runs(preprocessed.metadata),
-        designs=(
-            of_runs(rules.fit_first_level.output.design, study.first_level.task, "events")
-            if study.first_level
-            else []
-        ),
+        designs=of_runs(rules.fit_first_level.output.design, "fit_first_level"),
         maps=map_files(),
         allocation=allocation_table(),
         estimates=rules.collect_estimates.output.estimates if study.group else [],
@@ -39,10 +35,9 @@ rule build_report:
         joint=rules.fit_bayesian_models.output.joint if study.group else [],
         truth=[ancient(str(truth))] if truth.is_file() else [],
     output:
-        report=report("results/report.html", caption="../report/report.rst", category="Report"),
-        headline="results/headline.txt",
+        **made("build_report"),
     log:
-        "logs/build_report/study.log",
+        layout.log("build_report"),
     conda:
         ENVIRONMENT
     resources:

@@ -6,10 +6,9 @@ rule carry_atlas:
     input:
         grid=ancient(str(template_images[0])) if template_images else [],
     output:
-        masks=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.nii.gz",
-        table=f"{DERIVATIVES}/atlas/space-{SPACE}_regions.tsv",
+        **made("carry_atlas"),
     log:
-        "logs/carry_atlas/study.log",
+        layout.log("carry_atlas"),
     conda:
         ENVIRONMENT
     resources:
@@ -35,11 +34,9 @@ rule extract_region_signals:
         regions=rules.carry_atlas.output.masks,
         exclusions=preprocessed.exclusions,
     output:
-        signals=run_file(seg="study", suffix="timeseries", ext=".tsv"),
-        coverage=run_file(seg="study", suffix="coverage", ext=".tsv"),
-        exclusions=run_file(desc="signals", suffix="exclusions", ext=".tsv"),
+        **made("extract_region_signals"),
     log:
-        log_of("extract_region_signals"),
+        layout.log("extract_region_signals"),
     conda:
         ENVIRONMENT
     resources:

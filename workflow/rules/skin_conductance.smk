@@ -6,10 +6,9 @@ rule score_skin_conductance:
         physio=raw("physio"),
         events=raw("events"),
     output:
-        measures=run_file(desc="scr", suffix="measures", ext=".tsv"),
-        exclusions=run_file(desc="scr", suffix="exclusions", ext=".tsv"),
+        **made("score_skin_conductance"),
     log:
-        log_of("score_skin_conductance"),
+        layout.log("score_skin_conductance"),
     conda:
         ENVIRONMENT
     resources:

@@ -22,6 +22,7 @@ from reconfmri.cli.screen import show_problems
 from reconfmri.cli.status import failures
 from reconfmri.config import CONFIG, Study
 from reconfmri.decisions import keep_decisions, read_decisions
+from reconfmri.layout import layout_of
 from reconfmri.machine import keep_caches
 from reconfmri.problems import Problem, stops
 from reconfmri.provenance import workflow_folder
@@ -186,7 +187,7 @@ def _locked(options: Namespace, study: Study, filters: dict[str, list[str]]) -> 
             return _told(options.out, snakemake(options, [target], filters))
     with hold(options.out, shared=["study"], alone=[f"sub-{label}" for label in sorted(people)]):
         with hold(options.out, shared=[], alone=["shared"], wait=True):
-            code = snakemake(options, shared_targets(study), {})
+            code = snakemake(options, shared_targets(options.out, study), {})
         return _told(options.out, code or snakemake(options, [target], filters))
 
 
@@ -213,13 +214,13 @@ def participant_level_is_done(options: Namespace) -> None:
         )
 
 
-def shared_targets(study: Study) -> list[str]:
+def shared_targets(out: Path, study: Study) -> list[str]:
     """Files that no single person owns, made by whoever comes first."""
-    atlas = "results/derivatives/atlas/space-MNI152NLin2009cAsym_regions.nii.gz"
+    layout = layout_of(out, study, bids.read_run_table(out / "config/runs.tsv"))
     return [
-        "results/derivatives/dataset_description.json",
-        atlas,
-        *(f"results/scales/{name}_measures.tsv" for name in study.scales),
+        layout.path("describe_derivatives", "description"),
+        layout.path("carry_atlas", "masks"),
+        *(layout.path("score_scale", "measures", scale=name) for name in study.scales),
     ]
 
 

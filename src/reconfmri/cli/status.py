@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconfmri.bids import bids_path, read_run_table
+from reconfmri.bids import read_run_table
 from reconfmri.cli.locks import left_locked, workers
 from reconfmri.cli.screen import show_table
 from reconfmri.config import CONFIG, Study, load_study
+from reconfmri.contracts.files import Layout
+from reconfmri.contracts.rules import RULES
 from reconfmri.decisions import keep_decisions, read_decisions
 from reconfmri.exclusions import MISSING, read_exclusions
+from reconfmri.layout import layout_of
 
-DERIVATIVES = "results/derivatives"
 WORST_FIRST = ("failed", "stopped", "running", "waiting", "excluded", "done", "-")
 COLOURS = {"done": "green", "failed": "bold red", "stopped": "red", "running": "cyan", "excluded": "yellow"}
 
@@ -98,97 +100,55 @@ def states(folder: Path) -> list[Cell]:
         The folder is no study, or has no run table yet.
     """
     study = load_study(folder / CONFIG)
-    scans = keep_decisions(read_run_table(folder / "config/runs.tsv"), read_decisions(folder))
+    every_scan = read_run_table(folder / "config/runs.tsv")
+    scans = keep_decisions(every_scan, read_decisions(folder))
     broken, alive = incomplete(folder), bool(workers(folder))
-    with_runs = bool((scans["run"] != MISSING).any())
+    layout = layout_of(folder, study, every_scan)
     cells = []
     for scan in scans.to_dict("records"):
         unit = f"{scan['participant_id']} {scan['session_id']}"
-        for stage in stages_of(study, scan, with_runs=with_runs):
+        for stage in stages_of(study, layout, scan):
             state, why = _state(folder, stage, broken=broken, alive=alive)
             cells.append(Cell(unit, stage.name, state, why))
-    for stage in study_stages(study):
+    for stage in study_stages(study, layout):
         state, why = _state(folder, stage, broken=broken, alive=alive)
         cells.append(Cell("", stage.name, state, why))
     return cells
 
 
-def stages_of(study: Study, scan: Mapping[Hashable, Any], *, with_runs: bool) -> list[Stage]:
-    """The stages of one row of the run table, named and filed as the rules do."""
-    sub = scan["participant_id"].removeprefix("sub-")
-    run = "1" if scan["run"] == MISSING else scan["run"]
-    entities = {
-        "sub": sub,
-        "ses": None if scan["session_id"] == MISSING else scan["session_id"],
-        "task": scan["task"],
-        "run": run if with_runs else None,
-    }
-
-    def file(ext: str = ".tsv", suffix: str = "exclusions", **more: str) -> str:
-        return bids_path(DERIVATIVES, datatype="func", suffix=suffix, ext=ext, **entities, **more)
-
-    def step(name: str, rule: str, desc: str, output: str) -> Stage:
-        unit = Path(file(suffix="log", ext="")).name.removesuffix("_log")
-        return Stage(name, rule, output, file(desc=desc), f"logs/{rule}/{unit}.log")
-
-    def producer(name: str, rule: str, desc: str) -> Stage:
-        return step(name, rule, desc, file(desc=desc, suffix="measures"))
-
-    person: dict[str, Any] = {"sub": sub, "datatype": "anat"}
-    if study.preprocessing.anatomy == "sessionwise":
-        person["ses"] = entities["ses"]
-    t1w = bids_path(DERIVATIVES, desc="preproc", suffix="T1w", ext=".nii.gz", **person)
-    out = bids_path(DERIVATIVES, suffix="exclusions", ext=".tsv", **person)
-    log = Path(bids_path("", suffix="log", ext="", **person)).name.removesuffix("_log")
-    confounds = file(desc="confounds", suffix="timeseries")
-    embedded = [
-        Stage("anatomy", "prepare_anatomy", t1w, out, f"logs/prepare_anatomy/{log}.log"),
-        step("alignment", "align_run", "align", file(desc="alignment", suffix="xfm", ext=".json")),
-        step("resampling", "resample_run", "resample", confounds),
+def stages_of(study: Study, layout: Layout, scan: Mapping[Hashable, Any]) -> list[Stage]:
+    """The stages of one row of the run table: of the scan, of its anatomy and of the person."""
+    return [
+        _stage(layout, name, rule.label, layout.wildcards(scan))
+        for name, rule in RULES.items()
+        if rule.of in ("scan", "anatomy", "person")
+        and rule.is_in(study)
+        and (rule.of != "scan" or rule.is_of(study, scan))
     ]
-    job = (f"results/fmriprep_jobs/sub-{sub}.json", "", f"logs/run_fmriprep/sub-{sub}.log")
-    settings = study.preprocessing.fmriprep
-    fmriprep = [
-        *([Stage("fMRIPrep", "run_fmriprep", *job)] if settings and settings.container else []),
-        step("adoption", "adopt_fmriprep_run", "adopt", confounds),
-    ]
-    stages = [
-        *(embedded if study.preprocessing.engine == "embedded" else fmriprep),
-        step("signals", "extract_region_signals", "signals", file(seg="study", suffix="timeseries")),
-        producer("quality", "assess_quality", "quality"),
-    ]
-    task, events = scan["task"], scan["events"] != MISSING
-    if study.first_level and study.first_level.task == task and events:
-        stages.append(producer("first level", "fit_first_level", "activation"))
-    if study.connectivity and study.connectivity.task == task:
-        stages.append(producer("connectivity", "estimate_connectivity", "connectivity"))
-    if study.skin_conductance and study.skin_conductance.task == task and scan["physio"] != MISSING:
-        stages.append(producer("skin", "score_skin_conductance", "scr"))
+
+
+def study_stages(study: Study, layout: Layout) -> list[Stage]:
+    """The stages that the whole study shares, in the order of the workflow."""
+    stages = []
+    for name, rule in RULES.items():
+        if rule.is_in(study) and rule.of == "study":
+            stages.append(_stage(layout, name, rule.label, {}))
+        if rule.is_in(study) and rule.of == "scale":
+            stages += [
+                _stage(layout, name, f"{rule.label} {scale}", {"scale": scale}) for scale in study.scales
+            ]
     return stages
 
 
-def study_stages(study: Study) -> list[Stage]:
-    """The stages that the whole study shares, in the order of the workflow."""
-    files = {
-        "regions": ("carry_atlas", f"{DERIVATIVES}/atlas/space-MNI152NLin2009cAsym_regions.nii.gz"),
-        **{f"scale {name}": ("score_scale", f"results/scales/{name}_measures.tsv") for name in study.scales},
-        "measures": ("stack_measures", "results/measures.tsv"),
-        "exclusions": ("stack_exclusions", "results/exclusions.tsv"),
-        "session parity": ("audit_sessions", "results/parity.tsv"),
-    }
-    if study.group:
-        files |= {
-            "Bayesian models": ("fit_bayesian_models", "results/group/bayesian_estimates.tsv"),
-            "frequentist models": ("fit_frequentist_models", "results/group/frequentist_estimates.tsv"),
-            "randomisation test": ("test_by_randomisation", "results/group/randomisation_estimates.tsv"),
-            "estimates": ("collect_estimates", "results/estimates.tsv"),
-        }
-    files["report"] = ("build_report", "results/report.html")
-    logs = {f"scale {name}": name for name in study.scales}
-    return [
-        Stage(name, rule, output, "", f"logs/{rule}/{logs.get(name, 'study')}.log")
-        for name, (rule, output) in files.items()
-    ]
+def _stage(layout: Layout, rule: str, label: str, wildcards: Mapping[str, str]) -> Stage:
+    files = layout.outputs(rule)
+    if rule == "estimate_maps":
+        del files["maps"]  # as many as there are contrasts; the exclusions come with them
+    main, exclusions, log = (
+        path.format(**wildcards)
+        for path in (next(iter(files.values())), files.get("exclusions", ""), layout.log(rule))
+    )
+    return Stage(label, rule, main, exclusions if main != exclusions else "", log)
 
 
 def _state(folder: Path, stage: Stage, *, broken: set[str], alive: bool) -> tuple[str, str]:

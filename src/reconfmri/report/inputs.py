@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reconfmri.bids import bids_path, read_json
+from reconfmri.bids import read_json
 from reconfmri.config import Study, load_study
+from reconfmri.contracts.files import Layout
 from reconfmri.decisions import by_hand, keep_decisions
 from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
 from reconfmri.measures import read_measures
@@ -79,7 +80,6 @@ HASHED = {
     "estimates": "estimates",
     "truth": "truth",
 }  # name on the page -> field of `ReportFiles`
-TARGET_SPACE = "MNI152NLin2009cAsym"
 RUN_KEYS = ("participant_id", "session_id", "task", "run")
 
 
@@ -284,24 +284,10 @@ def _allocation(allocation: pd.DataFrame) -> pd.DataFrame:
     return allocation.assign(participant_id="sub-" + bare)
 
 
-def scan_name(
-    row: Mapping[Any, Any],
-    runs: pd.DataFrame,
-    *,
-    desc: str | None,
-    suffix: str,
-    ext: str,
-    space: str | None = None,
-) -> str:
+def file_of(row: Mapping[Any, Any], runs: pd.DataFrame, rule: str, output: str) -> str:
     """Return the name that the workflow gives a file of one scan: entities that no scan has are left out."""
-    has = {column: bool(runs[column].notna().any()) for column in ("session_id", "run")}
-    run = row["run"] if row["run"] is not None and row["run"] == row["run"] else "1"
-    path = bids_path(
-        "", datatype="func", suffix=suffix, ext=ext, sub=str(row["participant_id"]).removeprefix("sub-"),
-        ses=str(row["session_id"]) if has["session_id"] else None, task=str(row["task"]),
-        run=str(run) if has["run"] else None, space=space, desc=desc,
-    )  # fmt: skip
-    return Path(path).name
+    layout = Layout(bool(runs["session_id"].notna().any()), bool(runs["run"].notna().any()))
+    return Path(layout.path(rule, output, **layout.wildcards(key_of(row)))).name
 
 
 def key_of(row: Mapping[Any, Any]) -> dict[str, str]:
@@ -314,7 +300,7 @@ def _pictures(paths: tuple[Path, ...], runs: pd.DataFrame, kind: str) -> list[Pi
     found = {path.name: path for path in paths}
     pictures = []
     for row in runs.to_dict("records"):
-        path = found.get(scan_name(row, runs, desc=kind, suffix="bold", ext=".png"))
+        path = found.get(file_of(row, runs, "assess_quality", kind))
         if path is not None and path.stat().st_size:
             pictures.append(Picture(kind=kind, path=path, **key_of(row)))
     return pictures
@@ -325,7 +311,7 @@ def _processed(paths: tuple[Path, ...], runs: pd.DataFrame) -> list[Processed]:
     found = {path.name: path for path in paths if not is_empty(path)}
     rows = []
     for row in runs.to_dict("records"):
-        name = scan_name(row, runs, desc="preproc", suffix="bold", ext=".json", space=TARGET_SPACE)
+        name = file_of(row, runs, "resample_run", "metadata")
         if name in found:
             known = read_json(found[name])
             undone = known.get("DistortionCorrection", {})
@@ -348,7 +334,7 @@ def _representative_design(
     """The design of the first scan, in the order of the run table, that was fitted and not excluded."""
     found = {path.name: path for path in paths if path.stat().st_size}
     for row in runs.to_dict("records"):
-        path = found.get(scan_name(row, runs, desc=None, suffix="design", ext=".tsv"))
+        path = found.get(file_of(row, runs, "fit_first_level", "design"))
         if path is not None and not any(concerns(item, key_of(row)) for item in exclusions):
             table = read_table(path)
             return table.astype(float), key_of(row) | {"tr": f"{row['tr']:g}"}
