@@ -423,6 +423,7 @@ def stage_of(study, person, name):
         "session_id": "1",
         "task": "memory",
         "run": "1",
+        "bold": "b",
         "events": "e",
         "physio": "n/a",
     }

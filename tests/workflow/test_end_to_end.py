@@ -19,12 +19,16 @@ import yaml
 from nilearn.interfaces.fmriprep import load_confounds_strategy
 from nitransforms import linear
 
+from reconfmri.bids import read_run_table
+from reconfmri.config import load_study
 from reconfmri.itk import read_warp
+from reconfmri.layout import layout_of
 from reconfmri.registration import Volume, sample_map, to_itk, transform_points
 from reconfmri.tables import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DERIVATIVES = "results/derivatives"
+GOLDEN = Path(__file__).with_name("end_to_end_files.txt")
 TABLES = ("measures.tsv", "exclusions.tsv", "estimates.tsv")
 ARMS = ("ketamine", "midazolam")
 BROKEN = "sub-02_ses-2"
@@ -109,6 +113,20 @@ def test_every_result_is_there(study):
         assert set(read_table(study / "results" / name).columns) == set(described)
     description = json.loads((study / DERIVATIVES / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
+
+
+def test_the_results_are_the_files_that_are_declared_and_no_others(study):
+    """`GOLDEN` is the list a reviewer reads; after an intended change write it anew from `found`."""
+    settings, scans = load_study(study / "config/config.yaml"), read_run_table(study / "config/runs.tsv")
+    layout = layout_of(study, settings, scans)
+    declared = {path for _, _, path in layout.files(settings, scans.to_dict("records"))}
+    described = {f"{path.removesuffix('.tsv')}.json" for path in declared if path.endswith(".tsv")}
+    found = sorted(
+        path.relative_to(study).as_posix() for path in (study / "results").rglob("*") if path.is_file()
+    )
+    assert declared <= set(found)
+    assert set(found) <= declared | described
+    assert found == GOLDEN.read_text(encoding="utf-8").split()
 
 
 def test_the_broken_scan_is_out_of_every_number_and_named(study):
