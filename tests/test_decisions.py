@@ -18,7 +18,15 @@ from reconfmri.outcomes import meet_people
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from make_bids import make_bids
 
-PARTS = {"amygdala": ["amygdala_left", "amygdala_right"]}
+AMYGDALA = {"amygdala", "amygdala_left", "amygdala_right"}
+REGIONS = {
+    "amygdala_left.trauma": {"amygdala_left"},
+    "amygdala_right.trauma": {"amygdala_right"},
+    "amygdala.trauma": AMYGDALA,
+    "amygdala-hippocampus.run": {*AMYGDALA, "hippocampus", "amygdala-hippocampus"},
+    "hippocampus.trauma": {"hippocampus"},
+    "tsnr.amygdala_left": {"amygdala_left"},
+}
 WHAT = [
     "amygdala_left.trauma",
     "amygdala_right.trauma",
@@ -49,7 +57,7 @@ def rows():
 def taken(**unit):
     """The rows that one decision takes out."""
     before = rows()
-    kept = without_decided(before, [Exclusion(code="E-X", decided_by="Jane", **unit)], PARTS)
+    kept = without_decided(before, [Exclusion(code="E-X", decided_by="Jane", **unit)], REGIONS)
     return before[~before.index.isin(kept.index)]
 
 
@@ -75,8 +83,18 @@ def test_a_region_goes_with_pairs_and_combined_ones_that_it_is_part_of():
     ]
 
 
+def test_the_catalogue_says_which_regions_take_an_outcome_out():
+    study = load_study(Path(__file__).resolve().parents[1] / "config/config.yaml")
+    for name in ("amygdala_left.trauma-neutral", "amygdala.trauma-neutral", "tsnr.amygdala_left"):
+        assert study.outcomes[name].regions == REGIONS[name.replace("-neutral", "")]
+    assert study.outcomes["amygdala-hippocampus.trauma"].regions == {
+        *REGIONS["amygdala-hippocampus.run"], "hippocampus_left", "hippocampus_right"
+    }  # fmt: skip
+    assert not study.outcomes["pcl5.total"].regions
+
+
 def test_a_remark_takes_nothing_out():
-    kept = without_decided(rows(), [Exclusion("sub-01", code="W-X", decided_by="Jane")], PARTS)
+    kept = without_decided(rows(), [Exclusion("sub-01", code="W-X", decided_by="Jane")], REGIONS)
     assert len(kept) == len(rows())
 
 

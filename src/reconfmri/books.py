@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reconfmri.config import Study, quality_units
+from reconfmri.config import Study
 from reconfmri.exclusions import Exclusion
 
 AGAIN = "delete that file and run the same command again, which makes it anew"
@@ -28,15 +28,10 @@ def outcomes_of_runs(study: Study) -> dict[str, list[str]]:
 
     The ghost of an image is left out: it is measured only where the image has a background.
     """
-    regions = study.rois.names
-    found = {"quality": [name for name in quality_units(regions) if not name.startswith("ghost.")]}
-    if study.first_level:
-        found["activation"] = [f"{name}.{what}" for name in regions for what in study.first_level.contrasts]
-    if study.connectivity:
-        pairs, conditions = study.connectivity.pairs, study.connectivity.conditions
-        found["connectivity"] = [f"{one}-{other}.{name}" for one, other in pairs for name in conditions]
-    if study.skin_conductance:
-        found["scr"] = [f"scr.{name}" for name in study.skin_conductance.conditions]
+    found: dict[str, list[str]] = {}
+    for outcome in study.outcomes.values():
+        if outcome.always and outcome.producer != "scale":
+            found.setdefault(outcome.producer, []).append(outcome.name)
     return found
 
 

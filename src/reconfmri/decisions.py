@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,12 @@ def is_out(decided: Iterable[Exclusion], person: str, session: str = MISSING) ->
 
 
 def without_decided(
-    rows: pd.DataFrame, decided: Iterable[Exclusion], parts: Mapping[str, Iterable[str]]
+    rows: pd.DataFrame, decided: Iterable[Exclusion], regions: Mapping[str, Collection[str]]
 ) -> pd.DataFrame:
     """Return producers' rows less those of people, sessions, runs and regions that were taken out by hand.
 
-    A row of a task or run leaves scales alone; one that names neither takes them along. `parts` are the
-    regions of which a combined one is made: it falls with them, as do pairs.
+    A row of a task or run leaves scales alone; one that names neither takes them along. `regions`: outcome ->
+    the regions and pairs that take it out (`Outcome.regions`); an outcome can also be named itself.
     """
     kept = rows
     for row in decided:
@@ -68,7 +68,8 @@ def without_decided(
             continue
         hit = _concerned(kept, row)
         if row.region != MISSING:
-            hit &= kept["outcome"].map(lambda name, region=row.region: _involves(name, region, parts))
+            out = {row.region, *(name for name, parts in regions.items() if row.region in parts)}
+            hit &= kept["outcome"].isin(out)
         kept = kept[~hit]
     return kept
 
@@ -118,23 +119,10 @@ def _concerned(table: pd.DataFrame, row: Exclusion) -> pd.Series:
     return hit
 
 
-def _involves(outcome: str, region: str, parts: Mapping[str, Iterable[str]]) -> bool:
-    """Whether an outcome is of the region, of a pair with it, or of a combined region that it is part of."""
-    if outcome == region:
-        return True
-    what, _, rest = outcome.partition(".")
-    named = [what, *what.split("-"), *([rest] if what in ("coverage", "tsnr") else [])]
-    return any(region == name or region in parts.get(name, ()) for name in named)
-
-
 def _regions(study: Study) -> list[str]:
-    pairs = study.connectivity.pairs if study.connectivity else []
-    own = [*study.rois.names, *(f"{one}-{other}" for one, other in pairs)]
-    return [*own, *(name for name in study.outcome_units() if name.startswith("scr.")), *_totals(study)]
-
-
-def _totals(study: Study) -> list[str]:
-    return [f"{name}.total" for name in study.scales]
+    pairs = [f"{one}-{other}" for one, other in (study.connectivity.pairs if study.connectivity else ())]
+    alone = [name for name, outcome in study.outcomes.items() if outcome.producer in ("scr", "scale")]
+    return [*study.rois.names, *pairs, *alone]
 
 
 def _people_of(record: Mapping[str, Any] | None) -> set[str]:

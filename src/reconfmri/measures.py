@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from reconfmri.config import DOMAINS
 from reconfmri.exclusions import MISSING, Exclusion
 from reconfmri.labels import refuse_alike
 from reconfmri.tables import read_table, write_table
 
-DOMAINS = ("activation", "connectivity", "skin_conductance", "clinical", "quality")
 UNIT_KEY = ["participant_id", "session_id", "task", "run"]
 KEY = ["participant_id", "session_id", "domain", "outcome"]
 NUMBERS = ["value", "se", "coverage"]

@@ -24,7 +24,8 @@ rule stack_measures:
         people=people,
         sessions=[session.id for session in study.sessions] or ["n/a"],
         decided=decided_units,
-        combined=study.rois.combined,
+        regions={name: sorted(outcome.regions) for name, outcome in study.outcomes.items()},
+        scales=[name for name, outcome in study.outcomes.items() if outcome.producer == "scale"],
         code=code_of("stack_measures"),
     script:
         "../scripts/stack_measures.py"

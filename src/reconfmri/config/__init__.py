@@ -4,6 +4,14 @@ One file per section; `study` has what sections must agree on, `door` reads YAML
 Field descriptions carry unit and meaning; `config/README.md` and the JSON schema are made from them.
 """
 
+from reconfmri.config.catalogue import (
+    DOMAINS,
+    PROPER,
+    QUALITY,
+    Outcome,
+    condition_label,
+    outcome_label,
+)
 from reconfmri.config.connectivity import Connectivity
 from reconfmri.config.door import CONFIG, load_study, load_trial, parse_config
 from reconfmri.config.filters import FILTERED, Filters
@@ -32,8 +40,11 @@ from reconfmri.config.tasks import WHOLE_RUN, Task, condition_names
 __all__ = [
     "CONFIG",
     "DEFAULT_SCALES",
+    "DOMAINS",
     "FILTERED",
     "MIN_POOLED",
+    "PROPER",
+    "QUALITY",
     "QUALITY_UNITS",
     "WHOLE_RUN",
     "Arms",
@@ -45,6 +56,7 @@ __all__ = [
     "FirstLevel",
     "Fmriprep",
     "Group",
+    "Outcome",
     "Preprocessing",
     "Primary",
     "Priors",
@@ -60,10 +72,12 @@ __all__ = [
     "Trial",
     "bare",
     "check_group",
+    "condition_label",
     "condition_names",
     "contrast_label",
     "load_study",
     "load_trial",
+    "outcome_label",
     "parse_config",
     "quality_units",
 ]

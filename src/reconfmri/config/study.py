@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 from pydantic import Field, model_validator
 
+from reconfmri.config.catalogue import Outcome, catalogue
 from reconfmri.config.connectivity import Connectivity
 from reconfmri.config.filters import Filters
 from reconfmri.config.first_level import FirstLevel
 from reconfmri.config.group import ARM, Arms, Group
 from reconfmri.config.preprocessing import Preprocessing
-from reconfmri.config.quality import QUALITY_HEADS, Quality, quality_units
+from reconfmri.config.quality import QUALITY_HEADS, Quality
 from reconfmri.config.rois import Rois
 from reconfmri.config.scales import Scale
 from reconfmri.config.section import Label, Name, Section, Text, check_apart, check_free, check_known
@@ -199,19 +201,14 @@ class Study(Trunk):
         ranges = {f"{name}.total": scale.range for name, scale in self.scales.items()}
         return self.trial_of(self.group, self.outcome_units(), ranges)
 
+    @cached_property
+    def outcomes(self) -> dict[str, Outcome]:
+        """Every outcome this study can produce, by its name."""
+        return catalogue(self)
+
     def outcome_units(self) -> dict[str, str]:
         """Every outcome this study can produce, with its unit."""
-        units: dict[str, str] = {}
-        if self.first_level:
-            for region in self.rois.names:
-                units |= {f"{region}.{name}": "percent signal change" for name in self.first_level.contrasts}
-        if self.connectivity:
-            for one, other in self.connectivity.pairs:
-                units |= {f"{one}-{other}.{name}": "Fisher z" for name in self.connectivity.conditions}
-        if self.skin_conductance:
-            units |= {f"scr.{name}": "ln µS" for name in self.skin_conductance.conditions}
-        units |= {f"{name}.total": scale.unit for name, scale in self.scales.items()}
-        return units | quality_units(self.rois.names)
+        return {name: outcome.unit for name, outcome in self.outcomes.items()}
 
 
 def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> None:

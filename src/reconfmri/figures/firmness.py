@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reconfmri.figures.labels import declared_label, method_label, number_with_ends, outcome_label
+from reconfmri.config import outcome_label
+from reconfmri.figures.labels import declared_label, method_label, number_with_ends
 from reconfmri.figures.style import (
     ACTIVE,
     CONTROL,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from reconfmri.figures.labels import PROPER
+from reconfmri.config import PROPER
 from reconfmri.figures.style import BRIGHT, INK, MUTED, drawn, new_figure, tidy
 
 if TYPE_CHECKING:

@@ -6,28 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from reconfmri.config import Group, Rois, Study, Trial
+from reconfmri.config import Group, Rois, Study, Trial, outcome_label
 
-PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
-SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
-QUALITY = {
-    "fd.mean": "Mean framewise displacement",
-    "fd.outlier_share": "Share of volumes that moved",
-    "dvars.mean": "Mean standardised DVARS",
-    "tsnr.median": "Median temporal SNR",
-    "coverage.lowest": "Lowest coverage of a region",
-    "volumes.count": "Volumes",
-    "volumes.usable_time": "Time of steady volumes that did not move",
-    "volumes.damaged_share": "Damaged volumes",
-    "flat.share": "Brain voxels that do not vary",
-    "start.excess": "First volume above the steady state",
-    "start.volumes": "Volumes before the steady state",
-    "registration.cost": "Boundary cost of EPI to T1w",
-    "brain.volume": "Volume of the brain mask",
-    "ghost.phase": "Ghost to signal, phase encoding",
-    "ghost.i": "Ghost to signal, first image axis",
-    "ghost.j": "Ghost to signal, second image axis",
-}
 ESTIMANDS = {
     "difference_adjusted": "Difference, adjusted for baseline",
     "difference_unadjusted": "Difference, unadjusted",
@@ -56,22 +36,6 @@ METHODS = {
 }
 
 
-def outcome_label(name: str) -> str:
-    """Return `amygdala.trauma_first-neutral_first` as `Amygdala: trauma first − neutral first`."""
-    what, _, condition = name.partition(".")
-    if condition == "total" and what not in PROPER:
-        return f"{SCALES.get(what, what.upper())} total"
-    if name in QUALITY:
-        return QUALITY[name]
-    spoken = " – ".join(PROPER.get(part, part.replace("_", " ")) for part in what.split("-"))
-    spoken = (
-        spoken
-        if spoken.split(" ")[0] in PROPER.values() and what != "scr"
-        else spoken[:1].upper() + spoken[1:]
-    )
-    return f"{spoken}: {contrast_label(condition)}" if condition else spoken
-
-
 def region_groups(rois: Rois) -> dict[str, list[int]]:
     """Return name -> volumes of the image of masks; sides that are reported together are one group."""
     names = list(rois.regions)
@@ -85,11 +49,6 @@ def region_groups(rois: Rois) -> dict[str, list[int]]:
 def declared_label(name: str, group: Group) -> str:
     """Return the outcome's label, and that it is exploratory where it was not declared."""
     return outcome_label(name) + (" (exploratory)" if name in group.exploratory else "")
-
-
-def contrast_label(name: str) -> str:
-    """Return `trauma_first-neutral_first` as `trauma first − neutral first`."""
-    return " − ".join(part.replace("_", " ") for part in name.split("-"))
 
 
 def session_name(study: Study | Trial, session: str) -> str:

@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reconfmri.figures.labels import (
-    estimand_label,
-    number,
-    number_with_ends,
-    outcome_label,
-    p_text,
-    session_name,
-)
+from reconfmri.config import outcome_label
+from reconfmri.figures.labels import estimand_label, number, number_with_ends, p_text, session_name
 from reconfmri.figures.style import INK, MUTED, TRUTH, drawn, new_figure, tidy
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from reconfmri.figures.labels import estimand_label, outcome_label
+from reconfmri.config import outcome_label
+from reconfmri.figures.labels import estimand_label
 from reconfmri.figures.style import BRIGHT, INK, MUTED, TRUTH, drawn, new_figure, tidy
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from reconfmri.config import Rois, Task
+from reconfmri.config import PROPER, Rois, Task
 from reconfmri.figures import slices
 from reconfmri.figures.carpet import Carpet, carpet, course_of
-from reconfmri.figures.labels import PROPER, region_groups
+from reconfmri.figures.labels import region_groups
 from reconfmri.figures.slices import Array, Colour, Cut, Mask
 from reconfmri.figures.style import drawn
 from reconfmri.preprocess import AnatomyFiles

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reconfmri.config import condition_label, outcome_label
 from reconfmri.figures.labels import (
-    contrast_label,
     declared_label,
     estimand_label,
     method_label,
     number_with_ends,
-    outcome_label,
     session_name,
 )
 from reconfmri.figures.style import (
@@ -389,7 +388,7 @@ def _draw_edges(names: list[str], found: dict[tuple[int, int], Any], *, conditio
         spine.set_visible(False)
     axes.tick_params(length=0, labelsize=9, labelcolor=INK)
     axes.set_title(
-        f"{contrast_label(condition)}: {arms}, Fisher z", fontsize=9, loc="left", color=INK, weight="bold"
+        f"{condition_label(condition)}: {arms}, Fisher z", fontsize=9, loc="left", color=INK, weight="bold"
     )
     return figure
 

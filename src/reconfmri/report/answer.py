@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconfmri.config import Group, Trial
+from reconfmri.config import Group, Trial, outcome_label
 from reconfmri.figures.labels import (
     ends,
     estimand_label,
@@ -12,7 +12,6 @@ from reconfmri.figures.labels import (
     method_label,
     number,
     number_with_ends,
-    outcome_label,
     p_text,
     probability_text,
     session_name,

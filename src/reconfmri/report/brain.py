@@ -31,7 +31,7 @@ def regions(inputs: ReportInputs) -> Block:
         )
     return {
         "regions": shown,
-        "region_rows": results.region_rows(inputs.study.rois, inputs.region_table, inputs.measures),
+        "region_rows": results.region_rows(inputs.study, inputs.region_table, inputs.measures),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reconfmri.config import Arms, Study
+from reconfmri.config import Arms
 from reconfmri.exclusions import MISSING
 from reconfmri.report.inputs import ReportInputs, concerns, key_of
 
@@ -124,7 +124,7 @@ def _station(
 def _modelled(inputs: ReportInputs, people: set[str], session: str, task: str) -> int | None:
     """People with a value of the primary outcome at this session; None where the task does not make it."""
     study = inputs.study
-    if study.group is None or task != task_of(study, study.group.primary.outcome):
+    if study.group is None or task != study.outcomes[study.group.primary.outcome].task:
         return None
     rows = inputs.measures[
         (inputs.measures["outcome"] == study.group.primary.outcome)
@@ -132,17 +132,6 @@ def _modelled(inputs: ReportInputs, people: set[str], session: str, task: str) -
         & inputs.measures["value"].notna()
     ]
     return len(set(rows["participant_id"]) & people)
-
-
-def task_of(study: Study, outcome: str) -> str | None:
-    """Return the task whose scans make an outcome; None for scales and quality."""
-    condition = outcome.partition(".")[2]
-    what = outcome.partition(".")[0]
-    if study.first_level and what in study.rois.names and condition in study.first_level.contrasts:
-        return study.first_level.task
-    if study.connectivity and any(f"{one}-{other}" == what for one, other in study.connectivity.pairs):
-        return study.connectivity.task
-    return study.skin_conductance.task if study.skin_conductance and what == "scr" else None
 
 
 def absent_people(inputs: ReportInputs) -> list[tuple[str, list[str]]]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconfmri.config import Connectivity, FirstLevel, Group, Quality, Study, Trial
+from reconfmri.config import Connectivity, FirstLevel, Group, Quality, Study, Trial, outcome_label
 from reconfmri.confounds import HEAD_RADIUS_MM, HIGH_PASS_S
-from reconfmri.figures.labels import estimand_label, outcome_label, session_name
+from reconfmri.figures.labels import estimand_label, session_name
 from reconfmri.preprocess.embedded import FINEST_MM
 from reconfmri.preprocess.survey import N_REFERENCE
 from reconfmri.report.words import DISTORTION

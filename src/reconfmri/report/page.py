@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reconfmri.config import Trial
-from reconfmri.figures.labels import outcome_label
+from reconfmri.config import Trial, outcome_label
 from reconfmri.report import answer, arms, brain, flow, scans
 from reconfmri.report.blocks import Block, svg_of
 from reconfmri.report.inputs import GroupTables, Processed, ReportInputs

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from reconfmri.config import Quality, Rois
+from reconfmri.config import QUALITY, Quality, Rois
 from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
-from reconfmri.figures.labels import QUALITY, number
+from reconfmri.figures.labels import number
 from reconfmri.figures.scans import CAPTIONS, picture_of_person
 from reconfmri.figures.style import light_png
 from reconfmri.preprocess import AnatomyFiles

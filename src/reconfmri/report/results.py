@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from reconfmri.config import Group, Rois, Trial
+from reconfmri.config import PROPER, Group, Study, Trial, outcome_label
 from reconfmri.figures.labels import (
-    PROPER,
     declared_label,
     ends,
     estimand_label,
@@ -17,7 +16,6 @@ from reconfmri.figures.labels import (
     method_label,
     number,
     number_with_ends,
-    outcome_label,
     p_text,
     probability_text,
     session_name,
@@ -376,11 +374,14 @@ def reliability_rows(reliability: pd.DataFrame | None) -> list[Row]:
     return rows
 
 
-def region_rows(rois: Rois, table: pd.DataFrame | None, measures: pd.DataFrame) -> list[Row]:
+def region_rows(study: Study, table: pd.DataFrame | None, measures: pd.DataFrame) -> list[Row]:
     """Return one row per region: labels, threshold, size, and median coverage over scans."""
     rows = []
     known = {} if table is None else {str(row["name"]): row for row in table.to_dict("records")}
-    for name, region in rois.regions.items():
+    own: dict[str, list[str]] = {name: [] for name in study.rois.regions}
+    for outcome in study.outcomes.values():
+        own.setdefault(outcome.what, []).append(outcome.name)
+    for name, region in study.rois.regions.items():
         row: Mapping[Any, Any] = known.get(name, {})
         volume = row.get("volume_mm3")
         rows.append(
@@ -390,14 +391,14 @@ def region_rows(rois: Rois, table: pd.DataFrame | None, measures: pd.DataFrame) 
                 "threshold": f"{region.threshold:g}",
                 "n_voxels": row.get("n_voxels", "–"),
                 "volume": f"{float(volume):.0f}" if volume else "–",
-                "coverage": _coverage(measures, name),
+                "coverage": _coverage(measures, own[name]),
             }
         )
     return rows
 
 
-def _coverage(measures: pd.DataFrame, region: str) -> str:
-    mine = measures[measures["outcome"].str.split(".", n=1).str[0] == region]
+def _coverage(measures: pd.DataFrame, outcomes: Iterable[str]) -> str:
+    mine = measures[measures["outcome"].isin(list(outcomes))]
     values = mine["coverage"].dropna() if "coverage" in mine else mine["value"].iloc[:0]
     return f"{100 * values.median():.0f} %" if len(values) else "–"
 

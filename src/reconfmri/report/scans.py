@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reconfmri.config import condition_label, outcome_label
 from reconfmri.exclusions import MISSING, Exclusion
 from reconfmri.figures import trial
-from reconfmri.figures.labels import (
-    contrast_label,
-    outcome_label,
-    session_name,
-)
+from reconfmri.figures.labels import session_name
 from reconfmri.figures.style import data_uri
 from reconfmri.parity import not_compared
 from reconfmri.quality import LIMITS
@@ -64,7 +61,7 @@ def _design_facts(inputs: ReportInputs, randomised: dict[str, int]) -> list[tupl
         facts.append((f"Task {name}", conditions))
     contrasts = study.first_level.contrasts if study.first_level else {}
     if contrasts:
-        facts.append(("Contrasts", "; ".join(contrast_label(name) for name in contrasts)))
+        facts.append(("Contrasts", "; ".join(condition_label(name) for name in contrasts)))
     if study.scales:
         facts.append(
             (

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from reconfmri.config import Group
-from reconfmri.figures.labels import (
-    ends,
-    half_width,
-    method_label,
-    number,
-    outcome_label,
-    p_text,
-    probability_text,
-)
+from reconfmri.config import Group, outcome_label
+from reconfmri.figures.labels import ends, half_width, method_label, number, p_text, probability_text
 from reconfmri.group.estimands import cautions_in
 
 if TYPE_CHECKING:

@@ -162,15 +162,15 @@ class _Asker:
 
     def value(self, name: str, visit: Visit, gains: Gains) -> tuple[float, float]:
         """An outcome of a visit: expected, and at the source."""
-        what, _, condition = name.partition(".")
-        if what == "scr":
-            value = float(np.dot(visit.skin, self._weights({condition: 1.0}, self._skin_task())))
+        outcome = self.study.outcomes[name]
+        if outcome.producer == "scr":
+            value = float(np.dot(visit.skin, self._weights({outcome.condition: 1.0}, self._skin_task())))
             return value, value
-        if what in planted.SCALES:
-            return visit.scales[what], visit.scales[what]
-        if "-" in what:
-            return self._coupling(tuple(what.split("-")), visit, gains)
-        return self._activation(what, condition, visit, gains)
+        if outcome.producer == "scale":
+            return visit.scales[outcome.what], visit.scales[outcome.what]
+        if outcome.producer == "connectivity":
+            return self._coupling(tuple(outcome.what.split("-")), visit, gains)
+        return self._activation(outcome.what, outcome.condition, visit, gains)
 
     def _activation(self, region: str, contrast: str, visit: Visit, gains: Gains) -> tuple[float, float]:
         settings = self.study.first_level

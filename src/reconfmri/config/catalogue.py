@@ -1,0 +1,151 @@
+"""Every outcome that a study can produce, once: its name and all that is said of it elsewhere.
+
+Outcome names are `<what>.<contrast or condition>`. They are put together here; other modules look an outcome
+up and never take its name apart. The label is made from the name alone, since tables of measures from
+elsewhere (`reconfmri group`) bring names without a study file of scans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reconfmri.config.quality import quality_units
+
+if TYPE_CHECKING:
+    from reconfmri.config.study import Study
+
+DOMAINS = ("activation", "connectivity", "skin_conductance", "clinical", "quality")
+PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
+SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
+QUALITY = {
+    "fd.mean": "Mean framewise displacement",
+    "fd.outlier_share": "Share of volumes that moved",
+    "dvars.mean": "Mean standardised DVARS",
+    "tsnr.median": "Median temporal SNR",
+    "coverage.lowest": "Lowest coverage of a region",
+    "volumes.count": "Volumes",
+    "volumes.usable_time": "Time of steady volumes that did not move",
+    "volumes.damaged_share": "Damaged volumes",
+    "flat.share": "Brain voxels that do not vary",
+    "start.excess": "First volume above the steady state",
+    "start.volumes": "Volumes before the steady state",
+    "registration.cost": "Boundary cost of EPI to T1w",
+    "brain.volume": "Volume of the brain mask",
+    "ghost.phase": "Ghost to signal, phase encoding",
+    "ghost.i": "Ghost to signal, first image axis",
+    "ghost.j": "Ghost to signal, second image axis",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One outcome.
+
+    `producer` is the `desc` of the tables that hold it (`scale` for those of a clinical scale), `what` the
+    region, pair, scale or quantity before the dot, and `condition` the contrast or condition after it.
+    `task` is the one whose scans make it, None for scales and quality. An exclusion of any of `regions`
+    takes it out.
+    `always`: of every scan; the ghost of an image is measured only where the image has a background.
+    """
+
+    what: str
+    condition: str
+    domain: str
+    unit: str
+    producer: str
+    task: str | None = None
+    regions: frozenset[str] = frozenset()
+    always: bool = True
+
+    @property
+    def name(self) -> str:
+        """The outcome's name in every table."""
+        return f"{self.what}.{self.condition}"
+
+
+def of_activation(study: Study) -> Iterator[Outcome]:
+    """Yield the contrasts of every region."""
+    settings = study.first_level
+    for region in study.rois.names if settings else ():
+        for contrast in settings.contrasts if settings else ():
+            yield Outcome(
+                region,
+                contrast,
+                "activation",
+                "percent signal change",
+                "activation",
+                settings.task if settings else None,
+                _parts(study, region),
+            )
+
+
+def of_connectivity(study: Study) -> Iterator[Outcome]:
+    """Yield the conditions of every pair of regions."""
+    if settings := study.connectivity:
+        for one, other in settings.pairs:
+            for condition in settings.conditions:
+                pair = f"{one}-{other}"
+                regions = _parts(study, one) | _parts(study, other) | {pair}
+                yield Outcome(
+                    pair, condition, "connectivity", "Fisher z", "connectivity", settings.task, regions
+                )
+
+
+def of_skin_conductance(study: Study) -> Iterator[Outcome]:
+    """Yield the conditions that skin conductance is scored in."""
+    if settings := study.skin_conductance:
+        for condition in settings.conditions:
+            yield Outcome("scr", condition, "skin_conductance", "ln µS", "scr", settings.task)
+
+
+def of_scales(study: Study) -> Iterator[Outcome]:
+    """Yield the totals of the clinical scales."""
+    for name, scale in study.scales.items():
+        yield Outcome(name, "total", "clinical", scale.unit, "scale")
+
+
+def of_quality(study: Study) -> Iterator[Outcome]:
+    """Yield the numbers of a scan's quality."""
+    for name, unit in quality_units(study.rois.names).items():
+        what, condition = name.split(".", 1)
+        regions = _parts(study, condition) if what in ("coverage", "tsnr") else frozenset()
+        yield Outcome(what, condition, "quality", unit, "quality", None, regions, always=what != "ghost")
+
+
+# Who fills the catalogue, in the order of tables and pages.
+PRODUCERS: list[Callable[[Study], Iterator[Outcome]]] = [
+    of_activation,
+    of_connectivity,
+    of_skin_conductance,
+    of_scales,
+    of_quality,
+]
+
+
+def catalogue(study: Study) -> dict[str, Outcome]:
+    """Return every outcome of a study by its name."""
+    return {outcome.name: outcome for producer in PRODUCERS for outcome in producer(study)}
+
+
+def _parts(study: Study, region: str) -> frozenset[str]:
+    return frozenset({region, *study.rois.combined.get(region, ())})
+
+
+def outcome_label(name: str) -> str:
+    """Return `amygdala.trauma_first-neutral_first` as `Amygdala: trauma first − neutral first`."""
+    if name in QUALITY:
+        return QUALITY[name]
+    what, _, condition = name.partition(".")
+    if condition == "total" and what not in PROPER:
+        return f"{SCALES.get(what, what.upper())} total"
+    spoken = " – ".join(PROPER.get(part, part.replace("_", " ")) for part in what.split("-"))
+    if what == "scr" or spoken.split(" ")[0] not in PROPER.values():
+        spoken = spoken[:1].upper() + spoken[1:]
+    return f"{spoken}: {condition_label(condition)}" if condition else spoken
+
+
+def condition_label(name: str) -> str:
+    """Return `trauma_first-neutral_first` as `trauma first − neutral first`."""
+    return " − ".join(part.replace("_", " ") for part in name.split("-"))
