@@ -126,7 +126,8 @@ def align_run(
             field = fieldmap.read(given, head, dseg, run=(reference, known))
             undone, to_t1w, facts = distortion.by_field_map(field, reference, encoding, head, dseg)
             reference = undone.straightened(reference)
-        brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
+        # the brain mask, which regions at its surface need, and not the tissue, which ends at the cortex
+        brain = _placed(registration.read_volume(anatomy.mask), place)
         mask = coregistration.native_brain(reference, brain, to_t1w)
     except DataFault as fault:
         raise _of_file(fault, bold) from fault
