@@ -68,8 +68,12 @@ DIAGNOSTICS = {
 }
 FLAT = 1e6
 USED = ("difference",)  # what stands still where a difference is not used
-# (times the tuning and the draws of the settings, target acceptance): the second is the stricter one
+# (times the tuning and the draws of the settings, target acceptance): the second is the stricter one. Few
+# people leave a posterior with sharp corners: most of their fits need small steps at once.
 ATTEMPTS = ((1, 0.9), (3, 0.99))
+ATTEMPTS_OF_FEW = ((1, 0.98), (2, 0.99))
+FEW = 20  # people
+MAX_DEPTH = 7  # doublings of a trajectory: sound fits use 3 to 5, and others must not take minutes
 log = logging.getLogger("reconfmri")
 
 
@@ -235,8 +239,9 @@ class Sampler:
         """
         data = model_data(outcome, common_baseline, group.priors, add_se=add_se)
         name = f"{outcome.name}|{'common' if common_baseline else 'free'}"
-        seeds = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]).generate_state(len(ATTEMPTS))
         n_people, n_visits = data["values"].shape
+        attempts = ATTEMPTS_OF_FEW if n_people < FEW else ATTEMPTS
+        seeds = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]).generate_state(len(attempts))
         for covariance in covariances_for(outcome, group):
             if covariance == "shrunk_unstructured":  # its priors shrink already
                 continue
@@ -250,7 +255,7 @@ class Sampler:
                 n_outcomes=len(outcome.baselines),
             )
             compiled = compile_model(form).with_data(**data)
-            for (longer, target_accept), seed in zip(ATTEMPTS, seeds, strict=True):
+            for (longer, target_accept), seed in zip(attempts, seeds, strict=True):
                 started = time.monotonic()
                 fit = self._sample(
                     compiled, outcome, data["used"] > 0, group.sampling, longer, target_accept, int(seed)
@@ -288,6 +293,7 @@ class Sampler:
                 cores=self.cores,
                 seed=seed,
                 target_accept=target_accept,
+                maxdepth=MAX_DEPTH,
                 progress_bar=False,
                 save_warmup=False,
             )
