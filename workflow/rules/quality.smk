@@ -76,9 +76,13 @@ rule audit_sessions:
         runtime=20,
     params:
         root=bids_root,  # a Path is no setting: Snakemake does not record it
-        raw=lambda wildcards: {bold: contents.of(bids_root / bold) for bold in scans_of("assess_quality")["bold"]},
+        raw=lambda wildcards: {
+            bold: contents.of(bids_root / bold) for bold in scans_of("assess_quality")["bold"]
+        },
         scans=facts_of_runs(),
-        protocols=lambda wildcards: {bold: protocol_of(metadata_of(bold)) for bold in scans_of("assess_quality")["bold"]},
+        protocols=lambda wildcards: {
+            bold: protocol_of(metadata_of(bold)) for bold in scans_of("assess_quality")["bold"]
+        },
         code=code_of("audit_sessions"),
     script:
         "../scripts/audit_sessions.py"
