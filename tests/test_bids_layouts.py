@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sys
@@ -460,6 +461,18 @@ def test_a_t1w_above_the_sessions_serves_them_all(tmp_path):
     table, problems = indexed(root, study)
     assert problems == []
     assert all(path.split("/")[1] == "anat" for path in table["t1w"])
+
+
+def test_images_that_are_not_compressed_are_indexed_like_others(tmp_path):
+    root, study = tiny(tmp_path)
+    before, _ = indexed(root, study)
+    for path in root.glob("sub-*/ses-*/*/*.nii.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    table, problems = indexed(root, study)
+    assert problems == []
+    assert table["bold"].tolist() == before["bold"].str.removesuffix(".gz").tolist()
+    assert table[["tr", "n_volumes"]].equals(before[["tr", "n_volumes"]])
 
 
 def test_fmriprep_reads_every_t1w_so_that_nothing_is_to_be_chosen(tmp_path):
