@@ -263,9 +263,9 @@ def maps(
     DataFault
         A contrast is not estimable in this run.
     """
+    check_choice("noise", noise, NOISE)
     from nilearn.glm.first_level import FirstLevelModel
 
-    check_choice("noise", noise, NOISE)
     check_contrasts(design, contrasts, task)
     names = list(design.columns)
     model = FirstLevelModel(

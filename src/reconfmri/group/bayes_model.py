@@ -70,6 +70,7 @@ def build_model(form: Form) -> Any:
     Means are sampled as `root @ moved` around a first estimate, `root` being a factor of the covariance S
     over visits, so that small samples have no funnel.
     """
+    check_choice("covariance", form.covariance, FACTORS)
     import pymc as pm
     import pytensor.tensor as pt
 
@@ -81,7 +82,6 @@ def build_model(form: Form) -> Any:
         start_means = pm.Data("start_means", np.zeros((2 + form.n_covariates, n_visits)))
         start_factor = pm.Data("start_factor", np.eye(n_visits))
 
-        check_choice("covariance", form.covariance, FACTORS)
         factor = FACTORS[form.covariance]
         root = factor(pm, form, start_factor, prior_sd[2])
         moved_mean, moved_difference = (
