@@ -24,9 +24,11 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
+# Compiled here: where PYTHONDONTWRITEBYTECODE is set, as in many images, every job would compile its modules again.
 $(VENV)/.installed: $(BIN)/uv envs/requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r envs/requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/python -m compileall -q src/reconfmri
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed envs/requirements-test.lock
@@ -35,6 +37,7 @@ $(VENV)/.installed-test: $(VENV)/.installed envs/requirements-test.lock
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
+	$(BIN)/python -m compileall -q src/reconfmri
 
 # A simulated trial through the whole workflow; a second call finds nothing to do.
 demo: $(VENV)/.installed demo/config/runs.tsv
@@ -50,6 +53,7 @@ demo/config/runs.tsv: demo/bids/truth.json | $(VENV)/.installed
 
 # Tests run side by side; one that starts Snakemake gives it the cores itself.
 test: $(VENV)/.installed-test
+	$(BIN)/python -m compileall -q src/reconfmri
 	$(BIN)/python -m pytest -n $(CORES) --dist loadscope --no-loadscope-reorder -q
 
 lint: $(VENV)/.installed-test
