@@ -20,7 +20,7 @@ from tests.heads import (
 from reconfmri import registration, templates
 from reconfmri.config import Preprocessing
 from reconfmri.exclusions import DataFault
-from reconfmri.preprocess import anatomy, coregistration, embedded, head_motion, placement
+from reconfmri.preprocess import anatomy, coregistration, embedded, head_motion, intake, placement, survey
 from reconfmri.registration import Volume
 from reconfmri.tables import read_table
 
@@ -127,6 +127,33 @@ def test_a_run_is_placed_in_the_t1w_from_ten_millimetres_and_degrees_off(run, pr
     # An eighth of an EPI voxel, a quarter of a T1w voxel.
     assert np.linalg.norm(missed, axis=1).mean() < 0.5
     assert facts["signal_in_brain"] > 0.9
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["as it is", "left and right swapped"])
+def test_the_own_head_is_told_from_its_mirror_image(run, prepared, flip):
+    """One swaps the data under the header, as a wrong conversion does."""
+    data = np.mean(run.volumes[:3], axis=0, dtype=np.float32)
+    reference = Volume(np.ascontiguousarray(data[::-1]) if flip else data, run.affine)
+    reflection = embedded._reflection(prepared.to_t1w)
+    np.testing.assert_allclose(reflection @ reflection, np.eye(4), atol=1e-9)
+    if flip:
+        with pytest.raises(DataFault, match=r"E-DATA-B41.*left and right are swapped"):
+            coregistration.align_to_t1w(reference, prepared.t1w, prepared.dseg, reflection=reflection)
+        return
+    _, facts = coregistration.align_to_t1w(reference, prepared.t1w, prepared.dseg, reflection=reflection)
+    assert facts["mirrored_cost"] - facts["coregistration_cost"] > 2 * coregistration.MIN_LEAD
+
+
+def test_a_head_with_other_folds_is_noticed_even_where_its_cost_is_low(run, prepared, monkeypatch):
+    rng = np.random.default_rng(21)
+    bend = np.stack([ndimage.gaussian_filter(rng.normal(size=EPI_SHAPE), 3.0) for _ in range(3)])
+    where = np.indices(EPI_SHAPE) + bend * (6.0 / EPI_MM / bend.std())
+    stranger = Volume(ndimage.map_coordinates(run.volumes[0], where, order=1), run.affine)
+    monkeypatch.setattr(coregistration, "MAX_COST", 1.0)
+    with pytest.raises(DataFault, match=r"E-DATA-B42.*fits the T1w no better than its mirror image"):
+        coregistration.align_to_t1w(
+            stranger, prepared.t1w, prepared.dseg, reflection=embedded._reflection(prepared.to_t1w)
+        )
 
 
 def test_a_head_of_somebody_else_in_another_place_is_not_accepted(run, prepared):
@@ -313,6 +340,23 @@ def test_a_volume_without_the_head_is_left_out_with_a_remark(processed, run, tmp
     np.testing.assert_allclose(
         np.array(found["head_motion"])[kept], np.array(known["head_motion"])[kept], atol=0.05
     )
+
+
+def test_a_run_in_whose_half_the_head_is_not_found_is_out(tmp_path):
+    rng, shape = np.random.default_rng(3), (40, 46, 30)
+    ball = np.linalg.norm((np.indices(shape).T - np.array(shape) / 2) / [14, 17, 12], axis=-1).T < 1
+    head = ndimage.gaussian_filter(
+        ball * (600 + 900 * ndimage.gaussian_filter(rng.normal(size=shape), 1.5)), 0.6
+    )
+    series = head[..., None] + 8 * rng.normal(size=(*shape, N_VOLUMES))
+    series[..., 10:] = np.abs(rng.normal(size=series[..., 10:].shape)) * head.mean()
+    nibabel.save(image(series, np.diag([5.0, 5, 5, 1])), tmp_path / "bold.nii")
+    found = survey.survey(intake.open_run(tmp_path / "bold.nii"))
+    assert found.whole.all()
+    with pytest.raises(
+        DataFault, match=r"E-DATA-B37 bold.nii: in \d+ of 24 volumes the head was not found: "
+    ):
+        embedded._head_motion(found, threads=1)
 
 
 def test_confounds_show_the_planted_jump(processed):

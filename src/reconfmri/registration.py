@@ -277,7 +277,7 @@ def sample_map(point_map: Volume, points: Array, *, order: int = 1) -> Array:
     from scipy import ndimage
 
     # The displacement from a best-fitting affine varies slowly; the map itself would bend at the edges.
-    trend = _trend(point_map)
+    trend = affine_part(point_map)
     grid = grid_points(point_map.data.shape, point_map.affine)
     rest = point_map.data - transform_points(trend, grid)
     flat = transform_points(np.linalg.inv(point_map.affine), points).reshape(-1, 3).T
@@ -293,7 +293,7 @@ def inverse_at(point_map: Volume, points: Array, *, iterations: int = 12) -> Arr
 
     Chen et al., Medical Physics 2008;35:81.
     """
-    back = np.linalg.inv(_trend(point_map))
+    back = np.linalg.inv(affine_part(point_map))
     found = transform_points(back, points)
     for _ in range(iterations):
         missed = points - sample_map(point_map, found)
@@ -454,7 +454,8 @@ def _nearest_rotation(axes: Array) -> Array:
     return np.asarray(left @ right)
 
 
-def _trend(point_map: Volume) -> Array:
+def affine_part(point_map: Volume) -> Array:
+    """Return the (4, 4) matrix that fits a point map best, RAS mm."""
     grid = grid_points(point_map.data.shape, point_map.affine)[::4, ::4, ::4].reshape(-1, 3)
     there = point_map.data[::4, ::4, ::4].reshape(-1, 3).astype(np.float64)
     design = np.column_stack([grid, np.ones(len(grid))])

@@ -31,29 +31,38 @@ def none_of(reference: Volume) -> Distortion:
 
 
 def by_field_map(
-    field: FieldMap, reference: Volume, encoding: PhaseEncoding, t1w: Volume, dseg: Volume
+    field: FieldMap,
+    reference: Volume,
+    encoding: PhaseEncoding,
+    t1w: Volume,
+    dseg: Volume,
+    *,
+    reflection: Array | None = None,
 ) -> tuple[Distortion, Array, dict[str, float]]:
     """Return a run's distortion, the rigid map of its straightened reference to the T1w, and how good it is.
 
     The field map and the reference meet in the T1w, so that the head may lie differently in each; where the
     reference lies there and how it is distorted depend on one another and are found in turns.
+    `reflection` is as in `coregistration.align_to_t1w`.
 
     Raises
     ------
     DataFault
-        Reference or field map could not be placed in the T1w (E-DATA-B21).
+        Reference or field map could not be placed in the T1w (E-DATA-B21), or the run is swapped or another
+        person's (E-DATA-B41, B42).
     """
     to_t1w, _ = coregistration.align_to_t1w(reference, t1w, dseg)
     found = none_of(reference)
     facts: dict[str, float] = {}
     mm_per_hz = encoding.voxels_per_hz * reference.voxel_mm[encoding.axis]
-    for _ in range(ROUNDS):
+    for rest in reversed(range(ROUNDS)):
         points = registration.grid_points(reference.data.shape, reference.affine)
         hertz = field_at(field.hertz, registration.transform_points(field.from_t1w @ to_t1w, points), order=1)
         shift = Volume((hertz * mm_per_hz).astype(np.float32), reference.affine)
         found = Distortion(shift, encoding.axis)
         straight = found.straightened(reference)
-        to_t1w, facts = coregistration.align_to_t1w(straight, t1w, dseg, start=to_t1w)
+        last = None if rest else reflection
+        to_t1w, facts = coregistration.align_to_t1w(straight, t1w, dseg, start=to_t1w, reflection=last)
     return found, to_t1w, facts
 
 

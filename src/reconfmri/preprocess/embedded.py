@@ -107,7 +107,7 @@ def align_run(
     ------
     DataFault
         The run is damaged, too short, flat, another than the indexed one, or it or its field map could not be
-        placed in the T1w.
+        placed in the T1w; left and right are swapped; it shows another head than the T1w.
     """
     run = intake.open_run(bold, sha256=sha256)
     try:
@@ -117,14 +117,17 @@ def align_run(
         place = _place_of(t1w, anatomy)
         head = _placed(registration.read_volume(anatomy.t1w), place)
         dseg = _placed(registration.read_volume(anatomy.dseg), place)
+        reflection = place @ _reflection(itk.read_warp(anatomy.to_t1w)) @ np.linalg.inv(place)
         if given is None:
             undone = distortion.none_of(reference)
-            to_t1w, facts = coregistration.align_to_t1w(reference, head, dseg)
+            to_t1w, facts = coregistration.align_to_t1w(reference, head, dseg, reflection=reflection)
         else:
             known = given.completed(sidecar)
             encoding = phase_encoding(known, run.shape)
             field = fieldmap.read(given, head, dseg, run=(reference, known))
-            undone, to_t1w, facts = distortion.by_field_map(field, reference, encoding, head, dseg)
+            undone, to_t1w, facts = distortion.by_field_map(
+                field, reference, encoding, head, dseg, reflection=reflection
+            )
             reference = undone.straightened(reference)
         # the brain mask, which regions at its surface need, and not the tissue, which ends at the cortex
         brain = _placed(registration.read_volume(anatomy.mask), place)
@@ -237,6 +240,17 @@ def _on_target(
 def _placed(image: Volume, place: Array) -> Volume:
     """Return an image of the anatomy where the head lay in a session, by its header alone."""
     return Volume(image.data, place @ image.affine)
+
+
+def _reflection(to_t1w: Volume) -> Array:
+    """Return the (4, 4) reflection of a head by its middle plane, to which the template's is carried."""
+    carried = registration.affine_part(to_t1w)
+    normal = np.linalg.inv(carried[:3, :3])[0]
+    normal /= np.linalg.norm(normal)
+    matrix = np.eye(4)
+    matrix[:3, :3] -= 2 * np.outer(normal, normal)
+    matrix[:3, 3] = 2 * normal * (normal @ carried[:3, 3])
+    return matrix
 
 
 def _place_of(t1w: Path, anatomy: AnatomyFiles) -> Array:
