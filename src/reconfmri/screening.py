@@ -171,7 +171,8 @@ def _without_type(row: object, name: str, events: pd.DataFrame, task: Task) -> l
     if not n_bare or MISSING in task.ignore:
         return []
     what = f"{n_bare} of {len(events)} rows have the trial_type n/a; the run is modelled without them"
-    fix = f'none, if they are no events of interest: add "n/a" to tasks.{name}.ignore; else name them'
+    fix = f'no action is needed if they are no events of interest (add "n/a" to tasks.{name}.ignore); '
+    fix += "else name them"
     unit = {key: str(getattr(row, key)) for key in UNIT}
     return [Problem("WARN", BARE, what, fix, str(getattr(row, "events")), **unit)]  # noqa: B009
 

@@ -49,7 +49,7 @@ def _why_left(file: BidsFile, filters: Filters) -> tuple[str, str, str] | None:
     noun = f"{kind} file(s)"
     part = file.entities.get("part")
     if part in NO_MAGNITUDE and kind != "fmap":
-        return noun, f"part-{part} is no magnitude", "none"
+        return noun, f"part-{part} is no magnitude", "no action is needed if the magnitude is there"
     if not file.meets(getattr(filters, kind)):
         return (
             noun,

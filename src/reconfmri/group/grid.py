@@ -199,7 +199,11 @@ def left_out(measures: pd.DataFrame, allocation: pd.DataFrame, group: Group) -> 
             "no action is needed for a pilot or a screen failure",
         )
         if isinstance(arm := others.get(person), str):
-            code, reason, fix = OTHER_ARM, f"is in the arm {arm!r}, which is not compared", "none"
+            code, reason, fix = (
+                OTHER_ARM,
+                f"is in the arm {arm!r}, which is not compared",
+                "no action is needed",
+            )
         text = f"{code} {group.allocation}: {person} {reason}. Fix: {fix}, else correct it"
         rows.append(asdict(Exclusion(person, stage=STAGE, code=code, reason=text)))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -103,22 +103,40 @@ class Survey:
 
     def remarks(self, *, as_faults: bool = False) -> list[DataFault]:
         """One line for each kind of volume that is left out of every number, the most frequent first."""
-        kind, out = ("E", "") if as_faults else ("W", "; they are left out of every number")
+        out = "" if as_faults else "; they are left out of every number"
         voxels = {number: f"{count} voxels" for number, count in self.not_finite.items()}
         places = {number: f"slice {_stretches(slices)}" for number, slices in self.dead_slices.items()}
-        kinds: tuple[tuple[str, Mapping[int, Any], str, str, str], ...] = (
-            ("B03", self.not_finite, "hold values that are not finite", _listed(voxels), NOT_FINITE),
-            ("B38", self.copies, "are copies of other volumes", _stretches(self.copies), COPIED),
-            ("B39", places, "have slices of the head without a signal", _listed(places), DEAD),
+        kinds: tuple[tuple[tuple[str, str], Mapping[int, Any], str, str, str], ...] = (
+            (
+                ("W-DATA-B03", "E-DATA-B03"),
+                self.not_finite,
+                "hold values that are not finite",
+                _listed(voxels),
+                NOT_FINITE,
+            ),
+            (
+                ("W-DATA-B38", "E-DATA-B38"),
+                self.copies,
+                "are copies of other volumes",
+                _stretches(self.copies),
+                COPIED,
+            ),
+            (
+                ("W-DATA-B39", "E-DATA-B39"),
+                places,
+                "have slices of the head without a signal",
+                _listed(places),
+                DEAD,
+            ),
         )
         return [
             DataFault(
-                f"{kind}-DATA-{code}",
+                codes[as_faults],
                 f"{len(bad)} of {self.run.n_volumes} volumes {what}: {where}{out}",
                 fix=fix,
                 file=self.run.path.name,
             )
-            for code, bad, what, where, fix in sorted(kinds, key=lambda one: -len(one[1]))
+            for codes, bad, what, where, fix in sorted(kinds, key=lambda one: -len(one[1]))
             if bad
         ]
 
@@ -188,9 +206,9 @@ def clipped(found: Survey, n_head: int) -> list[DataFault]:
         f"{(ceiling.counts > 0).sum()} of {found.run.n_volumes} volumes ({100 * share:.2g} % of the head on "
         f"average; slice {_stretches(np.flatnonzero(ceiling.slices))})"
     )
-    kind = "E" if share > MAX_CLIPPED_SHARE else "W"
-    fault = DataFault(f"{kind}-DATA-B40", reason, fix=CUT_OFF, file=found.run.path.name)
-    if kind == "E":
+    code = "E-DATA-B40" if share > MAX_CLIPPED_SHARE else "W-DATA-B40"
+    fault = DataFault(code, reason, fix=CUT_OFF, file=found.run.path.name)
+    if code == "E-DATA-B40":
         raise fault
     return [fault]
 
