@@ -225,5 +225,29 @@ def test_a_brain_mask_that_lost_volume_beside_the_other_sessions_takes_the_run_o
     assert not compare_sessions(person, Quality(max_brain_loss=None))
 
 
+@pytest.mark.parametrize(
+    ("last", "noticed"),
+    [((0.80, 0.85), True), ((0.67, 0.80), True), ((0.81, 0.97), False), ((0.70, 0.85), False)],
+    ids=["alike head", "bent own head", "5 mm voxels", "a slab"],
+)
+def test_a_run_that_fits_the_head_less_than_the_others_on_either_side_is_another_persons(last, noticed):
+    """Costs as measured: of the head, and of its mirror image."""
+    names = ("registration.cost", "registration.mirrored_cost")
+    runs = (("1", 0.46, 0.80), ("2", 0.48, 0.81), ("3", *last)) if last[0] == 0.67 else (
+        ("1", 0.60, 0.83), ("2", 0.62, 0.84), ("3", *last))  # fmt: skip
+    person = pd.DataFrame(
+        [
+            ("sub-01", ses, "m", "n/a", name, value)
+            for ses, *costs in runs
+            for name, value in zip(names, costs, strict=True)
+        ],
+        columns=["participant_id", "session_id", "task", "run", "outcome", "value"],
+    )
+    found = compare_sessions(person, Quality())
+    assert [(unit["session_id"], fault.code) for unit, fault in found] == [("3", "E-DATA-B42")] * noticed
+    assert not compare_sessions(person[person["session_id"] == "3"], Quality())
+    assert not compare_sessions(person.assign(value=np.nan), Quality())
+
+
 def test_runs_of_one_session_are_not_compared_with_one_another():
     assert not compare_sessions(brains(("1", "m", 1500), ("1", "m", 900)), Quality())

@@ -59,6 +59,10 @@ class Limit:
         return DataFault(self.code, reason, fix=LOOK)
 
 
+UNIT = ["participant_id", "session_id", "task", "run"]
+# Beside a person's other runs: of own ones the first falls to 0.4 by 5 mm voxels or a slab, the second to
+# 0.8; of heads with bent versions of the person's own folds both fall to 0.65 or less.
+LIKE_CONTRAST, LIKE_LEAD = 0.75, 0.7
 LOOK = "look at the run; thresholds are set for the whole study before the arms are known"
 LIMITS = (
     Limit("volumes.count", "min_volumes", "E-DATA-B05", "number of volumes"),
@@ -117,6 +121,7 @@ def assess_run(
         "start.excess": _start_excess(confounds[GLOBAL].to_numpy(dtype=float), unsteady),
         "start.volumes": float(unsteady),
         "registration.cost": float(run.metadata.get("CoregistrationCost", math.nan)),
+        "registration.mirrored_cost": float(run.metadata.get("MirroredCost", math.nan)),
         "brain.volume": mask_volume(run.mask),
         "coverage.lowest": float(coverage["coverage"].astype(float).min()),
         **(_ghosts(reference) if reference else {}),
@@ -227,11 +232,43 @@ def phase_axis(sidecar: Mapping[str, Any]) -> int | None:
 
 
 def compare_sessions(rows: pd.DataFrame, settings: Quality) -> list[tuple[dict[str, str], DataFault]]:
-    """Return the runs of one person (unit, fault) whose brain mask lost volume beside the other sessions.
+    """Return the runs of one person (unit, fault) that fall out beside the person's other runs.
 
-    `rows` are quality rows of all runs (participant_id session_id task run outcome value). A run is compared
-    with the median over the runs of the same task in the person's other sessions.
+    `rows` are quality rows of all runs (participant_id session_id task run outcome value).
     """
+    return [*_smaller_brains(rows, settings), *_other_heads(rows)]
+
+
+def _other_heads(rows: pd.DataFrame) -> list[tuple[dict[str, str], DataFault]]:
+    """Runs that fit the person's T1w less, and differ less between it and its mirror image, than the others.
+
+    Each is compared with the best half of the person's other runs, whatever their session and task: a head is
+    one. The first falls with noise, large voxels and a small field of view as well, the second does not.
+    """
+    wide = rows[rows["outcome"].isin(["registration.cost", "registration.mirrored_cost"])].pivot_table(
+        index=UNIT, columns="outcome", values="value", aggfunc="first"
+    )
+    if len(wide) < 2 or wide.shape[1] < 2:
+        return []
+    contrast = 1 - wide["registration.cost"].astype(float)
+    lead = (wide["registration.mirrored_cost"].astype(float) - wide["registration.cost"]) / contrast
+    found = []
+    for unit in wide.dropna().index:
+        fit, side = (part.drop(unit).quantile(0.75) for part in (contrast, lead))
+        if contrast[unit] >= LIKE_CONTRAST * fit or lead[unit] >= LIKE_LEAD * side:
+            continue
+        cost, mirrored = wide.loc[unit]
+        reason = (
+            f"boundary cost {cost:.2f} (of the mirror image {mirrored:.2f}), in the person's other runs "
+            f"{1 - fit:.2f} ({1 - fit + fit * side:.2f}): another person's run?"
+        )
+        fix = "find out by the DICOM series whose run it is"
+        found.append((dict(zip(UNIT, map(str, unit), strict=True)), DataFault("E-DATA-B42", reason, fix=fix)))
+    return found
+
+
+def _smaller_brains(rows: pd.DataFrame, settings: Quality) -> list[tuple[dict[str, str], DataFault]]:
+    """Runs whose brain mask lost volume beside the runs of the same task in the person's other sessions."""
     if (bound := settings.max_brain_loss) is None:
         return []
     found = []
@@ -247,7 +284,7 @@ def compare_sessions(rows: pd.DataFrame, settings: Quality) -> list[tuple[dict[s
             f"the brain mask has {volume:.0f} ml, {100 * (1 - volume / usual):.0f} % less than the "
             f"{usual:.0f} ml of the person's other sessions > {100 * bound:g} % (quality.max_brain_loss)"
         )
-        unit = {key: str(row[key]) for key in ("participant_id", "session_id", "task", "run")}
+        unit = {key: str(row[key]) for key in UNIT}
         found.append((unit, DataFault("E-DATA-B34", reason, fix=f"field of view? drop-out? {LOOK}")))
     return found
 

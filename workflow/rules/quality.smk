@@ -40,7 +40,7 @@ rule assess_quality:
 
 
 rule compare_sessions:
-    # What only a person's other sessions can tell: a brain mask that lost volume.
+    # What only a person's other runs can tell: a brain mask that lost volume, another person's head.
     input:
         measures=lambda wildcards: of_runs(rules.assess_quality.output.measures, person=wildcards.sub),
     output:

@@ -32,6 +32,7 @@ QUALITY = {
     "start.excess": "First volume above the steady state",
     "start.volumes": "Volumes before the steady state",
     "registration.cost": "Boundary cost of EPI to T1w",
+    "registration.mirrored_cost": "Boundary cost of EPI to the T1w's mirror image",
     "brain.volume": "Volume of the brain mask",
     "ghost.phase": "Ghost to signal, phase encoding",
     "ghost.i": "Ghost to signal, first image axis",

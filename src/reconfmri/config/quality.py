@@ -68,6 +68,7 @@ QUALITY_UNITS = {
     "start.excess": "share",
     "start.volumes": "volumes",
     "registration.cost": "boundary cost",
+    "registration.mirrored_cost": "boundary cost",
     "brain.volume": "ml",
     "coverage.lowest": "share",
     "ghost.phase": "ghost to signal",

@@ -354,6 +354,7 @@ def _metadata(
             "template_to_t1w": anatomy.to_t1w.name,
         },
         "CoregistrationCost": known["coregistration_cost"],
+        "MirroredCost": known["mirrored_cost"],
         "SignalInBrain": known["signal_in_brain"],
     }
 
