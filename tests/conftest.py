@@ -30,15 +30,23 @@ def reference_data(real_data: Path) -> Path:
 
 LONGEST_FIRST = (
     "test_end_to_end",
-    "test_graph",
     "test_recovery",
-    "test_group_bayes",
-    "test_fmriprep_engine",
-    "test_real_scan",
-    "test_simulate",
-    "test_cli",
+    "test_validate",
     "test_joint",
+    "test_real_scan",
+    "test_graph",
+    "test_bench",
+    "test_simulate",
+    "test_group_bayes",
+    "test_one_visit_table",
+    "test_longitudinal",
+    "test_report",
     "test_preprocess",
+    "test_statistics",
+    "test_freshness",
+    "test_covariates",
+    "test_fmriprep_engine",
+    "test_cli",
 )
 
 
