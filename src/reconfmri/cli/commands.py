@@ -54,7 +54,8 @@ def make_index(folder: Path) -> int:
     if stops(problems):
         return 1
     kept = write_index(folder / "config", root, table, problems)
-    print(f"{len(kept)} scans in {folder / 'config' / 'runs.tsv'}; read it, it is frozen from now on")
+    review = "review it; if the data change, run `reconfmri index` again"
+    print(f"{len(kept)} scans in {folder / 'config' / 'runs.tsv'}; {review}")
     return 0
 
 
