@@ -297,7 +297,7 @@ def read_allocation(
     Raises
     ------
     ValueError
-        A column is missing, an id is malformed or stands twice, or two ids, arms or strata differ
+        A column is missing, an id is malformed or occurs twice, or two ids, arms or strata differ
         in spelling only.
     """
     table = read_table(path, required=["participant_id", "arm"])

@@ -198,8 +198,8 @@ def test_tables_beside_the_answers_stay_without_numbers_too(row):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda m, a: (pd.concat([m, m[:1]]), a), r"measures: \['sub-01', '1', 'bad.x'\] stands twice; keep"),
-        (lambda m, a: (m, pd.concat([a, a[:1]])), "allocation: sub-01 stand twice; keep one row per person"),
+        (lambda m, a: (pd.concat([m, m[:1]]), a), r"measures: \['sub-01', '1', 'bad.x'\] occurs twice; keep"),
+        (lambda m, a: (m, pd.concat([a, a[:1]])), "allocation: sub-01 occur twice; keep one row per person"),
         (lambda m, a: (m, a[:6]), r"allocation: nobody is in arm 'midazolam'; it has \['ketamine'\]"),
     ],
     ids=["E11 row of measures twice", "E11 person twice", "E5 arm without anybody"],

@@ -88,7 +88,7 @@ def validate(root: Path) -> list[Problem]:
     except (ValueError, KeyError):
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         fix = "give --skip-bids-validation"
-        return [Problem("WARN", "W-BIDS-A20", f"the BIDS validator gave no answer: {said}", fix)]
+        return [Problem("WARN", "W-BIDS-A20", f"the BIDS validator gave no result: {said}", fix)]
     kinds: dict[str, list[str]] = defaultdict(list)
     for issue in found:
         if issue.get("severity") == "error":

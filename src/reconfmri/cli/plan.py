@@ -122,7 +122,7 @@ def _measures(options: Namespace) -> pd.DataFrame | None:
 
     for name in ("sd", "correlations"):
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name}: the measures tell it. Fix: give --measures or --{name}, not both")
+            raise ValueError(f"--{name}: the measures give it. Fix: give --measures or --{name}, not both")
     return read_measures(options.measures)
 
 

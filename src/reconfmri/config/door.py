@@ -209,7 +209,7 @@ def _sections_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 class _GivenTwice(yaml.YAMLError):
-    """A key stands twice in one mapping."""
+    """A key occurs twice in one mapping."""
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -81,7 +81,7 @@ def lay_out(
     Raises
     ------
     ValueError
-        Arms, sessions or units do not fit the study or one another; a key stands twice.
+        Arms, sessions or units do not fit the study or one another; a key occurs twice.
     """
     sessions = list(sessions) or [NO_SESSION]
     arms = read_arms(allocation, group)
@@ -168,14 +168,14 @@ def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:
     Raises
     ------
     ValueError
-        A row has no person, a person stands twice, arms differ in spelling only, or one is empty.
+        A row has no person, a person occurs twice, arms differ in spelling only, or one is empty.
     """
     _need(allocation, ["participant_id", "arm"], "allocation")
     ids, arms = allocation["participant_id"], allocation["arm"]
     if ids.isna().any():
         raise ValueError("allocation: a row has no participant_id; complete or delete it")
     if ids.duplicated().any():
-        raise ValueError(f"allocation: {_some(ids[ids.duplicated()])} stand twice; keep one row per person")
+        raise ValueError(f"allocation: {_some(ids[ids.duplicated()])} occur twice; keep one row per person")
     declared = [group.arms.active, group.arms.control]
     refuse_alike([*arms.dropna(), *declared], "arm", "allocation")
     if empty := [arm for arm in declared if arm not in set(arms)]:
@@ -285,7 +285,7 @@ def _checked(measures: pd.DataFrame, arms: dict[str, str], sessions: list[str]) 
         raise ValueError(f"measures: sessions {unknown} are not in the study, which has {sessions}")
     if measures.duplicated(KEY).any():
         first = measures[measures.duplicated(KEY)].iloc[0]
-        raise ValueError(f"measures: {[first[name] for name in KEY]} stands twice; keep one value per {KEY}")
+        raise ValueError(f"measures: {[first[name] for name in KEY]} occurs twice; keep one value per {KEY}")
     return measures[people.isin(list(arms))]
 
 
