@@ -261,7 +261,7 @@ def test_what_was_not_declared_is_not_modelled_unless_it_is_called_exploratory(s
     assert found.loc[exploratory & (found["method"] == "reml"), "p"].notna().all()
     assert found.loc[exploratory, "p_adjusted"].isna().all()
     assert set(found.loc[~exploratory, "family"]) == {"all", "primary"}
-    with pytest.raises(ValueError, match="stand in group.outcomes too"):
+    with pytest.raises(ValueError, match="are in group.outcomes too"):
         asked(exploratory=["good.x"])
     with pytest.raises(ValueError, match=r"group\.families\.all"):
         asked(exploratory=["found.x"], families={"all": ["found.x"]})
