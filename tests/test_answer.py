@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import xml.etree.ElementTree as ET
 from argparse import Namespace
 from dataclasses import replace
@@ -20,11 +19,12 @@ from reconfmri import __version__
 from reconfmri.bids import read_allocation
 from reconfmri.cli import answer, build_parser, main
 from reconfmri.config import DEFAULT_SCALES, Sampling
+from reconfmri.contracts import questions
 from reconfmri.figures.labels import number
 from reconfmri.group import combine, controls, frequentist, missing, randomisation, reliability
-from reconfmri.group.tables import NAMES
+from reconfmri.group.asked import Asked
 from reconfmri.measures import read_measures
-from reconfmri.report import GroupTables, compose_tables, gather_tables
+from reconfmri.report import Compared, compose_tables
 from reconfmri.simulate.measures import Truth, simulate_measures
 from reconfmri.tables import read_table, write_table
 
@@ -72,8 +72,8 @@ def answered(tmp_path_factory) -> tuple[Path, answer.Trial]:
     trial = replace(trial, group=trial.group.model_copy(update=changed))
     (folder / "out" / "figures").mkdir(parents=True)
     (folder / "out" / "figures" / "stale.svg").write_text("<svg/>")
-    files = answer.write_answers(options, measures, allocation, trial)
-    answer.write_page(options, trial, files, gather_tables(files))
+    files = answer.write_answers(options, answer.ask(options, measures, allocation, trial))
+    answer.write_page(options, trial, files)
     return folder, trial
 
 
@@ -90,12 +90,10 @@ def rows_of(folder: Path, name: str) -> pd.DataFrame:
 
 
 def test_every_table_of_the_group_rules_is_written_with_its_description(answered):
-    rules = (ROOT / "workflow" / "rules" / "group.smk").read_text(encoding="utf-8")
-    ruled = set(re.findall(r'"results/(?:group/)?(\w+)\.tsv"', rules))
     folder = answered[0] / "out"
     made = {path.stem for path in (*folder.glob("*.tsv"), *folder.glob("group/*.tsv"))}
     described = {path.stem for path in (*folder.glob("*.json"), *folder.glob("group/*.json"))}
-    assert made == described == ruled == set(NAMES)
+    assert made == described == set(questions.every_file())
 
 
 def test_the_tables_are_those_of_the_functions_that_the_rules_call(answered):
@@ -103,17 +101,17 @@ def test_the_tables_are_those_of_the_functions_that_the_rules_call(answered):
     tables = read_measures(folder / "measures.tsv"), read_allocation(folder / "allocation.tsv")
     question = (*tables, trial.group, ["1", "2"])
     expected = {
-        "group/frequentist_estimates.tsv": frequentist.estimate(*question),
-        "group/randomisation_estimates.tsv": randomisation.estimate(*question, seed=7),
-        "group/controls.tsv": controls.estimate(*question),
-        "group/tipping_grid.tsv": missing.tipping(*question)[0],
+        "group/frequentist_estimates.tsv": frequentist.estimate(Asked(*question)),
+        "group/randomisation_estimates.tsv": randomisation.estimate(Asked(*question, seed=7)),
+        "group/controls.tsv": controls.estimate(Asked(*question)),
+        "group/tipping_grid.tsv": missing.tipping(Asked(*question))[0],
     }
     for name, table in expected.items():
         found = read_table(folder / "out" / name, numeric=["estimate"])["estimate"]
         np.testing.assert_allclose(found, table["estimate"].astype(float), rtol=1e-8, err_msg=name)
         assert found.notna().any()
     icc = read_table(folder / "out/group/reliability.tsv", numeric=["icc_2_1"])["icc_2_1"]
-    np.testing.assert_allclose(icc, reliability.estimate(*question)["icc_2_1"], rtol=1e-8)
+    np.testing.assert_allclose(icc, reliability.estimate(Asked(*question))["icc_2_1"], rtol=1e-8)
 
 
 def test_all_engines_are_on_one_answer_sheet(answered):
@@ -246,15 +244,11 @@ def test_a_page_shows_the_tables_that_are_there(tmp_path):
     bare = measures.drop(columns=["se", "coverage", "n_runs"])
     _, measures, allocation, trial = asked([*written(tmp_path, bare, allocation), *ARMS])
     question = (measures, allocation, trial.group, ["1", "2"])
-    grid, points = missing.tipping(*question)
-    tables = GroupTables(
-        measures=measures,
-        allocation=allocation,
-        estimates=combine([frequentist.estimate(*question)], trial.group),
-        tipping_grid=grid,
-        tipping=points,
-    )
-    page = compose_tables(trial, tables, settings=("", ""), provenance={}, versions={})
+    grid, points = missing.tipping(Asked(*question))
+    tables = {"estimates": combine([frequentist.estimate(Asked(*question))], trial.group)}
+    tables |= {"tipping_grid": grid, "tipping": points}
+    compared = Compared(measures=measures, allocation=allocation, tables=tables)
+    page = compose_tables(trial, compared, settings=("", ""), provenance={}, versions={})
     words = Page(page.html).words
     assert "Everybody was seen at the primary visit" in words
     assert "Bayesian estimatenot estimated" in words

@@ -12,6 +12,7 @@ from reconfmri import group as group_room
 from reconfmri.cli import build_parser
 from reconfmri.config import DEFAULT_SCALES, Group
 from reconfmri.group import calibration, frequentist
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import primary_question
 from reconfmri.group.grid import lay_out
 from reconfmri.report.results import calibration_rows
@@ -92,7 +93,7 @@ def spied(monkeypatch):
 
 def test_the_path_of_the_report_answers_each_trial_and_seeds_repeat(tables, spied):
     given = *tables, make_group(), SESSIONS
-    found = calibration.calibrate(*given, seed=4, trials=20, seconds=1e-6)
+    found = calibration.calibrate(Asked(*given, seed=4), trials=20, seconds=1e-6)
     assert found["status"].str.match("not reported: no trial was answered in 1e-06 s").all()
     assert spied == []  # no time, no trial
     tables_made = []
@@ -135,7 +136,7 @@ def test_a_withheld_answer_counts_as_a_miss_and_an_honest_interval_covers():
 def test_what_cannot_be_answered_cannot_be_calibrated(tables):
     measures, allocation = tables
     found = calibration.calibrate(
-        measures.assign(value=1.0), allocation, make_group(), SESSIONS, seed=1, trials=20
+        Asked(measures.assign(value=1.0), allocation, make_group(), SESSIONS, seed=1), trials=20
     )
     assert len(found) == 1
     assert found["status"].iloc[0].startswith("not reported: the values do not vary within the arms")

@@ -10,11 +10,13 @@ import pytest
 
 from reconfmri import group as group_room
 from reconfmri.config import DEFAULT_SCALES, Group, Trial
+from reconfmri.contracts import questions
 from reconfmri.group import bayes, cautions, frequentist, moderation, randomisation
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import cautions_in
 from reconfmri.group.grid import lay_out
 from reconfmri.report.answer import primary_answer
-from reconfmri.report.inputs import GroupTables
+from reconfmri.report.inputs import Compared
 from reconfmri.report.words import headline
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
 
@@ -65,12 +67,12 @@ def test_values_of_another_scale_than_the_priors_get_no_bayesian_number(tables, 
     measures, allocation = tables
     no_sampler(monkeypatch)
     group = make_group(outcomes=["wrong.x"])
-    found = bayes.estimate(times(measures, factor), allocation, group, SESSIONS, seed=1).estimates
+    found = bayes.estimate(Asked(times(measures, factor), allocation, group, SESSIONS, seed=1)).estimates
     assert found["status"].str.match(r"not reported: the SD between people is .* times s = 0.4 percent").all()
     assert found["status"].str.contains("Fix: check the unit of the values").all()
     assert found["estimate"].isna().all()
     both = [
-        frequentist.estimate(table, allocation, group, SESSIONS)["estimate"]
+        frequentist.estimate(Asked(table, allocation, group, SESSIONS))["estimate"]
         for table in (measures, times(measures, factor))
     ]
     assert np.allclose(both[1], factor * both[0], rtol=1e-6)
@@ -89,9 +91,9 @@ def test_the_same_values_are_refused_wherever_the_priors_are_used(tables, monkey
     wrong = times(measures, 1000.0)
     from reconfmri.group import joint
 
-    pairs = joint.estimate(wrong, allocation, group, SESSIONS, seed=1)
+    pairs = joint.estimate(Asked(wrong, allocation, group, SESSIONS, seed=1))
     assert pairs["status"].str.contains("times s = 0.4").all()
-    moved = moderation.estimate(wrong, allocation, group, SESSIONS)
+    moved = moderation.estimate(Asked(wrong, allocation, group, SESSIONS))
     silent = ~moved["status"].str.startswith("ok")
     expected = (moved["outcome"] == "wrong.x") & (moved["method"] == "bayes")
     assert (silent == expected).all()
@@ -108,7 +110,7 @@ def test_a_scale_that_is_somewhat_off_is_a_caution_on_bayesian_rows_alone(tables
 def test_one_wild_value_is_named_where_its_visit_is_in_the_model(tables):
     measures, allocation = tables
     wild, person = with_a_wild_value(measures)
-    found = frequentist.estimate(wild, allocation, make_group(), SESSIONS)
+    found = frequentist.estimate(Asked(wild, allocation, make_group(), SESSIONS))
     mine = found[found["outcome"] == "wrong.x"]
     named = mine["status"].str.contains(rf"median of the arm at session 3, check the value: {person} \(")
     uses_it = (mine["session"] == "3") | (mine["method"] == "reml")
@@ -131,16 +133,16 @@ def test_skewed_values_and_a_floor_are_not_wild(seed):
 def test_strata_that_tell_the_arm_leave_no_other_allocation(tables):
     measures, allocation = tables
     found = randomisation.estimate(
-        measures, allocation.assign(stratum=allocation["arm"]), make_group(), SESSIONS, seed=1
+        Asked(measures, allocation.assign(stratum=allocation["arm"]), make_group(), SESSIONS, seed=1)
     )
     assert found["p"].isna().all()
     assert found["status"].str.startswith("not reported: the strata tell the arm").all()
     few = allocation.assign(stratum=allocation["arm"])
     few.loc[[0, 1, 25, 26], "stratum"] = "both"
-    found = randomisation.estimate(measures, few, make_group(), SESSIONS, seed=1)
+    found = randomisation.estimate(Asked(measures, few, make_group(), SESSIONS, seed=1))
     assert found["status"].str.contains("caution: 6 allocations are possible").all()
     assert found["p"].min() >= 1 / 6 - 0.05
-    plain = randomisation.estimate(measures, allocation, make_group(), SESSIONS, seed=1)
+    plain = randomisation.estimate(Asked(measures, allocation, make_group(), SESSIONS, seed=1))
     assert not plain["status"].str.contains("caution").any()
 
 
@@ -154,9 +156,9 @@ def test_a_covariate_that_nearly_tells_the_arm(tables, noise, told):
     given = measures, allocation.assign(x=cells), group, SESSIONS
     if told == "stop":
         with pytest.raises(ValueError, match=r"E-STAT-E10 .*cannot be told apart from the arm"):
-            frequentist.estimate(*given)
+            frequentist.estimate(Asked(*given))
         return
-    found = frequentist.estimate(*given)
+    found = frequentist.estimate(Asked(*given))
     said = found["status"].str.contains("the covariates tell")
     assert (said == (found["method"] != "welch") * bool(told)).all()
 
@@ -164,7 +166,7 @@ def test_a_covariate_that_nearly_tells_the_arm(tables, noise, told):
 def rows_of(bayesian: tuple[float, float, float], by_reml: tuple[float, float, float]) -> pd.DataFrame:
     start = {"domain": "activation", "outcome": "wrong.x", "estimand": "difference_adjusted", "session": "2",
              "analysis_set": "all_randomised", "unit": UNIT, "level": 0.95, "status": "ok",
-             "n_active": 14, "n_control": 13}  # fmt: skip
+             "reported": True, "is_primary": True, "n_active": 14, "n_control": 13}  # fmt: skip
     rows = []
     for method, (estimate, lower, upper) in (("bayes", bayesian), ("reml", by_reml)):
         sd = (upper - lower) / 4
@@ -172,7 +174,7 @@ def rows_of(bayesian: tuple[float, float, float], by_reml: tuple[float, float, f
             start | {"method": method, "estimate": estimate, "lower": lower, "upper": upper, "sd": sd}
         )
     more = {"ess": 2000.0, "r_hat": 1.0, "probability": 0.6, "p": 0.006}
-    return pd.DataFrame(rows).reindex(columns=list(group_room.COLUMNS)).assign(**more)
+    return pd.DataFrame(rows).reindex(columns=questions.specs()["estimates"].names).assign(**more)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_engines_that_disagree_are_on_the_front_page_and_in_the_headline(bayesia
     assert all(said in text for row in texts for text in row)
     assert [len(row) for row in texts] == [bool(said)] * 2
     trial = Trial("t", "q", 1, group, {name: name for name in SESSIONS}, {}, dict.fromkeys(NAMES, UNIT), {})
-    front = primary_answer(trial, GroupTables(measures=pd.DataFrame(), estimates=found))
+    front = primary_answer(trial, Compared(measures=pd.DataFrame(), tables={"estimates": found}))
     assert [line.startswith("caution (Bayesian, REML): ") for line in front["cautions"]] == [True] * bool(
         said
     )

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from reconfmri.config import DEFAULT_SCALES, Group
+from reconfmri.contracts import questions
 from reconfmri.group import controls, randomisation
+from reconfmri.group.asked import Asked
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
 
 UNIT = "percent signal change"
@@ -46,7 +48,7 @@ def tables(seed=1, *, motion=0.0):
 
 
 def test_every_check_is_there(group):
-    found = controls.estimate(*tables(), group, SESSIONS)
+    found = controls.estimate(Asked(*tables(), group, SESSIONS))
     counts = found.groupby(["check", "outcome"])["session"].count().to_dict()
     assert counts == {
         ("baseline", "amygdala.x"): 1,
@@ -57,11 +59,11 @@ def test_every_check_is_there(group):
         ("spread", "occipital.x"): 1,
     }
     assert (found["status"] == "ok").all()
-    assert set(found.columns) == set(controls.DESCRIPTIONS)
+    assert list(found) == questions.specs()["controls"].names
 
 
 def test_motion_that_differs_by_arm_is_seen(group):
-    quiet, loud = (controls.estimate(*tables(motion=moved), group, SESSIONS) for moved in (0.0, 0.2))
+    quiet, loud = (controls.estimate(Asked(*tables(motion=moved), group, SESSIONS)) for moved in (0.0, 0.2))
     assert quiet["p"].min() > 0.005
     quality = loud[loud["check"] == "quality"]
     assert (quality["p"] < 1e-4).all()
@@ -79,8 +81,8 @@ def test_a_control_must_be_an_outcome(group):
 
 def test_the_headline_among_other_draws_gives_its_p_value(group):
     measures, allocation = tables()
-    draws = randomisation.headline_statistics(measures, allocation, group, SESSIONS, seed=3)
-    estimates = randomisation.estimate(measures, allocation, group, SESSIONS, seed=3)
+    draws = randomisation.headline_statistics(Asked(measures, allocation, group, SESSIONS, seed=3))
+    estimates = randomisation.estimate(Asked(measures, allocation, group, SESSIONS, seed=3))
     row = estimates.query(
         "outcome == 'amygdala.x' and session == '2' and estimand == 'difference_adjusted'"
     ).iloc[0]
@@ -88,4 +90,6 @@ def test_the_headline_among_other_draws_gives_its_p_value(group):
     assert len(draws) == 501
     assert np.mean(heights >= heights[0] * (1 - 1e-9)) == row["p"]
     none = group.model_copy(update={"permutations": 0})
-    assert pd.DataFrame(randomisation.headline_statistics(measures, allocation, none, SESSIONS, seed=3)).empty
+    assert pd.DataFrame(
+        randomisation.headline_statistics(Asked(measures, allocation, none, SESSIONS, seed=3))
+    ).empty

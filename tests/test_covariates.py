@@ -15,6 +15,7 @@ from reconfmri.checks import check_covariates
 from reconfmri.config import DEFAULT_SCALES, Covariate, Group
 from reconfmri.covariates import columns_of
 from reconfmri.group import bayes, controls, frequentist, missing, moderation, randomisation, sensitivity
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import ask
 from reconfmri.group.grid import lay_out
 from reconfmri.simulate.measures import Truth, simulate_measures
@@ -83,7 +84,7 @@ def cell(table: pd.DataFrame, method: str, estimand: str) -> pd.Series:
 
 def test_reml_of_complete_visits_is_least_squares_with_the_covariates():
     given = tables()
-    row = cell(frequentist.estimate(*given, asked(), SESSIONS), "reml", "difference_unadjusted")
+    row = cell(frequentist.estimate(Asked(*given, asked(), SESSIONS)), "reml", "difference_unadjusted")
     other = smf.ols("after ~ active + age + C(site) + motion", wide(*given)).fit()
     assert (row["estimate"], row["sd"], row["df"]) == pytest.approx(
         (other.params["active"], other.bse["active"], other.df_resid), rel=1e-6
@@ -92,7 +93,7 @@ def test_reml_of_complete_visits_is_least_squares_with_the_covariates():
 
 def test_ancova_is_that_of_statsmodels_with_the_covariates():
     given = tables(missed=0.2)
-    found = frequentist.estimate(*given, asked(), SESSIONS)
+    found = frequentist.estimate(Asked(*given, asked(), SESSIONS))
     model = smf.ols("after ~ active + before + age + C(site) + motion", wide(*given).dropna(subset="after"))
     for method, other in (("ancova", model.fit()), ("ancova_hc2", model.fit(cov_type="HC2"))):
         row = cell(found, method, "difference_adjusted")
@@ -103,7 +104,9 @@ def test_ancova_is_that_of_statsmodels_with_the_covariates():
 def test_covariates_that_matter_make_the_answer_sharper():
     given = tables()
     sds = [
-        cell(frequentist.estimate(*given, asked(chosen), SESSIONS), "reml", "difference_unadjusted")["sd"]
+        cell(frequentist.estimate(Asked(*given, asked(chosen), SESSIONS)), "reml", "difference_unadjusted")[
+            "sd"
+        ]
         for chosen in (COVARIATES, {})
     ]
     # age alone has half of the variance
@@ -125,7 +128,7 @@ def test_the_randomisation_test_is_one_step_of_least_squares_with_the_covariates
     values = np.nan_to_num(outcome.values)
     beta = inverse @ np.einsum("nvp,nvw,nw->p", design, test.null.precision, values)
     assert statistics[7] == pytest.approx(beta[-1] / inverse[-1, -1] ** 0.5, rel=1e-8)
-    reml = cell(frequentist.estimate(*given, group, SESSIONS), "reml", "difference_adjusted")
+    reml = cell(frequentist.estimate(Asked(*given, group, SESSIONS)), "reml", "difference_adjusted")
     assert row["estimate"] == pytest.approx(reml["estimate"], abs=0.3 * reml["sd"])
     # the end of the interval is where the test says 1 in 20
     assert row["lower"] < reml["estimate"] < row["upper"]
@@ -133,8 +136,8 @@ def test_the_randomisation_test_is_one_step_of_least_squares_with_the_covariates
 
 def test_completed_data_of_complete_visits_give_the_answer_of_reml():
     given, group = tables(), asked(estimands=["difference_unadjusted", "change_active"])
-    reml = frequentist.estimate(*given, group, SESSIONS)
-    completed = missing.reference_based(*given, group, SESSIONS)
+    reml = frequentist.estimate(Asked(*given, group, SESSIONS))
+    completed = missing.reference_based(Asked(*given, group, SESSIONS))
     for estimand in group.estimands:
         one = cell(completed, missing.AT_RANDOM, estimand)["estimate"]
         assert one == pytest.approx(cell(reml, "reml", estimand)["estimate"], rel=1e-6)
@@ -143,7 +146,7 @@ def test_completed_data_of_complete_visits_give_the_answer_of_reml():
 def test_people_never_seen_need_no_covariate_of_their_own():
     measures, allocation = tables(missed=0.2)
     more = pd.DataFrame({"participant_id": ["sub-99"], "arm": ["midazolam"], "stratum": ["n/a"]})
-    found = missing.reference_based(measures, pd.concat([allocation, more]), asked(), SESSIONS)
+    found = missing.reference_based(Asked(measures, pd.concat([allocation, more]), asked(), SESSIONS))
     assert found["estimate"].notna().all()
 
 
@@ -176,11 +179,11 @@ def test_the_bayesian_engine_has_the_answer_of_reml_under_flat_priors(slope):
 
 def test_the_other_tables_take_covariates_too():
     given, group = tables(missed=0.2), asked()
-    checks = controls.estimate(*given, group, SESSIONS)
+    checks = controls.estimate(Asked(*given, group, SESSIONS))
     assert checks.loc[checks["outcome"] == "x", "p"].notna().all()
-    completers = missing.completers(*given, group, SESSIONS)
+    completers = missing.completers(Asked(*given, group, SESSIONS))
     assert completers["estimate"].notna().all()
-    grid, _ = missing.tipping(*given, group, SESSIONS)
+    grid, _ = missing.tipping(Asked(*given, group, SESSIONS))
     assert grid["estimate"].notna().all()
     without = [row["estimate"] for row in sensitivity._by_person(
         lay_out(*given, group, SESSIONS)[0], ask(["difference_adjusted"], SESSIONS)[0], group, None, {}
@@ -193,7 +196,7 @@ def test_the_other_tables_take_covariates_too():
 
 def test_moderation_is_the_interaction_of_statsmodels():
     given = tables(missed=0.2, moderated=0.3)
-    found = moderation.estimate(*given, asked(moderators=["age", "site"]), SESSIONS)
+    found = moderation.estimate(Asked(*given, asked(moderators=["age", "site"]), SESSIONS))
     table = wide(*given)
     table["z"] = (table["age"] - table["age"].mean()) / table["age"].std()
     table["b"], table["c"] = 1.0 * (table["site"] == "b"), 1.0 * (table["site"] == "c")
@@ -207,7 +210,7 @@ def test_moderation_is_the_interaction_of_statsmodels():
             assert rows.loc[method, "sd"] == pytest.approx(other.bse[f"side:{term}"], rel=1e-7)
         assert rows.loc["ancova", "df"] == model.fit().df_resid
     assert set(found["estimand"]) == {"moderation"}
-    assert moderation.estimate(*given, asked(), SESSIONS).empty
+    assert moderation.estimate(Asked(*given, asked(), SESSIONS)).empty
 
 
 def test_intervals_of_moderation_cover_what_was_planted():
@@ -215,7 +218,7 @@ def test_intervals_of_moderation_cover_what_was_planted():
     trials = 200
     for seed in range(trials):
         found = moderation.estimate(
-            *tables(seed, missed=0.1, moderated=0.3), asked(moderators=["age"]), SESSIONS
+            Asked(*tables(seed, missed=0.1, moderated=0.3), asked(moderators=["age"]), SESSIONS)
         ).set_index("method")
         planted = 0.3 * float(found["per"].iloc[0].split("(")[1][:-1]) / 10
         for method in covered:
@@ -269,7 +272,7 @@ def test_the_posterior_of_moderation_is_that_of_a_sampler_of_its_own_under_tight
 
 
 def test_moderation_is_answered_by_the_bayesian_regression_too():
-    found = moderation.estimate(*tables(moderated=0.3), asked(moderators=["age"]), SESSIONS).set_index(
+    found = moderation.estimate(Asked(*tables(moderated=0.3), asked(moderators=["age"]), SESSIONS)).set_index(
         "method"
     )
     bayesian, plain = found.loc["bayes"], found.loc["ancova"]
@@ -315,15 +318,15 @@ def test_whoever_lacks_a_covariate_is_named_and_stays_in_by_declaration_only():
     measures, allocation = tables()
     allocation["age"] = allocation["age"].where(allocation["participant_id"] != "sub-07", None)
     with pytest.raises(ValueError, match=r"covariate 'age': sub-07 has no value\. Fix: .*missing: mean"):
-        frequentist.estimate(measures, allocation, asked(), SESSIONS)
+        frequentist.estimate(Asked(measures, allocation, asked(), SESSIONS))
     declared = asked(COVARIATES | {"age": {"column": "age", "missing": "mean"}})
-    found = frequentist.estimate(measures, allocation, declared, SESSIONS)
+    found = frequentist.estimate(Asked(measures, allocation, declared, SESSIONS))
     assert (found[["n_active", "n_control"]] == N // 2).all(axis=None)
     (outcome,) = lay_out(measures, allocation, declared, SESSIONS)
     assert outcome.columns[0].values[6] == 0
     quiet = measures[~((measures["outcome"] == "fd.mean") & (measures["participant_id"] == "sub-03"))]
     with pytest.raises(ValueError, match="measures: covariate 'motion': sub-03 has no value"):
-        frequentist.estimate(quiet, tables()[1], asked(), SESSIONS)
+        frequentist.estimate(Asked(quiet, tables()[1], asked(), SESSIONS))
 
 
 def test_a_covariate_that_tells_the_arm_stops():
@@ -331,7 +334,7 @@ def test_a_covariate_that_tells_the_arm_stops():
     measures, allocation = tables()
     split = allocation.assign(site=np.where(allocation["arm"] == "ketamine", "a", "b"))
     with pytest.raises(ValueError, match="E-STAT-E10 group.covariates: .* cannot be told apart from the arm"):
-        frequentist.estimate(measures, split, asked(), SESSIONS)
+        frequentist.estimate(Asked(measures, split, asked(), SESSIONS))
 
 
 def test_a_site_that_only_one_arm_has_left_at_a_visit_gets_a_reason_in_every_engine():
@@ -340,7 +343,7 @@ def test_a_site_that_only_one_arm_has_left_at_a_visit_gets_a_reason_in_every_eng
     gone = (measures["session_id"] == "2") & ~measures["participant_id"].isin(left)
     two = {"site": COVARIATES["site"]}
     sites = allocation.assign(site=np.where(allocation["site"] == "a", "a", "b"))
-    found = frequentist.estimate(measures[~gone], sites, asked(two), SESSIONS)
+    found = frequentist.estimate(Asked(measures[~gone], sites, asked(two), SESSIONS))
     reml = cell(found, "reml", "difference_unadjusted")
     says = (
         "not reported: among the people seen, arm and covariates cannot be told apart. Fix: fewer covariates"
@@ -354,7 +357,7 @@ def test_a_site_that_only_one_arm_has_left_at_a_visit_gets_a_reason_in_every_eng
 def test_an_outcome_is_no_covariate_of_itself():
     given = tables()
     own = asked({"start": {"measure": "x"}})
-    found = frequentist.estimate(*given, own, SESSIONS)
+    found = frequentist.estimate(Asked(*given, own, SESSIONS))
     assert found["status"].str.contains("the covariate 'start' is its own baseline. Fix: ").all()
 
 

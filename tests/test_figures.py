@@ -315,7 +315,13 @@ def estimates_of(study, **changes) -> pd.DataFrame:
         unit = study.outcome_units()[outcome]
         scale = study.group.scales[unit]
         numbers = {"estimate": -0.5 * scale, "lower": -scale, "upper": 0.0}
-        row = {"outcome": outcome, "session": "2", "unit": unit, "status": "ok"} | numbers
+        row = {
+            "outcome": outcome,
+            "session": "2",
+            "unit": unit,
+            "status": "ok",
+            "is_primary": False,
+        } | numbers
         rows += [
             row | {"estimand": estimand, "method": method}
             for estimand in study.group.estimands

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reconfmri.config import DEFAULT_SCALES, Group, Primary
+from reconfmri.config import DEFAULT_SCALES, Group
+from reconfmri.contracts import questions
 from reconfmri.group import estimands, frequentist, grid, group_from_tables, left_out, multiplicity
+from reconfmri.group.asked import Asked
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
 
 UNIT = "percent signal change"
@@ -29,7 +31,7 @@ def make_group(outcomes=("amygdala.x",), **more) -> Group:
 
 def estimate(measures, allocation, **more) -> pd.DataFrame:
     outcomes = tuple(dict.fromkeys(measures["outcome"])) or ("amygdala.x",)
-    return frequentist.estimate(measures, allocation, make_group(outcomes, **more), SESSIONS)
+    return frequentist.estimate(Asked(measures, allocation, make_group(outcomes, **more), SESSIONS))
 
 
 def cell(estimates, estimand, session, *, reml=False) -> pd.Series:
@@ -213,7 +215,9 @@ def test_a_constant_baseline_cannot_adjust_but_the_visit_still_counts():
 
 def test_an_outcome_without_rows_is_listed():
     measures, allocation = make_tables()
-    found = frequentist.estimate(measures, allocation, make_group(("amygdala.x", "scr.trauma")), SESSIONS)
+    found = frequentist.estimate(
+        Asked(measures, allocation, make_group(("amygdala.x", "scr.trauma")), SESSIONS)
+    )
     silent = found.loc[found["outcome"] == "scr.trauma", "status"]
     assert silent.str.startswith("not reported: there is no measurement. Fix: ").all()
 
@@ -221,7 +225,7 @@ def test_an_outcome_without_rows_is_listed():
 def test_one_session_has_no_baseline():
     measures, allocation = make_tables()
     only = measures[measures["session_id"] == "2"]
-    found = frequentist.estimate(only, allocation, make_group(), ["2"])
+    found = frequentist.estimate(Asked(only, allocation, make_group(), ["2"]))
     assert cell(found, "difference_unadjusted", "2")["status"] == "ok"
     assert "no baseline" in cell(found, "difference_adjusted", "2")["status"]
 
@@ -325,7 +329,6 @@ def test_families_are_corrected_and_the_primary_stands_alone():
     found = multiplicity.adjust(
         estimate(*make_tables(names)),
         {"circuit": list(names[:2])},
-        Primary(outcome=names[0], session="2"),
     )
     at_primary = found[(found["session"] == "2") & (found["method"] == "ancova")].set_index("outcome")
     assert at_primary["family"].tolist() == ["primary", "circuit", None]
@@ -343,7 +346,7 @@ def test_an_outcome_in_two_families_is_refused():
 
 
 def test_every_column_is_described():
-    assert tuple(estimate(*make_tables()).columns) == tuple(estimands.DESCRIPTIONS)
+    assert list(estimate(*make_tables())) == questions.specs()["estimates"].names
 
 
 def test_grid_keeps_everybody_with_any_measurement():

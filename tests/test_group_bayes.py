@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal, multivariate_t, norm
 from reconfmri import group
 from reconfmri.config import DEFAULT_SCALES, Group
 from reconfmri.group import bayes
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import NUMBERS, Question
 from reconfmri.group.grid import Outcome
 from reconfmri.group.maximum_likelihood import fit_means_and_covariance
@@ -50,7 +51,9 @@ def small_trial() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def small_answer(small_trial):
-    return group.answer(*small_trial, make_group(("amygdala.x", "pcl5.total", "odd.x")), SESSIONS, 1, cores=2)
+    return group.answer(
+        Asked(*small_trial, make_group(("amygdala.x", "pcl5.total", "odd.x")), SESSIONS, 1, cores=2)
+    )
 
 
 def test_likelihood_and_gradients_are_those_of_the_seen_visits():
@@ -166,7 +169,7 @@ def test_probability_is_that_of_the_sign_and_intervals_hold_the_estimate(small_a
 def test_answers_do_not_depend_on_cores_order_or_other_outcomes(small_trial, small_answer):
     measures, allocation = small_trial
     shuffled = measures.sample(frac=1, random_state=1), allocation.sample(frac=1, random_state=2)
-    alone, _ = group.answer(*shuffled, make_group(("pcl5.total",)), SESSIONS, 1, cores=1)
+    alone, _ = group.answer(Asked(*shuffled, make_group(("pcl5.total",)), SESSIONS, 1, cores=1))
     numbers = ["estimate", "sd", "lower", "upper", "probability", "r_hat", "ess"]
     before = small_answer[0].query("outcome == 'pcl5.total'")[numbers].to_numpy(float)
     np.testing.assert_array_equal(alone[numbers].to_numpy(float), before)
@@ -174,7 +177,7 @@ def test_answers_do_not_depend_on_cores_order_or_other_outcomes(small_trial, sma
 
 def test_what_did_not_converge_is_not_a_number(small_trial):
     strict = make_group(("amygdala.x",), sampling={"tune": 200, "draws": 200, "min_ess": 1e5})
-    estimates, diagnostics, _ = bayes.estimate(*small_trial, strict, SESSIONS, seed=1)
+    estimates, diagnostics, _ = bayes.estimate(Asked(*small_trial, strict, SESSIONS, seed=1))
     assert estimates["status"].str.startswith("not reported: did not converge (R-hat 1.0").all()
     assert estimates[list(NUMBERS)].isna().all(axis=None)
     # the second attempt is the stricter one
@@ -259,7 +262,7 @@ def test_t_residuals_and_an_sd_per_arm_find_what_was_planted():
 def test_probability_inside_the_rope_is_a_share_of_the_draws(small_trial, small_answer):
     reach = 0.2
     asked = make_group(("amygdala.x",), rope={UNIT: reach})
-    estimates, *_ = bayes.estimate(*small_trial, asked, SESSIONS, seed=1)
+    estimates, *_ = bayes.estimate(Asked(*small_trial, asked, SESSIONS, seed=1))
     row = estimates.query("session == '2' and estimand == 'difference_adjusted'").iloc[0]
     ends = norm.cdf((np.array([-reach, reach]) - row["estimate"]) / row["sd"])
     # posteriors here are near to normal, with somewhat longer tails

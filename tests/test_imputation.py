@@ -14,6 +14,7 @@ from reconfmri.checks import check_allocation
 from reconfmri.cli.answer import events_of
 from reconfmri.config import DEFAULT_SCALES, Group, Trial, parse_config
 from reconfmri.group import imputation, missing
+from reconfmri.group.asked import Asked
 from reconfmri.intercurrent import read_events
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
 
@@ -47,7 +48,7 @@ def tables():
 
 def answers(measures, allocation, events=None) -> pd.Series:
     """Estimates by estimand, session and method of the outcome."""
-    found = missing.reference_based(measures, allocation, make_group(), SESSIONS, events=events)
+    found = missing.reference_based(Asked(measures, allocation, make_group(), SESSIONS, events=events))
     assert found["status"].str.startswith("ok").all()
     return found.set_index(["estimand", "session", "method"])["estimate"]
 

@@ -11,10 +11,11 @@ from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
 
 from reconfmri.config import Group
+from reconfmri.contracts import questions
 from reconfmri.group import bayes, frequentist, joint
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import NUMBERS, ask
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_values
-from reconfmri.tables import read_table, write_table
 
 UNITS = {"amygdala.x": ("percent signal change", 0.4), "pcl5.total": ("PCL-5 points", 12.0)}
 SESSIONS = ["1", "2", "3"]
@@ -61,7 +62,7 @@ def tables(truth: Truth = TRUTH, seed: int = 3) -> tuple[pd.DataFrame, pd.DataFr
 
 
 def pair_of(given: tuple[pd.DataFrame, pd.DataFrame], group: Group) -> joint.Pair:
-    one, other = joint.lay_out(*given, group, SESSIONS)
+    one, other = Asked(*given, group, SESSIONS).outcomes
     return joint.Pair((one, other), ("lower", "lower"))
 
 
@@ -72,7 +73,7 @@ def given():
 
 @pytest.fixture(scope="module")
 def found(given) -> pd.DataFrame:
-    return joint.estimate(*given, asked(), SESSIONS, seed=1, cores=1)
+    return joint.estimate(Asked(*given, asked(), SESSIONS, seed=1, cores=1))
 
 
 def cell(table: pd.DataFrame, quantity: str, outcome: str = "amygdala.x", session: str = "2") -> dict:
@@ -122,7 +123,7 @@ def test_contrast_and_differences_are_those_of_reml_on_the_same_grid(given):
 
 
 def test_each_outcome_is_answered_as_alone(given, found):
-    alone = bayes.estimate(*given, asked(estimands=["difference_adjusted"]), SESSIONS, seed=1, cores=1)
+    alone = bayes.estimate(Asked(*given, asked(estimands=["difference_adjusted"]), SESSIONS, seed=1, cores=1))
     for name in UNITS:
         for session in SESSIONS[1:]:
             row = cell(found, "difference", name, session)
@@ -134,7 +135,7 @@ def test_each_outcome_is_answered_as_alone(given, found):
 
 
 def test_the_order_of_the_outcomes_does_not_matter(given, found):
-    turned = joint.estimate(*given, asked("pcl5.total", "amygdala.x"), SESSIONS, seed=2, cores=1)
+    turned = joint.estimate(Asked(*given, asked("pcl5.total", "amygdala.x"), SESSIONS, seed=2, cores=1))
     for name in UNITS:
         one, other = cell(found, "difference", name), cell(turned, "difference", name)
         assert one["estimate"] == pytest.approx(other["estimate"], abs=0.15 * one["sd"])
@@ -154,19 +155,19 @@ def test_both_is_the_share_of_draws_where_both_move_as_declared(given, found):
     assert both["probability"] > np.prod(each)
     assert (both["direction"], both["declared"]) == ("lower, lower", "true")
     mixed = {"one_declared": {"amygdala.x": "higher", "pcl5.total": "either"}}
-    other = joint.estimate(*given, asked(joint=mixed), SESSIONS, seed=1, cores=1)
+    other = joint.estimate(Asked(*given, asked(joint=mixed), SESSIONS, seed=1, cores=1))
     first = cell(other, "difference")
     assert first["probability"] == pytest.approx(1 - each[0], abs=1e-12)
-    assert (first["direction"], first["declared"]) == ("higher", "true")
+    assert (first["direction"], first["declared"]) == ("higher", True)
     second = cell(other, "difference", "pcl5.total")
-    assert (second["direction"], second["declared"]) == ("lower", "false")
-    assert cell(other, "both")["declared"] == "false"
+    assert (second["direction"], second["declared"]) == ("lower", False)
+    assert cell(other, "both")["declared"] is False
 
 
 def test_the_table_keeps_its_contract(found, tmp_path):
-    assert list(found) == list(joint.DESCRIPTIONS)
-    write_table(tmp_path / "joint.tsv", found, joint.DESCRIPTIONS)
-    assert len(read_table(tmp_path / "joint.tsv", numeric=("estimate", "probability"))) == len(found)
+    spec = questions.specs()["joint"]
+    spec.write(tmp_path / "joint.tsv", found)
+    assert len(spec.read(tmp_path / "joint.tsv")) == len(found)
     # three people lack the amygdala: they count for the symptoms alone
     counts = {name: cell(found, "difference", name, "2")["n_active"] for name in UNITS}
     assert cell(found, "both")["n_active"] == counts["amygdala.x"] < counts["pcl5.total"]
@@ -179,19 +180,19 @@ def test_what_cannot_be_answered_has_a_reason_and_no_number(given):
     active = set(allocation.loc[allocation["arm"] == "ketamine", "participant_id"])
     gone = measures["participant_id"].isin(active) & (measures["session_id"] == "3")
     some = measures[~(gone & (measures["outcome"] == "amygdala.x"))]
-    table = joint.estimate(some, allocation, strict, SESSIONS, seed=1, cores=1)
+    table = joint.estimate(Asked(some, allocation, strict, SESSIONS, seed=1, cores=1))
     reasons = table.groupby("session")["status"].first()
     assert reasons["2"].startswith("not reported: did not converge (R-hat 1.0")
     assert reasons["3"].startswith("not reported: amygdala.x: two people per arm are needed, there are 0")
     assert table[[name for name in NUMBERS if name in table]].isna().all(axis=None)
-    assert joint.estimate(*given, asked(joint={}), SESSIONS, seed=1).empty
+    assert joint.estimate(Asked(*given, asked(joint={}), SESSIONS, seed=1)).empty
 
 
 def test_outcomes_of_different_people_are_not_modelled_together(given):
     measures, allocation = given
     even = measures["participant_id"].str[-1].isin(list("02468"))
     apart = measures[even == (measures["outcome"] == "amygdala.x")]
-    table = joint.estimate(apart, allocation, asked(), SESSIONS, seed=1)
+    table = joint.estimate(Asked(apart, allocation, asked(), SESSIONS, seed=1))
     assert table["status"].str.startswith("not reported: 0 active and 0 control have both outcomes").all()
 
 

@@ -11,6 +11,7 @@ from reconfmri.cli import main
 from reconfmri.config import Arms, Covariate, parse_config
 from reconfmri.covariates import columns_of
 from reconfmri.group import frequentist, grid, group_from_tables
+from reconfmri.group.asked import Asked
 from reconfmri.labels import alike, essence, in_order
 from reconfmri.measures import read_measures
 
@@ -99,10 +100,10 @@ def test_numbered_and_named_visits_give_the_same_numbers():
     measures = measures.assign(unit="PCL-5 points", se=np.nan)
     allocation = pd.DataFrame({"participant_id": people, "arm": np.where(drug, "ketamine", "placebo")})
     group, visits = group_from_tables(measures, allocation, **arms)
-    numbered = frequentist.estimate(measures, allocation, group, visits)
+    numbered = frequentist.estimate(Asked(measures, allocation, group, visits))
     measures["session_id"] = measures["session_id"].map(names)
     group, visits = group_from_tables(measures, allocation, sessions=list(names.values()), **arms)
-    named = frequentist.estimate(measures, allocation, group, visits)
+    named = frequentist.estimate(Asked(measures, allocation, group, visits))
     assert (visits, group.primary.session) == (["pre", "post", "fu"], "post")
     np.testing.assert_allclose(named["estimate"].astype(float), numbered["estimate"].astype(float))
     adjusted = named[(named["estimand"] == "difference_adjusted") & (named["method"] == "ancova")]

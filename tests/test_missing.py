@@ -13,13 +13,15 @@ import yaml
 from scipy import stats
 
 from reconfmri.config import DEFAULT_SCALES, Group, Primary, parse_config
+from reconfmri.contracts import questions
 from reconfmri.figures import missing as figures
 from reconfmri.figures import style
 from reconfmri.group import estimands, frequentist, imputation, missing
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import NotEstimableError, Question
 from reconfmri.group.grid import Outcome, lay_out
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures, simulate_values
-from reconfmri.tables import read_table, write_table
+from reconfmri.tables import read_table
 
 NAME, UNIT = "amygdala.x", "percent signal change"
 SCALE = DEFAULT_SCALES[UNIT]
@@ -104,7 +106,7 @@ def test_patterns_and_visits_count_everybody_who_was_randomised():
     measures = pd.DataFrame(rows, columns=columns)
     arms = ["ketamine"] * 3 + ["midazolam"] * 3  # sub-06 was randomised and never measured
     allocation = pd.DataFrame({"participant_id": [f"sub-0{n}" for n in range(1, 7)], "arm": arms})
-    found = missing.patterns(measures, allocation, make_group(), SESSIONS)
+    found = missing.patterns(Asked(measures, allocation, make_group(), SESSIONS))
     assert found[["arm", "pattern", "n_people"]].to_numpy().tolist() == [
         ["ketamine", "1 1 1 1", 1],
         ["ketamine", "1 1 0 0", 2],
@@ -112,7 +114,7 @@ def test_patterns_and_visits_count_everybody_who_was_randomised():
         ["midazolam", "1 0 1 1", 1],
         ["midazolam", "0 0 0 0", 1],
     ]
-    seen = missing.visits_seen(measures, allocation, make_group(), SESSIONS)
+    seen = missing.visits_seen(Asked(measures, allocation, make_group(), SESSIONS))
     assert seen["n_seen"].tolist() == [3, 3, 1, 1, 2, 1, 2, 2]
     assert (seen["n_randomised"] == 3).all()
 
@@ -120,20 +122,22 @@ def test_patterns_and_visits_count_everybody_who_was_randomised():
 def test_the_tables_are_described_and_survive_the_disk(tmp_path):
     measures, allocation = make_tables()
     given = measures, allocation, make_group(), SESSIONS
-    grid, points = missing.tipping(*given)
+    grid, points = missing.tipping(Asked(*given))
     tables = [
-        (missing.patterns(*given), missing.PATTERN_DESCRIPTIONS),
-        (missing.visits_seen(*given), missing.SEEN_DESCRIPTIONS),
-        (missing.completers(*given), missing.COMPLETER_DESCRIPTIONS),
-        (missing.reference_based(*given), missing.REFERENCE_DESCRIPTIONS),
-        (grid, missing.GRID_DESCRIPTIONS),
-        (points, missing.TIPPING_DESCRIPTIONS),
+        (missing.patterns(Asked(*given)), "missing_patterns"),
+        (missing.visits_seen(Asked(*given)), "visits_seen"),
+        (missing.completers(Asked(*given)), "completers"),
+        (missing.reference_based(Asked(*given)), "reference_based"),
+        (grid, "tipping_grid"),
+        (points, "tipping"),
     ]
-    for place, (table, descriptions) in enumerate(tables):
-        assert list(table.columns) == list(descriptions)
-        write_table(tmp_path / f"{place}.tsv", table, descriptions)
-        assert len(read_table(tmp_path / f"{place}.tsv")) == len(table)
-    assert read_table(tmp_path / "0.tsv")["pattern"].tolist() == tables[0][0]["pattern"].tolist()
+    for table, name in tables:
+        spec = questions.specs()[name]
+        spec.write(tmp_path / f"{name}.tsv", table)
+        assert len(spec.read(tmp_path / f"{name}.tsv")) == len(table)
+    assert (
+        read_table(tmp_path / "missing_patterns.tsv")["pattern"].tolist() == tables[0][0]["pattern"].tolist()
+    )
 
 
 # Completers
@@ -147,7 +151,7 @@ def completers_of(measures) -> pd.DataFrame:
 def test_completers_are_answered_by_ancova_and_the_t_tests_of_those_who_stayed():
     """With no gaps REML with a mean per arm and visit is Student's t, here SciPy's."""
     measures, allocation = make_tables()
-    found = missing.completers(measures, allocation, make_group(covariance="auto"), SESSIONS)
+    found = missing.completers(Asked(measures, allocation, make_group(covariance="auto"), SESSIONS))
     assert (found["analysis_set"] == "completers").all()
     assert (found["status"] == "ok").all()
     stayed = completers_of(measures)
@@ -164,7 +168,7 @@ def test_completers_are_answered_by_ancova_and_the_t_tests_of_those_who_stayed()
         assert row[["p", "df", "lower", "upper"]].astype(float).tolist() == pytest.approx(expected, rel=1e-6)
         assert (row["method"], row["n_active"], row["n_control"]) == ("reml", active.sum(), (~active).sum())
     adjusted = found[found["estimand"] == "difference_adjusted"].reset_index(drop=True)
-    plain = frequentist.estimate(stayed, allocation, make_group(), SESSIONS)
+    plain = frequentist.estimate(Asked(stayed, allocation, make_group(), SESSIONS))
     plain = plain[(plain["estimand"] == "difference_adjusted") & (plain["method"] == "ancova")]
     columns = ["method", "estimate", "sd", "df", "p", "n_active", "n_control"]
     pd.testing.assert_frame_equal(adjusted[columns], plain[columns].reset_index(drop=True))
@@ -175,7 +179,7 @@ def test_an_arm_without_completers_is_not_reported(n_stay):
     measures, allocation = make_tables(COMPLETE)
     left = allocation.loc[allocation["arm"] == "midazolam", "participant_id"][n_stay:]
     measures = measures[~(measures["participant_id"].isin(left) & (measures["session_id"] == "4"))]
-    found = missing.completers(measures, allocation, make_group(), SESSIONS)
+    found = missing.completers(Asked(measures, allocation, make_group(), SESSIONS))
     assert found["status"].str.startswith("not reported: two people per arm").all()
     assert found[list(estimands.NUMBERS)].isna().all(axis=None)
     assert (found["n_control"] == n_stay).all()
@@ -234,7 +238,7 @@ def test_dropout_that_depends_on_the_baseline_does_no_harm_in_big_samples(questi
 
 def test_without_gaps_everything_is_the_plain_answer():
     measures, allocation = make_tables(COMPLETE)
-    grid, points = missing.tipping(measures, allocation, make_group(), SESSIONS)
+    grid, points = missing.tipping(Asked(measures, allocation, make_group(), SESSIONS))
     (outcome,) = lay_out(measures, allocation, make_group(), SESSIONS)
     plain = frequentist.answer_question(outcome, ADJUSTED)
     assert len(grid) == 81
@@ -382,7 +386,7 @@ def test_reference_based_answers_every_question_by_every_strategy():
         covariance="auto",
     )
     truth = replace(TRUTH, missing=np.array([0.0, 0.2, 0.3, 0.4]))
-    found = missing.reference_based(*make_tables(truth), group, SESSIONS)
+    found = missing.reference_based(Asked(*make_tables(truth), group, SESSIONS))
     assert found["method"].tolist() == ["conditional_mean", *imputation.REFERENCE_BASED] * 10
     assert found["status"].str.startswith("ok").all()
     by_method = {name: rows.reset_index(drop=True) for name, rows in found.groupby("method")}
@@ -398,7 +402,7 @@ def test_people_randomised_but_never_measured_count_as_unseen():
     more = pd.DataFrame({"participant_id": ["sub-98", "sub-99"], "arm": "midazolam", "stratum": "n/a"})
     asked = Primary(outcome=NAME, session="3", estimand="difference_unadjusted")
     grids = [
-        missing.tipping(measures, people, make_group(), SESSIONS, asked=asked)[0].set_index(
+        missing.tipping(Asked(measures, people, make_group(), SESSIONS), about=asked)[0].set_index(
             ["delta_active", "delta_control"]
         )
         for people in (allocation, pd.concat([allocation, more]))
@@ -424,11 +428,11 @@ def strong_tables(seed=2):
 def test_at_the_tipping_shift_p_is_what_the_level_leaves():
     measures, allocation = strong_tables()
     group = make_group(level=0.9)
-    _, points = missing.tipping(measures, allocation, group, SESSIONS, deltas=[-6, 0, 6])
+    _, points = missing.tipping(Asked(measures, allocation, group, SESSIONS), deltas=[-6, 0, 6])
     assert (points["status"] == "ok").all()
     active, control = points["delta"]
     assert active > 0 > control  # the unseen of each arm must undo the lower values of the active arm
-    outcome = missing.lay_out_everybody(measures, allocation, group, SESSIONS)[0]
+    outcome = Asked(measures, allocation, group, SESSIONS).everybody[0]
     completed = complete(outcome, ADJUSTED)
     assert completed.at(active=active).p == pytest.approx(0.1, abs=1e-9)
     assert completed.at(control=control).p == pytest.approx(0.1, abs=1e-9)
@@ -439,7 +443,9 @@ def test_at_the_tipping_shift_p_is_what_the_level_leaves():
 
 def test_a_verdict_that_cannot_be_tipped_within_reach_says_so():
     measures, allocation = strong_tables()
-    grid, points = missing.tipping(measures, allocation, make_group(), SESSIONS, deltas=[-0.01, 0, 0.01])
+    grid, points = missing.tipping(
+        Asked(measures, allocation, make_group(), SESSIONS), deltas=[-0.01, 0, 0.01]
+    )
     assert points["delta"].isna().all()
     assert points["status"].str.startswith(f"none: no shift up to {0.01 * SCALE:g} {UNIT} does").all()
     assert len(grid) == 9
@@ -450,7 +456,7 @@ def test_a_scan_that_was_excluded_is_a_visit_not_seen():
     at = measures.index[measures["session_id"] == "3"][0]
     excluded = measures.assign(value=measures["value"].where(measures.index != at))
     tables = [
-        missing.tipping(table, allocation, make_group(), SESSIONS)[0]
+        missing.tipping(Asked(table, allocation, make_group(), SESSIONS))[0]
         for table in (excluded, measures.drop(index=at))
     ]
     pd.testing.assert_frame_equal(*tables)
@@ -460,8 +466,8 @@ def test_row_order_does_not_matter():
     measures, allocation = make_tables()
     shuffled = measures.sample(frac=1, random_state=3), allocation.sample(frac=1, random_state=4)
     for one, other in zip(
-        missing.tipping(measures, allocation, make_group(), SESSIONS),
-        missing.tipping(*shuffled, make_group(), SESSIONS),
+        missing.tipping(Asked(measures, allocation, make_group(), SESSIONS)),
+        missing.tipping(Asked(*shuffled, make_group(), SESSIONS)),
         strict=True,
     ):
         pd.testing.assert_frame_equal(one, other)
@@ -475,13 +481,13 @@ def test_an_arm_that_is_empty_or_one_person_at_the_visit_gets_a_reason(keep):
     measures, allocation = make_tables()
     gone = allocation.loc[allocation["arm"] == "midazolam", "participant_id"][keep:]
     measures = measures[~(measures["participant_id"].isin(gone) & (measures["session_id"] == "3"))]
-    grid, points = missing.tipping(measures, allocation, make_group(), SESSIONS)
+    grid, points = missing.tipping(Asked(measures, allocation, make_group(), SESSIONS))
     assert len(grid) == 1
     for table in (grid, points):
         assert table["status"].str.startswith("not reported: two people per arm are needed").all()
     assert grid[["estimate", "sd", "df", "lower", "upper", "p"]].isna().all(axis=None)
     assert points["n_unseen"].tolist()[1] == 13 - keep
-    there = missing.reference_based(measures, allocation, make_group(), SESSIONS)
+    there = missing.reference_based(Asked(measures, allocation, make_group(), SESSIONS))
     assert there.loc[there["session"] == "3", "status"].str.startswith("not reported").all()
     assert there.loc[there["session"] == "2", "status"].str.startswith("ok").all()
 
@@ -500,17 +506,21 @@ def test_one_session_has_no_baseline_and_bad_values_no_answer():
     measures, allocation = make_tables()
     only = measures[measures["session_id"] == "2"]
     _, points = missing.tipping(
-        only, allocation, make_group(primary={"outcome": NAME, "session": "2"}), ["2"]
+        Asked(only, allocation, make_group(primary={"outcome": NAME, "session": "2"}), ["2"])
     )
     assert points["status"].str.contains("no baseline").all()
-    found = missing.reference_based(only, allocation, make_group(), ["2"]).set_index("estimand")
+    found = missing.reference_based(Asked(only, allocation, make_group(), ["2"])).set_index("estimand")
     assert (found.loc["difference_unadjusted", "status"] == "ok").all()
     for value, reason in ((np.nan, "no measurement"), (1.5, "do not vary")):
-        grid, _ = missing.tipping(measures.assign(value=value), allocation, make_group(), SESSIONS)
+        grid, _ = missing.tipping(Asked(measures.assign(value=value), allocation, make_group(), SESSIONS))
         assert reason in grid["status"].iloc[0]
     infinite = measures.assign(value=np.where(measures.index == 3, np.inf, measures["value"]))
     for ask in (missing.completers, missing.reference_based):
-        assert ask(infinite, allocation, make_group(), SESSIONS)["status"].str.contains("not finite").all()
+        assert (
+            ask(Asked(infinite, allocation, make_group(), SESSIONS))["status"]
+            .str.contains("not finite")
+            .all()
+        )
 
 
 @pytest.mark.parametrize(
@@ -524,7 +534,7 @@ def test_one_session_has_no_baseline_and_bad_values_no_answer():
 )
 def test_a_question_that_the_study_lacks_is_refused(asked, message):
     with pytest.raises(ValueError, match=message):
-        missing.tipping(*make_tables(), make_group(), SESSIONS, asked=asked)
+        missing.tipping(Asked(*make_tables(), make_group(), SESSIONS), about=asked)
 
 
 # The figure
@@ -537,7 +547,9 @@ def trial():
 
 
 def test_the_map_is_drawn_and_its_words_are_those_of_the_table(trial):
-    tables = missing.tipping(*strong_tables(), make_group(), SESSIONS, deltas=np.linspace(-6, 6, 9).tolist())
+    tables = missing.tipping(
+        Asked(*strong_tables(), make_group(), SESSIONS), deltas=np.linspace(-6, 6, 9).tolist()
+    )
     words = " ".join(figures.sentences(*tables, trial))
     for delta in tables[1]["delta"]:
         assert f"{abs(delta):.2f} {UNIT} {'higher' if delta > 0 else 'lower'} than predicted" in words
@@ -551,14 +563,14 @@ def test_the_map_is_drawn_and_its_words_are_those_of_the_table(trial):
 
 
 def test_what_cannot_tip_or_be_reported_is_said_in_words(trial):
-    tables = missing.tipping(*strong_tables(), make_group(), SESSIONS, deltas=[-0.01, 0.0, 0.01])
+    tables = missing.tipping(Asked(*strong_tables(), make_group(), SESSIONS), deltas=[-0.01, 0.0, 0.01])
     assert "the interval still excludes zero" in " ".join(figures.sentences(*tables, trial))
     assert style.to_svg(figures.tipping_map(*tables, trial)).startswith("<svg")
-    everybody = missing.tipping(*make_tables(COMPLETE), make_group(), SESSIONS)
+    everybody = missing.tipping(Asked(*make_tables(COMPLETE), make_group(), SESSIONS))
     assert "In ketamine everybody was seen" in " ".join(figures.sentences(*everybody, trial))
     assert style.to_svg(figures.tipping_map(*everybody, trial)).startswith("<svg")
     measures, allocation = make_tables()
-    none = missing.tipping(measures.assign(value=1.5), allocation, make_group(), SESSIONS)
+    none = missing.tipping(Asked(measures.assign(value=1.5), allocation, make_group(), SESSIONS))
     assert "do not vary" in " ".join(figures.sentences(*none, trial))
     assert style.to_svg(figures.tipping_map(*none, trial)).startswith("<svg")
 
@@ -569,7 +581,7 @@ def test_a_visit_that_one_person_holds_up_gets_a_reason():
     few = measures["participant_id"].isin([f"sub-{n:02d}" for n in (4, 5, 6, 9, 10, 11, 12)])
     measures = measures[~(few & (measures["session_id"] == "4"))]
     group = make_group(covariance="auto")
-    found = missing.reference_based(measures, allocation, group, SESSIONS)
+    found = missing.reference_based(Asked(measures, allocation, group, SESSIONS))
     last = found[found["session"] == "4"]
     assert last["status"].str.contains("too few to compare").all()
     assert found.loc[found["session"] == "2", "status"].str.startswith("ok").all()

@@ -12,7 +12,9 @@ from scipy import stats
 
 from reconfmri.cli import main
 from reconfmri.config import DEFAULT_SCALES
-from reconfmri.group import DESCRIPTIONS, frequentist, group_from_tables, planning
+from reconfmri.contracts import questions
+from reconfmri.group import frequentist, group_from_tables, planning
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import NotEstimableError, Question, ask
 from reconfmri.group.reml import fit_reml
 from reconfmri.group.repeated import MeanModel
@@ -253,9 +255,9 @@ def tables(tmp_path):
     units = {AMYGDALA: "percent signal change"}
     measures, allocation = simulate_measures(truth, outcomes=units, scales=DEFAULT_SCALES, seed=1)
     group, sessions = group_from_tables(measures, allocation, active="ketamine", control="midazolam")
-    estimates = frequentist.estimate(measures, allocation, group, sessions)
+    estimates = frequentist.estimate(Asked(measures, allocation, group, sessions))
     write_table(tmp_path / "measures.tsv", measures[list(MEASURES)], MEASURES)
-    write_table(tmp_path / "estimates.tsv", estimates, DESCRIPTIONS)
+    questions.specs()["estimates"].write(tmp_path / "estimates.tsv", estimates)
     return tmp_path
 
 

@@ -10,11 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from reconfmri.config import Group, Priors, check_group
+from reconfmri.contracts import questions
 from reconfmri.group import frequentist, pooled
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import NUMBERS, Contrast, ask
 from reconfmri.group.grid import lay_out
 from reconfmri.simulate.measures import ARMS, COVARIANCES, Truth, simulate_values
-from reconfmri.tables import read_table, write_table
 
 UNIT = "percent signal change"
 NAMES = [f"region{number}.x" for number in range(6)]
@@ -159,7 +160,7 @@ def test_contributions_are_those_of_two_sample_means():
 @pytest.mark.parametrize("planted", [0.0, 0.6])
 def test_the_planted_correlation_is_found(planted):
     trials = (tables([-0.5] * 6, correlation=planted, seed=seed) for seed in range(10))
-    found = [pooled.estimate(*trial, asked(), SESSIONS)["correlation"].iloc[0] for trial in trials]
+    found = [pooled.estimate(Asked(*trial, asked(), SESSIONS))["correlation"].iloc[0] for trial in trials]
     # one trial scatters by 0.05 and 0.09
     assert np.mean(found) == pytest.approx(planted, abs=0.09)
 
@@ -176,15 +177,15 @@ def test_a_correlation_that_no_covariance_has_is_held_back():
 def test_what_was_planted_is_inside_and_pooling_narrows():
     effects = np.array([-0.5, -0.7, -0.3, -0.6, -0.4, -0.5])
     given, group = tables(effects, correlation=0.0), asked()
-    found = pooled.estimate(*given, group, SESSIONS)
-    assert tuple(found.columns) == tuple(pooled.DESCRIPTIONS)
+    found = pooled.estimate(Asked(*given, group, SESSIONS))
+    assert list(found) == questions.specs()["pooled"].names
     assert set(found["role"]) == {"secondary"}
     assert set(found["status"]) == {"ok"}
     assert len(found) == 3 * (2 + 6)
     (mean,) = found[(found["quantity"] == "mean") & (found["session"] == "2")].to_dict("records")
     assert mean["lower"] < S * effects.mean() < mean["upper"] < 0
     assert mean["probability"] > 0.99
-    alone = frequentist.estimate(*given, group, SESSIONS)
+    alone = frequentist.estimate(Asked(*given, group, SESSIONS))
     alone = alone[(alone["method"] == "reml") & (alone["estimand"] == "difference_adjusted")]
     both = found.merge(alone, on=["outcome", "session"], suffixes=("", "_alone"))
     assert len(both) == 18
@@ -197,10 +198,10 @@ def test_what_was_planted_is_inside_and_pooling_narrows():
 
 def test_row_order_does_not_matter_and_arms_can_be_swapped():
     given = tables([-0.5] * 6)
-    found = pooled.estimate(*given, asked(), SESSIONS)
+    found = pooled.estimate(Asked(*given, asked(), SESSIONS))
     shuffled = tuple(table.sample(frac=1, random_state=1) for table in given)
-    pd.testing.assert_frame_equal(pooled.estimate(*shuffled, asked(), SESSIONS), found)
-    swapped = pooled.estimate(*given, asked(arms={"active": ARMS[1], "control": ARMS[0]}), SESSIONS)
+    pd.testing.assert_frame_equal(pooled.estimate(Asked(*shuffled, asked(), SESSIONS)), found)
+    swapped = pooled.estimate(Asked(*given, asked(arms={"active": ARMS[1], "control": ARMS[0]}), SESSIONS))
     signed = found["quantity"] != "spread"
     # REML stops within 1e-10 of its likelihood, which leaves the fifth digit of an estimate open
     np.testing.assert_allclose(swapped.loc[signed, "estimate"], -found.loc[signed, "estimate"], rtol=1e-4)
@@ -211,24 +212,25 @@ def test_an_outcome_without_an_answer_is_left_out_and_said(tmp_path):
     measures, allocation = tables([-0.5] * 7)
     names = [*NAMES, "region6.x"]
     constant = measures["value"].where(measures["outcome"] != "region6.x", 1.0)
-    found = pooled.estimate(measures.assign(value=constant), allocation, asked(names), SESSIONS)
+    found = pooled.estimate(Asked(measures.assign(value=constant), allocation, asked(names), SESSIONS))
     silent = found[found["outcome"] == "region6.x"]
     assert silent["status"].str.startswith("not reported: ").all()
     assert silent["estimate"].isna().all()
     others = found[found["outcome"] != "region6.x"]
     assert (others["status"] == "ok").all()
     assert (others["n_outcomes"] == 6).all()
-    whole = pooled.estimate(measures, allocation, asked(), SESSIONS)
+    whole = pooled.estimate(Asked(measures, allocation, asked(), SESSIONS))
     np.testing.assert_allclose(others["estimate"], whole["estimate"])
-    write_table(tmp_path / "pooled.tsv", found, pooled.DESCRIPTIONS)
-    assert len(read_table(tmp_path / "pooled.tsv")) == len(found)
+    spec = questions.specs()["pooled"]
+    spec.write(tmp_path / "pooled.tsv", found)
+    assert len(spec.read(tmp_path / "pooled.tsv")) == len(found)
 
 
 def test_with_five_answers_nothing_is_pooled():
     measures, allocation = tables([-0.5] * 6)
     one_arm = allocation.loc[allocation["arm"] == ARMS[0], "participant_id"]
     lost = measures["participant_id"].isin(one_arm) & (measures["outcome"] == NAMES[2])
-    found = pooled.estimate(measures[~lost], allocation, asked(), SESSIONS)
+    found = pooled.estimate(Asked(measures[~lost], allocation, asked(), SESSIONS))
     assert set(found["status"]) == {
         "not reported: 5 of 6 outcomes have an answer, pooling needs 6. Fix: see exclusions.tsv"
     }
@@ -237,8 +239,8 @@ def test_with_five_answers_nothing_is_pooled():
 
 
 def test_no_set_makes_an_empty_table():
-    found = pooled.estimate(*tables([-0.5] * 6), asked(pooled={}), SESSIONS)
-    assert tuple(found.columns) == tuple(pooled.DESCRIPTIONS)
+    found = pooled.estimate(Asked(*tables([-0.5] * 6), asked(pooled={}), SESSIONS))
+    assert list(found) == questions.specs()["pooled"].names
     assert not len(found)
 
 

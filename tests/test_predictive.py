@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import multivariate_normal, multivariate_t
 
 from reconfmri.config import Group
+from reconfmri.contracts import questions
 from reconfmri.group import predictive
 from reconfmri.group.bayes import Fit
 from reconfmri.group.draws import Draws
@@ -137,4 +138,4 @@ def test_densities_of_people_are_scipys(outcome, df):
 
 
 def test_every_column_is_described(outcome):
-    assert set(rows(outcome, fit_of_truth()).columns) == set(predictive.DESCRIPTIONS)
+    assert set(rows(outcome, fit_of_truth()).columns) == set(questions.specs()["predictions"].names)

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from reconfmri.config import DEFAULT_SCALES, Group
-from reconfmri.group import randomisation
+from reconfmri.group import estimands, randomisation
+from reconfmri.group.asked import Asked
 from reconfmri.group.grid import Outcome
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures, simulate_values
 
@@ -33,7 +34,7 @@ def estimate(names=("x",), seed=1, truth=TRUTH, sessions=("1", "2", "3", "4"), *
         truth, outcomes=dict.fromkeys(names, UNIT), scales=DEFAULT_SCALES, seed=seed
     )
     measures = measures[measures["session_id"].isin(sessions)]
-    return randomisation.estimate(measures, allocation, group_of(names, **more), sessions, seed=seed)
+    return randomisation.estimate(Asked(measures, allocation, group_of(names, **more), sessions, seed=seed))
 
 
 def test_one_visit_is_the_permutation_test_of_the_mean_difference():
@@ -53,11 +54,13 @@ def test_one_visit_is_the_permutation_test_of_the_mean_difference():
     )
     allocation = pd.DataFrame({"participant_id": people, "arm": ["ketamine"] * 7 + ["midazolam"] * 7})
     found = randomisation.estimate(
-        measures,
-        allocation,
-        group_of(estimands=["difference_unadjusted"], permutations=20_000),
-        ["2"],
-        seed=1,
+        Asked(
+            measures,
+            allocation,
+            group_of(estimands=["difference_unadjusted"], permutations=20_000),
+            ["2"],
+            seed=1,
+        )
     ).iloc[0]
     exact = stats.permutation_test(
         (active, control), lambda a, b: a.mean() - b.mean(), n_resamples=np.inf, vectorized=False
@@ -113,7 +116,7 @@ def test_draws_that_empty_an_arm_at_a_visit_count_against_the_finding():
     outcome = Outcome("x", "activation", UNIT, 1.0, values, active)
     sides = randomisation.draw_sides(active, ["n/a"] * 8, n_draws=4000, seed=1)
     test = randomisation.Test(outcome, group_of(covariance="random_intercept"), sides)
-    (question,) = randomisation.ask(["difference_unadjusted"], ["1", "2"])
+    (question,) = estimands.ask(["difference_unadjusted"], ["1", "2"])
     row, statistics = test.answer(question)
     assert row["status"] == "ok"
     emptied = np.abs(sides[:, [2, 3, 6, 7]].sum(axis=1)) == 2
@@ -132,7 +135,7 @@ def test_its_size_is_five_percent():
     values = simulate_values(truth, trials=400, seed=11)
     group = group_of()
     sides = randomisation.draw_sides(truth.active, ["n/a"] * truth.active.size, n_draws=400, seed=5)
-    questions = randomisation.ask(["difference_adjusted"], ["1", "2", "3", "4"])
+    questions = estimands.ask(["difference_adjusted"], ["1", "2", "3", "4"])
     p = []
     for grid in values:
         test = randomisation.Test(Outcome("x", "activation", UNIT, 1.0, grid, truth.active), group, sides)

@@ -6,7 +6,9 @@ import pytest
 from scipy import stats
 
 from reconfmri.config import Group
+from reconfmri.contracts import questions
 from reconfmri.group import reliability
+from reconfmri.group.asked import Asked
 
 UNIT = "percent signal change"
 ARMS = ("ketamine", "midazolam")
@@ -43,7 +45,9 @@ def tables(active, control, outcome="amygdala.x") -> tuple[pd.DataFrame, pd.Data
 def estimate(active, control, **more) -> pd.DataFrame:
     """One row per arm, the index."""
     sessions = [str(visit + 1) for visit in range(np.shape(active)[1])]
-    return reliability.estimate(*tables(active, control), make_group(**more), sessions).set_index("arm")
+    return reliability.estimate(Asked(*tables(active, control), make_group(**more), sessions)).set_index(
+        "arm"
+    )
 
 
 def simulate(n_people, n_visits, *, between, over_visits, residual, seed, trials=()) -> np.ndarray:
@@ -160,7 +164,8 @@ def test_row_order_does_not_matter():
     measures, allocation = tables(some_arm(seed=1), some_arm(seed=2))
     shuffled = measures.sample(frac=1, random_state=3), allocation.sample(frac=1, random_state=4)
     found = [
-        reliability.estimate(*pair, make_group(), list("1234")) for pair in ((measures, allocation), shuffled)
+        reliability.estimate(Asked(*pair, make_group(), list("1234")))
+        for pair in ((measures, allocation), shuffled)
     ]
     pd.testing.assert_frame_equal(*found)
 
@@ -292,7 +297,7 @@ def test_what_does_not_vary_does_not_depend_on_the_unit(scale):
 )
 def test_an_outcome_at_fault_is_listed_for_both_arms(change, reason):
     measures, allocation = tables(some_arm(), some_arm())
-    found = reliability.estimate(change(measures), allocation, make_group(), list("1234"))
+    found = reliability.estimate(Asked(change(measures), allocation, make_group(), list("1234")))
     assert found["arm"].tolist() == list(ARMS)
     assert found["status"].str.contains(f"^not reported: .*{reason}").all()
     assert found[NUMBERS].isna().all(axis=None)
@@ -303,21 +308,26 @@ def test_one_session_has_no_reliability(sessions):
     measures, allocation = tables(some_arm()[:, :1], some_arm()[:, :1])
     if not sessions:
         measures = measures.assign(session_id=None)
-    found = reliability.estimate(measures, allocation, make_group(), sessions)
+    found = reliability.estimate(Asked(measures, allocation, make_group(), sessions))
     assert (found["status"] == "not reported: two visits with 5 people each are needed, there is one").all()
 
 
 def test_a_person_without_an_arm_is_left_out_and_tables_that_share_nobody_are_refused():
     measures, allocation = tables(some_arm(), some_arm())
-    found = reliability.estimate(measures, allocation.iloc[1:], make_group(), list("1234"))
+    found = reliability.estimate(Asked(measures, allocation.iloc[1:], make_group(), list("1234")))
     person = allocation["participant_id"].iloc[0]
     without = measures[measures["participant_id"] != person]
     pd.testing.assert_frame_equal(
-        found, reliability.estimate(without, allocation, make_group(), list("1234"))
+        found, reliability.estimate(Asked(without, allocation, make_group(), list("1234")))
     )
     with pytest.raises(ValueError, match="share nobody"):
         reliability.estimate(
-            measures[measures["participant_id"] == person], allocation.iloc[1:], make_group(), list("1234")
+            Asked(
+                measures[measures["participant_id"] == person],
+                allocation.iloc[1:],
+                make_group(),
+                list("1234"),
+            )
         )
 
 
@@ -349,7 +359,7 @@ def test_ok_and_a_number_go_together():
         values = random.integers(0, 4, (20, 3)).astype(float)  # coarse, so that nothing varies at times
         values[random.random(values.shape) < random.uniform(0, 0.7)] = np.nan
         values[0, 0] = 1.0
-        table = reliability.estimate(*tables(values[:10], values[10:]), group, list("123"))
+        table = reliability.estimate(Asked(*tables(values[:10], values[10:]), group, list("123")))
         numbers = np.isfinite(table[NUMBERS])
         ok = table["status"] == "ok"
         assert numbers[ok].all(axis=None)
@@ -362,8 +372,8 @@ def test_ok_and_a_number_go_together():
 def test_every_column_is_described_and_every_outcome_has_its_arms():
     measures, allocation = tables(some_arm(), some_arm())
     outcomes = ("scr.trauma", "amygdala.x")
-    table = reliability.estimate(measures, allocation, make_group(outcomes), list("1234"))
-    assert tuple(table.columns) == tuple(reliability.DESCRIPTIONS)
+    table = reliability.estimate(Asked(measures, allocation, make_group(outcomes), list("1234")))
+    assert list(table) == questions.specs()["reliability"].names
     rows = list(zip(table["outcome"], table["arm"], strict=True))
     assert rows == [(outcome, arm) for outcome in outcomes for arm in ARMS]
 

@@ -15,6 +15,7 @@ from tests.pages import Page, foreign
 
 from reconfmri import report
 from reconfmri.config import Study, parse_config
+from reconfmri.contracts import questions
 from reconfmri.exclusions import Exclusion, write_exclusions
 from reconfmri.report.flow import COMPARISON, not_compared, scans_of, stations
 from reconfmri.report.methods import Facts
@@ -184,7 +185,7 @@ def joint_table(study: Study) -> pd.DataFrame:
     one, other = together
     start = {"joint": name, "estimand": "difference_adjusted", "level": 0.95, "session": "2", "status": "ok"}
     numbers = {"estimate": -0.123, "sd": 0.1, "lower": -0.456, "upper": 0.211, "probability": 0.93}
-    start |= numbers | {"direction": "lower", "declared": "true", "n_active": 12.0, "n_control": 11.0}
+    start |= numbers | {"direction": "lower", "declared": True, "n_active": 12.0, "n_control": 11.0}
     rows = [
         start | {"quantity": quantity, "outcome": outcome, "other": beside, "unit": unit}
         for quantity, outcome, beside, unit in (
@@ -279,6 +280,25 @@ def pictures_in(folder: Path, runs: pd.DataFrame) -> list[report.Picture]:
     ]
 
 
+def group_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """What the group questions of the page found."""
+    assert study.group
+    tables = {
+        "estimates": estimate_table(study),
+        "bayesian_diagnostics": pd.DataFrame({"outcome": ["amygdala"], "r_hat": [1.003], "divergences": [0]}),
+        "predictions": prediction_table(study),
+        "moderation": moderation_table(study),
+    }
+    tables |= {"joint": joint_table(study)} if study.group.joint else {}
+    tables |= {"pooled": pooled_table(study)} if study.group.pooled else {}
+    for name in set(tables) - {"bayesian_diagnostics"}:
+        tables[name]["reported"] = tables[name]["status"] == "ok"
+    primary, estimates = study.group.primary, tables["estimates"]
+    asked = [primary.outcome, primary.session, primary.estimand]
+    estimates["is_primary"] = (estimates[["outcome", "session", "estimand"]] == asked).all(axis=1)
+    return tables
+
+
 def make_inputs(folder: Path, *, config: dict | None = None) -> report.ReportInputs:
     raw = config or demo_config()
     study = parse_config(raw)
@@ -291,12 +311,7 @@ def make_inputs(folder: Path, *, config: dict | None = None) -> report.ReportInp
         exclusions=EXCLUSIONS,
         parity=parity_table(),
         allocation=arms,
-        estimates=estimate_table(study),
-        diagnostics=pd.DataFrame({"outcome": ["amygdala"], "r_hat": [1.003], "divergences": [0]}),
-        predictions=prediction_table(study),
-        moderation=moderation_table(study),
-        joint=joint_table(study) if study.group and study.group.joint else None,
-        pooled=pooled_table(study) if study.group and study.group.pooled else None,
+        tables=group_tables(study),
         truth=truth_of(study),
         regions=region_image(len(study.rois.regions)),
         region_table=pd.DataFrame(
@@ -372,10 +387,13 @@ def test_markup_in_any_text_field_stays_text(tmp_path, page):
     evil = replace(
         evil,
         allocation=allocation,
-        estimates=evil.estimates.assign(status="not reported: " + EVIL),
+        tables=evil.tables
+        | {
+            "estimates": evil.tables["estimates"].assign(status="not reported: " + EVIL, reported=False),
+            "bayesian_diagnostics": pd.DataFrame({EVIL: [EVIL]}),
+        },
         parity=evil.parity.assign(item=EVIL, value=EVIL, deviation=EVIL),
         exclusions=[replace(EXCLUSIONS[0], reason=EVIL, code=EVIL, decided_by=EVIL), *EXCLUSIONS[1:]],
-        diagnostics=pd.DataFrame({EVIL: [EVIL]}),
         region_table=evil.region_table.assign(n_voxels=EVIL),
         versions={EVIL: EVIL},
         provenance={EVIL: EVIL},
@@ -391,8 +409,8 @@ def test_every_estimate_is_on_the_page(inputs, page):
     words = Page(page).words
     from reconfmri.figures.labels import number_with_ends
 
-    for row in inputs.estimates.to_dict("records"):
-        if row["status"].startswith("ok"):
+    for row in inputs.tables["estimates"].to_dict("records"):
+        if row["reported"]:
             assert number_with_ends(row) in words
         else:
             assert row["status"] in words
@@ -468,12 +486,12 @@ def test_a_fault_of_one_signal_leaves_the_scan_in_the_study(inputs):
 
 
 def test_the_headline_says_estimate_interval_probability_p_people_and_truth(inputs):
-    line = report.headline(inputs.estimates, inputs.study.group, inputs.truth)
+    line = report.headline(inputs.tables["estimates"], inputs.study.group, inputs.truth)
     primary = inputs.study.group.primary
-    rows = inputs.estimates[
-        (inputs.estimates["outcome"] == primary.outcome)
-        & (inputs.estimates["session"] == primary.session)
-        & (inputs.estimates["estimand"] == primary.estimand)
+    rows = inputs.tables["estimates"][
+        (inputs.tables["estimates"]["outcome"] == primary.outcome)
+        & (inputs.tables["estimates"]["session"] == primary.session)
+        & (inputs.tables["estimates"]["estimand"] == primary.estimand)
     ].set_index("method")
     bayes = rows.loc["bayes"]
     for value in (bayes["estimate"], bayes["lower"], bayes["upper"], -0.28):
@@ -485,12 +503,15 @@ def test_the_headline_says_estimate_interval_probability_p_people_and_truth(inpu
 
 
 def test_a_withheld_primary_result_gives_no_number(inputs):
-    withheld = inputs.estimates.assign(status="not reported: R-hat 1.2 is above 1.01", estimate=np.nan)
+    said = "not reported: R-hat 1.2 is above 1.01"
+    withheld = inputs.tables["estimates"].assign(status=said, reported=False, estimate=np.nan)
     line = report.headline(withheld, inputs.study.group, inputs.truth)
-    assert "not reported: R-hat 1.2 is above 1.01" in line
+    assert said in line
     assert "interval" not in line
     bare = {"regions": None, "design": None, "pictures": [], "measures": inputs.measures.iloc[:0]}
-    words = Page(report.compose(replace(inputs, estimates=withheld, **bare))).words
+    words = Page(
+        report.compose(replace(inputs, tables=inputs.tables | {"estimates": withheld}, **bare))
+    ).words
     assert "The primary result is withheld" in words
 
 
@@ -589,8 +610,7 @@ def test_without_a_group_the_page_has_no_word_about_arms(tmp_path):
         measures=measure_table(study, runs, arms=None),
         exclusions=[],
         allocation=None,
-        estimates=None,
-        diagnostics=None,
+        tables={},
         parity=None,
         truth=None,
         design_run={
@@ -682,8 +702,10 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     (folder / "config.yaml").write_text(CONFIG.read_text(encoding="utf-8"), encoding="utf-8")
-    for name in ("runs", "measures", "estimates", "region_table", "parity"):
+    for name in ("runs", "measures", "region_table", "parity"):
         write_table(folder / f"{name}.tsv", getattr(made, name))
+    spec = questions.specs()["estimates"]
+    spec.write(folder / "estimates.tsv", made.tables["estimates"].reindex(columns=spec.names))
     bare = made.allocation.assign(participant_id=made.allocation["participant_id"].str.removeprefix("sub-"))
     write_table(folder / "allocation.tsv", bare)
     write_exclusions(folder / "exclusions.tsv", made.exclusions)
@@ -704,11 +726,10 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
             "outlines": [str(path) for path in outlines],
             "designs": [str(path) for path in designs],
             "maps": [],
-            "diagnostics": [],
             **{
                 name: str(folder / f"{name}.tsv") for name in ("runs", "measures", "exclusions", "allocation")
             },
-            "estimates": str(folder / "estimates.tsv"),
+            "tables": [str(folder / "estimates.tsv")],
             "region_table": str(folder / "region_table.tsv"),
             "parity": str(folder / "parity.tsv"),
             "truth": str(folder / "truth.json"),
@@ -719,8 +740,8 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
     assert len(read.pictures) == len(outlines) - 1
     assert stations(read) == stations(made)
     assert parity(read) == parity(made)
-    line = report.headline(read.estimates, read.study.group, read.truth)
-    assert line == report.headline(made.estimates, made.study.group, made.truth)
+    line = report.headline(read.tables["estimates"], read.study.group, read.truth)
+    assert line == report.headline(made.tables["estimates"], made.study.group, made.truth)
 
 
 def test_a_study_of_which_nothing_is_left_still_has_a_report(inputs):
@@ -730,10 +751,12 @@ def test_a_study_of_which_nothing_is_left_still_has_a_report(inputs):
         for row in inputs.runs.itertuples()
     ]
     numbers = ["estimate", "sd", "df", "lower", "upper", "probability", "p", "p_adjusted", "r_hat", "ess"]
-    withheld = inputs.estimates.assign(status="not reported: nobody", **dict.fromkeys(numbers, np.nan))
+    withheld = inputs.tables["estimates"].assign(
+        status="not reported: nobody", reported=False, **dict.fromkeys(numbers, np.nan)
+    )
     empty = replace(
-        inputs, measures=inputs.measures.iloc[:0], estimates=withheld, exclusions=out, pictures=[],
-        design=None, regions=None, diagnostics=None,
+        inputs, measures=inputs.measures.iloc[:0], tables={"estimates": withheld}, exclusions=out,
+        pictures=[], design=None, regions=None,
     )  # fmt: skip
     assert Page(report.compose(empty)).words.count("no-signal") == len(out)
     assert all(item.usable == 0 for item in stations(empty))

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from reconfmri.config import DEFAULT_SCALES, Group
+from reconfmri.contracts import questions
 from reconfmri.group import bayes, frequentist, influence, sensitivity
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import ask
 from reconfmri.group.grid import lay_out
 from reconfmri.group.repeated import usable_visits
@@ -43,11 +45,13 @@ def group():
 
 @pytest.fixture(scope="module")
 def found(tables, group) -> pd.DataFrame:
-    return sensitivity.estimate(*tables, group, SESSIONS, seed=1, cores=1).set_index(["analysis", "method"])
+    return sensitivity.estimate(Asked(*tables, group, SESSIONS, seed=1, cores=1)).set_index(
+        ["analysis", "method"]
+    )
 
 
 def test_the_declared_rows_are_those_of_the_estimates(found, tables, group):
-    estimates = frequentist.estimate(*tables, group, SESSIONS)
+    estimates = frequentist.estimate(Asked(*tables, group, SESSIONS))
     row = estimates.query("method == 'reml' and session == '2' and estimand == 'difference_adjusted'").iloc[0]
     assert found.loc[("declared", "reml"), "estimate"] == row["estimate"]
     assert found.loc[("declared", "reml"), "p"] == row["p"]
@@ -145,4 +149,4 @@ def test_bayesian_known_errors_are_those_of_reml(tables, group):
 
 
 def test_columns_are_described(found):
-    assert set(found.reset_index().columns) == set(sensitivity.DESCRIPTIONS)
+    assert set(found.reset_index().columns) == set(questions.specs()["sensitivity"].names)

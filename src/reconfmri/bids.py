@@ -16,7 +16,7 @@ import pandas as pd
 from pathspec import GitIgnoreSpec
 
 from reconfmri.exclusions import DataFault
-from reconfmri.files import UnreadableError, explained, read_text, refuse_unreadable
+from reconfmri.files import InputError, UnreadableError, explained, read_text, refuse_unreadable
 from reconfmri.labels import refuse_alike
 from reconfmri.tables import MISSING, read_table, write_table
 
@@ -308,13 +308,13 @@ def read_allocation(
     rows = table["participant_id"].astype(str)
     for line, person in enumerate(rows, start=2):
         if not PARTICIPANT.fullmatch(person):
-            raise ValueError(f"{path}: line {line}: participant_id {person!r} must look like sub-01")
+            raise InputError(path, f"line {line}: participant_id {person!r} must look like sub-01")
         if person in seen:
-            raise ValueError(f"{path}: {person} stands on lines {seen[person]} and {line}; keep one")
+            raise InputError(path, f"{person} stands on lines {seen[person]} and {line}; keep one")
         seen[person] = line
     table = table[table["arm"] != MISSING].reset_index(drop=True)
     if table.empty:
-        raise ValueError(f"{path}: nobody is allocated; expected one row per randomised person")
+        raise InputError(path, "nobody is allocated; expected one row per randomised person")
     for name in ("participant_id", "arm", "stratum"):
         refuse_alike(table[name], name, str(path))
     wanted = list(dict.fromkeys(columns))

@@ -92,7 +92,7 @@ def _of_unit(rows: pd.DataFrame, unit: Exclusion) -> pd.DataFrame:
 
 
 def _is_out(unit: Exclusion, exclusions: Iterable[Exclusion]) -> bool:
-    return any(row.takes_the_run_out and row.concerns(unit) for row in exclusions)
+    return any(row.takes_out(unit) for row in exclusions)
 
 
 def _fault(entry: Entry, what: str) -> ValueError:

@@ -16,7 +16,7 @@ from reconfmri.config import CONFIG, Group, Study, load_study
 from reconfmri.decisions import keep_decisions
 from reconfmri.derivatives import check_fmriprep
 from reconfmri.exclusions import MISSING, read_exclusions
-from reconfmri.files import UnreadableError, explained
+from reconfmri.files import InputError, UnreadableError, explained
 from reconfmri.indexing import Progress, index_dataset
 from reconfmri.labels import ORDER_CODE
 from reconfmri.problems import Problem, Severity
@@ -235,9 +235,8 @@ def check_covariates(root: Path, study: Study, table: pd.DataFrame) -> list[Prob
         cells = {person: people[item.column].get(person) for person in sorted(set(table["participant_id"]))}
         try:
             covariates.columns_of(key, item, cells, name)
-        except ValueError as error:
-            what, _, fix = str(error).removeprefix(f"{covariates.CODE} {name}: ").partition(". Fix: ")
-            problems.append(Problem("STOP", covariates.CODE, what, fix, name))
+        except InputError as error:
+            problems.append(Problem("STOP", error.code, error.what, error.fix, name))
     return problems
 
 
@@ -298,19 +297,12 @@ def check_allocation(folder: Path, study: Study, table: pd.DataFrame) -> tuple[d
     except UnreadableError as error:
         fix = error.fix(group.allocation)
         return {}, [Problem("STOP", "E-CONF-C05", error.what, fix, group.allocation)]
-    except ValueError as error:
-        code, what, fix = parted(str(error), path)
-        return {}, [Problem("STOP", code or "E-CONF-C05", what, fix or "correct the table", group.allocation)]
+    except InputError as error:
+        fix = error.fix or "correct the table"
+        return {}, [Problem("STOP", error.code or "E-CONF-C05", error.what, fix, group.allocation)]
     arms = dict(zip(allocation["participant_id"], allocation["arm"], strict=True))
     problems = _arms(group, allocation, set(table["participant_id"]))
     return arms, problems + _intercurrent_events(folder, study, allocation)
-
-
-def parted(line: str, path: Path) -> tuple[str, str, str]:
-    """Return code, what is wrong and fix of `[CODE ]path: what[. Fix: fix]`."""
-    what, _, fix = line.partition(". Fix: ")
-    code, found, rest = what.partition(f"{path}: ")
-    return (code.strip(), rest, fix) if found else ("", what, fix)
 
 
 def _intercurrent_events(folder: Path, study: Study, allocation: pd.DataFrame) -> list[Problem]:
@@ -323,9 +315,11 @@ def _intercurrent_events(folder: Path, study: Study, allocation: pd.DataFrame) -
         return [Problem("STOP", intercurrent.CODE, "there is no such table of events", fix, named)]
     try:
         intercurrent.read_events(folder / named, allocation, [session.id for session in study.sessions])
-    except ValueError as error:
-        code, what, fix = parted(str(error), folder / named)
-        return [Problem("STOP", code or intercurrent.CODE, what, fix or "correct the table", named)]
+    except UnreadableError as error:
+        return [Problem("STOP", intercurrent.CODE, error.what, error.fix(named), named)]
+    except InputError as error:
+        fix = error.fix or "correct the table"
+        return [Problem("STOP", error.code or intercurrent.CODE, error.what, fix, named)]
     return []
 
 

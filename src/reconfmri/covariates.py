@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconfmri.config import Covariate
+from reconfmri.files import InputError
 from reconfmri.labels import spelling_fault
 
 CODE = "E-STAT-E10"
@@ -49,14 +50,14 @@ def columns_of(name: str, settings: Covariate, cells: Mapping[str, object], file
     if absent and (settings.missing == "stop" or not present):
         what = f"{_some(absent)} {'has' if len(absent) == 1 else 'have'} no value"
         fix = f"complete it, or set group.covariates.{name}.missing: mean"
-        raise ValueError(_line(file, name, what, fix if present else "complete it, or drop the covariate"))
+        raise _error(file, name, what, fix if present else "complete it, or drop the covariate")
     known = np.array([person in present for person in cells])
     raw = _levels(name, present, file) if settings.kind == "category" else _numbers(name, present, file)
     columns = []
     for label, numbers in raw.items():
         sd = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
         if not sd > 1e-10 * float(np.abs(numbers).max(initial=0.0)):
-            raise ValueError(_line(file, name, "everybody has the same value", "drop the covariate"))
+            raise _error(file, name, "everybody has the same value", "drop the covariate")
         values = np.zeros(len(cells))
         values[known] = (numbers - numbers.mean()) / sd
         per_visit = settings.slope == "per_visit"
@@ -77,20 +78,20 @@ def _numbers(name: str, present: Mapping[str, object], file: str) -> dict[str, N
             bad.append(f"{cell!r} of {person}")
     if bad:
         fix = f"write numbers, n/a where unknown, or set group.covariates.{name}.kind: category"
-        raise ValueError(_line(file, name, f"{_some(bad)} is not a number", fix))
+        raise _error(file, name, f"{_some(bad)} is not a number", fix)
     return {"": np.array(numbers)}
 
 
 def _levels(name: str, present: Mapping[str, object], file: str) -> dict[str, NDArray[np.float64]]:
     cells = [str(cell) for cell in present.values()]
     if fault := spelling_fault(cells, "category"):
-        raise ValueError(_line(file, name, *fault))
+        raise _error(file, name, *fault)
     first, *others = sorted(set(cells))
     if single := [level for level in (first, *others) if cells.count(level) < FEWEST]:
         what = f"{_some([repr(level) for level in single])} has a single person, who would count for nothing"
-        raise ValueError(_line(file, name, what, "join categories, or drop the covariate"))
+        raise _error(file, name, what, "join categories, or drop the covariate")
     if not others:
-        raise ValueError(_line(file, name, "everybody has the same value", "drop the covariate"))
+        raise _error(file, name, "everybody has the same value", "drop the covariate")
     return {
         f"{name}: {level} minus {first}": np.array([float(cell == level) for cell in cells])
         for level in others
@@ -101,8 +102,8 @@ def _is_missing(cell: object) -> bool:
     return cell is None or cell != cell
 
 
-def _line(file: str, name: str, what: str, fix: str) -> str:
-    return f"{CODE} {file}: covariate {name!r}: {what}. Fix: {fix}"
+def _error(file: str, name: str, what: str, fix: str) -> InputError:
+    return InputError(file, f"covariate {name!r}: {what}", fix=fix, code=CODE)
 
 
 def _some(items: list[str]) -> str:

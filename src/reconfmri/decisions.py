@@ -51,7 +51,7 @@ def people_of(root: Path, scans: pd.DataFrame) -> list[str]:
 def is_out(decided: Iterable[Exclusion], person: str, session: str = MISSING) -> bool:
     """Whether a person, or a session with all that was measured in it, was taken out by hand."""
     unit = Exclusion(person, session)
-    return any(row.takes_the_run_out and row.concerns(unit) for row in decided)
+    return any(row.takes_out(unit) for row in decided)
 
 
 def without_decided(

@@ -81,10 +81,18 @@ class Exclusion:
         """Sort key: people, sessions, tasks and runs in order, then stage and region."""
         return (self.participant_id, self.session_id, self.task, self.run, self.stage, self.region, self.code)
 
+    @property
+    def unit(self) -> tuple[str, ...]:
+        """Participant, session (without `ses-`, however a person wrote it), task and run."""
+        return (self.participant_id, self.session_id.removeprefix("ses-"), self.task, self.run)
+
     def concerns(self, unit: Exclusion) -> bool:
         """Whether this row is about `unit`; an entity that the row does not name stands for all."""
-        keys = ("participant_id", "session_id", "task", "run")
-        return all(getattr(self, key) in (MISSING, getattr(unit, key)) for key in keys)
+        return all(mine in (MISSING, theirs) for mine, theirs in zip(self.unit, unit.unit, strict=True))
+
+    def takes_out(self, unit: Exclusion) -> bool:
+        """Whether this row takes the whole of `unit` out."""
+        return self.takes_the_run_out and self.concerns(unit)
 
     def because(self, stage: str, fault: DataFault) -> Exclusion:
         """The same unit with the stage and the reason of `fault`."""

@@ -5,6 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 
+class InputError(ValueError):
+    """A file or table that somebody must correct: where, what is wrong, the fix; as text, one line."""
+
+    def __init__(self, place: str | Path, what: str, *, fix: str = "", code: str = ""):
+        self.code, self.place, self.what, self.fix = code, str(place), what, fix
+        super().__init__(f"{code} {place}: {what}".lstrip() + (f". Fix: {fix}" if fix else ""))
+
+
 class UnreadableError(ValueError):
     """A file whose content cannot be had: a link to nowhere, a folder, no permission, another encoding.
 
@@ -73,4 +81,6 @@ def explained(error: Exception, path: str | Path, shown: str, fix: str) -> tuple
         return error.what, error.fix(shown)
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__, fix
+    if isinstance(error, InputError):
+        return error.what, error.fix or fix
     return str(error).removeprefix(f"{path}: "), fix

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from reconfmri.files import InputError
 from reconfmri.tables import read_table
 
 Strategy = Literal[
@@ -16,6 +17,7 @@ Strategy = Literal[
 ]
 AT_RANDOM: Strategy = "missing_at_random"
 CODE = "E-CONF-C05"
+Fault = tuple[str, str] | None
 COLUMNS = {
     "participant_id": "Participant, as in the allocation",
     "session_id": "BIDS session label, without ses-, of the first visit after the event; never the baseline",
@@ -45,36 +47,38 @@ def read_events(path: str | Path, allocation: pd.DataFrame, sessions: Sequence[s
     strategies: dict[str, str] = {}
     for line, row in enumerate(table.to_dict("records"), start=2):
         if fault := _fault(row, known, later, strategies):
-            raise ValueError(f"{CODE} {path}: line {line}: {fault}")
+            raise InputError(path, f"line {line}: {fault[0]}", fix=fault[1], code=CODE)
         strategies[str(row["event"])] = str(row["strategy"])
     twice = table["participant_id"].duplicated()
     if twice.any():
         who = table.loc[twice, "participant_id"].iloc[0]
-        raise ValueError(f"{CODE} {path}: {who} has two rows. Fix: keep the first event of a person")
+        raise InputError(path, f"{who} has two rows", fix="keep the first event of a person", code=CODE)
     return table[list(COLUMNS)].assign(delta=table["delta"].astype("float64"))
 
 
-def _fault(row: Mapping[Any, Any], known: set[str], later: Sequence[str], strategies: dict[str, str]) -> str:
-    """What is wrong with a row of the table of events and how to fix it; nothing, an empty text."""
+def _fault(
+    row: Mapping[Any, Any], known: set[str], later: Sequence[str], strategies: dict[str, str]
+) -> Fault:
+    """What is wrong with a row of the table of events and how to fix it; None, nothing."""
     person, session, event, strategy, delta = (row[name] for name in COLUMNS)
     if person not in known:
-        return f"{person} is not in the allocation. Fix: correct the id, or delete the row"
+        return f"{person} is not in the allocation", "correct the id, or delete the row"
     if session not in later:
-        return f"session {session!r} is none after the baseline. Fix: one of {list(later)}"
+        return f"session {session!r} is none after the baseline", f"one of {list(later)}"
     if strategy not in get_args(Strategy):
-        return f"strategy {strategy!r} is unknown. Fix: one of {list(get_args(Strategy))}"
+        return f"strategy {strategy!r} is unknown", f"one of {list(get_args(Strategy))}"
     if event is None:
-        return "the event has no name. Fix: say what happened"
+        return "the event has no name", "say what happened"
     if strategies.get(str(event), strategy) != strategy:
-        return f"{event!r} has the strategies {strategies[str(event)]!r} and {strategy!r}. Fix: keep one"
+        return f"{event!r} has the strategies {strategies[str(event)]!r} and {strategy!r}", "keep one"
     return _fault_of_delta(strategy, delta)
 
 
-def _fault_of_delta(strategy: object, delta: object) -> str:
+def _fault_of_delta(strategy: object, delta: object) -> Fault:
     if strategy != "delta":
-        return "" if delta is None else f"delta {delta} beside {strategy!r}. Fix: n/a, or strategy delta"
+        return None if delta is None else (f"delta {delta} beside {strategy!r}", "n/a, or strategy delta")
     try:
         finite = math.isfinite(float(str(delta)))
     except ValueError:
         finite = False
-    return "" if finite else f"delta is {delta!r}. Fix: a number in the unit of the outcome"
+    return None if finite else (f"delta is {delta!r}", "a number in the unit of the outcome")

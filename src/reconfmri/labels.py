@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from reconfmri.files import InputError
 from reconfmri.tables import MISSING
 
 SPELLING_CODE, ORDER_CODE = "E-CONF-C10", "E-CONF-C09"
@@ -57,7 +58,7 @@ def refuse_alike(labels: Iterable[object], what: str, where: str) -> None:
         They do; both spellings are named.
     """
     if fault := spelling_fault(labels, what):
-        raise ValueError(f"{SPELLING_CODE} {where}: {fault[0]}. Fix: {fault[1]}")
+        raise InputError(where, fault[0], fix=fault[1], code=SPELLING_CODE)
 
 
 def is_number(label: str) -> bool:

@@ -12,6 +12,7 @@ import pandas as pd
 from reconfmri.config import DOMAINS
 from reconfmri.exclusions import MISSING, Exclusion
 from reconfmri.labels import refuse_alike
+from reconfmri.step import is_empty
 from reconfmri.tables import read_table, write_table
 
 UNIT_KEY = ["participant_id", "session_id", "task", "run"]
@@ -62,7 +63,7 @@ def write_rows(path: str | Path, rows: pd.DataFrame, unit: Exclusion) -> None:
 
 def read_rows(path: str | Path) -> pd.DataFrame:
     """Return the rows that `write_rows` wrote; none for the empty file of an excluded run."""
-    if Path(path).stat().st_size == 0:
+    if is_empty(path):
         return pd.DataFrame(columns=RUN_COLUMNS)
     written = [IN_FILES.get(name, name) for name in RUN_COLUMNS]
     table = read_table(path, numeric=[*NUMBERS, "df"], required=written)

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -27,11 +27,12 @@ DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml", "
 CHANGES_NO_NUMBER = ("resources", "threads", "retries", "log", "conda")
 
 
-def code_of(rule: str) -> str:
+def code_of(rule: str, *, also: Sequence[str] = ()) -> str:
     """Return a hash of all that a rule runs, wherever it lies.
 
     Its script, the text of the rule without remarks, the modules of reconfmri that the script leads to with
-    the data files beside them, and the versions of the libraries that these import.
+    the data files beside them, and the versions of the libraries that these import. `also`: modules that
+    the script looks up by name.
 
     Raises
     ------
@@ -43,7 +44,7 @@ def code_of(rule: str) -> str:
     if not script.is_file():
         raise ValueError(f"there is no rule {rule}: no {script.name} in workflow/scripts")
     digest = hashlib.sha256(script.read_bytes() + _text_of_rule(folder / "rules", rule).encode())
-    modules = frozenset[Path]().union(*(_imports_of(name) for name in _modules_named(script)))
+    modules = frozenset[Path]().union(*(_imports_of(name) for name in (*_modules_named(script), *also)))
     beside = [item for path in modules if path.name == "__init__.py" for item in _data_beside(path.parent)]
     for path in sorted(modules.union(beside)):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + _bytes_of(path))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reconfmri.files import read_text
+from reconfmri.files import InputError, read_text
 
 MISSING = "n/a"
 FLOAT_FORMAT = "%.10g"
@@ -43,15 +43,15 @@ def read_table(
     header, body = rows[0], rows[1:]
     absent = [name for name in (*required, *numeric) if name not in header]
     if absent:
-        raise ValueError(f"{path}: columns {absent} are missing; it has {_shown(header)}")
+        raise InputError(path, f"columns {absent} are missing; it has {_shown(header)}")
     if len(set(header)) != len(header):
         twice = sorted({name for name in header if header.count(name) > 1})
-        raise ValueError(f"{path}: line 1 names a column twice: {_shown(twice, header)}")
+        raise InputError(path, f"line 1 names a column twice: {_shown(twice, header)}")
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
             column = min(len(row), len(header)) + 1
             cells = f"the row has {len(row)} cells, the header {len(header)}"
-            raise ValueError(f"{path}: line {number}, column {column}: {cells}")
+            raise InputError(path, f"line {number}, column {column}: {cells}")
     table = pd.DataFrame(body, columns=header, dtype=object)
     table = table.where(~table.isin([MISSING, ""]), None)
     for name in (*numeric, *optional):
@@ -59,8 +59,12 @@ def read_table(
     return table
 
 
-def write_table(path: str | Path, table: pd.DataFrame, descriptions: Mapping[str, str] | None = None) -> None:
+def write_table(
+    path: str | Path, table: pd.DataFrame, descriptions: Mapping[str, str | Mapping[str, str]] | None = None
+) -> None:
     """Write `table` as TSV (10 significant digits) and, given `descriptions`, the JSON beside it.
+
+    A column is described by a text, or by all that the JSON says of it.
 
     Raises
     ------
@@ -87,7 +91,11 @@ def write_table(path: str | Path, table: pd.DataFrame, descriptions: Mapping[str
         quoting=3,
     )
     if descriptions is not None:
-        described = {str(name): {"Description": descriptions[str(name)]} for name in table.columns}
+        said = {str(name): descriptions[str(name)] for name in table.columns}
+        described = {
+            name: {"Description": text} if isinstance(text, str) else dict(text)
+            for name, text in said.items()
+        }
         text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
         path.with_suffix(".json").write_text(text, encoding="utf-8")
 
@@ -115,7 +123,7 @@ def read_cells(path: str | Path) -> list[dict[str, str]]:
     try:
         return [dict(zip(header, row, strict=True)) for row in rows]
     except ValueError:
-        raise ValueError(f"{path}: a row has more or fewer cells than the header") from None
+        raise InputError(path, "a row has more or fewer cells than the header") from None
 
 
 def _split_rows(path: str | Path) -> list[list[str]]:
@@ -123,7 +131,7 @@ def _split_rows(path: str | Path) -> list[list[str]]:
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
-        raise ValueError(f"{path}: empty; expected a header line")
+        raise InputError(path, "empty; expected a header line")
     return [line.split("\t") for line in lines]
 
 
@@ -135,5 +143,5 @@ def _as_numbers(column: pd.Series, path: str | Path) -> pd.Series:
         value = column[bad].iloc[0]
         comma = re.fullmatch(r"-?\d+,\d+", str(value).strip())
         hint = " (a decimal comma? numbers have a point)" if comma else ""
-        raise ValueError(f"{path}: line {line}, column {column.name!r}: {value!r} is not a number{hint}")
+        raise InputError(path, f"line {line}, column {column.name!r}: {value!r} is not a number{hint}")
     return numbers

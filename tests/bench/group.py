@@ -22,6 +22,7 @@ from tests.bench.bench import DESCRIPTIONS, OURS, Found, Row, alone
 from reconfmri.cli import main as command
 from reconfmri.config import DEFAULT_SCALES, Group
 from reconfmri.group import bayes, randomisation
+from reconfmri.group.asked import Asked
 from reconfmri.group.bayes_model import Form, build_model
 from reconfmri.group.estimands import primary_question
 from reconfmri.group.grid import Outcome, lay_out
@@ -68,7 +69,7 @@ def permutations(n_outcomes: int, _folder: Path) -> Found:
     """10,000 draws of the allocation, all outcomes and visits."""
     measures, arms, group = tables(n_outcomes)
     group = group.model_copy(update={"permutations": 10_000})
-    found = randomisation.estimate(measures, arms, group, SESSIONS, seed=1)
+    found = randomisation.estimate(Asked(measures, arms, group, SESSIONS, seed=1))
     return Found(f"{len(found)} answers")
 
 

@@ -15,6 +15,7 @@ from reconfmri.connectivity import couple
 from reconfmri.exclusions import DataFault
 from reconfmri.first_level import build_design, check_contrasts, fit_regions
 from reconfmri.group import controls, frequentist, missing, reliability, sensitivity
+from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import NUMBERS
 from reconfmri.simulate.measures import Truth, simulate_measures
 
@@ -151,7 +152,7 @@ def sound() -> pd.DataFrame:
 
 
 def answer(measures: pd.DataFrame, allocation: pd.DataFrame, **more) -> pd.DataFrame:
-    return group.answer(measures, allocation, asked(**more), SESSIONS, 1, cores=1)[0]
+    return group.answer(Asked(measures, allocation, asked(**more), SESSIONS, 1, cores=1))[0]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault)
@@ -178,11 +179,11 @@ def test_tables_beside_the_answers_stay_without_numbers_too(row):
     measures, allocation = tables()
     given = row.spoil(measures), allocation, asked(), SESSIONS
     for table, numbers in (
-        (controls.estimate(*given), ["estimate", "sd", "p"]),
-        (missing.completers(*given), ["estimate", "sd", "p"]),
-        (missing.reference_based(*given), ["estimate", "sd", "p"]),
-        (reliability.estimate(*given), ["icc_2_1", "sem"]),
-        *((table, ["p"]) for table in missing.tipping(*given)),
+        (controls.estimate(Asked(*given)), ["estimate", "sd", "p"]),
+        (missing.completers(Asked(*given)), ["estimate", "sd", "p"]),
+        (missing.reference_based(Asked(*given)), ["estimate", "sd", "p"]),
+        (reliability.estimate(Asked(*given)), ["icc_2_1", "sem"]),
+        *((table, ["p"]) for table in missing.tipping(Asked(*given))),
     ):
         # the baseline alone may be sound, and so may one arm
         silent = ~table["status"].str.startswith(("ok", "none"))
@@ -190,7 +191,7 @@ def test_tables_beside_the_answers_stay_without_numbers_too(row):
         assert table.loc[silent, numbers].isna().all(axis=None)
         assert table.loc[~silent, numbers].notna().all(axis=None)
     # the primary question under other choices
-    found = sensitivity.estimate(*given, seed=1, cores=1)
+    found = sensitivity.estimate(Asked(*given, seed=1, cores=1))
     assert found["status"].str.startswith("not reported: ").all()
     assert found[["estimate", "sd", "lower", "upper"]].isna().all(axis=None)
 
@@ -231,12 +232,12 @@ def test_a_covariance_that_cannot_be_determined_falls_back_by_name():
     first = measures[measures["session_id"] == "1"]
     twice = first.assign(session_id="90", value=2 * first["value"])
     given = pd.concat([first, twice], ignore_index=True), allocation
-    declared = frequentist.estimate(*given, asked(covariance="unstructured"), SESSIONS)
+    declared = frequentist.estimate(Asked(*given, asked(covariance="unstructured"), SESSIONS))
     reml = declared[declared["method"] == "reml"]
     assert reml["status"].str.startswith("not reported: REML with unstructured covariance did not").all()
     assert reml["status"].str.contains("Fix: group.covariance", regex=False).all()
     assert reml[list(NUMBERS)].isna().all(axis=None)
-    automatic = frequentist.estimate(*given, asked(), SESSIONS)
+    automatic = frequentist.estimate(Asked(*given, asked(), SESSIONS))
     assert set(automatic.loc[automatic["method"] == "reml", "status"]) == {"ok, shrunk unstructured"}
 
 

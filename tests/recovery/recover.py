@@ -29,6 +29,7 @@ import pandas as pd
 from reconfmri import connectivity, first_level, group, outcomes, rois, skin_conductance
 from reconfmri.config import Study, load_study
 from reconfmri.group import frequentist
+from reconfmri.group.asked import Asked
 from reconfmri.preprocess import AlignmentFiles, AnatomyFiles, PreprocessedFiles, embedded
 from reconfmri.provenance import workflow_folder
 from reconfmri.simulate.trial import simulate_trial
@@ -170,10 +171,10 @@ def _answers(
 ) -> pd.DataFrame:
     """Return the estimates of the group models beside the same contrasts of psc_expected."""
     measures = measures.assign(coverage=np.nan, n_runs=1)
-    estimates, _ = group.answer(measures, allocation, study.group, list(SESSIONS), seed)
+    estimates, _ = group.answer(Asked(measures, allocation, study.group, list(SESSIONS), seed))
     beside = _beside_truth(measures, truth)
     expected = beside.assign(value=beside["psc_expected"])[measures.columns]
-    true = frequentist.estimate(expected, allocation, study.group, list(SESSIONS))
+    true = frequentist.estimate(Asked(expected, allocation, study.group, list(SESSIONS)))
     true = true[true["method"].isin(["ancova", "welch"])]
     key = ["outcome", "estimand", "session"]
     table = estimates.merge(true[[*key, "estimate"]].rename(columns={"estimate": "truth"}), on=key)

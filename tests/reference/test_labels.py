@@ -19,6 +19,7 @@ from tests.reference import dense
 
 from reconfmri.config import DEFAULT_SCALES, Group
 from reconfmri.group import bayes, controls, frequentist, missing, moderation, randomisation, sensitivity
+from reconfmri.group.asked import Asked
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
 
 UNIT, NAME, SESSIONS = "percent signal change", "amygdala.x", ["1", "2", "3", "4"]
@@ -124,7 +125,7 @@ def same(row, answer: dense.Answer) -> None:
 @pytest.mark.parametrize("structure", ["unstructured", "random_intercept"])
 def test_reml_rows(trial, structure):
     group = make_group(covariance=structure)
-    found = frequentist.estimate(trial.measures, trial.allocation, group, SESSIONS)
+    found = frequentist.estimate(Asked(trial.measures, trial.allocation, group, SESSIONS))
     rows = found[found["method"] == "reml"].to_dict("records")
     assert len(rows) == 16
     for row in rows:
@@ -134,7 +135,7 @@ def test_reml_rows(trial, structure):
 
 
 def test_least_squares_rows_by_statsmodels_and_scipy(trial):
-    found = frequentist.estimate(trial.measures, trial.allocation, make_group(), SESSIONS)
+    found = frequentist.estimate(Asked(trial.measures, trial.allocation, make_group(), SESSIONS))
     rows = found[(found["session"] == "4") & (found["method"] != "reml")]
     rows = rows.set_index(["estimand", "method"])
     seen = ~np.isnan(trial.values[:, [0, 3]]).any(axis=1)
@@ -160,7 +161,7 @@ def test_least_squares_rows_by_statsmodels_and_scipy(trial):
 def test_randomisation_rows_by_a_loop_over_allocations(trial):
     """Estimate and statistic of each allocation by generalised least squares with the null's covariance."""
     group = make_group(estimands=["difference_unadjusted"])
-    (row,) = randomisation.estimate(trial.measures, trial.allocation, group, SESSIONS, seed=5).to_dict(
+    (row,) = randomisation.estimate(Asked(trial.measures, trial.allocation, group, SESSIONS, seed=5)).to_dict(
         "records"
     )[2:]
     means = design(trial.active, common=False)[:, :, :4]
@@ -188,7 +189,7 @@ def no_sampling(*_args, **_more) -> dict[str, object]:
 def by_reml(trial, monkeypatch) -> pd.DataFrame:
     """The sensitivity table without its Bayesian rows, which need the sampler."""
     monkeypatch.setattr(bayes, "answer_question", no_sampling)
-    table = sensitivity.estimate(trial.measures, trial.allocation, make_group(), SESSIONS, seed=1)
+    table = sensitivity.estimate(Asked(trial.measures, trial.allocation, make_group(), SESSIONS, seed=1))
     return table[table["method"] == "reml"].set_index("analysis")
 
 
@@ -216,10 +217,10 @@ def test_sensitivity_rows_hold_the_covariance_that_they_name(trial, by_reml):
 
 def test_negative_controls_and_completers(trial):
     tables = trial.measures, trial.allocation, make_group(), SESSIONS
-    row = controls.estimate(*tables).set_index(["check", "session"]).loc[("baseline", "1")]
+    row = controls.estimate(Asked(*tables)).set_index(["check", "session"]).loc[("baseline", "1")]
     at_first = refitted(trial, "unstructured", "difference_unadjusted", "1")
     assert (row["estimate"], row["sd"]) == pytest.approx((at_first.estimate, at_first.se), **CLOSE)
-    found = missing.completers(*tables)
+    found = missing.completers(Asked(*tables))
     stayed = ~np.isnan(trial.values).any(axis=1)
     row = found[(found["estimand"] == "difference_of_change") & (found["session"] == "4")].iloc[0]
     same(row, refitted(trial, "unstructured", "difference_of_change", "4", who=stayed))
@@ -232,7 +233,7 @@ def test_negative_controls_and_completers(trial):
 def test_reference_based_rows_person_by_person(trial):
     """Completed by hand; the standard error by leaving out every person is tested against published ones."""
     group = make_group(estimands=["difference_unadjusted"])
-    found = missing.reference_based(trial.measures, trial.allocation, group, SESSIONS)
+    found = missing.reference_based(Asked(trial.measures, trial.allocation, group, SESSIONS))
     row = found[found["session"] == "4"].set_index("method")["estimate"]
     values, active = trial.values, trial.active
     x = design(active, common=False)
@@ -266,10 +267,10 @@ def test_covariates_in_reml_and_moderation_by_statsmodels(trial):
         estimands=["difference_adjusted"], covariates={"age": {"column": "age"}}, moderators=["age"]
     )
     tables = trial.measures, trial.allocation, group, SESSIONS
-    found = frequentist.estimate(*tables)
+    found = frequentist.estimate(Asked(*tables))
     row = found[(found["method"] == "reml") & (found["session"] == "4")].iloc[0]
     same(row, refitted(trial, "unstructured", "difference_adjusted", "4", covariate=age))
-    table = moderation.estimate(*tables)
+    table = moderation.estimate(Asked(*tables))
     seen = ~np.isnan(trial.values[:, [0, 3]]).any(axis=1)
     x = np.column_stack([trial.active * age, trial.active, trial.values[:, 0], age])[seen].astype(float)
     ols = sm.OLS(trial.values[seen, 3], sm.add_constant(x))

@@ -10,6 +10,7 @@ from scipy import stats
 
 from reconfmri import group
 from reconfmri.group import frequentist
+from reconfmri.group.asked import Asked
 
 published = runpy.run_path(str(Path(__file__).parent / "published_moments.py"))
 # mean, range of the SD over flat sigma and flat log sigma, Welch's t
@@ -27,7 +28,7 @@ def answer(tables, *, flat: bool) -> pd.DataFrame:
     settings, sessions = group.group_from_tables(
         measures, allocation, active="ketamine", control="midazolam", flat_priors=flat
     )
-    estimates, _ = group.answer(measures, allocation, settings, sessions, 1)
+    estimates, _ = group.answer(Asked(measures, allocation, settings, sessions, 1))
     assert set(estimates["status"]) == {"ok"}
     return estimates.set_index(["outcome", "estimand", "method"])
 

@@ -15,6 +15,7 @@ from scipy import stats
 from reconfmri.bids import read_allocation
 from reconfmri.config import Group
 from reconfmri.group import controls, frequentist, missing, randomisation
+from reconfmri.group.asked import Asked
 from reconfmri.group.reml import fit_reml
 from reconfmri.measures import read_measures
 
@@ -45,8 +46,8 @@ def lead(reference_data):
 
 def test_lead_trial_by_every_method_that_compares_changes(lead):
     """Complete data: the unstructured model's differences of change are differences of mean changes."""
-    found = frequentist.estimate(*lead).set_index(["estimand", "session", "method"])
-    stayed = missing.completers(*lead).set_index(["estimand", "session"])
+    found = frequentist.estimate(Asked(*lead)).set_index(["estimand", "session", "method"])
+    stayed = missing.completers(Asked(*lead)).set_index(["estimand", "session"])
     for session, (estimate, se) in LEAD.items():
         at = "difference_of_change", session
         for row in (found.loc[(*at, "reml")], stayed.loc[at]):
@@ -61,9 +62,9 @@ def test_lead_trial_before_treatment_and_by_other_draws(lead):
     measures, allocation, _, _ = lead
     first = measures[measures["session_id"] == "0"].merge(allocation, on="participant_id")
     test = stats.ttest_ind(*(first.loc[first["arm"] == arm, "value"] for arm in ("A", "P")))
-    row = controls.estimate(*lead).iloc[0]
+    row = controls.estimate(Asked(*lead)).iloc[0]
     assert (row["p"], row["df"]) == pytest.approx((test.pvalue, 98), rel=1e-6)
-    drawn = randomisation.estimate(*lead, seed=1)
+    drawn = randomisation.estimate(Asked(*lead, seed=1))
     late = drawn[drawn["session"].isin(["1", "4"]) & (drawn["estimand"] == "difference_of_change")]
     assert late["p"].to_numpy() == pytest.approx(1 / 501)
     assert late["estimate"].to_numpy() == pytest.approx([-11.406, -8.824], rel=0.02)
@@ -73,8 +74,8 @@ def test_lead_trial_with_nobody_missing_is_the_same_under_every_assumption(lead)
     """Nothing is filled in; the jackknife over people gives Welch's standard error to 5 digits."""
     measures, allocation, group, sessions = lead
     only = group.model_copy(update={"estimands": ["difference_of_change"]})
-    found = missing.reference_based(measures, allocation, only, sessions)
-    welch = frequentist.estimate(measures, allocation, only, sessions).query("method == 'welch'")
+    found = missing.reference_based(Asked(measures, allocation, only, sessions))
+    welch = frequentist.estimate(Asked(measures, allocation, only, sessions)).query("method == 'welch'")
     for session, (estimate, _) in LEAD.items():
         rows = found[found["session"] == session]
         assert rows["estimate"].to_numpy() == pytest.approx(estimate, abs=5e-4)
@@ -94,7 +95,7 @@ def antidepressant(reference_data):
 
 def test_antidepressant_trial_by_jump_to_reference(antidepressant):
     """Visit 5 has a gap before a later visit, which stays missing at random: 1.285 if it jumped."""
-    found = missing.reference_based(*antidepressant).set_index(["session", "method"])
+    found = missing.reference_based(Asked(*antidepressant)).set_index(["session", "method"])
     last, fifth = found.loc[("7", "jump_to_reference")], found.loc[("5", "jump_to_reference")]
     assert -last["estimate"] == pytest.approx(2.126, abs=5e-4)
     assert -fifth["estimate"] == pytest.approx(1.305, abs=5e-4)

@@ -19,6 +19,7 @@ from reconfmri.bids import (
 from reconfmri.books import outcomes_of_runs
 from reconfmri.config import load_study
 from reconfmri.contents import Contents, seal_of
+from reconfmri.contracts import questions
 from reconfmri.contracts.rules import RULES, producers
 from reconfmri.decisions import TABLE as DECIDED_TABLE
 from reconfmri.decisions import check_decisions, keep_decisions, people_of, read_decisions
@@ -188,7 +189,7 @@ def scan_of(wildcards):
 
 def code_of(rule_name):
     """The hash of all that a rule runs; jobs were told by the seal that it is the one they were planned with."""
-    return code_on_disk(rule_name) if planning else ""
+    return code_on_disk(rule_name, also=questions.modules_of(rule_name)) if planning else ""
 
 
 def raw(column):

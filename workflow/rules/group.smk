@@ -1,4 +1,5 @@
-# The arms meet the measures, here and nowhere before: one model for every outcome, by two methods.
+# The arms meet the measures, here and nowhere before: one model for every outcome, by two methods. Which rule makes
+# which tables is declared in reconfmri.contracts.questions.
 
 
 rule fit_frequentist_models:
@@ -105,9 +106,9 @@ rule collect_estimates:
     # Both methods on one answer sheet, corrected within the declared families.
     input:
         estimates=[
-            rules.fit_bayesian_models.output.estimates,
-            rules.fit_frequentist_models.output.estimates,
-            rules.test_by_randomisation.output.estimates,
+            rules.fit_bayesian_models.output.bayesian_estimates,
+            rules.fit_frequentist_models.output.frequentist_estimates,
+            rules.test_by_randomisation.output.randomisation_estimates,
         ],
     output:
         **made("collect_estimates"),

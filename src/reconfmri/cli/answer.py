@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,26 +14,11 @@ import yaml
 from reconfmri.bids import read_allocation
 from reconfmri.cli.screen import bar
 from reconfmri.config import Trial, load_trial
-from reconfmri.tables import MISSING, write_table
+from reconfmri.contracts import questions
+from reconfmri.tables import MISSING
 
 if TYPE_CHECKING:
-    from reconfmri.report import GroupFiles, GroupTables
-
-REPORTED = {
-    "diagnostics": "bayesian_diagnostics",
-    "reliability": "reliability",
-    "seen": "visits_seen",
-    "tipping_grid": "tipping_grid",
-    "tipping": "tipping",
-    "reference_based": "reference_based",
-    "controls": "controls",
-    "draws": "randomisation_draws",
-    "sensitivity": "sensitivity",
-    "predictions": "predictions",
-    "moderation": "moderation",
-    "joint": "joint",
-    "pooled": "pooled",
-}  # field of `report.GroupFiles` -> name of the table
+    from reconfmri.group import Asked
 
 
 def answer_table(options: Namespace) -> int:
@@ -44,13 +30,11 @@ def answer_table(options: Namespace) -> int:
     trial = asked(options, measures, allocation)
     columns = trial.group.participant_columns
     allocation = read_allocation(options.allocation, options.participants, columns)
-    files = write_answers(options, measures, allocation, trial)
-    tables = report.gather_tables(files)
-    write_page(options, trial, files, tables)
-    if tables.estimates is not None:
-        for line in group.unanswered(tables.estimates):
-            print(line)
-        print(report.headline(tables.estimates, trial.group, sessions=trial.session_names))
+    files = write_answers(options, ask(options, measures, allocation, trial))
+    tables = write_page(options, trial, files)
+    for line in group.unanswered(tables["estimates"]):
+        print(line)
+    print(report.headline(tables["estimates"], trial.group, sessions=trial.session_names))
     print(f"wrote {options.out / 'report.html'}")
     return 0
 
@@ -175,70 +159,75 @@ def events_of(options: Namespace, allocation: pd.DataFrame, trial: Trial) -> pd.
     return read_events(found[0], allocation, list(trial.session_names))
 
 
-def write_answers(
-    options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame, trial: Trial
-) -> GroupFiles:
-    """Write every table of the group rules, `estimates.tsv` and those in `group/`; return where they are."""
-    from reconfmri.group.tables import NAMES, every_table
-    from reconfmri.report import GroupFiles
+def ask(options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame, trial: Trial) -> Asked:
+    """Return what every group question is given.
+
+    Raises
+    ------
+    ValueError
+        The table of intercurrent events is not there, or not of its contract.
+    """
+    from reconfmri.group import Asked
+
+    events = events_of(options, allocation, trial)
+    sessions = list(trial.session_names)
+    return Asked(measures, allocation, trial.group, sessions, seed=trial.seed, events=events)
+
+
+def write_answers(options: Namespace, asked: Asked) -> dict[str, Path]:
+    """Write every table of the group questions; return where each is, by its name."""
+    from reconfmri.group.tables import every_table
 
     (options.out / "group").mkdir(parents=True, exist_ok=True)
     made: dict[str, Path] = {}
-    question = (trial.group, list(trial.session_names))
+    n_tables = len(questions.every_file())
     with bar("tables") as progress:
-        events = events_of(options, allocation, trial)
-        for table in every_table(measures, allocation, *question, seed=trial.seed, events=events):
-            folder = options.out if table.name == "estimates" else options.out / "group"
-            made[table.name] = folder / f"{table.name}.tsv"
-            write_table(made[table.name], table.rows, table.descriptions)
-            progress(len(made), len(NAMES))
-    calibration = write_calibration(options, measures, allocation, trial) if options.calibrate else None
-    return GroupFiles(
-        calibration=calibration,
-        measures=options.measures,
-        allocation=options.allocation,
-        estimates=made["estimates"],
-        **{field: made[name] for field, name in REPORTED.items()},
-    )
+        for table in every_table(asked):
+            made[table.name] = Path(questions.path_of(table.name, str(options.out)))
+            table.spec.write(made[table.name], table.rows)
+            progress(len(made), n_tables)
+    if options.calibrate:
+        made["calibration"] = write_calibration(options, asked)
+    return made
 
 
-def write_calibration(
-    options: Namespace, measures: pd.DataFrame, allocation: pd.DataFrame, trial: Trial
-) -> Path:
+def write_calibration(options: Namespace, asked: Asked) -> Path:
     """Simulate trials like this one, answer each, write `group/calibration.tsv` and return where it is."""
     from reconfmri.group import calibration
 
-    table = calibration.calibrate(
-        measures,
-        allocation,
-        trial.group,
-        list(trial.session_names),
-        seed=trial.seed,
-        trials=options.calibrate,
-        seconds=60 * options.calibrate_minutes,
-    )
-    path: Path = options.out / "group" / "calibration.tsv"
-    write_table(path, table, calibration.DESCRIPTIONS)
+    table = calibration.calibrate(asked, trials=options.calibrate, seconds=60 * options.calibrate_minutes)
+    path = Path(questions.path_of("calibration", str(options.out)))
+    questions.specs()["calibration"].write(path, table)
     return path
 
 
-def write_page(options: Namespace, trial: Trial, files: GroupFiles, tables: GroupTables) -> None:
-    """Write `report.html`, and its figures as SVG into `figures/`, which holds no others afterwards."""
+def write_page(options: Namespace, trial: Trial, files: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
+    """Write `report.html`, and its figures as SVG into `figures/`, which holds no others afterwards.
+
+    Return the tables that it shows, read from `files` (by their names).
+    """
     from reconfmri import report
+    from reconfmri.measures import read_measures
     from reconfmri.provenance import software_versions
 
+    tables = report.read_tables(files)
+    compared = report.Compared(
+        measures=read_measures(options.measures),
+        allocation=report.read_arms(options.allocation),
+        tables=tables,
+    )
     settings = ("The study file", options.config.read_text(encoding="utf-8-sig")) if options.config else None
     page = report.compose_tables(
         trial,
-        tables,
+        compared,
         settings=settings or ("The settings", as_yaml(trial)),
         provenance=report.hashes(
             {
-                "measures": files.measures,
-                "allocation": files.allocation,
+                "measures": options.measures,
+                "allocation": options.allocation,
                 "participants": options.participants,
                 "study file": options.config,
-                "estimates": files.estimates,
+                "estimates": files["estimates"],
             }
         ),
         versions=software_versions(),
@@ -250,6 +239,7 @@ def write_page(options: Namespace, trial: Trial, files: GroupFiles, tables: Grou
         old.unlink()
     for name, svg in page.figures.items():
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+    return tables
 
 
 def as_yaml(trial: Trial) -> str:

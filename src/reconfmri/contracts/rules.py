@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Literal
 
 from reconfmri.config import Study
+from reconfmri.contracts import questions
 from reconfmri.tables import MISSING
 from reconfmri.templates import SPACE
 
@@ -98,10 +99,27 @@ def _measures(desc: str, what: str) -> File:
     return of_scan(what, "measures", desc=desc)
 
 
-def _group(**tables: str) -> dict[str, File]:
-    """Return name of the output -> table of results/group/, from name -> (file stem: what it is)."""
-    pairs = {name: text.split(": ", 1) for name, text in tables.items()}
-    return {name: in_results(what, f"group/{stem}.tsv") for name, (stem, what) in pairs.items()}
+class TablesOf(Mapping[str, File]):
+    """The tables of the group questions that a rule answers, by their names, as they are registered now."""
+
+    def __init__(self, rule: str):
+        self.rule = rule
+
+    def __getitem__(self, name: str) -> File:
+        return self._files()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files())
+
+    def __len__(self) -> int:
+        return len(self._files())
+
+    def _files(self) -> dict[str, File]:
+        return {
+            name: in_results(spec.what, questions.place_of(name))
+            for question in questions.questions_of(self.rule)
+            for name, spec in question.tables.items()
+        }
 
 
 PREPROCESSED = {
@@ -351,48 +369,25 @@ RULES: dict[str, Rule] = {
     "fit_frequentist_models": Rule(
         "study",
         "frequentist models",
-        _group(
-            estimates="frequentist_estimates: REML, analysis of covariance and Welch's test",
-            reliability="reliability: Reliability of every outcome within the control arm",
-            controls="controls: Negative controls",
-            moderation="moderation: How the difference changes with a covariate",
-            pooled="pooled: Effects pooled over exchangeable outcomes",
-            left_out="exclusions: People in neither arm",
-        ),
+        TablesOf("fit_frequentist_models"),
         needs="group",
     ),
     "test_by_randomisation": Rule(
         "study",
         "randomisation test",
-        _group(
-            estimates="randomisation_estimates: The randomisation test of every question",
-            draws="randomisation_draws: Its statistic under other draws of the allocation",
-        ),
+        TablesOf("test_by_randomisation"),
         needs="group",
     ),
     "examine_missing_visits": Rule(
         "study",
         "missing visits",
-        _group(
-            seen="visits_seen: People seen at every visit",
-            patterns="missing_patterns: Patterns of missing visits",
-            completers="completers: Estimates among people with every visit",
-            reference="reference_based: Estimates by what is assumed of missing values",
-            grid="tipping_grid: Estimates by the shift of missing values",
-            tipping="tipping: The shift at which the result changes",
-        ),
+        TablesOf("examine_missing_visits"),
         needs="group",
     ),
     "fit_bayesian_models": Rule(
         "study",
         "Bayesian models",
-        _group(
-            estimates="bayesian_estimates: Posteriors of every question",
-            diagnostics="bayesian_diagnostics: Convergence of every model",
-            predictions="predictions: What priors allow and posteriors replicate",
-            sensitivity="sensitivity: The primary question under other choices",
-            joint="joint: Pairs of outcomes modelled together",
-        ),
+        TablesOf("fit_bayesian_models"),
         needs="group",
     ),
     "collect_estimates": Rule(

@@ -25,7 +25,7 @@ def prior_reach(table: pd.DataFrame, trial: Trial) -> Figure:
 
     `table` is that of `group.predictive`. In multiples of the unit's scale around the middle of the data.
     """
-    group, shown = trial.group, table[(table["check"] == "prior") & (table["status"] == "ok")]
+    group, shown = trial.group, table[(table["check"] == "prior") & table["reported"]]
     outcomes = [name for name in group.modelled if (shown["outcome"] == name).any()]
     figure = new_figure(9.2, 0.3 * len(outcomes) + 1.2)
     axes = figure.add_subplot()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from reconfmri.config import Arms, Group, Primary, Study, Trial
+    from reconfmri.config import Arms, Group, Study, Trial
 
 OTHER_MARK = {"marker": "^", "color": MUTED, "markerfacecolor": "white"}
 
@@ -249,7 +249,7 @@ def _forest_panel(axes: Axes, table: pd.DataFrame, trial: Trial, outcomes: list[
     for row in table.to_dict("records"):
         place = outcomes.index(row["outcome"])
         if row["method"] == "bayes":
-            _numbers(axes, row, place, primary=_is_primary(row, trial.group.primary))
+            _numbers(axes, row, place, primary=bool(row["is_primary"]))
         if not np.isfinite(row["estimate"]):
             continue
         scale = trial.group.scales[row["unit"]]
@@ -277,14 +277,6 @@ def _numbers(axes: Axes, row: dict[Any, Any], place: int, *, primary: bool) -> N
         fontsize=8,
         color=INK if primary or text != "not reported" else MUTED,
         weight="bold" if primary else "normal",
-    )
-
-
-def _is_primary(row: dict[Any, Any], primary: Primary) -> bool:
-    return (row["outcome"], row["session"], row["estimand"]) == (
-        primary.outcome,
-        primary.session,
-        primary.estimand,
     )
 
 

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import pandas as pd
 
 from reconfmri.config import Group
+from reconfmri.contracts.questions.bayesian import DIAGNOSTICS
+from reconfmri.contracts.questions.columns import ESTIMATES
 from reconfmri.group import bayes, frequentist, multiplicity, randomisation
-from reconfmri.group.bayes import DIAGNOSTICS
+from reconfmri.group.asked import Asked
 from reconfmri.group.cautions import compare_engines
-from reconfmri.group.estimands import CAUTION, COLUMNS, DESCRIPTIONS, cautions_in
+from reconfmri.group.estimands import CAUTION, cautions_in
 from reconfmri.group.grid import group_from_tables, left_out
 
 __all__ = [
-    "COLUMNS",
-    "DESCRIPTIONS",
-    "DIAGNOSTICS",
+    "Asked",
     "answer",
+    "collect",
     "combine",
     "group_from_tables",
     "left_out",
@@ -27,35 +28,30 @@ __all__ = [
 ENGINES = ("bayes", "frequentist", "randomisation")
 
 
-def answer(
-    measures: pd.DataFrame,
-    allocation: pd.DataFrame,
-    group: Group,
-    sessions: Sequence[str],
-    seed: int,
-    *,
-    cores: int | None = None,
-    engines: Sequence[str] = ENGINES,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def answer(asked: Asked, *, engines: Sequence[str] = ENGINES) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the estimates of both engines and the randomisation test, and the Bayesian fits' diagnostics.
 
-    Columns: `DESCRIPTIONS` and `DIAGNOSTICS`.
+    Columns: `ESTIMATES` and `DIAGNOSTICS`.
 
     Raises
     ------
     ValueError
         People, arms, sessions or units of the two tables do not fit the study or one another.
     """
-    asked = (measures, allocation, group, sessions)
-    found, diagnostics = [], pd.DataFrame(columns=list(DIAGNOSTICS))
+    found, diagnostics = [], DIAGNOSTICS.frame([])
     if "bayes" in engines:
-        by_bayes, diagnostics, _ = bayes.estimate(*asked, seed=seed, cores=cores)
+        by_bayes, diagnostics, _ = bayes.estimate(asked)
         found.append(by_bayes)
     if "frequentist" in engines:
-        found.append(frequentist.estimate(*asked))
+        found.append(frequentist.estimate(asked))
     if "randomisation" in engines:
-        found.append(randomisation.estimate(*asked, seed=seed))
-    return combine(found, group), diagnostics
+        found.append(randomisation.estimate(asked))
+    return combine(found, asked.group), diagnostics
+
+
+def collect(asked: Asked, *estimates: pd.DataFrame) -> pd.DataFrame:
+    """Return the estimates of all engines on one answer sheet."""
+    return combine(estimates, asked.group)
 
 
 def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
@@ -68,9 +64,9 @@ def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
         .drop(columns="place")
     )
     table = table.reset_index(drop=True).infer_objects()
-    table = multiplicity.adjust(table, group.families, group.primary, correction=group.correction)
+    table = multiplicity.adjust(table, group.families, correction=group.correction)
     table.loc[table["outcome"].isin(group.exploratory), "family"] = multiplicity.EXPLORATORY
-    return table[list(COLUMNS)]
+    return table[ESTIMATES.names]
 
 
 def unanswered(estimates: pd.DataFrame) -> list[str]:
@@ -78,7 +74,7 @@ def unanswered(estimates: pd.DataFrame) -> list[str]:
     said_by: dict[tuple[str, str, str], list[str]] = {}
     for row in estimates.to_dict("records"):
         status = str(row["status"])
-        said = [f"{CAUTION}{text}" for text in cautions_in(status)] if status.startswith("ok") else [status]
+        said = [f"{CAUTION}{text}" for text in cautions_in(status)] if row["reported"] else [status]
         for text in said:
             methods = said_by.setdefault((row["outcome"], row["session"], text), [])
             methods += [row["method"]] * (row["method"] not in methods)

@@ -25,7 +25,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconfmri.config import Group, Priors, Sampling
+from reconfmri.contracts.questions.bayesian import DIAGNOSTICS, PREDICTIONS
 from reconfmri.group import predictive
+from reconfmri.group.asked import Asked
 from reconfmri.group.bayes_model import Form, compile_model
 from reconfmri.group.cautions import flag, refuse_other_scale
 from reconfmri.group.covariances import status_of
@@ -34,38 +36,16 @@ from reconfmri.group.estimands import (
     Array,
     NotEstimableError,
     Question,
+    answered,
     as_table,
-    ask,
     refuse_without_baseline,
     start_of_row,
+    withheld,
 )
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.grid import Outcome, refuse_unanswerable
 from reconfmri.group.maximum_likelihood import fit_means_and_covariance
 from reconfmri.group.repeated import covariances_for, usable_visits
 
-DIAGNOSTICS = {
-    "domain": "As in the estimates",
-    "outcome": "As in the estimates",
-    "model": "common_baseline: both arms share the baseline mean; free_baseline: they do not",
-    "session": "Visit in the model, BIDS session label",
-    "unit": "Unit of scale, centre and visit_sd",
-    "n_active": "People of the active arm with a value at the visit",
-    "n_control": "People of the control arm with a value at the visit",
-    "scale": "s of the unit: the priors are Normal(0, effect s) and so on, see group.priors",
-    "centre": "Centre of the prior of the visit means: the mean of all values, whatever the arm",
-    "visit_sd": "Posterior mean of the standard deviation between people at the visit; student_t: of the "
-    "scale; by_arm: of the geometric mean of the arms",
-    "sd_ratio": "by_arm: posterior median of the SD of the active arm over that of the control arm",
-    "t_df": "student_t: posterior median of the degrees of freedom",
-    "r_hat": "Largest R-hat over all parameters",
-    "ess": "Smallest bulk or tail effective sample size over all parameters",
-    "divergences": "Divergent transitions after warm-up",
-    "target_accept": "Target acceptance of the fit; the second, stricter one if the first failed",
-    "draws": "Draws per chain after warm-up",
-    "covariance": "Over visits: unstructured, or random_intercept where that did not converge or "
-    "group.covariance asks for it",
-    "converged": "Whether the fit passed the gate of group.sampling",
-}
 FLAT = 1e6
 USED = ("difference",)  # what stands still where a difference is not used
 # (times the tuning and the draws of the settings, target acceptance): the second is the stricter one. Few
@@ -119,46 +99,36 @@ class Answers(NamedTuple):
     predictions: pd.DataFrame
 
 
-def estimate(
-    measures: pd.DataFrame,
-    allocation: pd.DataFrame,
-    group: Group,
-    sessions: Sequence[str],
-    *,
-    seed: int,
-    cores: int | None = None,
-) -> Answers:
+def estimate(asked: Asked) -> Answers:
     """Return one estimate per outcome, estimand and later session, and how well the model does.
 
-    Columns: `estimands.DESCRIPTIONS`, `DIAGNOSTICS`, `predictive.DESCRIPTIONS`. The draws depend on `seed`,
-    the outcome's name and its data only: not on cores, nor on the other outcomes.
+    Columns: `ESTIMATES`, `DIAGNOSTICS`, `PREDICTIONS`. The draws depend on the seed, the outcome's name and
+    its data only: not on cores, nor on the other outcomes.
 
     Raises
     ------
     ValueError
         The tables do not fit the study or one another.
     """
-    outcomes = lay_out(measures, allocation, group, sessions)
-    labels = list(sessions) or [NO_SESSION]
-    sampler = Sampler(seed, cores)
+    group, labels, sampler = asked.group, asked.labels, Sampler(asked.seed, asked.cores)
     rows: list[dict[str, object]] = []
     diagnostics: list[dict[str, object]] = []
     predictions: list[dict[str, object]] = []
-    for outcome in outcomes:
+    for outcome in asked.outcomes:
         fits: dict[bool, Fit] = {}
-        for question in ask(group.estimands, labels):
-            row = start_of_row(outcome, question, "bayes", group.level)
+        for question in asked.questions:
+            row = start_of_row(outcome, question, "bayes", group)
             rows.append(row | answer_question(outcome, question, group, sampler, fits))
         for common_baseline, fit in fits.items():
             diagnostics += _describe(outcome, common_baseline, fit, labels, group.sampling)
         for common_baseline in sorted(fits)[-1:]:
             predictions += predictive.check(
-                outcome, fits[common_baseline], common_baseline, group, labels, seed
+                outcome, fits[common_baseline], common_baseline, group, labels, asked.seed
             )
     return Answers(
-        flag(as_table(rows), outcomes, labels),
-        pd.DataFrame(diagnostics, columns=list(DIAGNOSTICS)),
-        pd.DataFrame(predictions, columns=list(predictive.DESCRIPTIONS)),
+        flag(as_table(rows), asked.outcomes, labels),
+        DIAGNOSTICS.frame(diagnostics),
+        PREDICTIONS.frame(predictions),
     )
 
 
@@ -181,16 +151,16 @@ def answer_question(
         refuse_unanswerable(outcome, question.visits)
         refuse_other_scale(outcome, group)
     except NotEstimableError as reason:
-        return {"status": f"not reported: {reason}"}
+        return withheld(reason)
     if question.common_baseline not in fits:
         fits[question.common_baseline] = sampler.fit(outcome, question.common_baseline, group, add_se=add_se)
     fit = fits[question.common_baseline]
     if not fit.passes(group.sampling):
         fix = "more group.sampling.draws, or group.covariance: random_intercept"
-        return {"status": f"not reported: {fit.shortcoming}. Fix: {fix}"}
+        return withheld(f"{fit.shortcoming}. Fix: {fix}")
     draws = contrast(fit, question, outcome)
     numbers = summarise(draws, group.level) | {"rope_probability": rope_probability(draws, outcome, group)}
-    return numbers | {"r_hat": fit.r_hat, "ess": fit.ess, "status": fit.status}
+    return numbers | {"r_hat": fit.r_hat, "ess": fit.ess} | answered(fit.status)
 
 
 def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:
@@ -424,7 +394,7 @@ def _describe(
                 "target_accept": fit.target_accept,
                 "draws": fit.draws,
                 "covariance": fit.covariance,
-                "converged": str(fit.passes(gate)).lower(),
+                "converged": fit.passes(gate),
             }
         )
     return rows

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconfmri.config import Group
+from reconfmri.contracts.questions.bayesian import CALIBRATION
 from reconfmri.group import answer
-from reconfmri.group.estimands import Array, NotEstimableError, Question, primary_question
+from reconfmri.group.asked import Asked
+from reconfmri.group.estimands import Array, NotEstimableError, Question, answered, withheld
 from reconfmri.group.frequentist import fit_mixed
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.grid import Outcome, refuse_unanswerable
 
 TRIALS, SECONDS = 200, 300.0
 QUICK = (
@@ -29,24 +31,6 @@ QUICK = (
     "randomisation",
 )  # engines of milliseconds; the Bayesian one has the time that is left
 SHRINK = 1.0  # prior SD of the log odds of dropout, about the overall rate, and per SD of the last value
-DESCRIPTIONS = {
-    "method": "As in the estimates",
-    "outcome": "The primary outcome",
-    "estimand": "The primary estimand",
-    "session": "The primary session, BIDS label without ses-",
-    "level": "Level of the intervals",
-    "difference": "Active minus control in the trials with a difference, as REML finds it in this study",
-    "n_trials": "Trials with that difference; fewer for bayes, which has the time that is left",
-    "coverage": "Share of them whose interval holds it; a trial whose answer is withheld does not",
-    "coverage_error": "Monte Carlo standard error of coverage",
-    "bias": "Mean estimate minus difference, in the outcome's unit, over the trials with an answer",
-    "n_null_trials": "Trials without any difference between the arms",
-    "type_1_error": "Share of them whose interval excludes zero, randomisation: whose p is below 1 - level",
-    "type_1_error_error": "Monte Carlo standard error of type_1_error",
-    "n_withheld": "Trials of both kinds without an answer of this method",
-    "n_labelled": "Trials whose answer names a fallback or a caution",
-    "status": "ok; or `not reported: <reason>`",
-}
 
 
 @dataclass(frozen=True)
@@ -62,18 +46,8 @@ class Source:
     gaps: Array  # (2, v), share of people who miss a visit and come back
 
 
-def calibrate(
-    measures: pd.DataFrame,
-    allocation: pd.DataFrame,
-    group: Group,
-    sessions: Sequence[str],
-    *,
-    seed: int,
-    trials: int = TRIALS,
-    seconds: float = SECONDS,
-    cores: int | None = None,
-) -> pd.DataFrame:
-    """Return coverage and type I error of each method for the primary question: `DESCRIPTIONS`.
+def calibrate(asked: Asked, *, trials: int = TRIALS, seconds: float = SECONDS) -> pd.DataFrame:
+    """Return coverage and type I error of each method for the primary question: `CALIBRATION`.
 
     `trials` of each kind for the quick methods, as many as `seconds` allow for the Bayesian one. The same
     seed gives the same trials.
@@ -83,10 +57,8 @@ def calibrate(
     ValueError
         The tables do not fit the study or one another.
     """
-    labels = list(sessions) or [NO_SESSION]
-    only = of_primary(group)
-    (outcome,) = lay_out(measures, allocation, only, sessions)
-    question = primary_question(group.primary, labels)
+    group, only = asked.group, asked.with_group(of_primary(asked.group))
+    (outcome,), question = only.outcomes, asked.primary
     start: dict[str, object] = {
         "outcome": outcome.name,
         "estimand": question.estimand,
@@ -96,17 +68,16 @@ def calibrate(
     try:
         source = fit_source(outcome, question, group)
     except NotEstimableError as reason:
-        rows = [start | {"method": "all", "status": f"not reported: {reason}"}]
-        return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
-    kept = _rows_of_covariates(measures, group, labels[0])
-    given = allocation, only, sessions, outcome, source, kept
+        rows = [start | {"method": "all"} | withheld(reason)]
+        return CALIBRATION.frame(rows)
+    given = only, outcome, source, _rows_of_covariates(asked.measures, group, asked.labels[0])
     until = time.monotonic() + seconds
-    answers = _run(given, QUICK, seed, trials, time.monotonic() + seconds / 2, cores)
-    answers += _run(given, ("bayes",), seed, trials, until, cores)
+    answers = _run(given, QUICK, trials, time.monotonic() + seconds / 2)
+    answers += _run(given, ("bayes",), trials, until)
     difference = true_difference(source, outcome, question)
     if not answers:
-        status = f"not reported: no trial was answered in {seconds:g} s. Fix: more --calibrate-minutes"
-        return pd.DataFrame([start | {"method": "all", "status": status}], columns=list(DESCRIPTIONS))
+        none = withheld(f"no trial was answered in {seconds:g} s. Fix: more --calibrate-minutes")
+        return CALIBRATION.frame([start | {"method": "all"} | none])
     return summarise(pd.DataFrame(answers), difference, start)
 
 
@@ -206,39 +177,35 @@ def true_difference(source: Source, outcome: Outcome, question: Question) -> flo
     return float((question.weights(n_visits) * by_arm).sum())
 
 
-Given = tuple[pd.DataFrame, Group, Sequence[str], Outcome, Source, pd.DataFrame]
+Given = tuple[Asked, Outcome, Source, pd.DataFrame]
 
 
-def _run(
-    given: Given, engines: Sequence[str], seed: int, trials: int, until: float, cores: int | None
-) -> list[dict[Hashable, Any]]:
+def _run(given: Given, engines: Sequence[str], trials: int, until: float) -> list[dict[Hashable, Any]]:
     """The answers of some engines in trials of both kinds by turns, until there are enough or time is up."""
-    allocation, group, sessions, outcome, source, kept = given
+    asked, outcome, source, kept = given
     rows: list[dict[Hashable, Any]] = []
     for trial in range(2 * trials):
         if time.monotonic() > until:
             break
         null = trial % 2 == 1
-        random = np.random.default_rng([seed, trial])
+        random = np.random.default_rng([asked.seed, trial])
         table = pd.concat(
-            [as_measures(draw_trial(source, outcome, random, null=null), outcome, sessions), kept]
+            [as_measures(draw_trial(source, outcome, random, null=null), outcome, asked.labels), kept]
         )
-        found, _ = answer(table, allocation, group, sessions, seed + trial, cores=cores, engines=engines)
-        at = found[
-            found["session"] == primary_question(group.primary, list(sessions) or [NO_SESSION]).session
-        ]
+        simulated = replace(asked, measures=table, seed=asked.seed + trial)
+        found, _ = answer(simulated, engines=engines)
+        at = found[found["session"] == asked.primary.session]
         rows += at.assign(null=null).to_dict("records")
     return rows
 
 
-def as_measures(values: Array, outcome: Outcome, sessions: Sequence[str]) -> pd.DataFrame:
+def as_measures(values: Array, outcome: Outcome, labels: Sequence[str]) -> pd.DataFrame:
     """Return values (n_people, n_visits) as a table of measures."""
-    labels = list(sessions) or [NO_SESSION]
     people = np.repeat(outcome.people, len(labels))
     return pd.DataFrame(
         {
             "participant_id": people,
-            "session_id": labels * len(outcome.people),
+            "session_id": [*labels] * len(outcome.people),
             "domain": outcome.domain,
             "outcome": outcome.name,
             "value": values.ravel(),
@@ -264,16 +231,17 @@ def summarise(answers: pd.DataFrame, difference: float, start: dict[str, object]
             excludes = null["p"] < 1 - float(str(start["level"]))
         rows.append(
             start
-            | {"method": method, "difference": difference, "status": "ok"}
+            | {"method": method, "difference": difference}
+            | answered()
             | _share("coverage", "n_trials", holds)
             | _share("type_1_error", "n_null_trials", excludes)
             | {
                 "bias": float((with_effect["estimate"] - difference).mean()),
-                "n_withheld": int((~mine["status"].str.startswith("ok")).sum()),
-                "n_labelled": int((mine["status"].str.startswith("ok") & (mine["status"] != "ok")).sum()),
+                "n_withheld": int((~mine["reported"]).sum()),
+                "n_labelled": int((mine["reported"] & (mine["status"] != "ok")).sum()),
             }
         )
-    return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
+    return CALIBRATION.frame(rows)
 
 
 def _share(name: str, count: str, found: pd.Series) -> dict[str, object]:

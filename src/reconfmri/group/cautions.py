@@ -40,7 +40,7 @@ def flag(rows: pd.DataFrame, outcomes: Iterable[Outcome], sessions: Sequence[str
     table = rows.copy()
     for outcome in outcomes:
         for caution in cautions_of(outcome, sessions):
-            here = (table["outcome"] == outcome.name) & table["status"].str.startswith("ok")
+            here = (table["outcome"] == outcome.name) & table["reported"]
             if caution.only:
                 here &= table["method"].isin(caution.only)
             here &= ~table["method"].isin(caution.never)
@@ -161,7 +161,7 @@ def compare_engines(estimates: pd.DataFrame) -> pd.DataFrame:
     """
     table = estimates.copy()
     keys = ["outcome", "estimand", "session"]
-    known = table[table["status"].str.startswith("ok") & table["method"].isin(["bayes", "reml"])]
+    known = table[table["reported"].astype(bool) & table["method"].isin(["bayes", "reml"])]
     for _, pair in known.groupby(keys, sort=False):
         by = {str(row["method"]): row for row in pair.to_dict("records")}
         if len(by) < 2 or not (text := _disagreement(by["bayes"], by["reml"])):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from reconfmri.choices import check_choice
-from reconfmri.config import Estimand, Primary
+from reconfmri.config import Estimand, Group, Primary
+from reconfmri.contracts.questions.columns import ESTIMATES
 from reconfmri.tables import MISSING
 
 if TYPE_CHECKING:
@@ -20,46 +21,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-DESCRIPTIONS = {
-    "domain": "Where the outcome comes from: activation, connectivity, skin_conductance, clinical, quality",
-    "outcome": "Outcome, <what>.<contrast or condition>",
-    "estimand": "difference_adjusted: active minus control at the session, adjusted for baseline; "
-    "difference_unadjusted: the same without the baseline; difference_of_change: of later minus baseline; "
-    "difference_average: adjusted, the mean over later visits; change_active, change_control: later minus "
-    "baseline within an arm",
-    "session": "BIDS session label of the visit that is asked about, without ses-; `average`: the mean over "
-    "later visits",
-    "analysis_set": "all_randomised: every randomised person with at least one measurement of the outcome",
-    "method": "bayes: Bayesian repeated measures; reml: the same mean model by restricted maximum likelihood "
-    "with Kenward-Roger; ancova: least squares given baseline; ancova_hc2: the same, allowing unequal "
-    "variances (Bell and McCaffrey's degrees of freedom); welch: two-sample t with unequal variances (of "
-    "change scores for difference_of_change), paired_t: t of the changes in one arm, both without the "
-    "study's covariates, which are in all the others; randomisation: "
-    "studentised one-step estimate under other draws of the allocation",
-    "unit": "Unit of estimate, sd, lower and upper",
-    "estimate": "Active minus control, or a change within an arm; bayes: posterior mean",
-    "sd": "Standard error; bayes: posterior standard deviation",
-    "df": "Degrees of freedom of the t interval; missing for bayes",
-    "lower": "Lower end of the interval; bayes: highest density; randomisation: what it does not reject",
-    "upper": "Upper end of the interval, in the same way",
-    "level": "Level of the interval",
-    "probability": "bayes: posterior probability of the sign of the estimate, not adjusted for multiplicity",
-    "rope_probability": "bayes: posterior probability that the difference is no larger than group.rope of "
-    "its unit, up or down; missing where the study declares none",
-    "p": "Two-sided p value; missing for bayes",
-    "p_adjusted": "p corrected within the family (randomisation: max-T); the primary keeps its own p; "
-    "missing outside families",
-    "family": "Declared family, or `primary`; `exploratory`: of an outcome that was not declared",
-    "n_active": "People of the active arm: with a value at the session (bayes, reml), in the fit (others)",
-    "n_control": "People of the control arm, counted in the same way",
-    "r_hat": "bayes: largest R-hat over all parameters of the model",
-    "ess": "bayes: smallest effective sample size, bulk or tail, over all parameters of the model",
-    "status": "ok, with the covariance over visits where it is not unstructured, and after `; caution: ` "
-    "what to beware of; or `not reported: <reason>` and then the numbers are missing",
-    "caveat": "Why methods that take those seen at the visits of the question alone (ancova, welch, "
-    "paired_t) are not the equals of the others here; missing where they leave nobody out",
-}
-COLUMNS = tuple(DESCRIPTIONS)
 NUMBERS = (
     "estimate", "sd", "df", "lower", "upper", "probability", "rope_probability", "p", "p_adjusted", "r_hat",
     "ess",
@@ -73,6 +34,24 @@ WITHIN = ("change_active", "change_control")
 CAUTION = "caution: "
 
 
+def answered(status: str = "ok") -> dict[str, object]:
+    """Return the cells of a row that has an answer; the status also names what is not the default."""
+    return {"status": status, "reported": True}
+
+
+def withheld(reason: object, *, word: str = "not reported") -> dict[str, object]:
+    """Return the cells of a row that has no answer, and why."""
+    return {"status": f"{word}: {reason}", "reported": False, "reason": str(reason)}
+
+
+def is_primary(primary: Primary, outcome: str, question: Question) -> bool:
+    """Return whether a question of an outcome is the primary one; data without sessions have one visit."""
+    return (outcome, question.estimand) == (primary.outcome, primary.estimand) and question.session in (
+        primary.session,
+        MISSING,
+    )
+
+
 def with_caution(status: str, text: str) -> str:
     """Return a status that also says what to beware of."""
     return f"{status}; {CAUTION}{text}"
@@ -84,9 +63,10 @@ def cautions_in(status: str) -> list[str]:
 
 
 class NotEstimableError(ValueError):
-    """An estimand that these data cannot answer; the text is the reason, and how to fix it."""
+    """An estimand that these data cannot answer: why, and how to fix it; its text is both."""
 
     def __init__(self, reason: str, *, fix: str = ""):
+        self.reason, self.fix = reason, fix
         super().__init__(f"{reason}. Fix: {fix}" if fix else reason)
 
 
@@ -184,13 +164,13 @@ def primary_question(primary: Primary, sessions: Sequence[str]) -> Question:
     """
     questions = ask([primary.estimand], sessions)
     for question in questions:
-        if question.session in (primary.session, MISSING):
+        if is_primary(primary, primary.outcome, question):
             return question
     known = [question.session for question in questions]
     raise ValueError(f"Session {primary.session!r} is not one that can be asked about; these are: {known}")
 
 
-def start_of_row(outcome: Outcome, question: Question, method: str, level: float) -> dict[str, object]:
+def start_of_row(outcome: Outcome, question: Question, method: str, group: Group) -> dict[str, object]:
     """Return the cells of an estimate row that say what was asked, of whom, and how."""
     n_active, n_control = outcome.counts(question.visit)
     return {
@@ -200,9 +180,10 @@ def start_of_row(outcome: Outcome, question: Question, method: str, level: float
         "session": question.session,
         "method": method,
         "unit": outcome.unit,
-        "level": level,
+        "level": group.level,
         "n_active": n_active,
         "n_control": n_control,
+        "is_primary": is_primary(group.primary, outcome.name, question),
     }
 
 
@@ -220,8 +201,9 @@ def refuse_without_baseline(question: Question) -> None:
 
 def as_table(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
     """Return the estimate table of `rows`; cells that a row lacks are missing."""
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = ESTIMATES.frame(rows)
     table["analysis_set"] = ANALYSIS_SET
     for name in NUMBERS:
         table[name] = table[name].astype("float64")
-    return table.astype({"n_active": "int64", "n_control": "int64", "level": "float64"})
+    whole = {"n_active": "int64", "n_control": "int64", "level": "float64"}
+    return table.astype(whole | {"reported": "bool", "is_primary": "bool"})

@@ -6,13 +6,13 @@ covariance and Welch's t test use the people who were seen at the visits of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
 from reconfmri.config import Group
+from reconfmri.group.asked import Asked
 from reconfmri.group.cautions import flag
 from reconfmri.group.covariances import Structure
 from reconfmri.group.estimands import (
@@ -21,19 +21,18 @@ from reconfmri.group.estimands import (
     Contrast,
     NotEstimableError,
     Question,
+    answered,
     as_table,
-    ask,
     refuse_without_baseline,
     start_of_row,
+    withheld,
 )
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.grid import Outcome, refuse_unanswerable
 from reconfmri.group.reml import Information, RemlFit, fit_reml
 from reconfmri.group.repeated import MeanModel, covariances_for, mean_model
 
 
-def estimate(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
-) -> pd.DataFrame:
+def estimate(asked: Asked) -> pd.DataFrame:
     """Return one row per outcome, estimand and later session, in the units of the outcomes.
 
     Raises
@@ -41,15 +40,14 @@ def estimate(
     ValueError
         The tables do not fit the study or one another.
     """
-    outcomes = lay_out(measures, allocation, group, sessions)
-    questions = ask(group.estimands, list(sessions) or [NO_SESSION])
+    group = asked.group
     rows: list[dict[str, object]] = []
-    for outcome in outcomes:
+    for outcome in asked.outcomes:
         fits: dict[bool, Mixed] = {}
-        for question in questions:
+        for question in asked.questions:
             rows.append(_mixed_row(outcome, question, group, fits))
             rows += _least_squares_rows(outcome, question, group)
-    return flag(as_table(rows), outcomes, list(sessions) or [NO_SESSION])
+    return flag(as_table(rows), asked.outcomes, asked.labels)
 
 
 class Mixed(NamedTuple):
@@ -116,12 +114,12 @@ def fit_with(
 def _mixed_row(
     outcome: Outcome, question: Question, group: Group, fits: dict[bool, Mixed]
 ) -> dict[str, object]:
-    row = start_of_row(outcome, question, "reml", group.level)
+    row = start_of_row(outcome, question, "reml", group)
     try:
         found, status = answer_by_reml(outcome, question, group, fits)
     except NotEstimableError as reason:
-        return row | {"status": f"not reported: {reason}"}
-    return row | found.numbers(group.level) | {"status": status}
+        return row | withheld(reason)
+    return row | found.numbers(group.level) | answered(status)
 
 
 def answer_by_reml(
@@ -271,14 +269,14 @@ def _least_squares_rows(outcome: Outcome, question: Question, group: Group) -> l
     }
     rows = []
     for method in methods_of(question):
-        row = start_of_row(outcome, question, method, group.level) | counts
+        row = start_of_row(outcome, question, method, group) | counts
         try:
             found = answer_question(outcome, question, robust=method == "ancova_hc2")
         except NotEstimableError as reason:
-            rows.append(row | {"status": f"not reported: {reason}"})
+            rows.append(row | withheld(reason))
         else:
             rows.append(
-                row | found.numbers(group.level) | {"status": "ok", "caveat": caveat_of(outcome, question)}
+                row | found.numbers(group.level) | answered() | {"caveat": caveat_of(outcome, question)}
             )
     return rows
 

@@ -68,6 +68,20 @@ class Outcome:
             ses=None if self.ses is None else self.ses[people],
         )
 
+    def joined_by(self, people: Sequence[str], active: NDArray[np.bool_]) -> Outcome:
+        """Return the outcome with more people (n,), of whom nothing was measured, with average covariates."""
+        return replace(
+            self,
+            values=np.vstack([self.values, np.full((len(people), self.values.shape[1]), np.nan)]),
+            active=np.concatenate([self.active, active]),
+            people=(*self.people, *people),
+            strata=(),
+            columns=tuple(
+                replace(column, values=np.append(column.values, np.zeros(len(people))))
+                for column in self.columns
+            ),
+        )
+
     def without(self, person: int) -> Outcome:
         """Return the outcome without one person, by place."""
         return self.of(np.arange(len(self.active)) != person)

@@ -15,7 +15,7 @@ import numpy as np
 
 from reconfmri.config import Group
 from reconfmri.group import bayes
-from reconfmri.group.estimands import Array, Question
+from reconfmri.group.estimands import Array, Question, answered
 from reconfmri.group.grid import Outcome
 
 MAX_K = 0.7
@@ -32,7 +32,7 @@ def without_each(
         if not outcome.seen[place, list(fit.visits)].any():
             continue
         if ks[place] <= MAX_K:
-            numbers = bayes.summarise(draws, group.level, weights[:, place]) | {"status": "ok"}
+            numbers = bayes.summarise(draws, group.level, weights[:, place]) | answered()
         else:
             numbers = bayes.answer_question(unseen(outcome, place, fit), question, group, sampler)
         yield person, numbers | {"pareto_k": float(ks[place])}

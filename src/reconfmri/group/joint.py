@@ -18,43 +18,21 @@ from numpy.typing import NDArray
 
 from reconfmri.choices import check_choice
 from reconfmri.config import Group
-from reconfmri.group import bayes, estimands
+from reconfmri.contracts.questions.bayesian import JOINT
+from reconfmri.group import bayes
+from reconfmri.group.asked import Asked
 from reconfmri.group.cautions import refuse_other_scale
 from reconfmri.group.estimands import (
     Array,
     NotEstimableError,
     Question,
-    ask,
+    answered,
     refuse_without_baseline,
+    withheld,
 )
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.grid import Outcome, refuse_unanswerable
 from reconfmri.group.repeated import usable_visits
 
-DESCRIPTIONS = {
-    "joint": "Name of the set, as in group.joint",
-    "outcome": estimands.DESCRIPTIONS["outcome"],
-    "other": "The outcome that is modelled together with it",
-    "quantity": "difference: active minus control of the outcome; contrast: it minus that of the other, "
-    "each in its s; correlation: of both within a person at the session, given arm and visit; "
-    "both: that both differences have their direction",
-    "estimand": estimands.DESCRIPTIONS["estimand"],
-    "session": estimands.DESCRIPTIONS["session"],
-    "unit": "Unit of estimate, sd, lower and upper; s: the scale of each outcome's unit in group.scales",
-    "estimate": "Posterior mean",
-    "sd": "Posterior standard deviation",
-    "lower": "Lower end of the highest-density interval",
-    "upper": "Upper end of the highest-density interval",
-    "level": "Level of the interval",
-    "direction": "What `probability` is of: lower or higher than 0; both: of outcome and other in turn",
-    "declared": "Whether the direction was declared in group.joint; else it is that of the estimate",
-    "probability": "Posterior probability of the direction, not adjusted for multiplicity",
-    "n_active": "People of the active arm with a value at the session, of both where both are concerned",
-    "n_control": "People of the control arm, counted in the same way",
-    "r_hat": "Largest R-hat over all parameters of the pair's model",
-    "ess": "Smallest bulk or tail effective sample size over all parameters of the pair's model",
-    "status": "ok, with the covariance where it is not unstructured; or `not reported: <reason>` and then "
-    "the numbers are missing",
-}
 FEW_WITH_BOTH = 6  # people; fewer leave the correlation of the outcomes to its prior
 Row = dict[str, object]
 
@@ -95,15 +73,7 @@ class Pair:
         return int((seen & active).sum()), int((seen & ~active).sum())
 
 
-def estimate(
-    measures: pd.DataFrame,
-    allocation: pd.DataFrame,
-    group: Group,
-    sessions: Sequence[str],
-    *,
-    seed: int,
-    cores: int | None = None,
-) -> pd.DataFrame:
+def estimate(asked: Asked) -> pd.DataFrame:
     """Return what each pair of `group.joint` says of the primary estimand at every later session.
 
     Raises
@@ -112,15 +82,16 @@ def estimate(
         The tables do not fit the study or one another.
     """
     rows: list[Row] = []
+    group = asked.group
     if group.joint:
-        outcomes = {item.name: item for item in lay_out(measures, allocation, group, sessions)}
-        questions = ask([group.primary.estimand], list(sessions) or [NO_SESSION])
-        sampler = bayes.Sampler(seed, cores)
+        outcomes = {item.name: item for item in asked.outcomes}
+        questions = asked.about([group.primary.estimand])
+        sampler = bayes.Sampler(asked.seed, asked.cores)
         for name, directions in group.joint.items():
             for one, other in combinations(directions, 2):
                 pair = Pair((outcomes[one], outcomes[other]), (directions[one], directions[other]))
                 rows += [{"joint": name} | row for row in _rows(pair, questions, group, sampler)]
-    return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
+    return JOINT.frame(rows)
 
 
 def _rows(pair: Pair, questions: Sequence[Question], group: Group, sampler: bayes.Sampler) -> Iterator[Row]:
@@ -134,9 +105,9 @@ def _rows(pair: Pair, questions: Sequence[Question], group: Group, sampler: baye
             if not fit.passes(group.sampling):
                 raise NotEstimableError(fit.shortcoming, fix="more group.sampling.draws")
         except NotEstimableError as reason:
-            yield from (row | {"status": f"not reported: {reason}"} for row in rows)
+            yield from (row | withheld(reason) for row in rows)
             continue
-        known = {"r_hat": fit.r_hat, "ess": fit.ess, "status": fit.status}
+        known = {"r_hat": fit.r_hat, "ess": fit.ess} | answered(fit.status)
         for row, numbers in zip(rows, _numbers(pair, question, fit, group.level), strict=True):
             yield row | numbers | known
 
@@ -192,14 +163,14 @@ def _numbers(pair: Pair, question: Question, fit: bayes.Fit, level: float) -> It
     for place, outcome in enumerate(pair.outcomes):
         yield bayes.summarise(outcome.scale * both[place], level) | {
             "direction": directions[place],
-            "declared": _yes(declared[place]),
+            "declared": declared[place],
             "probability": float(inside[place].mean()),
         }
     for draws in (both[0] - both[1], correlation(pair, question, fit)):
-        yield bayes.summarise(draws, level) | {"direction": _sign(draws), "declared": _yes(False)}
+        yield bayes.summarise(draws, level) | {"direction": _sign(draws), "declared": False}
     yield {
         "direction": ", ".join(directions),
-        "declared": _yes(all(declared)),
+        "declared": all(declared),
         "probability": float((inside[0] & inside[1]).mean()),
     }
 
@@ -226,7 +197,3 @@ def _sign(draws: Array) -> str:
 def _in(draws: Array, direction: str) -> NDArray[np.bool_]:
     check_choice("direction", direction, ("higher", "lower"))
     return np.asarray(draws > 0 if direction == "higher" else draws < 0)
-
-
-def _yes(value: bool) -> str:
-    return str(value).lower()

@@ -21,7 +21,9 @@ from scipy.special import stdtrit
 
 from reconfmri.choices import check_choice
 from reconfmri.config import Group, Primary
-from reconfmri.group import estimands, imputation
+from reconfmri.contracts.questions.missing import PATTERNS, SEEN, TIPPING, TIPPING_GRID
+from reconfmri.group import imputation
+from reconfmri.group.asked import Asked
 from reconfmri.group.cautions import flag
 from reconfmri.group.covariances import status_of
 from reconfmri.group.estimands import (
@@ -30,90 +32,26 @@ from reconfmri.group.estimands import (
     Contrast,
     NotEstimableError,
     Question,
+    answered,
     as_table,
-    ask,
     primary_question,
     refuse_without_baseline,
     start_of_row,
+    withheld,
 )
 from reconfmri.group.frequentist import answer_by_reml, answer_question, fit_mixed, fit_with
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, read_arms, refuse_unanswerable
+from reconfmri.group.grid import NO_SESSION, Outcome, refuse_unanswerable
 from reconfmri.group.imputation import Plan
 from reconfmri.group.reml import RemlFit, group_precisions
 from reconfmri.group.repeated import MeanModel, covariances_for, mean_model
 
-COMPLETERS = "completers"
+STAYED = "completers"
 AT_RANDOM, BY_EVENT = "conditional_mean", "by_event"
 DELTAS = tuple(np.linspace(-2.0, 2.0, 9).tolist())  # multiples of the unit's scale
 
-PATTERN_DESCRIPTIONS = {
-    "outcome": estimands.DESCRIPTIONS["outcome"],
-    "arm": "Arm as randomised",
-    "pattern": "One digit per session in the order of the study: 1 with, 0 without a measurement (not "
-    "attended, lost, or excluded for its quality)",
-    "n_people": "Randomised people of the arm with this pattern; patterns that nobody has are not listed",
-}
-SEEN_DESCRIPTIONS = {
-    "outcome": estimands.DESCRIPTIONS["outcome"],
-    "arm": "Arm as randomised",
-    "session": "BIDS session label, without ses-",
-    "n_seen": "People of the arm with a measurement of the outcome at the session",
-    "n_randomised": "People who were randomised to the arm",
-}
-COMPLETER_DESCRIPTIONS = estimands.DESCRIPTIONS | {
-    "analysis_set": "completers: people with a measurement of the outcome at every session",
-    "method": "reml: repeated measures by restricted maximum likelihood with Kenward-Roger; ancova: least "
-    "squares given baseline, where the question is adjusted for baseline, as the arms of those who stayed "
-    "need not share one baseline mean",
-    "n_active": "Completers of the active arm",
-    "n_control": "Completers of the control arm",
-}
-REFERENCE_DESCRIPTIONS = estimands.DESCRIPTIONS | {
-    "analysis_set": "all_randomised: everybody who was randomised, unseen values filled in",
-    "method": "conditional_mean: unseen values are what the person's other visits predict (missing at "
-    "random). The others assume of people who attended nothing from a visit on: jump_to_reference: the mean "
-    "of the control arm from there on; copy_reference: the mean of the control arm at all visits; "
-    "copy_increments: the own arm's mean before, then the control arm's changes; last_mean: the own "
-    "arm's mean before, carried forward. by_event: the strategies of the table of intercurrent events",
-    "sd": "Standard error by jackknife over people, the model fitted anew without each",
-    "df": "Degrees of freedom of the t interval: those of the REML answer to the question, at most those of "
-    "least squares with everybody seen",
-    "n_active": "People of the active arm with a value at the session",
-    "n_control": "People of the control arm with a value at the session",
-}
-_ASKED = {name: estimands.DESCRIPTIONS[name] for name in ("outcome", "estimand", "session")}
-GRID_DESCRIPTIONS = _ASKED | {
-    "unit": "Unit of the deltas, estimate, sd, lower and upper",
-    "delta_active": "Added to what is predicted for unseen people of the active arm",
-    "delta_control": "Added to what is predicted for unseen people of the control arm",
-    "estimate": "Active minus control from the completed data; both deltas 0: missing at random",
-    "sd": REFERENCE_DESCRIPTIONS["sd"],
-    "df": REFERENCE_DESCRIPTIONS["df"],
-    "lower": "Lower end of the interval",
-    "upper": "Upper end of the interval",
-    "level": estimands.DESCRIPTIONS["level"],
-    "p": "Two-sided p value",
-    "unseen_active": "People randomised to the active arm without a value at the session",
-    "unseen_control": "People randomised to the control arm without a value at the session",
-    "status": estimands.DESCRIPTIONS["status"],
-}
-TIPPING_DESCRIPTIONS = _ASKED | {
-    "unit": "Unit of reach and delta",
-    "arm": "Arm whose unseen people are shifted; those of the other arm are as predicted",
-    "n_unseen": "People randomised to the arm without a value at the session",
-    "p": "Two-sided p value where nobody is shifted (missing at random)",
-    "level": estimands.DESCRIPTIONS["level"],
-    "reach": "Largest shift looked at, up or down",
-    "delta": "Smallest shift, up or down, that brings zero into the interval where it is outside at random, "
-    "or takes it out where it is inside; missing where no shift within reach does",
-    "status": "ok; or `none: <reason>` where no shift tips the verdict; or `not reported: <reason>`",
-}
 
-
-def patterns(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
-) -> pd.DataFrame:
-    """Return the number of people per outcome, arm and pattern of seen visits: `PATTERN_DESCRIPTIONS`.
+def patterns(asked: Asked) -> pd.DataFrame:
+    """Return the number of people per outcome, arm and pattern of seen visits: `PATTERNS`.
 
     Raises
     ------
@@ -121,19 +59,17 @@ def patterns(
         The tables do not fit the study or one another.
     """
     rows = []
-    for outcome in lay_out_everybody(measures, allocation, group, sessions):
-        for arm, people in _arms(outcome, group).items():
+    for outcome in asked.everybody:
+        for arm, people in _arms(outcome, asked.group).items():
             found, counts = np.unique(outcome.seen[people], axis=0, return_counts=True)
             for pattern, n_people in zip(found[::-1], counts[::-1], strict=True):
                 digits = " ".join("1" if seen else "0" for seen in pattern)
                 rows.append((outcome.name, arm, digits, int(n_people)))
-    return pd.DataFrame(rows, columns=list(PATTERN_DESCRIPTIONS))
+    return PATTERNS.frame(rows)
 
 
-def visits_seen(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
-) -> pd.DataFrame:
-    """Return the people seen and randomised per outcome, arm and session: `SEEN_DESCRIPTIONS`.
+def visits_seen(asked: Asked) -> pd.DataFrame:
+    """Return the people seen and randomised per outcome, arm and session: `SEEN`.
 
     Raises
     ------
@@ -142,17 +78,15 @@ def visits_seen(
     """
     rows = [
         (outcome.name, arm, session, int(outcome.seen[people, visit].sum()), int(people.sum()))
-        for outcome in lay_out_everybody(measures, allocation, group, sessions)
-        for arm, people in _arms(outcome, group).items()
-        for visit, session in enumerate(list(sessions) or [NO_SESSION])
+        for outcome in asked.everybody
+        for arm, people in _arms(outcome, asked.group).items()
+        for visit, session in enumerate(asked.labels)
     ]
-    return pd.DataFrame(rows, columns=list(SEEN_DESCRIPTIONS))
+    return SEEN.frame(rows)
 
 
-def completers(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
-) -> pd.DataFrame:
-    """Return the answers among people with every visit, one row per question: `COMPLETER_DESCRIPTIONS`.
+def completers(asked: Asked) -> pd.DataFrame:
+    """Return the answers among people with every visit, one row per question: `COMPLETERS`.
 
     REML with a baseline mean per arm. That both arms share one baseline mean holds for all who were
     randomised, not for those who stayed: questions adjusted for baseline are answered by analysis of
@@ -163,34 +97,27 @@ def completers(
     ValueError
         The tables do not fit the study or one another.
     """
-    rows = []
-    for outcome in lay_out(measures, allocation, group, sessions):
+    rows, group = [], asked.group
+    for outcome in asked.outcomes:
         stayed = outcome.of(np.asarray(outcome.seen.all(axis=1)))
         fits = {False: fit_mixed(stayed, False, group)}
-        for question in ask(group.estimands, list(sessions) or [NO_SESSION]):
+        for question in asked.questions:
             if question.common_baseline:
                 row = _row(stayed, question, group, "ancova", partial(_by_ancova, stayed, question))
             else:
                 by_reml = partial(answer_by_reml, stayed, question, group, fits)
                 row = _row(stayed, question, group, "reml", by_reml)
             rows.append(row)
-    return as_table(rows).assign(analysis_set=COMPLETERS)
+    return as_table(rows).assign(analysis_set=STAYED)
 
 
-def reference_based(
-    measures: pd.DataFrame,
-    allocation: pd.DataFrame,
-    group: Group,
-    sessions: Sequence[str],
-    *,
-    events: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Return the answers from completed data, a row per question and method: `REFERENCE_DESCRIPTIONS`.
+def reference_based(asked: Asked) -> pd.DataFrame:
+    """Return the answers from completed data, a row per question and method: `REFERENCE_BASED`.
 
     One takes unseen values to be missing at random. The others give people who left the strategies of
-    `imputation`; what is missing before a later visit that was attended stays at random. `events`
-    (`intercurrent.COLUMNS`): who had which event, and what is assumed then; values that were seen after
-    it count in the answer but not in the model. The standard error says how much the estimate varies over
+    `imputation`; what is missing before a later visit that was attended stays at random. `asked.events`:
+    who had which event, and what is assumed then; values that were seen after it count in the answer but
+    not in the model. The standard error says how much the estimate varies over
     trials; where the effect in the unseen is taken as none and not estimated it is smaller than at random.
 
     Raises
@@ -198,16 +125,15 @@ def reference_based(
     ValueError
         The tables do not fit the study or one another.
     """
-    rows, labels = [], list(sessions) or [NO_SESSION]
-    measures = measures.fillna({"session_id": NO_SESSION})
-    outcomes = lay_out_everybody(measures, allocation, group, sessions)
-    for outcome in outcomes:
-        completion = Completion(outcome, group, *_plans(outcome, measures, labels, events))
-        for question in ask(group.estimands, labels):
+    rows, labels, group = [], asked.labels, asked.group
+    measures = asked.measures.fillna({"session_id": NO_SESSION})
+    for outcome in asked.everybody:
+        completion = Completion(outcome, group, *_plans(outcome, measures, labels, asked.events))
+        for question in asked.questions:
             for method in (AT_RANDOM, *completion.plans):
                 answer = partial(completion.answer, question, method)
                 rows.append(_row(outcome, question, group, method, answer))
-    return flag(as_table(rows), outcomes, labels)
+    return flag(as_table(rows), asked.everybody, labels)
 
 
 def _plans(
@@ -226,30 +152,25 @@ def _plans(
 
 
 def tipping(
-    measures: pd.DataFrame,
-    allocation: pd.DataFrame,
-    group: Group,
-    sessions: Sequence[str],
-    *,
-    asked: Primary | None = None,
-    deltas: Sequence[float] = DELTAS,
+    asked: Asked, *, about: Primary | None = None, deltas: Sequence[float] = DELTAS
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the answer over a grid of shifts, and the shift of each arm at which the verdict tips.
 
-    Columns: `GRID_DESCRIPTIONS`, `TIPPING_DESCRIPTIONS`. `asked` is the primary unless given; `deltas` are
+    Columns: `TIPPING_GRID`, `TIPPING`. `about` is the primary unless given; `deltas` are
     multiples of the scale of the outcome's unit. The tipping shifts are solved for, not read off the grid.
 
     Raises
     ------
     ValueError
-        The tables do not fit the study or one another, or `asked` names what the study lacks.
+        The tables do not fit the study or one another, or `about` names what the study lacks.
     """
-    asked = asked or group.primary
-    question = primary_question(asked, list(sessions) or [NO_SESSION])
-    outcomes = {item.name: item for item in lay_out_everybody(measures, allocation, group, sessions)}
-    if asked.outcome not in outcomes:
-        raise ValueError(f"group.outcomes has no {asked.outcome!r} to ask about; it has {group.modelled}")
-    outcome = outcomes[asked.outcome]
+    group = asked.group
+    about = about or group.primary
+    question = primary_question(about, asked.labels)
+    outcomes = {item.name: item for item in asked.everybody}
+    if about.outcome not in outcomes:
+        raise ValueError(f"group.outcomes has no {about.outcome!r} to ask about; it has {group.modelled}")
+    outcome = outcomes[about.outcome]
     shifts = outcome.scale * np.asarray(deltas, dtype=np.float64)
     unseen = _unseen(outcome, question.visit)
     try:
@@ -258,15 +179,12 @@ def tipping(
         grid = _grid_rows(completed, shifts, group.level)
         tips = _tipping_rows(outcome, completed, unseen, reach, group)
     except NotEstimableError as reason:
-        grid = [{"status": f"not reported: {reason}"}]
+        grid = [withheld(reason)]
         tips = [{"arm": arm} | grid[0] for arm in _arms(outcome, group)]
-    start = start_of_row(outcome, question, "", group.level)
+    start = start_of_row(outcome, question, "", group)
     grid = [start | {"unseen_active": unseen[0], "unseen_control": unseen[1]} | row for row in grid]
     tips = [start | {"n_unseen": n} | row for n, row in zip(unseen, tips, strict=True)]
-    return (
-        pd.DataFrame(grid, columns=list(GRID_DESCRIPTIONS)),
-        pd.DataFrame(tips, columns=list(TIPPING_DESCRIPTIONS)),
-    )
+    return TIPPING_GRID.frame(grid), TIPPING.frame(tips)
 
 
 # Completed data
@@ -511,38 +429,6 @@ def jackknife(estimates: Array, active: NDArray[np.bool_]) -> Array:
     return spread
 
 
-def lay_out_everybody(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
-) -> list[Outcome]:
-    """Return every outcome for all who were randomised; those without any measurement come last.
-
-    They have average covariates: with no value they tell the model nothing.
-
-    Raises
-    ------
-    ValueError
-        The tables do not fit the study or one another.
-    """
-    outcomes = lay_out(measures, allocation, group, sessions)
-    arms = read_arms(allocation, group)
-    absent = sorted(set(arms) - set(measures["participant_id"]))
-    active = np.array([arms[person] == group.arms.active for person in absent], dtype=bool)
-    return [
-        replace(
-            outcome,
-            values=np.vstack([outcome.values, np.full((len(absent), outcome.values.shape[1]), np.nan)]),
-            active=np.concatenate([outcome.active, active]),
-            people=(*outcome.people, *absent),
-            strata=(),
-            columns=tuple(
-                replace(column, values=np.append(column.values, np.zeros(len(absent))))
-                for column in outcome.columns
-            ),
-        )
-        for outcome in outcomes
-    ]
-
-
 def _weights_of_people(question: Question, outcome: Outcome, baseline: Array | None) -> Array:
     """The answer as a weighted sum over people (n,) of their values or changes, by least squares."""
     columns = [np.ones(len(outcome.active)), outcome.active, outcome.adjusted_for]
@@ -598,16 +484,16 @@ def _row(
     method: str,
     answer: Callable[[], tuple[Contrast, str]],
 ) -> dict[str, object]:
-    row = start_of_row(outcome, question, method, group.level)
+    row = start_of_row(outcome, question, method, group)
     try:
         found, status = answer()
     except NotEstimableError as reason:
-        return row | {"status": f"not reported: {reason}"}
-    return row | found.numbers(group.level) | {"status": status}
+        return row | withheld(reason)
+    return row | found.numbers(group.level) | answered(status)
 
 
 def _grid_rows(completed: Completed, shifts: Array, level: float) -> list[dict[str, object]]:
-    status = {"status": status_of(completed.covariance)}
+    status = answered(status_of(completed.covariance))
     return [
         {"delta_active": active, "delta_control": control}
         | completed.at(active=active, control=control).numbers(level)
@@ -626,8 +512,8 @@ def _tipping_rows(
         tips = completed.tips(place, group.level) if unseen[place] else np.array([])
         tips = tips[np.abs(tips) <= reach]
         if tips.size:
-            rows.append(row | {"delta": float(tips[np.abs(tips).argmin()]), "status": "ok"})
+            rows.append(row | {"delta": float(tips[np.abs(tips).argmin()])} | answered())
             continue
         reason = f"no shift up to {reach:g} {outcome.unit} does" if unseen[place] else "everybody was seen"
-        rows.append(row | {"delta": np.nan, "status": f"none: {reason}"})
+        rows.append(row | {"delta": np.nan} | withheld(reason, word="none"))
     return rows

@@ -9,56 +9,33 @@ is summed over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from reconfmri.choices import check_choice
 from reconfmri.config import Group
+from reconfmri.contracts.questions.arms import MODERATION
 from reconfmri.covariates import Column
-from reconfmri.group import bayes, estimands, mixtures
+from reconfmri.group import bayes, mixtures
+from reconfmri.group.asked import Asked
 from reconfmri.group.cautions import refuse_other_scale
 from reconfmri.group.estimands import (
     BASELINE,
     Array,
     NotEstimableError,
     Question,
-    ask,
+    answered,
     refuse_without_baseline,
     start_of_row,
+    withheld,
 )
 from reconfmri.group.frequentist import least_squares, robust_least_squares
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.grid import Outcome, refuse_unanswerable
 
 METHODS = ("ancova", "ancova_hc2", "bayes")
-DESCRIPTIONS = {
-    "domain": estimands.DESCRIPTIONS["domain"],
-    "outcome": estimands.DESCRIPTIONS["outcome"],
-    "estimand": "moderation: change of the arm difference at the session, adjusted for baseline",
-    "covariate": "Moderator, a name of group.covariates",
-    "per": "For which step of the moderator: one SD (its size), or from one category to another",
-    "session": estimands.DESCRIPTIONS["session"],
-    "method": "ancova: least squares; ancova_hc2: the same, allowing unequal variances; bayes: the same "
-    "regression, Gaussian, with the priors of group.priors",
-    "unit": "Unit of estimate, sd, lower and upper, per step",
-    "estimate": "Change of active minus control per step of the moderator; bayes: posterior mean",
-    "sd": "Standard error; bayes: posterior standard deviation",
-    "df": "Degrees of freedom of the t interval; missing for bayes",
-    "lower": "Lower end of the interval; bayes: highest density",
-    "upper": "Upper end of the interval, in the same way",
-    "level": "Level of the interval",
-    "probability": "bayes: posterior probability of the sign of the estimate, not adjusted for multiplicity",
-    "p": "Two-sided p value, not corrected; missing for bayes",
-    "n_active": "People of the active arm in the fit",
-    "n_control": "People of the control arm in the fit",
-    "status": "ok; or `not reported: <reason>` and then the numbers are missing",
-}
 
 
-def estimate(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
-) -> pd.DataFrame:
+def estimate(asked: Asked) -> pd.DataFrame:
     """Return one row per outcome, moderator, later session and method; none without a moderator.
 
     Raises
@@ -67,14 +44,15 @@ def estimate(
         The tables do not fit the study or one another.
     """
     rows: list[dict[str, object]] = []
+    group = asked.group
     if group.moderators:
-        questions = ask(["difference_adjusted"], list(sessions) or [NO_SESSION])
-        for outcome in lay_out(measures, allocation, group, sessions):
+        questions = asked.about(["difference_adjusted"])
+        for outcome in asked.outcomes:
             for place, column in enumerate(outcome.columns):
                 if column.covariate in group.moderators:
                     for question in questions:
                         rows += _rows(outcome, question, place, column, group)
-    return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
+    return MODERATION.frame(rows)
 
 
 def _rows(
@@ -84,7 +62,7 @@ def _rows(
     some = outcome.of(people)
     rows = []
     for method in METHODS:
-        row = start_of_row(outcome, question, method, group.level) | {
+        row = start_of_row(outcome, question, method, group) | {
             "estimand": "moderation",
             "covariate": column.covariate,
             "per": column.label,
@@ -97,9 +75,9 @@ def _rows(
             if method == "bayes":
                 refuse_other_scale(outcome, group)
             values, design = some.values[:, question.visit], _design(some, place, column)
-            rows.append(row | _answer(method, values, design, outcome, group) | {"status": "ok"})
+            rows.append(row | _answer(method, values, design, outcome, group) | answered())
         except NotEstimableError as reason:
-            rows.append(row | {"status": f"not reported: {reason}"})
+            rows.append(row | withheld(reason))
     return rows
 
 

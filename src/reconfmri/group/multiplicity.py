@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from reconfmri.choices import check_choice
-from reconfmri.config import Primary
 from reconfmri.group import randomisation
 from reconfmri.group.estimands import Array
 
@@ -18,7 +17,6 @@ PRIMARY, EXPLORATORY = "primary", "exploratory"
 def adjust(
     estimates: pd.DataFrame,
     families: Mapping[str, Sequence[str]],
-    primary: Primary | None = None,
     *,
     correction: str = "holm",
 ) -> pd.DataFrame:
@@ -50,11 +48,9 @@ def adjust(
         ["family", "session", "estimand", "method"], dropna=False
     ):
         table.loc[rows.index, "p_adjusted"] = CORRECTIONS[correction](rows["p"].to_numpy())
-    if primary is not None:
-        alone = (table["outcome"] == primary.outcome) & (table["estimand"] == primary.estimand)
-        alone &= table["session"].isin([primary.session, "n/a"])
-        table.loc[alone, "family"] = PRIMARY
-        table.loc[alone, "p_adjusted"] = table.loc[alone, "p"]
+    alone = table["is_primary"]
+    table.loc[alone, "family"] = PRIMARY
+    table.loc[alone, "p_adjusted"] = table.loc[alone, "p"]
     table["family"] = table["family"].where(table["family"].notna(), None)
     return table
 

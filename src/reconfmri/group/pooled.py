@@ -24,37 +24,16 @@ import pandas as pd
 from scipy.special import chdtri
 
 from reconfmri.config import MIN_POOLED, Group, Priors
-from reconfmri.group import bayes, estimands, mixtures
+from reconfmri.contracts.questions.arms import POOLED
+from reconfmri.group import bayes, mixtures
+from reconfmri.group.asked import Asked
 from reconfmri.group.cautions import refuse_other_scale
-from reconfmri.group.estimands import Array, Contrast, NotEstimableError, Question, ask
+from reconfmri.group.estimands import Array, Contrast, NotEstimableError, Question, answered, withheld
 from reconfmri.group.frequentist import Mixed, answer_by_reml
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
+from reconfmri.group.grid import Outcome
 from reconfmri.group.reml import RemlFit, group_precisions
 from reconfmri.group.repeated import MeanModel
 
-DESCRIPTIONS = {
-    "pooled": "Name of the set, as in group.pooled",
-    "role": "secondary, always: each outcome alone is the answer",
-    "quantity": "mean: of the differences of the set's outcomes; spread: their SD between outcomes; outcome: "
-    "the difference of one outcome, drawn towards the mean",
-    "outcome": "The outcome; missing where the quantity is of the set",
-    "estimand": estimands.DESCRIPTIONS["estimand"],
-    "session": estimands.DESCRIPTIONS["session"],
-    "unit": "Unit of estimate, sd, lower and upper",
-    "estimate": "Posterior mean",
-    "sd": "Posterior standard deviation",
-    "lower": "Lower end of the highest-density interval",
-    "upper": "Upper end of the highest-density interval",
-    "level": "Level of the interval",
-    "probability": "Posterior probability of the sign of the estimate, not adjusted for multiplicity; "
-    "missing for the spread",
-    "correlation": "Mean correlation between the answers of two outcomes of the set",
-    "n_outcomes": "Outcomes that could be answered and are in the set",
-    "n_active": "People of the active arm with a value at the session; of a set: the fewest of its outcomes",
-    "n_control": "People of the control arm, counted in the same way",
-    "status": "ok, with the covariance over visits where it is not unstructured; or `not reported: <reason>` "
-    "and then the numbers are missing",
-}
 N_SPREADS, N_ERRORS = 121, 15  # of the grid
 Row = dict[str, object]
 
@@ -77,9 +56,7 @@ class Posterior:
     outcomes: Array
 
 
-def estimate(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
-) -> pd.DataFrame:
+def estimate(asked: Asked) -> pd.DataFrame:
     """Return the pooled answers to the primary estimand at every later session; none without `group.pooled`.
 
     Raises
@@ -88,27 +65,28 @@ def estimate(
         The tables do not fit the study or one another.
     """
     rows: list[Row] = []
+    group = asked.group
     if group.pooled:
-        outcomes = {item.name: item for item in lay_out(measures, allocation, group, sessions)}
+        outcomes = {item.name: item for item in asked.outcomes}
         fits: dict[str, dict[bool, Mixed]] = {name: {} for name in outcomes}
         for name, together in group.pooled.items():
-            for question in ask([group.primary.estimand], list(sessions) or [NO_SESSION]):
+            for question in asked.about([group.primary.estimand]):
                 these = [(outcomes[item], fits[item]) for item in together]
                 rows += [{"pooled": name, "role": "secondary"} | row for row in _rows(these, question, group)]
-    return pd.DataFrame(rows, columns=list(DESCRIPTIONS))
+    return POOLED.frame(rows)
 
 
 def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question, group: Group) -> list[Row]:
     """The mean, the spread, then every outcome; those that cannot be answered say why and are left out."""
     answers: dict[str, Answer] = {}
-    status: dict[str, str] = {}
+    said: dict[str, Row] = {}
     for outcome, fits in these:
         try:
             refuse_other_scale(outcome, group)
             answers[outcome.name] = _answer(outcome, question, group, fits)
-            status[outcome.name] = answers[outcome.name].status
+            said[outcome.name] = answered(answers[outcome.name].status)
         except NotEstimableError as reason:
-            status[outcome.name] = f"not reported: {reason}"
+            said[outcome.name] = withheld(reason)
     counts = {outcome.name: outcome.counts(question.visit) for outcome, _ in these}
     of_set = min((counts[name] for name in answers), default=(0, 0))
     start: Row = {
@@ -122,8 +100,8 @@ def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question
     numbers: dict[str, Row] = {name: {} for name in counts}
     if len(answers) < MIN_POOLED:
         why = f"{len(answers)} of {len(these)} outcomes have an answer, pooling needs {MIN_POOLED}"
-        status = dict.fromkeys(status, f"not reported: {why}. Fix: see exclusions.tsv")
-        status_of_set = next(iter(status.values()))
+        of_set_said = withheld(f"{why}. Fix: see exclusions.tsv")
+        said = dict.fromkeys(said, of_set_said)
     else:
         start["correlation"] = correlation = common_correlation([answer.parts for answer in answers.values()])
         fits_of = [answer.found for answer in answers.values()]
@@ -133,14 +111,14 @@ def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question
         for name, draws in zip(answers, found.outcomes, strict=True):
             numbers[name] = bayes.summarise(draws, group.level)
         labels = sorted({answer.status for answer in answers.values()} - {"ok"})
-        status_of_set = ", ".join(["ok", *(label.removeprefix("ok, ") for label in labels)])
+        of_set_said = answered(", ".join(["ok", *(label.removeprefix("ok, ") for label in labels)]))
     return [
         *(
-            start | _counted(of_set) | {"quantity": name, "status": status_of_set} | cells
+            start | _counted(of_set) | {"quantity": name} | of_set_said | cells
             for name, cells in of_all.items()
         ),
         *(
-            start | _counted(counts[name]) | _of_outcome(name, status[name]) | cells
+            start | _counted(counts[name]) | {"quantity": "outcome", "outcome": name} | said[name] | cells
             for name, cells in numbers.items()
         ),
     ]
@@ -148,10 +126,6 @@ def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question
 
 def _counted(counts: tuple[int, int]) -> Row:
     return {"n_active": counts[0], "n_control": counts[1]}
-
-
-def _of_outcome(name: str, status: str) -> Row:
-    return {"quantity": "outcome", "outcome": name, "status": status}
 
 
 def _answer(outcome: Outcome, question: Question, group: Group, fits: dict[bool, Mixed]) -> Answer:

@@ -18,7 +18,7 @@ import numpy as np
 from reconfmri.config import Group
 from reconfmri.group.bayes_model import DF_RATE, DF_SHAPE, RATIO_SD
 from reconfmri.group.draws import Draws
-from reconfmri.group.estimands import Array
+from reconfmri.group.estimands import Array, answered, withheld
 from reconfmri.group.grid import Outcome
 
 if TYPE_CHECKING:
@@ -31,29 +31,13 @@ STATISTICS: dict[str, Callable[..., Any]] = {
     "lowest": np.nanmin,
     "highest": np.nanmax,
 }
-DESCRIPTIONS = {
-    "outcome": "Outcome, <what>.<contrast or condition>",
-    "unit": "Unit of observed, lower, median and upper",
-    "check": "prior: trials as the priors allow them; posterior: trials as the fitted model makes them",
-    "model": "common_baseline: both arms share the baseline mean; free_baseline: they do not",
-    "arm": "Arm as randomised",
-    "session": "BIDS session label, without ses-",
-    "statistic": "mean, sd, lowest or highest value of the people of the arm who were seen at the session",
-    "observed": "The statistic in the data",
-    "lower": "2.5 % quantile of the statistic over 500 replicated trials with the same missed visits",
-    "median": "Median over the replicated trials",
-    "upper": "97.5 % quantile",
-    "p": "Share of the replicated trials whose statistic is at least the observed one; near 0 or 1: the "
-    "model does not make such data. Of the posterior it is conservative: the data were used to fit it",
-    "status": "ok; or `not reported: <reason>` and then the numbers are missing",
-}
 Row = dict[str, object]
 
 
 def check(
     outcome: Outcome, fit: Fit, common_baseline: bool, group: Group, labels: Sequence[str], seed: int
 ) -> Iterator[Row]:
-    """Yield the rows of one fit: what its priors and its posterior replicate. Columns: `DESCRIPTIONS`."""
+    """Yield the rows of one fit: what its priors and its posterior replicate. Columns: `PREDICTIONS`."""
     start = {
         "outcome": outcome.name,
         "unit": outcome.unit,
@@ -65,7 +49,7 @@ def check(
     posterior_fault = "" if fit.passes(group.sampling) else fit.shortcoming
     for name, fault in (("prior", prior_fault), ("posterior", posterior_fault)):
         if fault:
-            yield {**start, "check": name, "status": f"not reported: {fault}"}
+            yield {**start, "check": name, **withheld(fault)}
             continue
         draws = draw_prior(fit, group, random) if name == "prior" else some_of(fit, chosen)
         values = replicate(draws, fit.visits, outcome, random)
@@ -159,5 +143,5 @@ def _compare(
                     "median": median,
                     "upper": upper,
                     "p": float((replicated >= found).mean()),
-                    "status": "ok",
+                    **answered(),
                 }

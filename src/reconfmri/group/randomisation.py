@@ -21,28 +21,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconfmri.config import Group
+from reconfmri.contracts.questions.arms import DRAWS
+from reconfmri.group.asked import Asked
 from reconfmri.group.cautions import flag
 from reconfmri.group.covariances import Structure
 from reconfmri.group.estimands import (
     Array,
     NotEstimableError,
     Question,
+    answered,
     as_table,
-    ask,
-    primary_question,
     refuse_without_baseline,
     start_of_row,
     with_caution,
+    withheld,
 )
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out, refuse_unanswerable
+from reconfmri.group.grid import Outcome, refuse_unanswerable
 from reconfmri.group.reml import fit_reml, group_precisions
 from reconfmri.group.repeated import covariances_for, mean_model
 
 METHOD = "randomisation"
-DRAWS = {
-    "draw": "0 is the allocation as it is",
-    "statistic": "Studentised one-step estimate of the primary question",
-}
 HALVINGS, FARTHEST = 40, 12.0  # of the search for an interval's end, in standard errors
 TIE, SINGULAR = 1e-9, 1e-8
 log = logging.getLogger("reconfmri")
@@ -72,9 +70,7 @@ class Drawn:
     overlap: Array  # (draws, v, p), sum of side times precision times design
 
 
-def estimate(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str], *, seed: int
-) -> pd.DataFrame:
+def estimate(asked: Asked) -> pd.DataFrame:
     """Return one row per outcome, estimand and later session; `p_adjusted` is max-T within its family.
 
     Raises
@@ -82,11 +78,11 @@ def estimate(
     ValueError
         The tables do not fit the study or one another.
     """
+    group = asked.group
     if group.permutations == 0:
         return as_table([])
-    outcomes = lay_out(measures, allocation, group, sessions)
-    questions = ask(group.estimands, list(sessions) or [NO_SESSION])
-    sides = draw_sides(outcomes[0].active, outcomes[0].strata, n_draws=group.permutations, seed=seed)
+    outcomes, questions = asked.outcomes, asked.questions
+    sides = draw_sides(outcomes[0].active, outcomes[0].strata, n_draws=group.permutations, seed=asked.seed)
     family_of = {name: family for family, names in group.families.items() for name in names}
     rows: list[dict[str, object]] = []
     heights: dict[tuple[str, str, str], list[tuple[int, Array]]] = {}
@@ -103,7 +99,7 @@ def estimate(
         highest = np.max([np.abs(statistics) for _, statistics in members], axis=0)
         for place, statistics in members:
             rows[place]["p_adjusted"] = _share(highest, abs(statistics[0]))
-    return flag(as_table(rows), outcomes, list(sessions) or [NO_SESSION])
+    return flag(as_table(rows), outcomes, asked.labels)
 
 
 def _tell_correlation(key: tuple[str, str, str], members: Sequence[tuple[str, Array]]) -> None:
@@ -114,9 +110,7 @@ def _tell_correlation(key: tuple[str, str, str], members: Sequence[tuple[str, Ar
         log.info("family %s, %s, session %s: %s and %s correlate by %.2f", *key, one, other, together)
 
 
-def headline_statistics(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str], *, seed: int
-) -> pd.DataFrame:
+def headline_statistics(asked: Asked) -> pd.DataFrame:
     """Return the statistic of the primary question under every draw, the observed one first; none, no rows.
 
     Raises
@@ -124,16 +118,13 @@ def headline_statistics(
     ValueError
         The tables do not fit the study or one another.
     """
-    statistics = None
+    statistics, group = None, asked.group
     if group.permutations:
-        primary = group.primary
-        only = group.model_copy(update={"outcomes": [primary.outcome], "exploratory": []})
-        (outcome,) = lay_out(measures, allocation, only, sessions)
-        question = primary_question(primary, list(sessions) or [NO_SESSION])
-        sides = draw_sides(outcome.active, outcome.strata, n_draws=group.permutations, seed=seed)
-        _, statistics = Test(outcome, group, sides).answer(question)
+        outcome = asked.primary_outcome
+        sides = draw_sides(outcome.active, outcome.strata, n_draws=group.permutations, seed=asked.seed)
+        _, statistics = Test(outcome, group, sides).answer(asked.primary)
     found = np.empty(0) if statistics is None else statistics
-    return pd.DataFrame({"draw": np.arange(len(found)), "statistic": found}, columns=list(DRAWS))
+    return DRAWS.frame(list(enumerate(found.tolist())))
 
 
 def n_allocations(active: NDArray[np.bool_], strata: Sequence[str]) -> int:
@@ -181,7 +172,7 @@ class Test:
     def answer(self, question: Question) -> tuple[dict[str, object], Array | None]:
         """Return the row of a question and its statistic under every draw, the observed one first."""
         outcome = self.outcome
-        row = start_of_row(outcome, question, METHOD, self.group.level)
+        row = start_of_row(outcome, question, METHOD, self.group)
         try:
             if question.within_an_arm:
                 raise NotEstimableError("a change within one arm has nothing to do with the allocation")
@@ -190,11 +181,11 @@ class Test:
             _refuse_one_allocation(outcome)
             found = self._numbers(question)
         except NotEstimableError as reason:
-            return row | {"status": f"not reported: {reason}"}, None
+            return row | withheld(reason), None
         estimate, lower, upper, statistics = found
         p = _share(np.abs(statistics), abs(statistics[0]))
         numbers = {"estimate": estimate, "lower": lower, "upper": upper, "p": p}
-        return row | numbers | {"status": _status(outcome, self.group.level)}, statistics
+        return row | numbers | answered(_status(outcome, self.group.level)), statistics
 
     def _numbers(self, question: Question) -> tuple[float, float, float, Array]:
         model = mean_model(self.outcome, question.common_baseline)

@@ -21,32 +21,13 @@ from scipy.special import chdtri, fdtri, ndtri
 from scipy.stats import qmc
 
 from reconfmri.config import Group
-from reconfmri.group.estimands import Array, NotEstimableError
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
+from reconfmri.contracts.questions.arms import RELIABILITY
+from reconfmri.group.asked import Asked
+from reconfmri.group.estimands import Array, NotEstimableError, answered, withheld
+from reconfmri.group.grid import Outcome
 
 FEWEST = 5  # people, at a visit and with all visits
-DESCRIPTIONS = {
-    "domain": "Where the outcome comes from: activation, connectivity, skin_conductance, clinical, quality",
-    "outcome": "Outcome, <what>.<contrast or condition>",
-    "arm": "Arm whose people these are; the arms are never pooled",
-    "unit": "Unit of sem and sdc",
-    "sessions": "BIDS session labels of the visits used, without ses-: of those that five people have, the "
-    "first and as many of the best attended as make (n - 1)(n_visits - 1) largest, with n of five or more",
-    "n": "People with a value at every one of these visits; the others are left out",
-    "n_visits": "Visits used",
-    "icc_2_1": "ICC(2,1), absolute agreement of single visits: a mean change over visits counts as error",
-    "icc_2_1_lower": "Lower end of the generalised interval of icc_2_1",
-    "icc_2_1_upper": "Upper end of the interval, in the same way",
-    "icc_3_1": "ICC(3,1), consistency of single visits: a mean change over visits is set aside",
-    "icc_3_1_lower": "Lower end of the F interval of icc_3_1",
-    "icc_3_1_upper": "Upper end of the interval, in the same way",
-    "sem": "Standard error of measurement: root of the residual mean square, a mean change set aside",
-    "sdc": "Smallest detectable change of one person: normal quantile of the level x root 2 x sem",
-    "level": "Level of the intervals and of sdc",
-    "status": "ok; or `not reported: <reason>` and then the numbers are missing",
-}
-COLUMNS = tuple(DESCRIPTIONS)
-NUMBERS = COLUMNS[COLUMNS.index("icc_2_1") : COLUMNS.index("level")]
+NUMBERS = RELIABILITY.names[RELIABILITY.names.index("icc_2_1") : RELIABILITY.names.index("level")]
 
 
 class MeanSquares(NamedTuple):
@@ -77,23 +58,21 @@ class Icc(NamedTuple):
     upper: float
 
 
-def estimate(
-    measures: pd.DataFrame, allocation: pd.DataFrame, group: Group, sessions: Sequence[str]
-) -> pd.DataFrame:
-    """Return one row per outcome and arm, active first; columns: `DESCRIPTIONS`.
+def estimate(asked: Asked) -> pd.DataFrame:
+    """Return one row per outcome and arm, active first; columns: `RELIABILITY`.
 
     Raises
     ------
     ValueError
         The tables do not fit the study or one another.
     """
-    labels = list(sessions) or [NO_SESSION]
+    group = asked.group
     rows = [
-        _row(outcome, arm, group, labels)
-        for outcome in lay_out(measures, allocation, group, sessions)
+        _row(outcome, arm, group, asked.labels)
+        for outcome in asked.outcomes
         for arm in (group.arms.active, group.arms.control)
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = RELIABILITY.frame(rows)
     return table.astype(dict.fromkeys([*NUMBERS, "level"], "float64") | {"n": "int64", "n_visits": "int64"})
 
 
@@ -203,8 +182,8 @@ def _row(outcome: Outcome, arm: str, group: Group, sessions: Sequence[str]) -> d
     try:
         squares = mean_squares(_complete_cases(values, visits, outcome.fault))
     except NotEstimableError as reason:
-        return row | {"status": f"not reported: {reason}"}
-    return row | _numbers(squares, group.level) | {"status": "ok"}
+        return row | withheld(reason)
+    return row | _numbers(squares, group.level) | answered()
 
 
 def _complete_cases(values: Array, visits: Sequence[int], fault: str) -> Array:

@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from reconfmri.config import Group
+from reconfmri.contracts.questions.bayesian import SENSITIVITY
 from reconfmri.group import bayes, frequentist, influence
+from reconfmri.group.asked import Asked
 from reconfmri.group.covariances import status_of
-from reconfmri.group.estimands import NotEstimableError, Question, primary_question
-from reconfmri.group.grid import NO_SESSION, Outcome, lay_out
+from reconfmri.group.estimands import NotEstimableError, Question, answered, withheld
+from reconfmri.group.grid import Outcome
 from reconfmri.group.repeated import covariances_for
 
-DESCRIPTIONS = {
-    "analysis": "What differs from the declared analysis; `declared` is that analysis itself",
-    "kind": "declared, prior, residuals, covariance, errors (first-level) or influence (without one person)",
-    "method": "bayes or reml, as in the estimates",
-    "unit": "Unit of estimate, sd, lower and upper",
-    "estimate": "Active minus control for the primary question",
-    "sd": "Posterior standard deviation, or standard error",
-    "lower": "Lower end of the interval",
-    "upper": "Upper end of the interval",
-    "level": "Level of the interval",
-    "probability": "bayes: posterior probability of the sign of the estimate",
-    "p": "reml: two-sided p value",
-    "pareto_k": "bayes, influence: how unreliable the weights of the draws without the person are; above "
-    "0.7 the model was fitted again instead",
-    "status": "ok, or `not reported: <reason>` and then the numbers are missing",
-}
 PRIOR_FACTORS = {"prior SD of differences x 1/2": 0.5, "prior SD of differences x 2": 2.0}
 COVARIANCES = ("unstructured", "toeplitz", "random_intercept")
 Row = dict[str, object]
 
 
-def estimate(
-    measures: pd.DataFrame,
-    allocation: pd.DataFrame,
-    group: Group,
-    sessions: Sequence[str],
-    *,
-    seed: int,
-    cores: int | None = None,
-) -> pd.DataFrame:
+def estimate(asked: Asked) -> pd.DataFrame:
     """Return the answer to the primary question under every other choice, in the outcome's unit.
 
     Raises
@@ -51,12 +29,8 @@ def estimate(
     ValueError
         The tables do not fit the study or one another.
     """
-    labels = list(sessions) or [NO_SESSION]
-    (outcome,) = (
-        item for item in lay_out(measures, allocation, group, sessions) if item.name == group.primary.outcome
-    )
-    question = primary_question(group.primary, labels)
-    sampler, fits = bayes.Sampler(seed, cores), dict[bool, bayes.Fit]()
+    group, outcome, question = asked.group, asked.primary_outcome, asked.primary
+    sampler, fits = bayes.Sampler(asked.seed, asked.cores), dict[bool, bayes.Fit]()
     rows = [
         *_by_prior(outcome, question, group, sampler, fits),
         *_by_covariance(outcome, question, group),
@@ -64,7 +38,7 @@ def estimate(
         *_by_person(outcome, question, group, sampler, fits),
     ]
     start = {"unit": outcome.unit, "level": group.level}
-    return pd.DataFrame([start | row for row in rows], columns=list(DESCRIPTIONS))
+    return SENSITIVITY.frame([start | row for row in rows])
 
 
 def _by_prior(
@@ -117,7 +91,7 @@ def _with_known_errors(
     """The standard errors that the values bring, added to the covariance over visits."""
     row: Row = {"analysis": "first-level errors added", "kind": "errors"}
     if outcome.ses is None:
-        reason = {"status": "not reported: not every value has a standard error"}
+        reason = withheld("not every value has a standard error")
         yield from (row | {"method": method} | reason for method in ("bayes", "reml"))
     else:
         by_bayes = bayes.answer_question(outcome, question, group, sampler, add_se=True)
@@ -145,13 +119,13 @@ def _under(outcome: Outcome, question: Question, covariance: str, level: float) 
     try:
         found = frequentist.answer_under(outcome, question, covariance)
     except NotEstimableError as reason:
-        return {"status": f"not reported: {reason}"}
-    return found.numbers(level) | {"status": status_of(covariance)}
+        return withheld(reason)
+    return found.numbers(level) | answered(status_of(covariance))
 
 
 def _reml(outcome: Outcome, question: Question, group: Group, *, add_se: bool = False) -> Row:
     try:
         found, status = frequentist.answer_by_reml(outcome, question, group, add_se=add_se)
     except NotEstimableError as reason:
-        return {"status": f"not reported: {reason}"}
-    return found.numbers(group.level) | {"status": status}
+        return withheld(reason)
+    return found.numbers(group.level) | answered(status)

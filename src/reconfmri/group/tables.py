@@ -1,91 +1,83 @@
-"""Every table that the group rules of the workflow make, for one table of measures."""
+"""Every table of the group questions, in one call and rule by rule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reconfmri import exclusions
+from reconfmri.bids import read_allocation
 from reconfmri.config import Group
-from reconfmri.group import (
-    bayes,
-    combine,
-    controls,
-    frequentist,
-    joint,
-    left_out,
-    missing,
-    moderation,
-    pooled,
-    predictive,
-    randomisation,
-    reliability,
-    sensitivity,
-)
-from reconfmri.group.estimands import DESCRIPTIONS
-
-# What `every_table` yields, by the names that the files have in results/group/; all engines' answers last.
-NAMES = (
-    "exclusions", "frequentist_estimates", "moderation", "pooled", "controls", "reliability",
-    "randomisation_estimates", "randomisation_draws", "visits_seen", "missing_patterns", "completers",
-    "reference_based", "tipping_grid", "tipping", "bayesian_estimates", "bayesian_diagnostics",
-    "predictions", "sensitivity", "joint", "estimates",
-)  # fmt: skip
+from reconfmri.contracts import questions
+from reconfmri.contracts.questions import GroupQuestion
+from reconfmri.contracts.specs import TableSpec
+from reconfmri.group.asked import Asked
+from reconfmri.intercurrent import read_events
+from reconfmri.measures import read_measures
 
 
 class Table(NamedTuple):
-    """A table with the name of its file and what its columns mean."""
+    """A table with the name of its file and what it holds."""
 
     name: str
     rows: pd.DataFrame
-    descriptions: Mapping[str, str]
+    spec: TableSpec
 
 
-def every_table(
-    measures: pd.DataFrame,
-    allocation: pd.DataFrame,
-    group: Group,
-    sessions: Sequence[str],
-    *,
-    seed: int,
-    cores: int | None = None,
-    events: pd.DataFrame | None = None,
-) -> Iterator[Table]:
-    """Yield the tables of `NAMES` as they are made, what is quick first; `events`: `intercurrent.COLUMNS`.
+def every_table(asked: Asked) -> Iterator[Table]:
+    """Yield the tables of every registered question as they are made, what is quick first.
 
     Raises
     ------
     ValueError
         The tables do not fit the study or one another.
     """
-    asked = (measures, allocation, group, sessions)
-    yield Table("exclusions", left_out(measures, allocation, group), exclusions.DESCRIPTIONS)
-    by_frequency = frequentist.estimate(*asked)
-    yield Table("frequentist_estimates", by_frequency, DESCRIPTIONS)
-    quick = {"moderation": moderation, "pooled": pooled, "controls": controls, "reliability": reliability}
-    for name, module in quick.items():
-        yield Table(name, module.estimate(*asked), module.DESCRIPTIONS)
-    by_chance = randomisation.estimate(*asked, seed=seed)
-    yield Table("randomisation_estimates", by_chance, DESCRIPTIONS)
-    draws = randomisation.headline_statistics(*asked, seed=seed)
-    yield Table("randomisation_draws", draws, randomisation.DRAWS)
-    yield Table("visits_seen", missing.visits_seen(*asked), missing.SEEN_DESCRIPTIONS)
-    yield Table("missing_patterns", missing.patterns(*asked), missing.PATTERN_DESCRIPTIONS)
-    yield Table("completers", missing.completers(*asked), missing.COMPLETER_DESCRIPTIONS)
-    by_reference = missing.reference_based(*asked, events=events)
-    yield Table("reference_based", by_reference, missing.REFERENCE_DESCRIPTIONS)
-    grid, points = missing.tipping(*asked)
-    yield Table("tipping_grid", grid, missing.GRID_DESCRIPTIONS)
-    yield Table("tipping", points, missing.TIPPING_DESCRIPTIONS)
-    by_bayes = bayes.estimate(*asked, seed=seed, cores=cores)
-    yield Table("bayesian_estimates", by_bayes.estimates, DESCRIPTIONS)
-    yield Table("bayesian_diagnostics", by_bayes.diagnostics, bayes.DIAGNOSTICS)
-    yield Table("predictions", by_bayes.predictions, predictive.DESCRIPTIONS)
-    firm = sensitivity.estimate(*asked, seed=seed, cores=cores)
-    yield Table("sensitivity", firm, sensitivity.DESCRIPTIONS)
-    pairs = joint.estimate(*asked, seed=seed, cores=cores)
-    yield Table("joint", pairs, joint.DESCRIPTIONS)
-    together = combine([by_bayes.estimates, by_frequency, by_chance], group)
-    yield Table("estimates", together, DESCRIPTIONS)
+    yield from answers(asked, (item for item in questions.registered() if not item.on_request))
+
+
+def answers(asked: Asked, to: Iterable[GroupQuestion]) -> Iterator[Table]:
+    """Yield the tables of some questions; what one of them collects was made by those before it.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    made: dict[str, pd.DataFrame] = {}
+    for question in to:
+        found = question.answer(asked, *(made[name] for name in question.collects))
+        made |= found
+        for name, rows in found.items():
+            yield Table(name, rows, question.tables[name])
+
+
+def answer_rule(snakemake: Any) -> None:
+    """Write the tables of the questions of a rule of the workflow, as `snakemake.output` names them.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another.
+    """
+    given, params = snakemake.input, snakemake.params
+    asked_here = questions.questions_of(snakemake.rule)
+    known = {"events": "events" in given.keys(), "seed": "seed" in params.keys()}  # noqa: SIM118 - a list
+    for question in asked_here:
+        if lacking := [name for name in question.needs if not known[name]]:
+            raise ValueError(f"rule {snakemake.rule} gives no {lacking}, which {question.name!r} needs")
+    group = Group.from_params(params.settings)
+    arms = read_allocation(given.allocation, given.participants, group.participant_columns)
+    events = given.get("events")
+    asked = Asked(
+        read_measures(given.measures),
+        arms,
+        group,
+        params.sessions,
+        seed=params.get("seed", 0),
+        cores=snakemake.threads,
+        events=read_events(events, arms, params.sessions) if events else None,
+    )
+    for table in answers(asked, asked_here):
+        table.spec.write(Path(snakemake.output[table.name]), table.rows)

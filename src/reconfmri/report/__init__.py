@@ -1,23 +1,22 @@
 """The report: one offline page with question, flow of scans, quality, regions, estimates and methods."""
 
 from reconfmri.report.inputs import (
-    GroupFiles,
-    GroupTables,
+    Compared,
     Picture,
     Processed,
     ReportFiles,
     ReportInputs,
     gather,
-    gather_tables,
     hashes,
+    read_arms,
+    read_tables,
 )
 from reconfmri.report.methods import citations, methods_text
 from reconfmri.report.page import compose, compose_tables
 from reconfmri.report.words import headline
 
 __all__ = [
-    "GroupFiles",
-    "GroupTables",
+    "Compared",
     "Picture",
     "Processed",
     "ReportFiles",
@@ -26,8 +25,9 @@ __all__ = [
     "compose",
     "compose_tables",
     "gather",
-    "gather_tables",
     "hashes",
     "headline",
     "methods_text",
+    "read_arms",
+    "read_tables",
 ]

@@ -17,7 +17,7 @@ from reconfmri.figures.labels import (
     session_name,
 )
 from reconfmri.report.blocks import Block, several
-from reconfmri.report.inputs import GroupTables, ReportInputs
+from reconfmri.report.inputs import Compared, ReportInputs
 from reconfmri.report.words import ADJECTIVES, cautions, planted_difference, primary_rows, sign_of
 
 
@@ -66,12 +66,13 @@ def attributes(group: Group) -> list[tuple[str, str]]:
     ]
 
 
-def primary_answer(trial: Trial, tables: GroupTables) -> Block | None:
+def primary_answer(trial: Trial, compared: Compared) -> Block | None:
     """Return the primary result as a title, a row of facts and a sentence; None without estimates."""
-    if tables.estimates is None:
+    estimates = compared.tables.get("estimates")
+    if estimates is None:
         return None
     group, primary = trial.group, trial.group.primary
-    rows = primary_rows(tables.estimates, group)
+    rows = primary_rows(estimates)
     visit = session_name(trial, primary.session)
     title = (
         f"Primary outcome: {outcome_label(primary.outcome)} at {visit}, {group.arms.active} minus "
@@ -89,7 +90,7 @@ def primary_answer(trial: Trial, tables: GroupTables) -> Block | None:
     if bayes is not None and bayes["n_active"] == bayes["n_active"]:
         value = f"{bayes['n_active']:.0f} + {bayes['n_control']:.0f}"
         facts.append({"name": "n", "value": value, "detail": f"{group.arms.active} + {group.arms.control}"})
-    facts += _truth_fact(trial, tables, bayes)
+    facts += _truth_fact(trial, compared, bayes)
     facts = [{"detail": "", "truth": False, **fact} for fact in facts]
     return {
         "title": title,
@@ -133,7 +134,7 @@ def _label_of(row: Block) -> list[str]:
 
 
 def _reported(row: Block) -> bool:
-    return str(row["status"]).startswith("ok")
+    return bool(row["reported"])
 
 
 def _silent_facts(rows: list[Block]) -> list[Block]:
@@ -146,12 +147,12 @@ def _silent_facts(rows: list[Block]) -> list[Block]:
     ]
 
 
-def _truth_fact(trial: Trial, tables: GroupTables, row: Block | None) -> list[Block]:
+def _truth_fact(trial: Trial, compared: Compared, row: Block | None) -> list[Block]:
     if row is None:
         return []
     primary = trial.group.primary
     planted = planted_difference(
-        tables.truth, primary.outcome, primary.session, primary.estimand, baseline=trial.baseline
+        compared.truth, primary.outcome, primary.session, primary.estimand, baseline=trial.baseline
     )
     if planted is None:
         return []

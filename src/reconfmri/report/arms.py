@@ -5,41 +5,45 @@ They take what was asked (`Trial`) and the tables of the group model, whoever ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from reconfmri.config import Trial
+from reconfmri.contracts import questions
 from reconfmri.figures import firmness, predictive
 from reconfmri.figures import missing as missing_figures
 from reconfmri.figures import trial as trial_figures
 from reconfmri.figures.labels import declared_label, estimand_label, half_width, number, session_name
 from reconfmri.report import results
 from reconfmri.report.blocks import Block, picture, several
-from reconfmri.report.inputs import GroupTables
+from reconfmri.report.inputs import Compared
 
 
-def arms(trial: Trial | None, tables: GroupTables) -> Block:
+def arms(trial: Trial | None, compared: Compared) -> Block:
     """Return everything that compares the arms; nothing where there are none."""
-    estimates = tables.estimates
+    estimates = compared.tables.get("estimates")
     if trial is None or estimates is None:
         return {}
     return {
-        **_people(trial, tables.seen),
-        "trajectories": _trajectories(trial, tables),
-        "forests": _forests(trial, tables, estimates),
+        **_people(trial, compared.tables.get("visits_seen")),
+        "trajectories": _trajectories(trial, compared),
+        "forests": _forests(trial, compared, estimates),
         "estimate_groups": results.estimate_groups(estimates, trial),
         "estimand_titles": [estimand_label(name) for name in trial.group.estimands],
-        "diagnostics": _plain_table(tables.diagnostics),
-        "convergence": _convergence(trial, tables.diagnostics),
-        **_predictions(trial, tables.predictions),
-        **_firmness(tables.sensitivity),
-        "joint": results.joint_rows(trial, tables),
-        "pooled": results.pooled_rows(trial, tables),
-        "calibration": results.calibration_rows(tables.calibration),
-        "moderation": results.moderation_rows(trial, tables.moderation),
-        "controls": _controls(tables),
-        **_missing_visits(trial, tables),
-        **_reliability(trial, tables.reliability),
-        **_truth(trial, tables),
+        "diagnostics": _plain_table(compared.tables.get("bayesian_diagnostics")),
+        "convergence": _convergence(trial, compared.tables.get("bayesian_diagnostics")),
+        **_predictions(trial, compared.tables.get("predictions")),
+        **_firmness(compared.tables.get("sensitivity")),
+        "joint": results.joint_rows(trial, compared),
+        "pooled": results.pooled_rows(trial, compared),
+        "calibration": results.calibration_rows(compared.tables.get("calibration")),
+        "moderation": results.moderation_rows(trial, compared.tables.get("moderation")),
+        "controls": _controls(compared),
+        **_missing_visits(trial, compared),
+        **_reliability(trial, compared.tables.get("reliability")),
+        **_truth(trial, compared),
+        "plain": _plain_sections(compared.tables),
     }
 
 
@@ -68,12 +72,12 @@ def _people(trial: Trial, seen: pd.DataFrame | None) -> Block:
     }
 
 
-def _trajectories(trial: Trial, tables: GroupTables) -> Block | None:
+def _trajectories(trial: Trial, compared: Compared) -> Block | None:
     group = trial.group
-    if tables.allocation is None or not trial.session_names:
+    if compared.allocation is None or not trial.session_names:
         return None
-    arms = tables.allocation[["participant_id", "arm"]]
-    table = tables.measures.merge(arms, on="participant_id", how="inner", validate="many_to_one")
+    arms = compared.allocation[["participant_id", "arm"]]
+    table = compared.measures.merge(arms, on="participant_id", how="inner", validate="many_to_one")
     table = table[table["outcome"].isin(group.modelled) & table["value"].notna()]
     if not len(table):
         return None
@@ -90,7 +94,7 @@ def _convergence(trial: Trial, diagnostics: pd.DataFrame | None) -> str:
     if diagnostics is None or "converged" not in diagnostics or not len(diagnostics):
         return ""
     fits = diagnostics.drop_duplicates(["outcome", "model"])
-    passed = int((fits["converged"] == "true").sum())
+    passed = int(fits["converged"].sum())
     gate = trial.group.sampling
     told = (
         f"{passed} of {several(len(fits), 'Bayesian fit')} passed the gate: R-hat at most "
@@ -130,9 +134,9 @@ def _firmness(table: pd.DataFrame | None) -> Block:
 def _predictions(trial: Trial, table: pd.DataFrame | None) -> Block:
     """What the priors allow, what the model replicates, and every statistic that it does not."""
     empty: Block = {"prior_reach": None, "replicates": None, "unlike": []}
-    if table is None or not (table["status"] == "ok").any():
+    if table is None or not table["reported"].any():
         return empty
-    known = table[(table["check"] == "posterior") & (table["status"] == "ok")]
+    known = table[(table["check"] == "posterior") & table["reported"]]
     far = known[(known["p"] < 0.025) | (known["p"] > 0.975)]
     allowed = (
         "Black: lowest to highest observed value of an outcome. Thick grey: lowest to highest value of a "
@@ -145,7 +149,7 @@ def _predictions(trial: Trial, table: pd.DataFrame | None) -> Block:
         "outside their 95 % (posterior predictive p below 0.025 or above 0.975)."
     )
     shown = empty | {"unlike": results.unlike_rows(far, trial)}
-    if ((table["check"] == "prior") & (table["status"] == "ok")).any():
+    if ((table["check"] == "prior") & table["reported"]).any():
         reach = predictive.prior_reach(table, trial)
         shown["prior_reach"] = picture(reach, alt="What the priors allow", caption=allowed)
     if (known["outcome"] == trial.group.primary.outcome).any():
@@ -154,13 +158,16 @@ def _predictions(trial: Trial, table: pd.DataFrame | None) -> Block:
     return shown
 
 
-def _missing_visits(trial: Trial, tables: GroupTables) -> Block:
+def _missing_visits(trial: Trial, compared: Compared) -> Block:
     """The map of what the unseen could change of the primary answer, or words where there is none."""
-    return {"unseen_rows": results.unseen_rows(trial, tables.reference_based), **_tipping(trial, tables)}
+    return {
+        "unseen_rows": results.unseen_rows(compared.tables.get("reference_based")),
+        **_tipping(trial, compared),
+    }
 
 
-def _tipping(trial: Trial, tables: GroupTables) -> Block:
-    grid, points = tables.tipping_grid, tables.tipping
+def _tipping(trial: Trial, compared: Compared) -> Block:
+    grid, points = compared.tables.get("tipping_grid"), compared.tables.get("tipping")
     if grid is None or points is None:
         return {"tipping": None, "tipping_words": []}
     answered = bool(grid["estimate"].notna().any())
@@ -196,8 +203,8 @@ def _reliability(trial: Trial, table: pd.DataFrame | None) -> Block:
     }
 
 
-def _controls(tables: GroupTables) -> Block | None:
-    table = tables.controls
+def _controls(compared: Compared) -> Block | None:
+    table, draws = compared.tables.get("controls"), compared.tables.get("randomisation_draws")
     if table is None or not table["p"].notna().any():
         return None
     known = table[table["p"].notna()]
@@ -207,20 +214,20 @@ def _controls(tables: GroupTables) -> Block | None:
         f"scores of their p values; {low} of them lie beyond 1.96, {0.05 * len(known):.1f} would by chance "
         "if they were independent, which they are not."
     )
-    if tables.draws is not None and len(tables.draws):
+    if draws is not None and len(draws):
         caption += (
             " Right: the statistic of the primary question (line) among those of other draws of the same "
             "allocation."
         )
-    figure = firmness.negative_controls(known, tables.draws)
+    figure = firmness.negative_controls(known, draws)
     return picture(figure, alt="Negative controls", caption=caption, size="large")
 
 
-def _forests(trial: Trial, tables: GroupTables, estimates: pd.DataFrame) -> list[Block]:
+def _forests(trial: Trial, compared: Compared, estimates: pd.DataFrame) -> list[Block]:
     group = trial.group
     shown = []
     for session in results.sessions_of(estimates, trial):
-        truth = results.truth_by_estimand(trial, tables, session)
+        truth = results.truth_by_estimand(trial, compared, session)
         figure = trial_figures.forest(estimates, trial, session=session, truth=truth)
         name = session_name(trial, session)
         caption = (
@@ -239,8 +246,8 @@ def _scales(trial: Trial) -> str:
     return ", ".join(f"{trial.group.scales[unit]:g} {unit}" for unit in used)
 
 
-def _truth(trial: Trial, tables: GroupTables) -> Block:
-    rows = results.truth_rows(trial, tables)
+def _truth(trial: Trial, compared: Compared) -> Block:
+    rows = results.truth_rows(trial, compared)
     shown, text = None, ""
     if rows:
         table = pd.DataFrame(rows)
@@ -249,7 +256,7 @@ def _truth(trial: Trial, tables: GroupTables) -> Block:
         )
         figure = trial_figures.recovery(table)
         shown = picture(figure, alt="Distance of estimates from the truth", caption=caption)
-        factors = (tables.truth or {}).get("recovery", {})
+        factors = (compared.truth or {}).get("recovery", {})
         named = [f"{name.replace('_', ' ')} {float(value):.2f}" for name, value in factors.items()]
         text = (
             f"Share of a planted source that is left after sampling and averaging: {', '.join(named)}."
@@ -257,6 +264,23 @@ def _truth(trial: Trial, tables: GroupTables) -> Block:
             else ""
         )
     return {"truth_rows": rows, "recovery": shown, "recovery_coefficients": text}
+
+
+def _plain_sections(tables: Mapping[str, pd.DataFrame]) -> list[Block]:
+    """The sections of questions that are shown as plain tables, of which there is one at least."""
+    shown = []
+    for question in questions.registered():
+        section = question.section
+        if section is None or not section.title:
+            continue
+        blocks = []
+        for name, spec in question.tables.items():
+            if table := _plain_table(tables.get(name)):
+                blocks.append(table | {"titles": [column.description for column in spec.columns]})
+        if blocks:
+            intro = section.introduction
+            shown.append({"id": section.id, "title": section.title, "intro": intro, "tables": blocks})
+    return shown
 
 
 def _plain_table(table: pd.DataFrame | None) -> Block | None:
@@ -270,6 +294,8 @@ def _short(cell: object) -> str:
     """A cell as text: numbers with four digits, `–` when missing."""
     if cell is None or cell != cell:
         return "–"
+    if isinstance(cell, bool):
+        return str(cell).lower()
     try:
         return f"{float(str(cell)):.4g}".replace("-", "−")
     except ValueError:

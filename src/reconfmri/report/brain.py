@@ -92,7 +92,7 @@ def _maps(inputs: ReportInputs) -> list[Block]:
 
 def coupling(inputs: ReportInputs) -> Block:
     """Return the arm differences in coupling, one matrix per condition."""
-    study, estimates = inputs.study, inputs.estimates
+    study, estimates = inputs.study, inputs.tables.get("estimates")
     if study.connectivity is None or study.group is None or estimates is None:
         return {"edges": []}
     shown = []

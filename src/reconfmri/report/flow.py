@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from reconfmri.config import Arms
-from reconfmri.exclusions import MISSING
-from reconfmri.report.inputs import ReportInputs, concerns, key_of
+from reconfmri.exclusions import MISSING, Exclusion
+from reconfmri.report.inputs import ReportInputs, key_of
 
 SCALES = "score_scale"
 COMPARISON = "compare_arms"
@@ -99,8 +99,9 @@ def scans_of(inputs: ReportInputs) -> list[dict[str, Any]]:
     scans = []
     for row in inputs.runs.to_dict("records"):
         key: dict[str, Any] = {**key_of(row)}
+        unit = Exclusion(**key)
         key["session_id"] = key["session_id"].removeprefix("ses-")
-        scans.append(key | {"excluded": any(concerns(item, key) for item in deciding)})
+        scans.append(key | {"excluded": any(item.takes_out(unit) for item in deciding)})
     return scans
 
 

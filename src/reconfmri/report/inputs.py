@@ -13,6 +13,7 @@ import pandas as pd
 
 from reconfmri.bids import read_json
 from reconfmri.config import Study, load_study
+from reconfmri.contracts import questions
 from reconfmri.contracts.files import Layout
 from reconfmri.decisions import by_hand, keep_decisions
 from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
@@ -24,60 +25,12 @@ from reconfmri.tables import read_table
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
-ESTIMATE_NUMBERS = (
-    "estimate", "sd", "df", "lower", "upper", "level", "probability", "rope_probability", "p",
-    "p_adjusted", "n_active", "n_control", "r_hat", "ess",
-)  # fmt: skip
-SENSITIVITY_NUMBERS = ("estimate", "sd", "lower", "upper", "level", "probability", "p", "pareto_k")
-MODERATION_NUMBERS = (
-    "estimate", "sd", "df", "lower", "upper", "level", "probability", "p", "n_active", "n_control",
-)  # fmt: skip
-POOLED_NUMBERS = (
-    "estimate", "sd", "lower", "upper", "level", "probability", "correlation", "n_outcomes", "n_active",
-    "n_control",
-)  # fmt: skip
-JOINT_NUMBERS = (
-    "estimate", "sd", "lower", "upper", "level", "probability", "n_active", "n_control", "r_hat", "ess",
-)  # fmt: skip
-PREDICTION_NUMBERS = ("observed", "lower", "median", "upper", "p")
-RELIABILITY_NUMBERS = (
-    "n", "icc_2_1", "icc_2_1_lower", "icc_2_1_upper", "icc_3_1", "icc_3_1_lower", "icc_3_1_upper",
-    "sem", "sdc",
-)  # fmt: skip
-CALIBRATION_NUMBERS = (
-    "level", "difference", "n_trials", "coverage", "coverage_error", "bias", "n_null_trials", "type_1_error",
-    "type_1_error_error", "n_withheld", "n_labelled",
-)  # fmt: skip
-GRID_NUMBERS = (
-    "delta_active", "delta_control", "estimate", "sd", "df", "lower", "upper", "level", "p",
-    "unseen_active", "unseen_control",
-)  # fmt: skip
-TIPPING_NUMBERS = ("n_unseen", "p", "level", "reach", "delta")
-NUMBERS: dict[str, tuple[str, ...]] = {
-    "allocation": (),
-    "estimates": ESTIMATE_NUMBERS,
-    "diagnostics": (),
-    "reliability": RELIABILITY_NUMBERS,
-    "seen": ("n_seen", "n_randomised"),
-    "tipping_grid": GRID_NUMBERS,
-    "tipping": TIPPING_NUMBERS,
-    "reference_based": ESTIMATE_NUMBERS,
-    "calibration": CALIBRATION_NUMBERS,
-    "controls": ("estimate", "sd", "df", "p"),
-    "draws": ("statistic",),
-    "sensitivity": SENSITIVITY_NUMBERS,
-    "predictions": PREDICTION_NUMBERS,
-    "moderation": MODERATION_NUMBERS,
-    "joint": JOINT_NUMBERS,
-    "pooled": POOLED_NUMBERS,
-}  # the other tables of `GroupTables`, with their columns of numbers
 HASHED = {
     "study file": "config",
     "run table": "runs",
     "measures": "measures",
     "exclusions": "exclusions",
     "allocation": "allocation",
-    "estimates": "estimates",
     "truth": "truth",
 }  # name on the page -> field of `ReportFiles`
 RUN_KEYS = ("participant_id", "session_id", "task", "run")
@@ -113,36 +66,17 @@ class Processed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupFiles:
-    """Where the tables of the group model lie, and what they were made from."""
+class ReportFiles:
+    """Where the report's inputs lie, named as in the rule `build_report`; what a study lacks stays empty.
 
-    measures: Path
-    allocation: Path | None = None
-    estimates: Path | None = None
-    diagnostics: Path | None = None
-    reliability: Path | None = None
-    seen: Path | None = None
-    tipping_grid: Path | None = None
-    tipping: Path | None = None
-    reference_based: Path | None = None
-    calibration: Path | None = None
-    controls: Path | None = None
-    draws: Path | None = None
-    sensitivity: Path | None = None
-    predictions: Path | None = None
-    moderation: Path | None = None
-    joint: Path | None = None
-    pooled: Path | None = None
-    left_out: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportFiles(GroupFiles):
-    """Where the report's inputs lie, named as in the rule `build_report`; what a study lacks stays empty."""
+    `tables`: those of the group questions, called as in the registry.
+    """
 
     config: Path
     runs: Path
+    measures: Path
     exclusions: Path
+    allocation: Path | None = None
     parity: Path | None = None
     regions: Path | None = None
     region_table: Path | None = None
@@ -151,12 +85,13 @@ class ReportFiles(GroupFiles):
     metadata: tuple[Path, ...] = ()
     designs: tuple[Path, ...] = ()
     maps: tuple[Path, ...] = ()
+    tables: tuple[Path, ...] = ()
     truth: Path | None = None
 
     @classmethod
     def of(cls, named: Iterable[tuple[str, Any]]) -> ReportFiles:
         """Return the files of `snakemake.input.items()`; an empty list stands for what the study lacks."""
-        several = ("outlines", "edges", "metadata", "designs", "maps")
+        several = ("outlines", "edges", "metadata", "designs", "maps", "tables")
         given: dict[str, Any] = {}
         for name, value in named:
             paths = [Path(value)] if isinstance(value, str | Path) else [Path(item) for item in value]
@@ -168,31 +103,20 @@ class ReportFiles(GroupFiles):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupTables:
-    """What compares the arms. Tables have the columns of their contracts; missing parts are None."""
+class Compared:
+    """What compares the arms: measures, arms, and the tables of the group questions by their names.
+
+    `truth` is what a simulated trial planted.
+    """
 
     measures: pd.DataFrame
     allocation: pd.DataFrame | None = None
-    estimates: pd.DataFrame | None = None
-    diagnostics: pd.DataFrame | None = None
-    reliability: pd.DataFrame | None = None
-    seen: pd.DataFrame | None = None
-    tipping_grid: pd.DataFrame | None = None
-    tipping: pd.DataFrame | None = None
-    reference_based: pd.DataFrame | None = None
-    calibration: pd.DataFrame | None = None
-    controls: pd.DataFrame | None = None
-    draws: pd.DataFrame | None = None
-    sensitivity: pd.DataFrame | None = None
-    predictions: pd.DataFrame | None = None
-    moderation: pd.DataFrame | None = None
-    joint: pd.DataFrame | None = None
-    pooled: pd.DataFrame | None = None
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     truth: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportInputs(GroupTables):
+class ReportInputs(Compared):
     """All that the page of a study shows."""
 
     study: Study
@@ -223,7 +147,9 @@ def gather(files: ReportFiles) -> ReportInputs:
     runs = read_table(files.runs, numeric=("tr", "n_volumes"), required=RUN_KEYS)
     exclusions = read_exclusions(files.exclusions)
     runs = keep_decisions(runs, by_hand(exclusions))
-    exclusions += read_exclusions(files.left_out) if files.left_out else []
+    tables = {path.stem: path for path in files.tables}
+    left_out = tables.pop("exclusions", None)
+    exclusions += read_exclusions(left_out) if left_out else []
     design, design_run = _representative_design(files.designs, runs, exclusions)
     return ReportInputs(
         study=study,
@@ -232,7 +158,9 @@ def gather(files: ReportFiles) -> ReportInputs:
         exclusions=exclusions,
         parity=read_table(files.parity).fillna(MISSING) if files.parity else None,
         truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
-        **_group_tables(files),
+        measures=read_measures(files.measures),
+        allocation=read_arms(files.allocation) if files.allocation else None,
+        tables=read_tables(tables),
         regions=_open(files.regions),
         region_table=read_table(files.region_table) if files.region_table else None,
         design=design,
@@ -242,34 +170,31 @@ def gather(files: ReportFiles) -> ReportInputs:
             *_pictures(files.edges, runs, "edges"),
         ],
         processed=_processed(files.metadata, runs),
-        maps=[path for path in files.maps if "stat-z_" in path.name and path.stat().st_size],
+        maps=[path for path in files.maps if "stat-z_" in path.name and not is_empty(path)],
         versions=software_versions(),
-        provenance=hashes({name: getattr(files, field) for name, field in HASHED.items()}),
+        provenance=hashes(
+            {name: getattr(files, field) for name, field in HASHED.items()}
+            | {"estimates": tables.get("estimates")}
+        ),
     )
 
 
-def gather_tables(files: GroupFiles) -> GroupTables:
-    """Return what compares the arms, read from the files that `reconfmri group` wrote.
+def read_tables(files: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
+    """Return the tables of group questions, by their names; sessions are `n/a` in data without them.
 
     Raises
     ------
     ValueError
-        A table breaks its contract.
+        A table is unknown or breaks its contract.
     """
-    return GroupTables(**_group_tables(files))
-
-
-def _group_tables(files: GroupFiles) -> dict[str, Any]:
-    """Every table that is there, by its field; sessions as text, `n/a` in data without them."""
-    tables: dict[str, Any] = {"measures": read_measures(files.measures)}
-    for name, numbers in NUMBERS.items():
-        path = getattr(files, name)
-        if path is not None:
-            table = read_table(path, numeric=numbers)
-            tables[name] = table.fillna({"session": MISSING}) if "session" in table else table
-    if "allocation" in tables:
-        tables["allocation"] = _allocation(tables["allocation"])
-    return tables
+    known = questions.specs()
+    if unknown := [name for name in files if name not in known]:
+        raise ValueError(f"no group question makes {unknown}; they make {list(known)}")
+    found = {name: known[name].read(path) for name, path in files.items()}
+    return {
+        name: table.fillna({"session": MISSING}) if "session" in table else table
+        for name, table in found.items()
+    }
 
 
 def _open(path: Path | None) -> SpatialImage | None:
@@ -278,8 +203,9 @@ def _open(path: Path | None) -> SpatialImage | None:
     return nibabel.load(path) if path else None
 
 
-def _allocation(allocation: pd.DataFrame) -> pd.DataFrame:
-    """The allocation with ids as in participants.tsv, whether or not the trial office wrote `sub-`."""
+def read_arms(path: Path) -> pd.DataFrame:
+    """Return the allocation with ids as in participants.tsv, whether or not the trial office wrote `sub-`."""
+    allocation = read_table(path)
     bare = allocation["participant_id"].str.removeprefix("sub-")
     return allocation.assign(participant_id="sub-" + bare)
 
@@ -301,7 +227,7 @@ def _pictures(paths: tuple[Path, ...], runs: pd.DataFrame, kind: str) -> list[Pi
     pictures = []
     for row in runs.to_dict("records"):
         path = found.get(file_of(row, runs, "assess_quality", kind))
-        if path is not None and path.stat().st_size:
+        if path is not None and not is_empty(path):
             pictures.append(Picture(kind=kind, path=path, **key_of(row)))
     return pictures
 
@@ -332,23 +258,13 @@ def _representative_design(
     paths: tuple[Path, ...], runs: pd.DataFrame, exclusions: list[Exclusion]
 ) -> tuple[pd.DataFrame | None, dict[str, str]]:
     """The design of the first scan, in the order of the run table, that was fitted and not excluded."""
-    found = {path.name: path for path in paths if path.stat().st_size}
+    found = {path.name: path for path in paths if not is_empty(path)}
     for row in runs.to_dict("records"):
         path = found.get(file_of(row, runs, "fit_first_level", "design"))
-        if path is not None and not any(concerns(item, key_of(row)) for item in exclusions):
+        if path is not None and not any(item.takes_out(Exclusion(**key_of(row))) for item in exclusions):
             table = read_table(path)
             return table.astype(float), key_of(row) | {"tr": f"{row['tr']:g}"}
     return None, {}
-
-
-def concerns(exclusion: Exclusion, scan: Mapping[str, str]) -> bool:
-    """Whether an exclusion takes this scan out; an entity that the exclusion does not name stands for all."""
-    named = {name: getattr(exclusion, name) for name in RUN_KEYS}
-    named["session_id"] = named["session_id"].removeprefix("ses-")
-    return exclusion.takes_the_run_out and all(
-        value in (MISSING, scan[name].removeprefix("ses-") if name == "session_id" else scan[name])
-        for name, value in named.items()
-    )
 
 
 def hashes(named: Mapping[str, Path | None]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from reconfmri.config import Trial, outcome_label
 from reconfmri.report import answer, arms, brain, flow, scans
 from reconfmri.report.blocks import Block, svg_of
-from reconfmri.report.inputs import GroupTables, Processed, ReportInputs
+from reconfmri.report.inputs import Compared, Processed, ReportInputs
 from reconfmri.report.methods import (
     Facts,
     citations,
@@ -60,7 +60,7 @@ class Page(NamedTuple):
 
 def compose_tables(
     trial: Trial,
-    tables: GroupTables,
+    compared: Compared,
     *,
     settings: tuple[str, str],
     provenance: Mapping[str, str],
@@ -75,31 +75,34 @@ def compose_tables(
     ValueError
         There is no allocation or no estimates.
     """
-    if tables.allocation is None or tables.estimates is None:
+    if compared.allocation is None or compared.tables.get("estimates") is None:
         raise ValueError("a page of answers needs the allocation and the estimates")
     group = trial.group
-    people = flow.allocated(group.arms, tables.allocation)
+    people = flow.allocated(group.arms, compared.allocation)
     scales = {name.removesuffix(".total") for name in group.modelled}
     facts = answer.question_facts(trial, {arm: len(ids) for arm, ids in people.items()})
-    if rest := [name for name in dict.fromkeys(tables.measures["outcome"]) if name not in group.modelled]:
+    if rest := [name for name in dict.fromkeys(compared.measures["outcome"]) if name not in group.modelled]:
         facts.append(("In the table, not asked about", "; ".join(outcome_label(name) for name in rest)))
-    compared = {person for ids in people.values() for person in ids}
-    if others := set(tables.measures["participant_id"]) - compared:
+    in_arms = {person for ids in people.values() for person in ids}
+    if others := set(compared.measures["participant_id"]) - in_arms:
         facts.append(("Measured, but in no comparison of arms", f"{len(others)} (group/exclusions.tsv)"))
     return _laid_out(
         {
             "title": trial.name,
             "question": trial.question,
-            "truth": tables.truth is not None,
+            "truth": compared.truth is not None,
             "has_group": True,
-            "answer": answer.primary_answer(trial, tables),
+            "answer": answer.primary_answer(trial, compared),
             "timeline": None,
             "design_facts": facts,
             "attributes": answer.attributes(group),
         },
-        arms.arms(trial, tables),
+        arms.arms(trial, compared),
         {
-            "methods": [data_of_a_table(trial, tables.measures, tables.allocation), *group_methods(trial)],
+            "methods": [
+                data_of_a_table(trial, compared.measures, compared.allocation),
+                *group_methods(trial),
+            ],
             "seed": trial.seed,
             "provenance": list(provenance.items()),
             "versions": list(versions.items()),
@@ -141,9 +144,12 @@ def _sections(shown: Block) -> Iterator[Block]:
         if any(shown.get(piece) for piece in pieces):
             if name == "design" and shown["question"]:
                 title = "Question and design"
-            yield {"id": name, "title": title, "intro": INTRODUCTIONS.get(name, "")}
+            yield {"id": name, "title": title, "intro": INTRODUCTIONS.get(name, ""), "tables": []}
+        if name == LAST_QUESTION:
+            yield from shown.get("plain", [])
 
 
+LAST_QUESTION = "reliability"  # sections that are plain tables follow it
 # id, title, and the pieces of which a page shows at least one where it has the section
 SECTIONS = [
     ("design", "Design", ("design_facts",)),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from reconfmri.bids import read_json
 from reconfmri.config import QUALITY, Quality, Rois
 from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
 from reconfmri.figures.labels import number
@@ -22,7 +23,6 @@ from reconfmri.preprocess import AnatomyFiles
 from reconfmri.quality import LIMITS
 from reconfmri.report.blocks import Block, scan_label, several
 from reconfmri.report.flow import SIGNAL_STAGES
-from reconfmri.report.inputs import concerns
 from reconfmri.report.rendering import render
 from reconfmri.step import is_empty
 from reconfmri.tables import read_table
@@ -57,6 +57,11 @@ class ScanRecord:
     measures: Mapping[str, float] = field(default_factory=dict)
     alignment: Mapping[str, Any] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> Exclusion:
+        """The scan as exclusions name it."""
+        return Exclusion(**self.key)
 
     @property
     def label(self) -> str:
@@ -150,7 +155,7 @@ def read_scans(scans: Sequence[Mapping[str, Any]], files: ScanFiles, page: Path)
     records = []
     for place, scan in enumerate(scans):
         measures = read_measures(files.measures[place])
-        text = files.alignments[place].read_text(encoding="utf-8") if files.alignments else ""
+        alignment = files.alignments[place] if files.alignments else None
         pictures = {kind: address(paths[place], page) for kind, paths in files.pictures.items()}
         records.append(
             ScanRecord(
@@ -158,7 +163,7 @@ def read_scans(scans: Sequence[Mapping[str, Any]], files: ScanFiles, page: Path)
                 tr=float(scan["tr"]),
                 n_volumes=int(scan["n_volumes"]),
                 measures=measures,
-                alignment=json.loads(text) if text else {},
+                alignment={} if alignment is None or is_empty(alignment) else read_json(alignment),
                 pictures={kind: where for kind, where in pictures.items() if where},
             )
         )
@@ -167,7 +172,7 @@ def read_scans(scans: Sequence[Mapping[str, Any]], files: ScanFiles, page: Path)
 
 def read_measures(path: Path) -> dict[str, float]:
     """Return outcome -> value of one scan's quality; none where the scan was out before."""
-    if not path.stat().st_size:
+    if is_empty(path):
         return {}
     table = read_table(path, numeric=("value",))
     return {str(name): float(value) for name, value in zip(table["outcome"], table["value"], strict=True)}
@@ -180,7 +185,7 @@ def read_decided(paths: Sequence[str | Path]) -> list[Exclusion]:
 
 def address(picture: Path, page: Path) -> str:
     """Return where a picture is, seen from a page; empty when the picture is."""
-    if not picture.stat().st_size:
+    if is_empty(picture):
         return ""
     return quote(Path(os.path.relpath(picture, page.parent)).as_posix())
 
@@ -230,17 +235,10 @@ def compose_index(records: Sequence[ScanRecord], shared: Shared) -> str:
 
 def state_of(scan: ScanRecord, exclusions: Sequence[Exclusion]) -> str:
     """Return `excluded`, `see remarks` where a row speaks of a signal, a region or a doubt, or nothing."""
-    about = [row for row in exclusions if _names(row, scan)]
-    if any(concerns(row, scan.key) and row.stage not in SIGNAL_STAGES for row in about):
+    about = [row for row in exclusions if row.concerns(scan.unit)]
+    if any(row.takes_out(scan.unit) and row.stage not in SIGNAL_STAGES for row in about):
         return "excluded"
     return "see remarks" if about else ""
-
-
-def _names(row: Exclusion, scan: ScanRecord) -> bool:
-    """Whether a row speaks of this scan; an entity that it does not name stands for all."""
-    given = (row.participant_id, row.session_id.removeprefix("ses-"), row.task, row.run)
-    keys = (scan.key[name] for name in ("participant_id", "session_id", "task", "run"))
-    return all(value in (MISSING, key) for value, key in zip(given, keys, strict=True))
 
 
 def _summary(person: Participant, states: Sequence[str]) -> str:
@@ -342,7 +340,7 @@ def _kind(kind: str, person: Participant, states: Sequence[str]) -> Block:
                 "state": state,
                 "address": scan.pictures.get(kind, ""),
                 "alt": f"{KINDS[kind]}, {scan.label}" + (f": {values}" if values else ""),
-                "why": "; ".join(row.code for row in person.exclusions if _names(row, scan)),
+                "why": "; ".join(row.code for row in person.exclusions if row.concerns(scan.unit)),
             }
         )
     return {"id": kind, "title": KINDS[kind], "caption": CAPTIONS[kind], "scans": shown}

@@ -20,7 +20,7 @@ from reconfmri.figures.labels import (
     probability_text,
     session_name,
 )
-from reconfmri.report.inputs import GroupTables
+from reconfmri.report.inputs import Compared
 from reconfmri.report.words import planted_difference, primary_rows, sign_of
 
 Row = dict[str, Any]
@@ -62,15 +62,10 @@ def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
     cells = []
     for estimand in group.estimands:
         found = part[part["estimand"] == estimand].to_dict("records")
-        primary = group.primary
         cells.append(
             {
                 "lines": [_line({str(k): v for k, v in row.items()}, group) for row in found],
-                "primary": any(
-                    (row["outcome"], row["session"], estimand)
-                    == (primary.outcome, primary.session, primary.estimand)
-                    for row in found
-                ),
+                "primary": any(row["is_primary"] for row in found),
             }
         )
     counts = part[["n_active", "n_control"]].dropna().to_numpy(int)
@@ -87,7 +82,7 @@ def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:
 def _line(row: Row, group: Group) -> Row:
     """One estimate: the numbers, and the detail that its method has."""
     method = str(row["method"])
-    if not str(row["status"]).startswith("ok"):
+    if not row["reported"]:
         return {"numbers": "", "detail": f"{method_label(method)}: {row['status']}"}
     unit = str(row["unit"])
     numbers = number_with_ends(row)
@@ -112,10 +107,10 @@ def _remarks(row: Row) -> str:
     return "".join(f"; {part}" for part in said if part)
 
 
-def truth_rows(trial: Trial, tables: GroupTables) -> list[Row]:
+def truth_rows(trial: Trial, compared: Compared) -> list[Row]:
     """Return truth and Bayesian estimate of every outcome with a planted difference, at the primary visit."""
-    group, estimates = trial.group, tables.estimates
-    if estimates is None or tables.truth is None:
+    group, estimates = trial.group, compared.tables.get("estimates")
+    if estimates is None or compared.truth is None:
         return []
     primary = group.primary
     here = estimates[
@@ -126,7 +121,7 @@ def truth_rows(trial: Trial, tables: GroupTables) -> list[Row]:
     rows = []
     for row in here.to_dict("records"):
         planted = planted_difference(
-            tables.truth, row["outcome"], primary.session, primary.estimand, baseline=trial.baseline
+            compared.truth, row["outcome"], primary.session, primary.estimand, baseline=trial.baseline
         )
         if planted is not None:
             rows.append(_truth_row({str(k): v for k, v in row.items()}, planted))
@@ -142,9 +137,7 @@ def _truth_row(row: Row, planted: float) -> Row:
         "name": outcome_label(row["outcome"]),
         "unit": unit,
         "truth": number(planted, unit),
-        "estimate": number(row["estimate"], unit)
-        if str(row["status"]).startswith("ok")
-        else str(row["status"]),
+        "estimate": number(row["estimate"], unit) if row["reported"] else str(row["status"]),
         "sd": number(row["sd"], unit),
         "distance": distance,
         "distance_text": number(distance),
@@ -152,14 +145,14 @@ def _truth_row(row: Row, planted: float) -> Row:
     }
 
 
-def truth_by_estimand(trial: Trial, tables: GroupTables, session: str) -> dict[str, dict[str, float]]:
+def truth_by_estimand(trial: Trial, compared: Compared, session: str) -> dict[str, dict[str, float]]:
     """Return outcome -> estimand -> planted difference at a session."""
-    if tables.truth is None:
+    if compared.truth is None:
         return {}
     planted: dict[str, dict[str, float]] = {}
     for outcome in trial.group.modelled:
         for estimand in trial.group.estimands:
-            value = planted_difference(tables.truth, outcome, session, estimand, baseline=trial.baseline)
+            value = planted_difference(compared.truth, outcome, session, estimand, baseline=trial.baseline)
             if value is not None:
                 planted.setdefault(outcome, {})[estimand] = value
     return planted
@@ -180,11 +173,11 @@ def unlike_rows(table: pd.DataFrame, trial: Trial) -> list[Row]:
     ]
 
 
-def unseen_rows(trial: Trial, table: pd.DataFrame | None) -> list[Row]:
+def unseen_rows(table: pd.DataFrame | None) -> list[Row]:
     """Return the primary question under every assumption on the values of people who left."""
     if table is None:
         return []
-    rows = primary_rows(table, trial.group)
+    rows = primary_rows(table)
     return [
         {"name": method_label(method), "answer": _or_reason(row), "p": p_text(row["p"])}
         for method, row in rows.items()
@@ -197,7 +190,7 @@ def calibration_rows(table: pd.DataFrame | None) -> list[Row]:
         return []
     rows = []
     for row in table.to_dict("records"):
-        known = row["status"] == "ok"
+        known = row["reported"]
         rows.append(
             {
                 "name": method_label(str(row["method"])) if known else str(row["status"]),
@@ -241,23 +234,23 @@ def moderation_rows(trial: Trial, moderation: pd.DataFrame | None) -> list[Row]:
     return rows
 
 
-def joint_rows(trial: Trial, tables: GroupTables) -> list[Row]:
+def joint_rows(trial: Trial, compared: Compared) -> list[Row]:
     """Return a block per pair of outcomes, a row per session: joint and alone, contrast, correlation."""
-    if tables.joint is None:
+    table = compared.tables.get("joint")
+    if table is None:
         return []
-    table = tables.joint
     first = table[table["quantity"] == "both"]
     pairs = first[["joint", "outcome", "other"]].drop_duplicates().itertuples(index=False)
     blocks = []
     for name, one, other in pairs:
         both = table["outcome"].isin([one, other]) & table["other"].isin([one, other])
-        blocks.append(_joint_block(trial, tables, table[(table["joint"] == name) & both], str(name)))
+        blocks.append(_joint_block(trial, compared, table[(table["joint"] == name) & both], str(name)))
     return blocks
 
 
-def _joint_block(trial: Trial, tables: GroupTables, mine: pd.DataFrame, name: str) -> Row:
+def _joint_block(trial: Trial, compared: Compared, mine: pd.DataFrame, name: str) -> Row:
     sessions = mine.groupby("session", sort=False)
-    rows = [_joint_row(trial, tables, part, str(session)) for session, part in sessions]
+    rows = [_joint_row(trial, compared, part, str(session)) for session, part in sessions]
     names = [outcome_label(outcome) for outcome in dict.fromkeys(mine["outcome"])]
     estimand = estimand_label(str(mine["estimand"].iloc[0]))
     return {
@@ -267,17 +260,17 @@ def _joint_block(trial: Trial, tables: GroupTables, mine: pd.DataFrame, name: st
     }
 
 
-def _joint_row(trial: Trial, tables: GroupTables, part: pd.DataFrame, session: str) -> Row:
+def _joint_row(trial: Trial, compared: Compared, part: pd.DataFrame, session: str) -> Row:
     cells = {str(key): rows.to_dict("records") for key, rows in part.groupby("quantity")}
     (contrast,), (correlation,), (both,) = cells["contrast"], cells["correlation"], cells["both"]
     start = {"session": trial.session_names[session]}
-    if not str(both["status"]).startswith("ok"):
+    if not both["reported"]:
         return start | {"reason": both["status"]}
-    assumed = "" if both["declared"] == "true" else " (as observed)"
+    assumed = "" if both["declared"] else " (as observed)"
     return start | {
         "reason": "",
         "differences": [
-            {"joint": number_with_ends(row), "alone": _alone(tables.estimates, row)}
+            {"joint": number_with_ends(row), "alone": _alone(compared.tables.get("estimates"), row)}
             for row in cells["difference"]
         ],
         "contrast": number_with_ends(contrast),
@@ -288,18 +281,19 @@ def _joint_row(trial: Trial, tables: GroupTables, part: pd.DataFrame, session: s
 
 
 def _or_reason(row: Mapping[Any, Any]) -> str:
-    return number_with_ends(row) if str(row["status"]).startswith("ok") else str(row["status"])
+    return number_with_ends(row) if row["reported"] else str(row["status"])
 
 
-def pooled_rows(trial: Trial, tables: GroupTables) -> list[Row]:
+def pooled_rows(trial: Trial, compared: Compared) -> list[Row]:
     """Return a block per set of exchangeable outcomes: their mean, spread, and each pooled and alone."""
-    if tables.pooled is None:
+    table = compared.tables.get("pooled")
+    if table is None:
         return []
     blocks = []
-    for name, mine in tables.pooled.groupby("pooled", sort=False):
+    for name, mine in table.groupby("pooled", sort=False):
         first = mine.to_dict("records")[0]
         rows = [
-            _pooled_row(tables, part, str(quantity), str(outcome))
+            _pooled_row(compared, part, str(quantity), str(outcome))
             for (quantity, outcome), part in mine.groupby(["quantity", "outcome"], sort=False, dropna=False)
         ]
         estimand = estimand_label(str(first["estimand"])).lower()
@@ -313,13 +307,13 @@ def pooled_rows(trial: Trial, tables: GroupTables) -> list[Row]:
     return blocks
 
 
-def _pooled_row(tables: GroupTables, part: pd.DataFrame, quantity: str, outcome: str) -> Row:
+def _pooled_row(compared: Compared, part: pd.DataFrame, quantity: str, outcome: str) -> Row:
     cells = []
     for row in part.to_dict("records"):
         lines = [_or_reason(row)]
         if row["estimate"] == row["estimate"]:
             if quantity == "outcome":
-                lines.append(f"alone {_alone(tables.estimates, row)}")
+                lines.append(f"alone {_alone(compared.tables.get('estimates'), row)}")
             elif quantity == "mean":
                 n_people = f"{row['n_active']:.0f} + {row['n_control']:.0f}"
                 lines.append(f"P {probability_text(row['probability'])}, n {n_people} or more")
@@ -335,7 +329,7 @@ def _alone(table: pd.DataFrame | None, row: Mapping[Any, Any]) -> str:
         return "–"
     asked = ("outcome", "estimand", "session")
     same = (table[list(asked)] == [row[name] for name in asked]).all(axis=1) & (table["method"] == "bayes")
-    found = table[same & table["status"].str.startswith("ok")].to_dict("records")
+    found = table[same & table["reported"]].to_dict("records")
     return number_with_ends(found[0]) if found else "–"
 
 
@@ -343,7 +337,7 @@ def reliability_note(reliability: pd.DataFrame | None) -> str:
     """Return for how many outcomes and arms no reliability is reported, and why."""
     if reliability is None:
         return ""
-    silent = reliability[~reliability["status"].str.startswith("ok")]
+    silent = reliability[~reliability["reported"]]
     reasons = "; ".join(dict.fromkeys(silent["status"]))
     return f"{len(silent)} of {len(reliability)} outcomes in an arm {reasons}." if len(silent) else ""
 
@@ -353,7 +347,7 @@ def reliability_rows(reliability: pd.DataFrame | None) -> list[Row]:
     if reliability is None:
         return []
     rows = []
-    known = reliability["status"].str.startswith("ok")
+    known = reliability["reported"]
     for row in reliability[known].to_dict("records"):
         unit = str(row["unit"])
         shown = {

@@ -43,7 +43,7 @@ def headline(
     primary = group.primary
     visit = (sessions or {}).get(primary.session, f"session {primary.session}")
     start = f"{outcome_label(primary.outcome)}, {visit}, {group.arms.active} minus {group.arms.control}"
-    rows = primary_rows(estimates, group)
+    rows = primary_rows(estimates)
     if "bayes" not in rows:
         return f"{start}: not estimated"
     parts = [_bayesian(rows["bayes"], ADJECTIVES.get(primary.estimand, primary.estimand))]
@@ -64,14 +64,9 @@ def cautions(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"caution ({', '.join(names)}): {text}" for text, names in methods.items()]
 
 
-def primary_rows(estimates: pd.DataFrame, group: Group) -> dict[str, dict[str, Any]]:
+def primary_rows(estimates: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return method -> row of the primary question."""
-    primary = group.primary
-    chosen = estimates[
-        (estimates["outcome"] == primary.outcome)
-        & (estimates["session"] == primary.session)
-        & (estimates["estimand"] == primary.estimand)
-    ]
+    chosen = estimates[estimates["is_primary"]]
     return {str(row["method"]): {str(k): v for k, v in row.items()} for row in chosen.to_dict("records")}
 
 
@@ -102,7 +97,7 @@ def planted_difference(
 
 def _bayesian(row: Mapping[str, Any], adjective: str) -> str:
     status = str(row["status"])
-    if not status.startswith("ok"):
+    if not row["reported"]:
         return f"{adjective}, {status}"
     unit = str(row["unit"])
     percent = f"{100 * float(row['level']):g} %"
@@ -114,7 +109,7 @@ def _bayesian(row: Mapping[str, Any], adjective: str) -> str:
 
 def _frequentist(row: Mapping[str, Any]) -> str:
     name = method_label(str(row["method"]))
-    if not str(row["status"]).startswith("ok"):
+    if not row["reported"]:
         return f"{name} {row['status']}"
     unit = str(row["unit"])
     estimate = number(row["estimate"], unit, width=half_width(row))

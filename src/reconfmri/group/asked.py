@@ -1,0 +1,97 @@
+"""What every group question is given: one trial, its settings and seed, with its outcomes laid out once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from reconfmri.config import Estimand, Group
+from reconfmri.group import estimands, grid
+from reconfmri.group.estimands import Question
+from reconfmri.group.grid import NO_SESSION, Outcome
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Measures, arms, and what is asked of them; `events` has `intercurrent.COLUMNS`.
+
+    The grids are laid out when the first question needs them.
+
+    Raises
+    ------
+    ValueError
+        From whatever needs a grid: the tables do not fit the study or one another.
+    """
+
+    measures: pd.DataFrame
+    allocation: pd.DataFrame
+    group: Group
+    sessions: Sequence[str]
+    seed: int = 0
+    cores: int | None = None
+    events: pd.DataFrame | None = None
+
+    @property
+    def labels(self) -> list[str]:
+        """The sessions in order, baseline first; one without a label where the data have none."""
+        return list(self.sessions) or [NO_SESSION]
+
+    @cached_property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Every modelled outcome of the people who were randomised and measured."""
+        return tuple(grid.lay_out(self.measures, self.allocation, self.group, self.sessions))
+
+    @cached_property
+    def everybody(self) -> tuple[Outcome, ...]:
+        """The same of all who were randomised: those without any measurement come last.
+
+        They have average covariates: with no value they tell the model nothing.
+        """
+        arms = grid.read_arms(self.allocation, self.group)
+        absent = sorted(set(arms) - set(self.measures["participant_id"]))
+        active = np.array([arms[person] == self.group.arms.active for person in absent], dtype=bool)
+        return tuple(outcome.joined_by(absent, active) for outcome in self.outcomes)
+
+    @cached_property
+    def quality(self) -> tuple[Outcome, ...]:
+        """The quality of the scans as outcomes; they have no prior and need no scale."""
+        rows = self.measures[self.measures["domain"] == "quality"]
+        if not len(rows):
+            return ()
+        scales = self.group.scales | dict.fromkeys(rows["unit"].dropna(), 1.0)
+        names = list(dict.fromkeys(rows["outcome"]))
+        changed = {"outcomes": names, "exploratory": [], "covariates": {}, "scales": scales}
+        group = self.group.model_copy(update=changed)
+        return tuple(grid.lay_out(rows, self.allocation, group, self.sessions))
+
+    @property
+    def questions(self) -> list[Question]:
+        """Every estimand of the study at every later session."""
+        return self.about(self.group.estimands)
+
+    @property
+    def primary(self) -> Question:
+        """The primary question."""
+        return estimands.primary_question(self.group.primary, self.labels)
+
+    @property
+    def primary_outcome(self) -> Outcome:
+        """The outcome of the primary question."""
+        return next(item for item in self.outcomes if item.name == self.group.primary.outcome)
+
+    def about(self, names: Sequence[Estimand]) -> list[Question]:
+        """Return some estimands at every later session."""
+        return estimands.ask(names, self.labels)
+
+    def with_group(self, group: Group) -> Asked:
+        """Return the same trial asked by other settings; its grids are laid out anew."""
+        return replace(self, group=group)
+
+
+def left_out(asked: Asked) -> pd.DataFrame:
+    """Return one row of exclusions per person with measures who is in neither arm, and why."""
+    return grid.left_out(asked.measures, asked.allocation, asked.group)
