@@ -66,6 +66,7 @@ def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
     table = table.reset_index(drop=True).infer_objects()
     table = multiplicity.adjust(table, group.families, correction=group.correction)
     table.loc[table["outcome"].isin(group.exploratory), "family"] = multiplicity.EXPLORATORY
+    table["reason"] = table["reason"].astype(object)  # text, also where every row has an answer
     return table[ESTIMATES.names]
 
 
