@@ -321,7 +321,7 @@ WITHOUT_SCANS = {
         "arms": {"active": "ketamine", "control": "midazolam"},
         "outcomes": ["<b>x", "pcl5.total"],
         "exploratory": ["late.y"],
-        "controls": ["pcl5.total"],
+        "controls": ["<b>x"],
         "primary": {"outcome": "pcl5.total", "session": "2"},
         "scales": {UNIT: 0.5, "PCL-5 points": 10.0},
     },
@@ -335,13 +335,17 @@ def test_a_study_file_without_scans_declares_the_question(tmp_path):
     assert (trial.name, trial.seed, trial.baseline) == ("Waists", 5, "1")
     assert trial.days == {"1": 0.0, "2": 30.0}
     assert trial.units == OUTCOMES
-    assert trial.group.controls == ["pcl5.total"]
+    assert trial.group.controls == ["<b>x"]
 
 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("outcomes", ["pcl5.total", "pcl6.total"], r"E-CONF-C04 .*study.yaml: .*'pcl6.total'.*did you mean"),
+        (
+            "outcomes",
+            ["<b>x", "pcl5.total", "pcl6.total"],
+            r"E-CONF-C04 .*study.yaml: .*'pcl6.total'.*did you mean",
+        ),
         (
             "primary",
             {"outcome": "pcl5.total", "session": "1"},
