@@ -62,6 +62,19 @@ def test_every_check_is_there(group):
     assert list(found) == questions.specs()["controls"].names
 
 
+def test_quality_is_compared_without_the_covariates_of_the_study(group):
+    """Framewise displacement by arm is what it is: an adjustment by age would be another question."""
+    measures, allocation = tables()
+    age = pd.Series(np.linspace(20, 60, len(allocation)).round().astype(int).astype(str))
+    with_age = Group.from_params(group.model_dump() | {"covariates": {"age": {"column": "age"}}})
+    plain, adjusted = (
+        controls.estimate(measures, allocation.assign(age=age), chosen, SESSIONS)
+        for chosen in (group, with_age)
+    )
+    plain, adjusted = (found[found["check"] == "quality"] for found in (plain, adjusted))
+    pd.testing.assert_frame_equal(plain, adjusted)
+
+
 def test_motion_that_differs_by_arm_is_seen(group):
     quiet, loud = (controls.estimate(Asked(*tables(motion=moved), group, SESSIONS)) for moved in (0.0, 0.2))
     assert quiet["p"].min() > 0.005

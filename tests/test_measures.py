@@ -77,6 +77,11 @@ def test_an_excluded_run_gives_no_rows(tmp_path):
     assert stack([read_rows(tmp_path / "empty.tsv")]).columns.tolist() == list(DESCRIPTIONS)
 
 
+def test_coverage_is_the_mean_over_runs(tmp_path):
+    table = stack(on_disk(tmp_path, rows(coverage=0.9), rows(coverage=0.6), rows(coverage=0.6)))
+    assert table["coverage"].tolist() == [pytest.approx(0.7)]
+
+
 def test_the_order_of_the_tables_does_not_matter(tmp_path):
     tables = on_disk(tmp_path, rows(), rows(outcome="b.c"), rows(2.0, 0.1))
     pd.testing.assert_frame_equal(stack(tables), stack(tables[::-1]))

@@ -146,7 +146,7 @@ def test_small_trials_are_as_planned(small_trials):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [14, 30])
-def test_power_is_within_two_points(n):
+def test_power_is_within_two_points_and_a_monte_carlo_error(n):
     check_against(simulated(n, trials=800, seed=11), n, points=2 + 1.2)  # plus one Monte Carlo SE
 
 

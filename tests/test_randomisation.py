@@ -16,6 +16,7 @@ from reconfmri.group.grid import Outcome
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures, simulate_values
 
 UNIT = "percent signal change"
+SESSIONS = ("1", "2", "3", "4")
 TRUTH = Truth(COVARIANCES["reference"], np.array([0.0, -1.2, -1.0, -0.5]))
 
 
@@ -93,6 +94,31 @@ def test_a_planted_difference_is_found_where_it_is():
 
 def test_the_same_seed_gives_the_same_table():
     pd.testing.assert_frame_equal(estimate(permutations=500), estimate(permutations=500))
+
+
+def test_max_t_is_the_share_of_draws_whose_highest_statistic_is_as_high():
+    """By hand: three outcomes of 27 people, the statistics of every draw, and their maximum."""
+    names = ("a", "b", "c")
+    measures, allocation = simulate_measures(
+        TRUTH, outcomes=dict.fromkeys(names, UNIT), scales=DEFAULT_SCALES, seed=4
+    )
+    noise = np.random.default_rng(0).normal(size=len(measures))
+    measures = measures.assign(
+        value=measures["value"] + measures["outcome"].map({"a": 0, "b": 1, "c": 3}) * noise
+    )
+    draws = []
+    for name in names:
+        group = group_of((name,), permutations=400)
+        found = randomisation.headline_statistics(measures, allocation, group, SESSIONS, seed=9)
+        draws.append(found["statistic"].abs().to_numpy())
+    highest = np.max(draws, axis=0)
+    group = group_of(names, families={"all": list(names)}, permutations=400)
+    found = randomisation.estimate(measures, allocation, group, SESSIONS, seed=9)
+    asked = found[(found["estimand"] == "difference_adjusted") & (found["session"] == "2")]
+    by_hand = [(highest >= own[0] * (1 - 1e-9)).mean() for own in draws]
+    assert asked["p_adjusted"].tolist() == pytest.approx(by_hand)
+    assert len(set(by_hand)) > 1
+    assert (asked["p_adjusted"] > asked["p"] + 1e-9).any()
 
 
 def test_max_t_lies_between_the_p_value_and_bonferroni(caplog):

@@ -20,6 +20,7 @@ from reconfmri.exclusions import Exclusion, write_exclusions
 from reconfmri.report.flow import COMPARISON, not_compared, scans_of, stations
 from reconfmri.report.methods import Facts
 from reconfmri.report.scans import parity, scan_quality
+from reconfmri.report.words import planted_difference
 from reconfmri.tables import write_table
 
 CONFIG = Path(__file__).parents[1] / "config" / "config.yaml"
@@ -483,6 +484,49 @@ def test_people_in_no_comparison_are_counted_beside_the_flow_and_stay_scans(inpu
 def test_a_fault_of_one_signal_leaves_the_scan_in_the_study(inputs):
     """Skin conductance, a scale and a region were lost; one scan was excluded."""
     assert [scan["participant_id"] for scan in scans_of(inputs) if scan["excluded"]] == ["sub-03"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "out"),
+    [
+        ("score_skin_conductance", False),
+        ("estimate_connectivity", False),
+        ("estimate_maps", False),
+        ("score_scale", False),
+        ("align_run", True),
+        ("assess_quality", True),
+        ("compare_sessions", True),
+    ],
+)
+def test_which_faults_take_the_scan_out_of_the_flow(inputs, stage, out):
+    fault = Exclusion("sub-01", "1", "memory", stage=stage, code="E-X", reason="E-X x")
+    found = scans_of(replace(inputs, exclusions=[fault]))
+    assert [(s["participant_id"], s["session_id"]) for s in found if s["excluded"]] == [("sub-01", "1")] * out
+
+
+def test_the_planted_difference_of_change_is_less_that_of_the_baseline():
+    truth = {"outcomes": {"amygdala.x": {"difference": {"1": 0.25, "2": -0.5, "3": -0.4}}}}
+
+    def planted(estimand, session="2"):
+        return planted_difference(truth, "amygdala.x", session, estimand, baseline="1")
+
+    assert planted("difference_of_change") == -0.75
+    assert planted("difference_adjusted") == planted("difference_unadjusted") == -0.5
+    assert planted("difference_of_change", "4") is None
+
+
+@pytest.mark.parametrize(
+    ("correction", "says"),
+    [("holm", "Holm's method"), ("benjamini_hochberg", "Benjamini and Hochberg's method")],
+)
+def test_the_methods_name_the_correction_that_was_used(inputs, correction, says):
+    group = inputs.study.group.model_copy(update={"correction": correction})
+    words = Page(
+        report.compose(replace(inputs, study=inputs.study.model_copy(update={"group": group})))
+    ).words
+    assert f"p values were corrected by {says} within the declared families" in words
+    other = {"Holm's method", "Benjamini and Hochberg's method"} - {says}
+    assert other.pop() not in words
 
 
 def test_the_headline_says_estimate_interval_probability_p_people_and_truth(inputs):

@@ -155,6 +155,15 @@ def test_a_gap_takes_out_the_scripts_that_it_touches(tmp_path):
     assert "138.0 to 142.0 s" in faults[0].line
 
 
+@pytest.mark.parametrize(("end", "missing"), [(135.2, True), (134.8, False)])
+def test_a_gap_until_five_seconds_before_a_script_leaves_its_score(tmp_path, end, missing):
+    """Conductance that was interpolated within 5 s before the onset (140 s) would be part of the score."""
+    samples = conductance()
+    samples[int((end - 4) * FS) : int(end * FS)] = np.nan
+    rows, _ = score(record(tmp_path, samples))
+    assert rows["value"].isna()["scr.trauma"] == missing
+
+
 def test_a_recording_shorter_than_the_task_misses_the_scripts_beyond_it(tmp_path):
     rows, faults = score(record(tmp_path, conductance()[: int(190 * FS)]))
     assert rows["value"].isna().to_dict() == {
