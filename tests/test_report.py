@@ -373,7 +373,6 @@ def test_markup_in_any_text_field_stays_text(tmp_path, page):
     config["name"] = f"{EVIL}name"
     config["question"] = f"{EVIL}question"
     config["sessions"][1]["name"] = f"{EVIL}session"
-    config["group"]["arms"] = {"active": f"{EVIL}active", "control": f"{EVIL}control"}
     config["scales"]["pcl5"]["unit"] = f"{EVIL}unit"
     config["group"]["scales"] = {
         "percent signal change": 0.4, "Fisher z": 0.3, "ln µS": 1.0, "CAPS-5 points": 12.0,
@@ -382,12 +381,8 @@ def test_markup_in_any_text_field_stays_text(tmp_path, page):
     config["rois"]["regions"]["vmpfc"]["labels"] = [f"{EVIL}label"]
     config["tasks"]["memory"]["conditions"] = {f"{EVIL}trial": "trauma", "sad": "sad", "relax": "neutral"}
     evil = make_inputs(tmp_path, config=config)
-    allocation = evil.allocation.assign(
-        arm=evil.allocation["arm"].map({"ketamine": f"{EVIL}active", "midazolam": f"{EVIL}control"})
-    )
     evil = replace(
         evil,
-        allocation=allocation,
         tables=evil.tables
         | {
             "estimates": evil.tables["estimates"].assign(status="not reported: " + EVIL, reported=False),
