@@ -68,7 +68,7 @@ def test_quality_is_compared_without_the_covariates_of_the_study(group):
     age = pd.Series(np.linspace(20, 60, len(allocation)).round().astype(int).astype(str))
     with_age = Group.from_params(group.model_dump() | {"covariates": {"age": {"column": "age"}}})
     plain, adjusted = (
-        controls.estimate(measures, allocation.assign(age=age), chosen, SESSIONS)
+        controls.estimate(Asked(measures, allocation.assign(age=age), chosen, SESSIONS))
         for chosen in (group, with_age)
     )
     plain, adjusted = (found[found["check"] == "quality"] for found in (plain, adjusted))

@@ -109,11 +109,11 @@ def test_max_t_is_the_share_of_draws_whose_highest_statistic_is_as_high():
     draws = []
     for name in names:
         group = group_of((name,), permutations=400)
-        found = randomisation.headline_statistics(measures, allocation, group, SESSIONS, seed=9)
+        found = randomisation.headline_statistics(Asked(measures, allocation, group, SESSIONS, seed=9))
         draws.append(found["statistic"].abs().to_numpy())
     highest = np.max(draws, axis=0)
     group = group_of(names, families={"all": list(names)}, permutations=400)
-    found = randomisation.estimate(measures, allocation, group, SESSIONS, seed=9)
+    found = randomisation.estimate(Asked(measures, allocation, group, SESSIONS, seed=9))
     asked = found[(found["estimand"] == "difference_adjusted") & (found["session"] == "2")]
     by_hand = [(highest >= own[0] * (1 - 1e-9)).mean() for own in draws]
     assert asked["p_adjusted"].tolist() == pytest.approx(by_hand)
