@@ -127,7 +127,7 @@ def test_all_engines_are_on_one_answer_sheet(answered):
 def test_the_figures_are_files_and_stand_on_the_page(answered, page):
     figures = {path.stem: path.read_text() for path in (answered[0] / "out" / "figures").iterdir()}
     assert set(figures) == {
-        "trajectories", "differences_1", "prior_reach", "replicates", "firmness", "tipping", "controls",
+        "trajectories", "differences_1", "prior_reach", "replicates", "sensitivity", "tipping", "controls",
         "reliability",
     }  # fmt: skip
     for name, svg in figures.items():
@@ -233,7 +233,7 @@ def test_a_table_without_an_answer_gives_a_page_of_reasons(spoil, says, tmp_path
     assert says in capsys.readouterr().out
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     words = Page(html).words
-    assert words.count(says) >= 4  # at the top, among the estimates, firmness, missing visits
+    assert words.count(says) >= 4  # at the top, among the estimates, sensitivity, missing visits
     assert "The primary result is withheld" in words
     assert rows_of(tmp_path, "estimates.tsv")["estimate"].isna().all()
 

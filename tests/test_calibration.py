@@ -94,7 +94,7 @@ def spied(monkeypatch):
 def test_the_path_of_the_report_answers_each_trial_and_seeds_repeat(tables, spied):
     given = *tables, make_group(), SESSIONS
     found = calibration.calibrate(Asked(*given, seed=4), trials=20, seconds=1e-6)
-    assert found["status"].str.match("not reported: no trial was answered in 1e-06 s").all()
+    assert found["status"].str.match("not reported: no trial was analysed in 1e-06 s").all()
     assert spied == []  # no time, no trial
     tables_made = []
     for _ in range(2):

@@ -69,7 +69,7 @@ PLANTED = {
     "phase encoding": ({"sidecar": {"PhaseEncodingDirection": "j"}}, "j, not j-"),
     "coil": ({"sidecar": {"ReceiveCoilName": "Head_32"}}, "Head_32, not HeadNeck_20"),
     "scanner software": ({"sidecar": {"SoftwareVersions": "XA30"}}, "XA30, not syngo MR E11"),
-    "echo time": ({"sidecar": {"EchoTime": None}}, "not told in this run"),
+    "echo time": ({"sidecar": {"EchoTime": None}}, "not stated in this run"),
     "slice timing": ({"made": {"SliceTimingCorrected": False}}, "no, not yes"),
     "fieldmap": (
         {"made": {"DistortionCorrection": {"Method": "phasediff", "Fieldmap": "ses-1/sub-01_phasediff"}}},
@@ -95,7 +95,7 @@ def test_a_planted_difference_is_found_and_nothing_else(item):
 
 def test_no_fieldmap_in_one_session_is_a_deviation_and_none_anywhere_is_not_compared():
     without = {"made": {"DistortionCorrection": None}}
-    assert deviations(study({"3": without})) == {("3", "fieldmap"): "not told in this run"}
+    assert deviations(study({"3": without})) == {("3", "fieldmap"): "not stated in this run"}
     nowhere = study(dict.fromkeys(SESSIONS, without))
     assert deviations(nowhere) == {}
     assert not_compared(audit(nowhere)) == ["voxel size", "matrix", "phase encoding axis", "fieldmap"]

@@ -1,4 +1,4 @@
-"""Coupling of region pairs within conditions, as Fisher z with its effective number of observations.
+"""Connectivity of region pairs within conditions, as Fisher z with its effective number of observations.
 
 Everything happens in one subspace: the cosines of the band over the whole run, less what confounds and task
 responses span there. Filtering and regression are so one projection, and none undoes the other (Hallquist et

@@ -29,7 +29,7 @@ DESCRIPTIONS = {
     "frequent",
     "deviation": "How the value differs from the reference; n/a where it does not",
 }
-NOT_TOLD = "not told in this run"
+NOT_STATED = "not stated in this run"
 # Columns of single volumes: whether a run has any differs by nature.
 SPIKES = ("motion_outlier", "non_steady_state_outlier", "damaged_volume")
 NUMBERED = re.compile(r"(_|cosine|outlier|volume)\d+$")
@@ -134,7 +134,7 @@ def _deviation(value: str, usual: str) -> str:
     if value == usual:
         return MISSING
     if value == MISSING:
-        return NOT_TOLD
+        return NOT_STATED
     if "; " in value or "; " in usual:
         here, there = ([part for part in text.split("; ") if part] for text in (value, usual))
         lacks = [f"lacks {part}" for part in there if part not in here]

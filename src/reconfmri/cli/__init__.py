@@ -216,7 +216,7 @@ def _group(commands: Commands) -> None:
         const=200,
         default=0,
         metavar="TRIALS",
-        help="simulate trials like this one (default: 200 with, 200 without a difference), answer each in "
+        help="simulate trials like this one (default: 200 with, 200 without a difference), analyse each in "
         "the same way, and report coverage and type I error",
     )
     new.add_argument(

@@ -77,7 +77,7 @@ def from_tables(options: Namespace, measures: pd.DataFrame, allocation: pd.DataF
     Raises
     ------
     ValueError
-        An arm is not told or empty, or an option names what the tables lack.
+        An arm is not given or empty, or an option names what the tables lack.
     """
     from reconfmri.group import group_from_tables
 

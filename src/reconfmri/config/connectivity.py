@@ -1,4 +1,4 @@
-"""`connectivity`: coupling of pairs of regions."""
+"""`connectivity`: connectivity of pairs of regions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _frequencies(band: tuple[float, float]) -> tuple[float, float]:
 
 
 class Connectivity(Section):
-    """Coupling of region pairs within conditions."""
+    """Connectivity of region pairs within conditions."""
 
     task: Label = Field(description="BIDS task label")
     pairs: Annotated[list[tuple[Name, Name]], AfterValidator(_different_pairs)] = Field(

@@ -72,7 +72,7 @@ class Primary(Section):
 class Attributes(Section):
     """The attributes of the primary estimand in the trial's own words (ICH E9(R1)); the report shows them."""
 
-    population: Text = Field("All randomised participants", description="Whom the answer is about")
+    population: Text = Field("All randomised participants", description="Whom the estimate is about")
     treatment: Text = Field(description="The treatments compared, as they are taken")
     variable: Text = Field(description="What is measured, in which unit, when")
     intercurrent_events: dict[Text, Text] = Field(
@@ -186,7 +186,7 @@ class Group(Section):
         default_factory=dict,
         description="Name -> 2 to 5 outcomes that are also modelled together, two by two, each with the "
         "direction of active minus control that is expected of it: gives contrasts between outcomes, their "
-        "correlation and the probability that both move as expected. Each outcome alone stays the answer",
+        "correlation and the probability that both move as expected. Each outcome alone stays the result",
     )
     pooled: dict[Name, Outcomes] = Field(
         default_factory=dict,

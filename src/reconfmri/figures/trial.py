@@ -326,7 +326,7 @@ def _method_legend(figure: Figure, table: pd.DataFrame, *, with_truth: bool) -> 
 
 @drawn
 def edge_matrix(estimates: pd.DataFrame, study: Study, *, condition: str) -> Figure:
-    """Return the arms' difference in coupling (Fisher z) at the primary visit, region by region.
+    """Return the arms' difference in connectivity (Fisher z) at the primary visit, region by region.
 
     It is the Bayesian answer to the primary estimand.
     """

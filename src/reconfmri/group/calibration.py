@@ -76,7 +76,7 @@ def calibrate(asked: Asked, *, trials: int = TRIALS, seconds: float = SECONDS) -
     answers += _run(given, ("bayes",), trials, until)
     difference = true_difference(source, outcome, question)
     if not answers:
-        none = withheld(f"no trial was answered in {seconds:g} s. Fix: more --calibrate-minutes")
+        none = withheld(f"no trial was analysed in {seconds:g} s. Fix: more --calibrate-minutes")
         return CALIBRATION.frame([start | {"method": "all"} | none])
     return summarise(pd.DataFrame(answers), difference, start)
 

@@ -92,13 +92,13 @@ def refuse_other_scale(outcome: Outcome, group: Group) -> None:
     Raises
     ------
     NotEstimableError
-        People differ so much more than s says that the priors would decide the answer.
+        People differ so much more than s says that the priors would decide the estimate.
     """
     times = spread_over_scale(outcome)
     if times > FAR_TOO_WIDE and not group.priors.flat:
         raise NotEstimableError(
             f"the SD between people is {times:.3g} times s = {outcome.scale:g} {outcome.unit}: the priors "
-            "would decide the answer",
+            "would decide the estimate",
             fix="check the unit of the values, or declare their SD in group.scales",
         )
 

@@ -3,7 +3,7 @@
 Both outcomes of a pair, each in units of its own s around its own centre, stand side by side on one grid, and
 the model of `reconfmri.group.bayes` meets it as if it had twice the visits: its covariance then runs over
 outcomes and visits, its priors are those of one outcome, and all differences correlate by one half a priori.
-Each outcome alone stays the answer: the joint model is for what no outcome alone can tell.
+Each outcome alone stays the result: the joint model is for what no outcome alone can tell.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Stat Soc C 2012;61:315). Then, with exchangeable outcomes and so one correlation
 where l, what the standard errors may be wrong by, has the scaled inverse chi-square distribution of their
 degrees of freedom (Higgins, Thompson & Spiegelhalter, J R Stat Soc A 2009;172:137). Summed over a grid of b
 and l; nothing is drawn at random. Secondary by design: where outcomes are not exchangeable, a real effect of
-a few is drawn towards the others', and no number of this table can tell. Each outcome alone stays the answer.
+a few is drawn towards the others', and no number of this table can tell. Each outcome alone stays the result.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _rows(these: Sequence[tuple[Outcome, dict[bool, Mixed]]], question: Question
     of_all: dict[str, Row] = {"mean": {}, "spread": {}}
     numbers: dict[str, Row] = {name: {} for name in counts}
     if len(answers) < MIN_POOLED:
-        why = f"{len(answers)} of {len(these)} outcomes have an answer, pooling needs {MIN_POOLED}"
+        why = f"{len(answers)} of {len(these)} outcomes have an estimate, pooling needs {MIN_POOLED}"
         of_set_said = withheld(f"{why}. Fix: see exclusions.tsv")
         said = dict.fromkeys(said, of_set_said)
     else:

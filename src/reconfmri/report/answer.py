@@ -1,4 +1,4 @@
-"""The top of the page: the study, its question and the primary answer."""
+"""The top of the page: the study, its question and the primary result."""
 
 from __future__ import annotations
 

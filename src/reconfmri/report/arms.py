@@ -1,4 +1,4 @@
-"""Sections that compare the arms: people, courses, differences, firmness, missing visits, estimates, truth.
+"""Sections that compare the arms: people, courses, differences, sensitivity, missing visits, estimates.
 
 They take what was asked (`Trial`) and the tables of the group model, whoever made the measures.
 """
@@ -11,8 +11,8 @@ import pandas as pd
 
 from reconfmri.config import Trial
 from reconfmri.contracts import questions
-from reconfmri.figures import firmness, predictive
 from reconfmri.figures import missing as missing_figures
+from reconfmri.figures import predictive, sensitivity
 from reconfmri.figures import trial as trial_figures
 from reconfmri.figures.labels import declared_label, estimand_label, half_width, number, session_name
 from reconfmri.report import results
@@ -34,7 +34,7 @@ def arms(trial: Trial | None, compared: Compared) -> Block:
         "diagnostics": _plain_table(compared.tables.get("bayesian_diagnostics")),
         "convergence": _convergence(trial, compared.tables.get("bayesian_diagnostics")),
         **_predictions(trial, compared.tables.get("predictions")),
-        **_firmness(compared.tables.get("sensitivity")),
+        **_sensitivity(compared.tables.get("sensitivity")),
         "joint": results.joint_rows(trial, compared),
         "pooled": results.pooled_rows(trial, compared),
         "calibration": results.calibration_rows(compared.tables.get("calibration")),
@@ -104,17 +104,17 @@ def _convergence(trial: Trial, diagnostics: pd.DataFrame | None) -> str:
     return told + (" The others are withheld." if passed < len(fits) else "")
 
 
-def _firmness(table: pd.DataFrame | None) -> Block:
+def _sensitivity(table: pd.DataFrame | None) -> Block:
     """The primary question under other choices, or why there is no answer under any."""
     if table is None or not len(table):
-        return {"firmness": None, "firmness_note": ""}
+        return {"sensitivity": None, "sensitivity_note": ""}
     if not table["estimate"].notna().any():
         why = "; ".join(dict.fromkeys(table.loc[table["kind"] == "declared", "status"]))
-        return {"firmness": None, "firmness_note": f"The primary question: {why}."}
+        return {"sensitivity": None, "sensitivity_note": f"The primary question: {why}."}
     people = table[(table["kind"] == "influence") & (table["method"] == "reml") & table["estimate"].notna()]
     caption = (
         "The primary question under other priors and other covariances over visits, and without each of "
-        f"{several(len(people), 'participant')} in turn (shown: those who move the answer most)."
+        f"{several(len(people), 'participant')} in turn (shown: those who change the estimate most)."
     )
     if len(people):
         width = half_width(people.iloc[0].to_dict())
@@ -124,10 +124,10 @@ def _firmness(table: pd.DataFrame | None) -> Block:
     reasons = [f"{row['analysis']} ({row['status']})" for row in silent.to_dict("records")]
     if reasons:
         caption += f" Not shown: {'; '.join(dict.fromkeys(reasons))}."
-    alt = "The primary answer under other choices"
+    alt = "The primary estimate under other choices"
     return {
-        "firmness": picture(firmness.alternatives(table), alt=alt, caption=caption),
-        "firmness_note": "",
+        "sensitivity": picture(sensitivity.alternatives(table), alt=alt, caption=caption),
+        "sensitivity_note": "",
     }
 
 
@@ -159,7 +159,7 @@ def _predictions(trial: Trial, table: pd.DataFrame | None) -> Block:
 
 
 def _missing_visits(trial: Trial, compared: Compared) -> Block:
-    """The map of what the unseen could change of the primary answer, or words where there is none."""
+    """The map of what the unseen could change of the primary estimate, or words where there is none."""
     return {
         "unseen_rows": results.unseen_rows(compared.tables.get("reference_based")),
         **_tipping(trial, compared),
@@ -172,11 +172,11 @@ def _tipping(trial: Trial, compared: Compared) -> Block:
         return {"tipping": None, "tipping_words": []}
     answered = bool(grid["estimate"].notna().any())
     if answered and not grid[["unseen_active", "unseen_control"]].to_numpy(float).any():
-        words = "Everybody was seen at the primary visit: nobody's absence could change the primary answer."
+        words = "Everybody was seen at the primary visit: no absence could change the primary estimate."
         return {"tipping": None, "tipping_words": [words]}
     caption = (
-        "The primary answer when the unseen people of each arm differ from what their other visits predict. "
-        "Here unseen values are filled in with their conditional means and standard errors come from leaving "
+        "The primary estimate when the unseen people of each arm differ from what their other visits "
+        "predict. Here unseen values are filled in with their conditional means and standard errors come from leaving "
         "out one person at a time, so that the p value at the dot is close to that of REML but not the same."
     )
     figure = missing_figures.tipping_map(grid, points, trial) if answered else None
@@ -195,7 +195,7 @@ def _reliability(trial: Trial, table: pd.DataFrame | None) -> Block:
             "people differ, and a person's visits agree."
         )
         alt = "Reliability of every outcome, by arm"
-        shown = picture(firmness.reliability(table, trial), alt=alt, caption=caption)
+        shown = picture(sensitivity.reliability(table, trial), alt=alt, caption=caption)
     return {
         "reliability": shown,
         "reliability_rows": rows,
@@ -219,7 +219,7 @@ def _controls(compared: Compared) -> Block | None:
             " Right: the statistic of the primary question (line) among those of other draws of the same "
             "allocation."
         )
-    figure = firmness.negative_controls(known, draws)
+    figure = sensitivity.negative_controls(known, draws)
     return picture(figure, alt="Negative controls", caption=caption, size="large")
 
 

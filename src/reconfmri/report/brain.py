@@ -90,8 +90,8 @@ def _maps(inputs: ReportInputs) -> list[Block]:
     ]
 
 
-def coupling(inputs: ReportInputs) -> Block:
-    """Return the arm differences in coupling, one matrix per condition."""
+def connectivity(inputs: ReportInputs) -> Block:
+    """Return the arm differences in connectivity, one matrix per condition."""
     study, estimates = inputs.study, inputs.tables.get("estimates")
     if study.connectivity is None or study.group is None or estimates is None:
         return {"edges": []}
@@ -107,5 +107,7 @@ def coupling(inputs: ReportInputs) -> Block:
                 f"{100 * study.group.level:g} % intervals. Purple is lower in the "
                 f"{study.group.arms.active} arm."
             )
-            shown.append(picture(figure, alt="Matrix of coupling differences", caption=caption, size="small"))
+            shown.append(
+                picture(figure, alt="Matrix of connectivity differences", caption=caption, size="small")
+            )
     return {"edges": shown}

@@ -64,7 +64,7 @@ def methods_text(study: Study, facts: Facts) -> list[tuple[str, str]]:
     if study.first_level:
         parts.append(("Activation", _first_level(study, study.first_level)))
     if study.connectivity:
-        parts.append(("Coupling", _connectivity(study.connectivity)))
+        parts.append(("Connectivity", _connectivity(study.connectivity)))
     if study.skin_conductance:
         parts.append(("Skin conductance", _skin(study)))
     if study.scales:
@@ -98,7 +98,7 @@ def group_methods(trial: Trial) -> list[tuple[str, str]]:
         ("Estimands", _estimands(trial, trial.group)),
         ("Bayesian model", _bayesian(trial, trial.group)),
         ("Frequentist models", _frequentist(trial.group)),
-        ("Firmness, missing visits and reliability", _firmness(trial.group)),
+        ("Sensitivity analyses, missing visits and reliability", _sensitivity(trial.group)),
     ]
 
 
@@ -151,7 +151,7 @@ def _embedded(study: Study, facts: Facts) -> str:
 
 def _fmriprep(study: Study, facts: Facts) -> str:
     settings = study.preprocessing
-    made = f"version {_list(list(facts.fmriprep))}" if facts.fmriprep else "of a version that nothing tells"
+    made = f"version {_list(list(facts.fmriprep))}" if facts.fmriprep else "of an unknown version"
     here = settings.fmriprep is not None and settings.fmriprep.container is not None
     text = (
         f"Preprocessed data are those of fMRIPrep ({made}), run "
@@ -164,7 +164,7 @@ def _fmriprep(study: Study, facts: Facts) -> str:
     corrected = set(facts.slice_timing)
     if True not in corrected:
         told = (
-            "was not corrected" if corrected == {False} else "may have been corrected: its files do not tell"
+            "was not corrected" if corrected == {False} else "may have been corrected: its files do not say"
         )
         text += f"Slice timing {told}."
     else:
@@ -300,9 +300,8 @@ def _connectivity(settings: Connectivity) -> str:
     pairs = [f"{one}–{other}" for one, other in settings.pairs]
     conditions = [name.replace("_", " ") for name in settings.conditions]
     return (
-        f"Coupling of {_list(pairs)} was computed in the task {settings.task} ({_list(conditions)}). Over "
-        "the whole "
-        f"run and in one projection, the signals were limited to {low:g}–{high:g} Hz, and the mean "
+        f"Connectivity of {_list(pairs)} was computed in the task {settings.task} ({_list(conditions)}). "
+        f"Over the whole run and in one projection, the signals were limited to {low:g}–{high:g} Hz, and the mean "
         "responses to the "
         f"task and the confounds ({_confounds(settings.confounds, None)}) were removed; only then were the "
         "volumes "
@@ -470,8 +469,8 @@ def _pooled(group: Group) -> str:
     between = "a flat prior" if priors.flat else f"a half-t(4, 0, {priors.between:g} s) prior"
     return (
         f" Declared exchangeable, and so pooled as a secondary analysis: {_list(sets, comma='; ')}. Their "
-        "answers by restricted maximum likelihood, with the correlation of these and with standard errors of "
-        f"as many degrees of freedom, met effects normal around a mean; the SD between them had {between}."
+        "estimates by restricted maximum likelihood, with the correlation of these and with standard errors "
+        f"of as many degrees of freedom, met effects normal around a mean; the SD between them had {between}."
     )
 
 
@@ -510,7 +509,7 @@ def _frequentist(group: Group) -> str:
     return text
 
 
-def _firmness(group: Group) -> str:
+def _sensitivity(group: Group) -> str:
     expected = "between the arms before treatment and in the quality of scans, where there are any"
     if group.controls:
         expected += f", and in {_list([outcome_label(name) for name in group.controls], comma='; ')}"

@@ -37,7 +37,7 @@ def compose(inputs: ReportInputs) -> str:
         scans.parity(inputs),
         brain.regions(inputs),
         brain.response(inputs),
-        brain.coupling(inputs),
+        brain.connectivity(inputs),
         arms.arms(inputs.study.trial, inputs),
         {
             "methods": methods_text(inputs.study, facts),
@@ -76,7 +76,7 @@ def compose_tables(
         There is no allocation or no estimates.
     """
     if compared.allocation is None or compared.tables.get("estimates") is None:
-        raise ValueError("a page of answers needs the allocation and the estimates")
+        raise ValueError("a page of estimates needs the allocation and the estimates")
     group = trial.group
     people = flow.allocated(group.arms, compared.allocation)
     scales = {name.removesuffix(".total") for name in group.modelled}
@@ -127,7 +127,7 @@ def _figures(shown: Block) -> Iterator[tuple[str, str]]:
         "trajectories",
         "prior_reach",
         "replicates",
-        "firmness",
+        "sensitivity",
         "tipping",
         "controls",
         "reliability",
@@ -155,23 +155,23 @@ SECTIONS = [
     ("design", "Design", ("design_facts",)),
     ("scans", "Scans and exclusions", ("has_scans",)),
     ("quality", "Quality of the scans", ("quality_dots", "scan_pictures", "processing")),
-    ("parity", "Are a person's sessions alike?", ("parity_items", "parity_alike")),
+    ("parity", "Parity of a person's sessions", ("parity_items", "parity_alike")),
     ("regions", "Regions", ("region_rows",)),
     ("response", "Model of one run", ("design",)),
     ("first-level", "First-level results", ("measure_rows",)),
     ("people", "People measured", ("people_rows",)),
     ("course", "Outcomes over sessions", ("trajectories",)),
     ("differences", "Differences between arms", ("forests",)),
-    ("predictions", "What the model allows and what it replicates", ("prior_reach", "replicates")),
-    ("firmness", "How firm the primary answer is", ("firmness", "firmness_note")),
+    ("predictions", "Prior and posterior predictive checks", ("prior_reach", "replicates")),
+    ("sensitivity", "Sensitivity analyses", ("sensitivity", "sensitivity_note")),
     ("joint", "Outcomes together", ("joint",)),
     ("pooled", "Effects pooled over outcomes (secondary)", ("pooled",)),
-    ("moderation", "Who the difference depends on", ("moderation",)),
+    ("moderation", "Moderators of the difference", ("moderation",)),
     ("missing", "Missing visits", ("unseen_rows", "tipping", "tipping_words")),
     ("calibration", "Calibration in trials like this one", ("calibration",)),
     ("controls", "Negative controls", ("controls",)),
     ("reliability", "Reliability within arms", ("reliability_rows", "reliability_note")),
-    ("coupling", "Coupling between regions", ("edges",)),
+    ("connectivity", "Connectivity between regions", ("edges",)),
     ("estimates", "All estimates", ("estimate_groups",)),
     ("truth", "Truth beside estimate", ("truth_rows",)),
     ("methods", "Methods", ("methods",)),
@@ -182,29 +182,29 @@ INTRODUCTIONS = {
     "quality": "Exclusions were decided by the thresholds below, before and without the arms.",
     "parity": "Each scan beside the person's other scans of that task: protocol, fieldmap, anatomical "
     "reference, transforms, confounds. Compared without the arms; they are only counted here.",
-    "differences": "One row per outcome, one column per question asked of it. The adjusted difference and "
+    "differences": "One row per outcome, one column per estimand. The adjusted difference and "
     "the difference of change can disagree: read them side by side.",
     "predictions": "Priors are judged by the trials they allow, the fitted model by the trials it makes.",
-    "firmness": "None of these was chosen by its result; the declared analysis is in bold.",
+    "sensitivity": "None of these was chosen by its result; the declared analysis is in bold.",
     "joint": "Pairs of outcomes in one model, with all correlations over outcomes and visits. Each outcome "
-    "alone stays the answer; this is for what no outcome alone can tell. s: the typical spread between "
+    "alone stays the result; this is for what no outcome alone can show. s: the typical spread between "
     "people that the study declares for the unit. Probabilities are not adjusted for multiplicity.",
     "pooled": "Outcomes that were declared exchangeable: each difference is drawn towards their mean. Should "
     "they not be exchangeable, the real effect of a few is drawn away from the truth, and nothing in this "
-    "table can tell. Each outcome alone stays the answer.",
+    "table can show it. Each outcome alone stays the result.",
     "moderation": "Change of the arm difference, adjusted for baseline, per step of a declared moderator: "
     "analysis of covariance that allows unequal variances, and the Bayesian regression. Not corrected for "
     "their number.",
-    "missing": "The models take what was missed to depend on what was seen. How far could that be wrong?",
+    "missing": "The models assume data missing at random; these analyses test departures from it.",
     "calibration": "The primary question in simulated trials with this design, covariance and dropout, "
-    "answered as above, half of them without any difference. Shares ± Monte Carlo standard error; a trial "
-    "whose answer was withheld counts as one whose interval misses. The intervals ought to hold the truth as "
+    "analysed as above, half of them without any difference. Shares ± Monte Carlo standard error; a trial "
+    "whose estimate was withheld counts as one whose interval misses. Intervals ought to hold the truth as "
     "often as their level says, and type I error to be what the level leaves.",
     "controls": "Differences before treatment, in control outcomes, and in the quality of the scans.",
     "reliability": "How well one visit stands for a person. ICC(2,1): agreement, a mean change over visits "
     "counts as error; ICC(3,1): consistency. People who respond to treatment unlike one another lower both, "
     "so that the control arm is nearer to the measure itself. Smallest detectable change: of one person.",
-    "coupling": "Negative values: less coupling in the active arm.",
+    "connectivity": "Negative values: lower connectivity in the active arm.",
     "truth": "This trial was simulated with known effects, so each estimate can be judged.",
     "estimates": "Each cell: estimate and interval, below it the spread and the probability or p value.",
     "methods": "Written from the settings of this study; every number is the one the code used.",

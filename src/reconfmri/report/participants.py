@@ -35,7 +35,7 @@ KINDS = {
 }
 ANATOMY_FACTS = {
     "template_correlation": ("Correlation with the template", ""),
-    "torn_share": ("Share of the brain that the warp tears", ""),
+    "torn_share": ("Brain voxels with a folded warp (Jacobian <= 0)", ""),
     "brain_ml": ("Brain", "ml"),
     "grey_ml": ("Grey matter", "ml"),
     "white_ml": ("White matter", "ml"),

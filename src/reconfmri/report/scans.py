@@ -269,7 +269,7 @@ def _processing(inputs: ReportInputs) -> list[Block]:
 
 def _timing(scan: Processed) -> str:
     if scan.fmriprep and scan.slice_timing is None:
-        return "not told"
+        return "not stated"
     return "corrected" if scan.slice_timing else "no slice times"
 
 

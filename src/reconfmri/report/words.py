@@ -56,7 +56,7 @@ def headline(
 
 
 def cautions(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what to beware of in the primary answer, one line each with the methods (keys of `rows`)."""
+    """Return what to beware of in the primary result, one line each with the methods (keys of `rows`)."""
     methods: dict[str, list[str]] = {}
     for method, row in rows.items():
         for text in cautions_in(str(row["status"])):

@@ -62,7 +62,7 @@ MODERATION = TableSpec(
 POOLED = TableSpec(
     (
         text("pooled", "Name of the set, as in group.pooled"),
-        text("role", "secondary, always: each outcome alone is the answer"),
+        text("role", "secondary, always: each outcome alone is the result"),
         text(
             "quantity",
             "mean: of the differences of the set's outcomes; spread: their SD between outcomes; "
@@ -82,8 +82,8 @@ POOLED = TableSpec(
             "Posterior probability of the sign of the estimate, not adjusted for multiplicity; "
             "missing for the spread",
         ),
-        number("correlation", "Mean correlation between the answers of two outcomes of the set"),
-        integer("n_outcomes", "Outcomes that could be answered and are in the set"),
+        number("correlation", "Mean correlation between the estimates of two outcomes of the set"),
+        integer("n_outcomes", "Outcomes that could be estimated and are in the set"),
         integer(
             "n_active",
             "People of the active arm with a value at the session; of a set: the fewest of its outcomes",

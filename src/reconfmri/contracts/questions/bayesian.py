@@ -183,11 +183,11 @@ CALIBRATION = TableSpec(
         ),
         integer("n_trials", "Trials with that difference; fewer for bayes, which has the time that is left"),
         number(
-            "coverage", "Share of them whose interval holds it; a trial whose answer is withheld does not"
+            "coverage", "Share of them whose interval holds it; a trial whose estimate is withheld does not"
         ),
         number("coverage_error", "Monte Carlo standard error of coverage"),
         number(
-            "bias", "Mean estimate minus difference, in the outcome's unit, over the trials with an answer"
+            "bias", "Mean estimate minus difference, in the outcome's unit, over the trials with an estimate"
         ),
         integer("n_null_trials", "Trials without any difference between the arms"),
         number(
@@ -195,8 +195,8 @@ CALIBRATION = TableSpec(
             "Share of them whose interval excludes zero, randomisation: whose p is below 1 - level",
         ),
         number("type_1_error_error", "Monte Carlo standard error of type_1_error"),
-        integer("n_withheld", "Trials of both kinds without an answer of this method"),
-        integer("n_labelled", "Trials whose answer names a fallback or a caution"),
+        integer("n_withheld", "Trials of both kinds without an estimate by this method"),
+        integer("n_labelled", "Trials whose estimate names a fallback or a caution"),
         text("status", "ok; or `not reported: <reason>`"),
         *REPORTED,
     )
@@ -222,7 +222,7 @@ register(
         rule="fit_bayesian_models",
         function="reconfmri.group.sensitivity:estimate",
         tables={"sensitivity": SENSITIVITY.called("The primary question under other choices")},
-        section=Section("firmness"),
+        section=Section("sensitivity"),
         needs=("seed",),
     )
 )

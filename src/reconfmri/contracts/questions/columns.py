@@ -45,7 +45,7 @@ INTERVAL_LOWER = number("lower", "Lower end of the interval", OF_OUTCOME)
 INTERVAL_UPPER = number("upper", "Upper end of the interval", OF_OUTCOME)
 MODEL = text("model", "common_baseline: both arms share the baseline mean; free_baseline: they do not")
 REPORTED = (
-    yes_no("reported", "Whether there is an answer"),
+    yes_no("reported", "Whether there is an estimate"),
     text("reason", "Why there is none, and how to fix it; missing where there is one"),
 )
 IS_PRIMARY = yes_no("is_primary", "Whether this is the primary question: its outcome, session and estimand")

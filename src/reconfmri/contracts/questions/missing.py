@@ -67,7 +67,7 @@ REFERENCE_BASED = ESTIMATES.but(
     number("sd", "Standard error by jackknife over people, the model fitted anew without each", OF_OUTCOME),
     number(
         "df",
-        "Degrees of freedom of the t interval: those of the REML answer to the question, at most "
+        "Degrees of freedom of the t interval: those of the REML estimate, at most "
         "those of least squares with everybody seen",
     ),
     integer("n_active", "People of the active arm with a value at the session"),
@@ -93,7 +93,7 @@ TIPPING_GRID = TableSpec(
         ),
         number(
             "df",
-            "Degrees of freedom of the t interval: those of the REML answer to the question, at most "
+            "Degrees of freedom of the t interval: those of the REML estimate, at most "
             "those of least squares with everybody seen",
         ),
         INTERVAL_LOWER,

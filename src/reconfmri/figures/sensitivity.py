@@ -1,4 +1,4 @@
-"""How firm the answers are: the primary question under other choices, and negative controls."""
+"""Sensitivity analyses: the primary question under other choices, and negative controls."""
 
 from __future__ import annotations
 
