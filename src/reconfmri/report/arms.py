@@ -176,8 +176,9 @@ def _tipping(trial: Trial, compared: Compared) -> Block:
         return {"tipping": None, "tipping_words": [words]}
     caption = (
         "The primary estimate when the unseen people of each arm differ from what their other visits "
-        "predict. Here unseen values are filled in with their conditional means and standard errors come from leaving "
-        "out one person at a time, so that the p value at the dot is close to that of REML but not the same."
+        "predict. Here unseen values are filled in with their conditional means and standard errors come "
+        "from leaving out one person at a time, so that the p value at the dot is close to that of REML but "
+        "not the same."
     )
     figure = missing_figures.tipping_map(grid, points, trial) if answered else None
     return {

@@ -7,16 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconfmri.config import Connectivity, FirstLevel, Group, Quality, Study, Trial, outcome_label
+from reconfmri.config import Connectivity, FirstLevel, Group, Quality, Study, Task, Trial, outcome_label
 from reconfmri.confounds import HEAD_RADIUS_MM, HIGH_PASS_S
 from reconfmri.figures.labels import estimand_label, session_name
+from reconfmri.group.bayes_model import DF_RATE, DF_SHAPE, RATIO_SD
 from reconfmri.preprocess.embedded import FINEST_MM
+from reconfmri.preprocess.slice_timing import REACH
 from reconfmri.preprocess.survey import N_REFERENCE
 from reconfmri.report.words import DISTORTION
 
 if TYPE_CHECKING:
     import pandas as pd
 
+ANATOMY = {
+    "unbiased": "All T1-weighted images of a person were combined in the space halfway between them.",
+    "baseline": "The first T1-weighted image of a person stood for all sessions.",
+    "sessionwise": "Every session had the anatomy of its own T1-weighted image.",
+}
 REFERENCES = Path(__file__).parent / "references.tsv"
 CONFOUNDS = {
     "motion6": "six head motion parameters",
@@ -118,13 +125,29 @@ def _data(study: Study, facts: Facts) -> str:
                 f", with {low} volumes per run" if low == high else f", with {low} to {high} volumes per run"
             )
         text += "; it was read per run from the sidecars and checked against the headers. "
+    text += "".join(_events(name, task) for name, task in study.tasks.items() if task.conditions)
     return text + "The allocation to arms was no input of any step before the group models."
+
+
+def _events(name: str, task: Task) -> str:
+    """Which events of a task are which condition."""
+    renamed = [
+        condition if kind == condition else f"{condition} ({kind})"
+        for kind, condition in task.conditions.items()
+    ]
+    left = (
+        f"; {_list(task.ignore)} {'was' if len(task.ignore) == 1 else 'were'} left out" if task.ignore else ""
+    )
+    return (
+        f"Conditions of the task {name}, by the column {task.column} of its events: {_list(renamed)}{left}. "
+    )
 
 
 def _embedded(study: Study, facts: Facts) -> str:
     settings = study.preprocessing
     return (
-        "Anatomical images were corrected for the bias field (N4) and matched with the brain of "
+        f"{ANATOMY[settings.anatomy]} Anatomical images were corrected for the bias field (N4) and matched "
+        "with the brain of "
         "MNI152NLin2009cAsym "
         "by greedy: rigid and affine, then deformable with normalised cross-correlation down to "
         f"{FINEST_MM[settings.registration]:g} mm. The template's brain mask was carried back and refined "
@@ -143,8 +166,8 @@ def _embedded(study: Study, facts: Facts) -> str:
         "correction "
         f"and are named as in fMRIPrep: motion, framewise displacement (rotations at {HEAD_RADIUS_MM:g} "
         "mm), DVARS, "
-        f"and {_count(settings.acompcor, 'anatomical CompCor component')} of deep white matter and fluid "
-        "together, "
+        f"{_count(settings.acompcor, 'anatomical CompCor component')} of deep white matter and fluid "
+        f"together and {_count(settings.tcompcor, 'temporal CompCor component')}, "
         f"high-pass filtered at {HIGH_PASS_S:g} s. {_slice_timing(study, facts)} {_distortion(study, facts)}"
     )
 
@@ -184,8 +207,8 @@ def _slice_timing(study: Study, facts: Facts) -> str:
         return "Slice timing was not corrected: no sidecar holds slice times."
     text = (
         "Slices were brought to the middle of their volume's acquisition (ordinary kriging in time over up "
-        "to 17 volumes, those before the steady state apart) after head motion had been estimated, and the "
-        "design was sampled at that moment."
+        f"to {2 * REACH + 1} volumes, those before the steady state apart) after head motion had been "
+        "estimated, and the design was sampled at that moment."
     )
     absent = len(facts.slice_timing) - timed
     return text + (f" {_count(absent, 'run')} without slice times stayed as they were." if absent else "")
@@ -206,6 +229,11 @@ def _distortion(study: Study, facts: Facts) -> str:
         "applied in the space of the run's reference, before head motion and inside the same interpolation; "
         "intensities were multiplied by its Jacobian."
     )
+    if study.preprocessing.readout_time is not None:
+        text += (
+            f" Where a sidecar has no total readout time, {study.preprocessing.readout_time:g} s was taken, "
+            "as the study file declares."
+        )
     absent = facts.distortion.get("none", 0)
     return text + (f" {_count(absent, 'run')} without a field map stayed distorted." if absent else "")
 
@@ -301,8 +329,8 @@ def _connectivity(settings: Connectivity) -> str:
     conditions = [name.replace("_", " ") for name in settings.conditions]
     return (
         f"Connectivity of {_list(pairs)} was computed in the task {settings.task} ({_list(conditions)}). "
-        f"Over the whole run and in one projection, the signals were limited to {low:g}–{high:g} Hz, and the mean "
-        "responses to the "
+        f"Over the whole run and in one projection, the signals were limited to {low:g}–{high:g} Hz, and the "
+        "mean responses to the "
         f"task and the confounds ({_confounds(settings.confounds, None)}) were removed; only then were the "
         "volumes "
         f"of a condition cut out, shifted by {settings.delay:g} s for the haemodynamic delay. Correlations "
@@ -332,13 +360,18 @@ def _skin(study: Study) -> str:
 
 def _scales(study: Study) -> str:
     named = [
-        f"{name} ({scale.unit}, {scale.range[0]:g} to {scale.range[1]:g})"
+        f"{name} ({scale.unit}, {scale.range[0]:g} to {scale.range[1]:g}; "
+        + (
+            f"the sum of {_count(len(scale.items), 'item')} of {scale.item_range[0]:g} to "
+            f"{scale.item_range[1]:g}, compared with the column {scale.total} where it is there)"
+            if scale.items
+            else f"the column {scale.total})"
+        )
         for name, scale in study.scales.items()
     ]
     return (
-        f"Totals were taken from the phenotype tables: {_list(named)}. A total outside its range is "
-        "missing, with the "
-        "reason in the table of exclusions."
+        f"Totals of the phenotype tables: {_list(named)}. A total outside its range, or of which an item is "
+        "missing, is missing, with the reason in the table of exclusions."
     )
 
 
@@ -416,12 +449,12 @@ def _bayesian(trial: Trial, group: Group) -> str:
     residuals = {
         "gaussian": "",
         "student_t": " Residuals of a person over visits are multivariate t, with degrees of freedom given a "
-        "gamma(2, 0.1) prior above 1, so that people far from the others weigh less.",
+        f"gamma({DF_SHAPE:g}, {DF_RATE:g}) prior above 1, so that people far from the others weigh less.",
     }[group.likelihood]
     if group.spread == "by_arm":
         residuals += (
             " Each arm has its own standard deviation at a visit, and both share correlations; the log of "
-            "the ratio has a Normal(0, 0.5) prior."
+            f"the ratio has a Normal(0, {RATIO_SD:g}) prior."
         )
     rope = [f"± {value:g} {unit}" for unit, value in group.rope.items() if unit in used]
     small = f" Too small to matter was declared to be a difference within {_list(rope)}." if rope else ""
@@ -514,13 +547,18 @@ def _sensitivity(group: Group) -> str:
     if group.controls:
         expected += f", and in {_list([outcome_label(name) for name in group.controls], comma='; ')}"
     return (
-        "The primary question was asked again under other priors and other covariances over visits, with the "
+        "The primary estimate was made again under other priors and other covariances over visits, with the "
         "standard errors of the values where all are known, and without each participant in turn (the "
         "posterior reweighted by Pareto-smoothed importance sampling, or fitted again). Visits without a "
         "measurement were filled in with their conditional means plus a shift per arm, and by jumping to the "
         "mean of the control arm, with jackknife standard errors; the shift at which the verdict tips was "
         f"solved for. No difference was expected {expected}. Reliability within an arm is ICC(2,1) and "
         f"ICC(3,1) with intervals of {100 * group.level:g} %."
+        + (
+            f" Intercurrent events and the strategy for each are those of {group.intercurrent_events}."
+            if group.intercurrent_events
+            else ""
+        )
     )
 
 
