@@ -1,5 +1,6 @@
 """The report: one offline page with question, flow of scans, quality, regions, estimates and methods."""
 
+from reconfmri.report.citations import citations
 from reconfmri.report.inputs import (
     Compared,
     Picture,
@@ -11,7 +12,7 @@ from reconfmri.report.inputs import (
     read_arms,
     read_tables,
 )
-from reconfmri.report.methods import citations, methods_text
+from reconfmri.report.methods import methods_text
 from reconfmri.report.page import compose, compose_tables
 from reconfmri.report.words import headline
 

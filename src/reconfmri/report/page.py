@@ -11,16 +11,10 @@ import pandas as pd
 from reconfmri.config import Trial, outcome_label
 from reconfmri.report import answer, arms, brain, flow, scans
 from reconfmri.report.blocks import Block, svg_of
+from reconfmri.report.citations import citations, cited_for, cited_of
+from reconfmri.report.group_methods import data_of_a_table, group_methods
 from reconfmri.report.inputs import Compared, Processed, ReportInputs
-from reconfmri.report.methods import (
-    Facts,
-    citations,
-    cited_for,
-    cited_of,
-    data_of_a_table,
-    group_methods,
-    methods_text,
-)
+from reconfmri.report.methods import Facts, methods_text
 from reconfmri.report.rendering import render
 
 

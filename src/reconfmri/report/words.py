@@ -114,3 +114,15 @@ def _frequentist(row: Mapping[str, Any]) -> str:
     unit = str(row["unit"])
     estimate = number(row["estimate"], unit, width=half_width(row))
     return f"{name} {estimate}, p = {p_text(row['p'])}".replace("= <", "<")
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def list_of(items: list[str], *, comma: str = ", ") -> str:
+    """Return items as an enumeration: `a, b and c`."""
+    if len(items) < 2:
+        return "".join(items)
+    return comma.join(items[:-1]) + f"{';' if comma == '; ' else ''} and {items[-1]}"

@@ -1,0 +1,52 @@
+"""What to cite, by the parts that a study uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from reconfmri.config import Group, Study
+from reconfmri.report.methods import Facts
+
+REFERENCES = Path(__file__).parent / "references.tsv"
+
+
+class Citation(NamedTuple):
+    """What a reference is cited for, and the reference."""
+
+    used_for: str
+    reference: str
+
+
+def citations(study: Study, facts: Facts | None = None) -> list[Citation]:
+    """Return what a paper with these results should cite, by the parts that the study uses."""
+    used = {"always", study.preprocessing.engine, *study.scales}
+    used |= {
+        name
+        for name in ("first_level", "connectivity", "skin_conductance")
+        if getattr(study, name) is not None
+    }
+    if study.group:
+        used |= cited_of(study.group)
+    if study.first_level and study.first_level.hrf.startswith("glover"):
+        used.add("glover")
+    if facts and True in facts.slice_timing and study.preprocessing.engine == "embedded":
+        used.add("slice_timing")
+    undone = {name for name in facts.distortion if name != "none"} if facts else set()
+    if undone:
+        used |= {"distortion", *undone} | ({"phasediff"} if "phases" in undone else set())
+    return cited_for(used)
+
+
+def cited_of(group: Group) -> set[str]:
+    """Return the parts of the references that a group section uses."""
+    return {"group"} | ({"pooled"} if group.pooled else set())
+
+
+def cited_for(used: Iterable[str]) -> list[Citation]:
+    """Return the references of some parts, the first column of `references.tsv`."""
+    parts = set(used)
+    lines = REFERENCES.read_text(encoding="utf-8").splitlines()[1:]
+    rows = [line.split("\t") for line in lines]
+    return [Citation(used_for, reference) for part, used_for, reference in rows if part in parts]
