@@ -153,7 +153,7 @@ def test_both_is_the_share_of_draws_where_both_move_as_declared(given, found):
     # no more than the lesser, no less than Bonferroni's bound; above the product, as they correlate
     assert sum(each) - 1 - 1e-12 <= both["probability"] <= min(each)
     assert both["probability"] > np.prod(each)
-    assert (both["direction"], both["declared"]) == ("lower, lower", "true")
+    assert (both["direction"], both["declared"]) == ("lower, lower", True)
     mixed = {"one_declared": {"amygdala.x": "higher", "pcl5.total": "either"}}
     other = joint.estimate(Asked(*given, asked(joint=mixed), SESSIONS, seed=1, cores=1))
     first = cell(other, "difference")
