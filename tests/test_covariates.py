@@ -351,7 +351,9 @@ def test_a_site_that_only_one_arm_has_left_at_a_visit_gets_a_reason_in_every_eng
     assert reml["status"] == says
     (outcome,) = lay_out(measures[~gone], sites, asked(two), SESSIONS)
     question = ask(["difference_unadjusted"], SESSIONS)[0]
-    assert bayes.answer_question(outcome, question, asked(two), bayes.Sampler(1)) == {"status": says}
+    by_bayes = bayes.answer_question(outcome, question, asked(two), bayes.Sampler(1))
+    assert (by_bayes["status"], by_bayes["reported"]) == (says, False)
+    assert not {"estimate", "sd"} & set(by_bayes)
 
 
 def test_an_outcome_is_no_covariate_of_itself():

@@ -180,8 +180,9 @@ def test_what_did_not_converge_is_not_a_number(small_trial):
     estimates, diagnostics, _ = bayes.estimate(Asked(*small_trial, strict, SESSIONS, seed=1))
     assert estimates["status"].str.startswith("not reported: did not converge (R-hat 1.0").all()
     assert estimates[list(NUMBERS)].isna().all(axis=None)
-    # the second attempt is the stricter one
-    assert set(diagnostics["draws"]) == {600}
+    # the second attempt is the stricter one: twice as many draws
+    assert set(diagnostics["draws"]) == {400}
+    assert set(diagnostics["target_accept"]) == {0.99}
     assert set(diagnostics["converged"]) == {"false"}
 
 

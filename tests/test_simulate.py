@@ -20,6 +20,7 @@ from reconfmri import first_level, registration, skin_conductance, templates
 from reconfmri.bids import read_sidecar
 from reconfmri.config import load_study
 from reconfmri.fieldmaps import fieldmap_of
+from reconfmri.itk import write_warp
 from reconfmri.preprocess import embedded
 from reconfmri.preprocess.unwarping import Distortion
 from reconfmri.simulate import anatomy, planted, scanner, signals, susceptibility, trial, truth
@@ -334,6 +335,9 @@ def true_anatomy(scan, folder):
     files = anatomy_files(folder)
     for path, data in ((files.t1w, t1w.data), (files.dseg, dseg), (files.mask, (dseg > 0).astype(np.uint8))):
         embedded.intake.write_volume(path, registration.Volume(data, t1w.affine))
+    shape, affine = templates.target_grid(8.0)
+    placed = anatomy.apply(scan.t1w_pose, registration.grid_points(shape, affine).reshape(-1, 3))
+    write_warp(files.to_t1w, registration.Volume(placed.reshape(*shape, 3), affine))
     return files
 
 

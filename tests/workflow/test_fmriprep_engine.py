@@ -155,8 +155,8 @@ def test_the_participants_page_shows_the_anatomy(study):
 
 def test_status_shows_the_stages_of_this_engine(study):
     cells = {(cell.unit, cell.stage): cell.state for cell in states(study)}
-    assert {stage for _, stage in cells} >= {"adoption", "signals", "quality", "first level"}
-    assert not {"anatomy", "alignment", "fMRIPrep"} & {stage for _, stage in cells}
+    assert {stage for _, stage in cells} >= {"adoption", "anatomy", "signals", "quality", "first level"}
+    assert not {"alignment", "resampling", "fMRIPrep"} & {stage for _, stage in cells}
     assert "failed" not in cells.values()
 
 

@@ -12,6 +12,7 @@ with log_to(snakemake.log[0]) as log:
     if study.group:
         names = {session.id: session.name for session in study.sessions}
         baseline = study.sessions[0].id if study.sessions else None
-        line = headline(inputs.tables["estimates"], study.group, inputs.truth, sessions=names, baseline=baseline)
+        estimates = inputs.tables["estimates"]
+        line = headline(estimates, study.group, inputs.truth, sessions=names, baseline=baseline)
     Path(snakemake.output.headline).write_text(line + "\n", encoding="utf-8")
     log.info(line)

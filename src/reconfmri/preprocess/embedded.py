@@ -311,7 +311,11 @@ def _voxels_in_view(
 ) -> resampling.TargetVoxels:
     """Return the target voxels in the brain, with signal, and in the field of view of every volume."""
     voxels = resampling.target_voxels(
-        itk.read_warp(anatomy.to_t1w), dseg, np.linalg.inv(to_t1w), resolution=resolution
+        itk.read_warp(anatomy.to_t1w),
+        registration.read_volume(anatomy.mask),
+        dseg,
+        np.linalg.inv(to_t1w),
+        resolution=resolution,
     )
     seen = resampling.seen_throughout(bent.moved(voxels.points), run.affine, run.shape, transforms)
     signal = registration.sample(native, voxels.points, order=1) > 0.25

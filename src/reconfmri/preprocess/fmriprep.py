@@ -220,10 +220,7 @@ def _tissue(found: FmriprepRun, series: intake.RawRun, mask: Array, t1w: Volume)
         dseg = _read(found.dseg)
         brightness = registration.sample(t1w, points, order=1)
         spacing = float(np.cbrt(abs(np.linalg.det(series.affine[:3, :3]))))
-        brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
-        outside = registration.sample(brain, points, order=1) < 0.5
-        labels = np.where(outside, 0, resampling.majority(dseg, points, spacing)).astype(np.uint8)
-        tissue[mask] = tissue_by_brightness(labels, brightness)
+        tissue[mask] = tissue_by_brightness(resampling.majority(dseg, points, spacing), brightness)
         return tissue, found.dseg.name
     if found.aseg:
         tissue[mask] = tissue_of_aseg(_on_grid(found.aseg, series).round().astype(int))[mask]

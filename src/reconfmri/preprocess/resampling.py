@@ -32,7 +32,7 @@ class TargetVoxels:
     affine: Array
     index: tuple[Array, ...]
     points: Array  # (n, 3), reference space of the run, RAS mm
-    tissue: Array  # (n,), 1 grey, 2 white, 3 fluid
+    tissue: Array  # (n,), 1 grey, 2 white, 3 fluid, 0 the fluid around the cortex
 
     def kept(self, inside: Array) -> TargetVoxels:
         """The same with the voxels of a boolean (n,) only."""
@@ -47,14 +47,13 @@ class TargetVoxels:
 
 
 def target_voxels(
-    to_t1w: Volume, dseg: Volume, t1w_to_reference: Array, *, resolution: float
+    to_t1w: Volume, mask: Volume, dseg: Volume, t1w_to_reference: Array, *, resolution: float
 ) -> TargetVoxels:
-    """Return the voxels of the target grid that lie in the T1w brain."""
+    """Return the voxels of the target grid that lie in the brain mask of the T1w, and their tissue."""
     shape, affine = templates.target_grid(resolution)
     in_t1w = registration.sample_map(to_t1w, registration.grid_points(shape, affine), order=1)
-    brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
-    inside = registration.sample(brain, in_t1w, order=1) > 0.5
-    index = np.nonzero(inside)
+    brain = Volume(mask.data.astype(np.float32), mask.affine)
+    index = np.nonzero(registration.sample(brain, in_t1w, order=1) > 0.5)
     tissue = majority(dseg, in_t1w[index], resolution)
     return TargetVoxels(
         shape, affine, index, registration.transform_points(t1w_to_reference, in_t1w[index]), tissue
@@ -129,13 +128,18 @@ def _purest(share: Array, *, at_least: int = 60) -> Array:
 
 
 def majority(dseg: Volume, points: Array, resolution: float) -> Array:
-    """Return the label (n,), 1 to 3, with the largest share of each voxel of `resolution` mm at `points`."""
+    """Return the label (n,) with the largest share of each voxel of `resolution` mm at `points`.
+
+    1 to 3; 0 outside of all tissue, as in the fluid that a brain mask holds around the cortex.
+    """
     blur = max(resolution, 1.0) / 2.355 / dseg.voxel_mm
     shares = []
     for label in (1, 2, 3):
         part = ndimage.gaussian_filter((dseg.data == label).astype(np.float32), blur, truncate=2)
         shares.append(registration.sample(Volume(part, dseg.affine), points, order=1))
-    return np.asarray(np.argmax(shares, axis=0) + 1).astype(np.uint8)
+    brain = Volume((dseg.data > 0).astype(np.float32), dseg.affine)
+    outside = registration.sample(brain, points, order=1) < 0.5
+    return np.where(outside, 0, np.argmax(shares, axis=0) + 1).astype(np.uint8)
 
 
 class SeriesWriter:
