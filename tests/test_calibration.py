@@ -98,32 +98,32 @@ def test_the_path_of_the_report_answers_each_trial_and_seeds_repeat(tables, spie
     assert spied == []  # no time, no trial
     tables_made = []
     for _ in range(2):
-        table = calibration._run(_given(*given), calibration.QUICK, 4, 6, np.inf, None)
+        table = calibration._run(_given(Asked(*given, seed=4)), calibration.QUICK, 6, np.inf)
         tables_made.append(pd.DataFrame(table))
     pd.testing.assert_frame_equal(*tables_made)
     assert len(spied) == 24
-    (measures, allocation, group, sessions, _), more = spied[0]
+    (simulated,), more = spied[0]
     assert more["engines"] == calibration.QUICK
-    assert group.outcomes == ["amygdala.x"]
-    assert set(measures["outcome"]) == {"amygdala.x"}
-    assert sessions == SESSIONS
-    assert allocation is given[1]
+    assert simulated.group.outcomes == ["amygdala.x"]
+    assert set(simulated.measures["outcome"]) == {"amygdala.x"}
+    assert simulated.sessions == SESSIONS
+    assert simulated.allocation is given[1]
 
 
-def _given(measures, allocation, group, sessions):
-    only = calibration.of_primary(group)
-    outcome = lay_out(measures, allocation, only, sessions)[0]
-    source = calibration.fit_source(outcome, primary_question(group.primary, sessions), group)
-    return allocation, only, sessions, outcome, source, measures.iloc[:0]
+def _given(asked):
+    only = replace(asked, group=calibration.of_primary(asked.group))
+    outcome = only.outcomes[0]
+    source = calibration.fit_source(outcome, primary_question(asked.group.primary, SESSIONS), asked.group)
+    return only, outcome, source, asked.measures.iloc[:0]
 
 
 def test_a_withheld_answer_counts_as_a_miss_and_an_honest_interval_covers():
     """Made-up answers: 100 trials of each kind, known shares."""
     n = 100
     rows = pd.DataFrame({"method": "reml", "null": [False] * n + [True] * n, "estimate": 0.0, "p": 0.5,
-                         "lower": -1.0, "upper": 1.0, "status": "ok"})  # fmt: skip
+                         "lower": -1.0, "upper": 1.0, "status": "ok", "reported": True})  # fmt: skip
     rows.loc[:9, ["lower", "upper", "estimate"]] = np.nan
-    rows.loc[:9, "status"] = "not reported: did not converge"
+    rows.loc[:9, "status"], rows.loc[:9, "reported"] = "not reported: did not converge", False
     rows.loc[10:14, "lower"] = 0.8  # these miss 0.5
     rows.loc[100:106, "lower"] = 0.1
     rows.loc[20:29, "status"] = "ok, random intercept"
@@ -143,7 +143,8 @@ def test_what_cannot_be_answered_cannot_be_calibrated(tables):
 
 
 def test_the_page_shows_shares_with_their_monte_carlo_errors():
-    row = {"method": "reml", "status": "ok", "coverage": 0.945, "coverage_error": 0.016, "n_trials": 200,
+    row = {"method": "reml", "status": "ok", "reported": True,
+           "coverage": 0.945, "coverage_error": 0.016, "n_trials": 200,
            "type_1_error": np.nan, "type_1_error_error": np.nan, "n_null_trials": 0, "bias": -0.0004,
            "n_withheld": 1, "n_labelled": 3}  # fmt: skip
     (shown,) = calibration_rows(pd.DataFrame([row]))

@@ -250,11 +250,12 @@ def test_one_interpolation_keeps_the_mean_signal_and_steadies_the_head(processed
     assert np.median(spread) < 0.7 * np.median(still.std(axis=1) / still.mean(axis=1))
 
 
-def test_the_runs_mask_is_brain_in_view_and_tissue_fills_it(processed):
+def test_the_runs_mask_is_brain_in_view_and_tissue_fills_it_but_for_the_fluid_around(processed):
     result, between, _ = processed
     inside = np.asarray(nibabel.load(result.mask).dataobj) > 0
     tissue = np.asarray(nibabel.load(result.dseg).dataobj)
-    assert ((tissue > 0) == inside).all()
+    assert not tissue[~inside].any()
+    assert 0.8 < (tissue[inside] > 0).mean() < 1
     shape, affine = templates.target_grid(3.0)
     brain = registration.sample(
         registration.read_volume(templates.target_brain()), registration.grid_points(shape, affine), order=1
