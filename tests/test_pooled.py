@@ -246,7 +246,11 @@ def test_no_set_makes_an_empty_table():
 
 @pytest.mark.parametrize(
     ("names", "says"),
-    [(NAMES[:5], "has 5 outcomes"), ([*NAMES, NAMES[0]], "region0.x'. twice"), ([*NAMES, "y"], "'y'")],
+    [
+        (NAMES[:5], "has 5 outcomes"),
+        ([*NAMES, NAMES[0]], "region0.x'. is there twice"),
+        ([*NAMES, "y"], "'y'"),
+    ],
 )
 def test_fewer_than_six_doubled_or_unknown_outcomes_are_refused(names, says):
     with pytest.raises(ValidationError, match=says):

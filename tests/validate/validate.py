@@ -224,7 +224,6 @@ def compare_with_full_sampler(
 
     if not len(values):
         return pd.DataFrame()
-    logging.disable(logging.INFO)
     batched = bayes_intervals(values, scenario, asked, draws=draws, seed=seed + 1)
     sampler, group, rows = bayes.Sampler(seed, cores=1), settings(scenario), []
     for trial, grid in enumerate(values):
@@ -362,6 +361,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--table", type=Path, help="also write every cell to this TSV, as portions are done")
     given = parser.parse_args()
+    logging.disable(logging.INFO)
     started = time.monotonic()
     parts, beside = [], []
     with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
