@@ -183,7 +183,7 @@ def test_what_did_not_converge_is_not_a_number(small_trial):
     # the second attempt is the stricter one: twice as many draws
     assert set(diagnostics["draws"]) == {400}
     assert set(diagnostics["target_accept"]) == {0.99}
-    assert set(diagnostics["converged"]) == {"false"}
+    assert set(diagnostics["converged"]) == {False}
 
 
 @pytest.mark.parametrize("common_baseline", [True, False])

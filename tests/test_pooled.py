@@ -232,7 +232,7 @@ def test_with_five_answers_nothing_is_pooled():
     lost = measures["participant_id"].isin(one_arm) & (measures["outcome"] == NAMES[2])
     found = pooled.estimate(Asked(measures[~lost], allocation, asked(), SESSIONS))
     assert set(found["status"]) == {
-        "not reported: 5 of 6 outcomes have an answer, pooling needs 6. Fix: see exclusions.tsv"
+        "not reported: 5 of 6 outcomes have an estimate, pooling needs 6. Fix: see exclusions.tsv"
     }
     assert found[[name for name in NUMBERS if name in found]].isna().all(axis=None)
     assert len(found) == 3 * 8
@@ -248,7 +248,7 @@ def test_no_set_makes_an_empty_table():
     ("names", "says"),
     [
         (NAMES[:5], "has 5 outcomes"),
-        ([*NAMES, NAMES[0]], "region0.x'. is there twice"),
+        ([*NAMES, NAMES[0]], "region0.x' is there twice"),
         ([*NAMES, "y"], "'y'"),
     ],
 )
