@@ -117,8 +117,8 @@ def _nothing_left(dataset: Dataset, study: Study) -> Problem:
     images = [scan_of(file) for file in dataset.of("bold", *IMAGES) if "sub" in file.entities]
     n_scans = len({scan.key for scan in images if scan.task in study.tasks})
     if n_scans:
-        what = f"all {n_scans} scans are out, so nothing is left to analyse"
-        return Problem("STOP", "E-BIDS-A16", what, "see what the other lines name", dataset.root.name)
+        what = f"none of the {n_scans} scans is usable"
+        return Problem("STOP", "E-BIDS-A16", what, "fix what the other lines name", dataset.root.name)
     found = sorted({f.entities["task"] for f in dataset.files if "task" in f.entities})
     what = f"no functional image of the tasks {list(study.tasks)}; files name the tasks {found}"
     fix = "correct `tasks` in the study file, or fetch the images"

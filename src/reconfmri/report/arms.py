@@ -141,7 +141,7 @@ def _predictions(trial: Trial, table: pd.DataFrame | None) -> Block:
     allowed = (
         "Black: lowest to highest observed value of an outcome. Thick grey: lowest to highest value of a "
         "typical trial of this size made by the priors alone; thin grey: what they still allow. Purple: the "
-        "ends of a clinical scale. Priors far wider than the data say little; narrower ones would decide."
+        "ends of a clinical scale. If grey is much wider than black, the prior is weak."
     )
     made = (
         "The primary outcome: observed statistics beside 95 % of 500 trials that the model makes, with "
