@@ -64,6 +64,10 @@ def test_a_tighter_prior_shrinks_and_a_flat_one_does_not(found):
     # 1,000 draws of a posterior SD of 0.15: means are known to about 0.015.
     assert abs(half) < min(abs(declared), abs(double)) + 0.03
     assert abs(half) > 0.8 * abs(declared)
+    # An SE of 0.34 beside a prior SD of 0.5 or 1: 0.28 and 0.32. SDs of 1,000 draws are known to 4 %.
+    spread = {name: found.loc[(name, "bayes"), "sd"] for name in names}
+    assert spread[names[0]] < 0.92 * spread["declared"]
+    assert spread[names[0]] < 0.92 * spread[names[2]]
     assert flat == pytest.approx(found.loc[("declared", "reml"), "estimate"], abs=0.05)
 
 
