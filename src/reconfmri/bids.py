@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from pathspec import GitIgnoreSpec
 
-from reconfmri.exclusions import DataFault
+from reconfmri.exclusions import UNIT, DataFault
 from reconfmri.files import InputError, UnreadableError, explained, read_text, refuse_unreadable
 from reconfmri.labels import refuse_alike
 from reconfmri.tables import MISSING, read_table, write_table
@@ -255,7 +255,7 @@ def read_run_table(path: str | Path) -> pd.DataFrame:
     table[text] = table[text].where(table[text].notna(), MISSING)
     for line, row in enumerate(table.itertuples(), start=2):
         _check_row(row, f"{path}: line {line}")
-    keys = table[["participant_id", "session_id", "task", "run"]].replace({"run": {MISSING: "1"}})
+    keys = table[[*UNIT]].replace({"run": {MISSING: "1"}})
     keys["run"] = keys["run"].map(number_of)
     twice = keys.duplicated(keep=False).to_numpy()
     if twice.any():

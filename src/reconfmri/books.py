@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from reconfmri.config import Study
-from reconfmri.exclusions import Exclusion
+from reconfmri.exclusions import UNIT, Exclusion
 
 AGAIN = "delete that file and run the same command again, which makes it anew"
 
@@ -87,8 +87,7 @@ def check_scale(
 def _of_unit(rows: pd.DataFrame, unit: Exclusion) -> pd.DataFrame:
     if rows.empty:
         return rows
-    keys = ("participant_id", "session_id", "task", "run")
-    return rows[[all(pair) for pair in zip(*(rows[key] == getattr(unit, key) for key in keys), strict=True)]]
+    return rows[[all(pair) for pair in zip(*(rows[key] == getattr(unit, key) for key in UNIT), strict=True)]]
 
 
 def _is_out(unit: Exclusion, exclusions: Iterable[Exclusion]) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reconfmri.config import Covariate
 from reconfmri.files import InputError
-from reconfmri.labels import spelling_fault
+from reconfmri.labels import first_of, spelling_fault
 
 CODE = "E-STAT-E10"
 FEWEST = 2  # people of a category
@@ -48,7 +48,7 @@ def columns_of(name: str, settings: Covariate, cells: Mapping[str, object], file
     present = {person: cell for person, cell in cells.items() if not _is_missing(cell)}
     absent = [person for person in cells if person not in present]
     if absent and (settings.missing == "stop" or not present):
-        what = f"{_some(absent)} {'has' if len(absent) == 1 else 'have'} no value"
+        what = f"{first_of(absent)} {'has' if len(absent) == 1 else 'have'} no value"
         fix = f"complete it, or set group.covariates.{name}.missing: mean"
         raise _error(file, name, what, fix if present else "complete it, or drop the covariate")
     known = np.array([person in present for person in cells])
@@ -78,7 +78,7 @@ def _numbers(name: str, present: Mapping[str, object], file: str) -> dict[str, N
             bad.append(f"{cell!r} of {person}")
     if bad:
         fix = f"write numbers, n/a where unknown, or set group.covariates.{name}.kind: category"
-        raise _error(file, name, f"{_some(bad)} is not a number", fix)
+        raise _error(file, name, f"{first_of(bad)} is not a number", fix)
     return {"": np.array(numbers)}
 
 
@@ -88,7 +88,9 @@ def _levels(name: str, present: Mapping[str, object], file: str) -> dict[str, ND
         raise _error(file, name, *fault)
     first, *others = sorted(set(cells))
     if single := [level for level in (first, *others) if cells.count(level) < FEWEST]:
-        what = f"{_some([repr(level) for level in single])} has a single person, who would count for nothing"
+        what = (
+            f"{first_of([repr(level) for level in single])} has a single person, who would count for nothing"
+        )
         raise _error(file, name, what, "join categories, or drop the covariate")
     if not others:
         raise _error(file, name, "everybody has the same value", "drop the covariate")
@@ -104,7 +106,3 @@ def _is_missing(cell: object) -> bool:
 
 def _error(file: str, name: str, what: str, fix: str) -> InputError:
     return InputError(file, f"covariate {name!r}: {what}", fix=fix, code=CODE)
-
-
-def _some(items: list[str]) -> str:
-    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")

@@ -11,7 +11,7 @@ from reconfmri import bids
 from reconfmri.bids import BidsFile
 from reconfmri.exclusions import MISSING
 from reconfmri.files import UnreadableError, explained
-from reconfmri.labels import SPELLING_CODE, spelling_fault
+from reconfmri.labels import SPELLING_CODE, first_of, spelling_fault
 from reconfmri.problems import Problem
 from reconfmri.tables import read_table
 
@@ -122,7 +122,7 @@ def _left_alone(strays: list[str]) -> list[Problem]:
     """A remark on files that lie between the images and are not of BIDS."""
     if not strays:
         return []
-    named = ", ".join(strays[:3]) + (f" and {len(strays) - 3} more" if len(strays) > 3 else "")
+    named = first_of(strays, 3)
     what = f"{len(strays)} file{'s' * (len(strays) > 1)} whose names are not of BIDS left alone: {named}"
     return [
         Problem(

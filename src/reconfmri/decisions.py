@@ -11,10 +11,9 @@ import pandas as pd
 
 from reconfmri.bids import PARTICIPANT
 from reconfmri.config import Study
-from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
+from reconfmri.exclusions import MISSING, UNIT, Exclusion, read_exclusions
 
 TABLE = "config/exclusions.tsv"
-UNIT = ("participant_id", "session_id", "task", "run")
 
 
 def read_decisions(folder: Path) -> list[Exclusion]:

@@ -30,6 +30,7 @@ DESCRIPTIONS = {
     "decided_by": "automatic, or the name of the person who decided",
 }
 MISSING = "n/a"
+UNIT = ("participant_id", "session_id", "task", "run")  # what names one scan, in every table
 
 
 class DataFault(ValueError):  # noqa: N818 - a fault in the data, not an error of ours

@@ -107,3 +107,9 @@ def in_order(
         *([baseline] if baseline is not None else []),
         *(sorted(later, key=float) if len(later) > 1 else later),
     ]
+
+
+def first_of(items: Iterable[object], most: int = 5) -> str:
+    """Return the first of some names, and how many there are beside: `a, b and 3 more`."""
+    shown = [str(item) for item in items]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from reconfmri.config import DOMAINS
-from reconfmri.exclusions import MISSING, Exclusion
+from reconfmri.exclusions import MISSING, UNIT, Exclusion
 from reconfmri.labels import refuse_alike
 from reconfmri.step import is_empty
 from reconfmri.tables import read_table, write_table
 
-UNIT_KEY = ["participant_id", "session_id", "task", "run"]
 KEY = ["participant_id", "session_id", "domain", "outcome"]
 NUMBERS = ["value", "se", "coverage"]
 
@@ -37,7 +36,7 @@ RUN_DESCRIPTIONS = DESCRIPTIONS | {
 }
 # As columns of a file: pybids refuses a dataset where a key of a JSON is also an entity.
 IN_FILES = {"task": "task_id", "run": "run_id"}
-RUN_COLUMNS = [*UNIT_KEY, "domain", "outcome", "value", "se", "unit", "coverage", "df"]
+RUN_COLUMNS = [*UNIT, "domain", "outcome", "value", "se", "unit", "coverage", "df"]
 
 
 def write_rows(path: str | Path, rows: pd.DataFrame, unit: Exclusion) -> None:
@@ -68,7 +67,7 @@ def read_rows(path: str | Path) -> pd.DataFrame:
     written = [IN_FILES.get(name, name) for name in RUN_COLUMNS]
     table = read_table(path, numeric=[*NUMBERS, "df"], required=written)
     back = {name: column for column, name in IN_FILES.items()}
-    return table.rename(columns=back).fillna(dict.fromkeys(UNIT_KEY, MISSING))
+    return table.rename(columns=back).fillna(dict.fromkeys(UNIT, MISSING))
 
 
 def stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -86,7 +85,7 @@ def stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     if not given:
         return pd.DataFrame(columns=list(DESCRIPTIONS))
     rows = pd.concat([table.reindex(columns=RUN_COLUMNS) for table in given], ignore_index=True)
-    rows[UNIT_KEY] = rows[UNIT_KEY].fillna(MISSING)
+    rows[[*UNIT]] = rows[[*UNIT]].fillna(MISSING)
     check_rows(rows)
     _check_units(rows)
     combined = [
@@ -146,9 +145,7 @@ def check_rows(rows: pd.DataFrame) -> None:
     if (errors <= 0).any():
         where = _name_of(rows, errors <= 0)
         raise ValueError(f"the standard error of {where} is not positive. Fix: n/a where it is not known")
-    key = [
-        name for name in ("participant_id", "session_id", "task", "run", "domain", "outcome") if name in rows
-    ]
+    key = [name for name in (*UNIT, "domain", "outcome") if name in rows]
     twice = rows.duplicated(key).to_numpy()
     if twice.any():
         first = (rows[key].astype(str) == rows.loc[twice, key].iloc[0].astype(str)).all(axis=1).to_numpy()

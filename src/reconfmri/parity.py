@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from reconfmri.bids import read_json
+from reconfmri.exclusions import UNIT
 from reconfmri.headers import Header, read_header
 
 MISSING = "n/a"
@@ -58,7 +59,7 @@ class RunFacts:
     @property
     def unit(self) -> dict[str, str]:
         """The four entities."""
-        return {name: str(self.row[name]) for name in ("participant_id", "session_id", "task", "run")}
+        return {name: str(self.row[name]) for name in UNIT}
 
     @property
     def is_out(self) -> bool:

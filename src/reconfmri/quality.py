@@ -15,7 +15,7 @@ import pandas as pd
 
 from reconfmri.config import QUALITY_UNITS, Quality, quality_units
 from reconfmri.confounds import damaged_volumes
-from reconfmri.exclusions import DataFault
+from reconfmri.exclusions import UNIT, DataFault
 from reconfmri.preprocess import PreprocessedRun
 from reconfmri.series import volumes_within
 from reconfmri.tables import read_table
@@ -59,7 +59,6 @@ class Limit:
         return DataFault(self.code, reason, fix=LOOK)
 
 
-UNIT = ["participant_id", "session_id", "task", "run"]
 # Beside a person's other runs: of own ones the first falls to 0.4 by 5 mm voxels or a slab, the second to
 # 0.8; of heads with bent versions of the person's own folds both fall to 0.65 or less.
 LIKE_CONTRAST, LIKE_LEAD = 0.75, 0.7
@@ -246,7 +245,7 @@ def _other_heads(rows: pd.DataFrame) -> list[tuple[dict[str, str], DataFault]]:
     one. The first falls with noise, large voxels and a small field of view as well, the second does not.
     """
     wide = rows[rows["outcome"].isin(["registration.cost", "registration.mirrored_cost"])].pivot_table(
-        index=UNIT, columns="outcome", values="value", aggfunc="first"
+        index=[*UNIT], columns="outcome", values="value", aggfunc="first"
     )
     if len(wide) < 2 or wide.shape[1] < 2:
         return []

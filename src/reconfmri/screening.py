@@ -15,7 +15,7 @@ from reconfmri.config import CONFIG, FirstLevel, Study, Task
 from reconfmri.connectivity import MIN_DIMENSIONS, cosines_in
 from reconfmri.dataset import twice
 from reconfmri.events import name_events, read_events
-from reconfmri.exclusions import MISSING, DataFault
+from reconfmri.exclusions import MISSING, UNIT, DataFault
 from reconfmri.files import explained
 from reconfmri.first_level import KEPT_EFFICIENCY, share_left_by_filter
 from reconfmri.labels import SPELLING_CODE, essence
@@ -24,7 +24,6 @@ from reconfmri.problems import Problem
 from reconfmri.skin_conductance import describe_recording
 from reconfmri.tables import read_table
 
-UNIT = ("participant_id", "session_id", "task", "run")
 # Blocks keep 1 - 8 / pi^2 = 19 % of their variance without their own frequency; their responses keep less.
 WITHOUT_FUNDAMENTAL = 0.25
 NOBODY, BARE = "W-BIDS-B16", "W-BIDS-B13"

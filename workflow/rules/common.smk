@@ -23,6 +23,7 @@ from reconfmri.contracts import questions
 from reconfmri.contracts.rules import RULES, producers
 from reconfmri.decisions import TABLE as DECIDED_TABLE
 from reconfmri.decisions import check_decisions, keep_decisions, people_of, read_decisions
+from reconfmri.exclusions import UNIT
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.layout import layout_of
 from reconfmri.machine import THREADS, keep_caches, settle
@@ -322,7 +323,7 @@ def whole_study(wildcards):
 
 def facts_of_runs():
     """What a page says of each scan, in the order of `of_runs`, as Snakemake can record it."""
-    keys = ["participant_id", "session_id", "task", "run", "tr", "n_volumes"]
+    keys = [*UNIT, "tr", "n_volumes"]
     return scans.loc[scans["task"].isin(list(study.tasks)), keys].astype(str).to_dict("records")
 
 

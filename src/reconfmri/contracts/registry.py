@@ -70,7 +70,8 @@ def register(question: GroupQuestion) -> GroupQuestion:
         Its name or one of its tables is taken, or what it collects is not made before it.
     """
     taken = {name for item in _QUESTIONS.values() for name in item.tables}
-    if twice := [name for name in question.tables if name in taken] or question.name in _QUESTIONS:
+    twice = [name for name in question.tables if name in taken]
+    if twice or question.name in _QUESTIONS:
         raise ValueError(f"group question {question.name!r}: it or its tables {twice} are registered already")
     if absent := [name for name in question.collects if name not in taken]:
         raise ValueError(f"group question {question.name!r}: {absent} are made by none before it")

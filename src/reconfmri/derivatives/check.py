@@ -12,8 +12,9 @@ from reconfmri import bids, nuisance
 from reconfmri.config import Fmriprep, Study
 from reconfmri.derivatives.container import check_container
 from reconfmri.derivatives.find import AGAIN, FmriprepRun, find_run, place_of
-from reconfmri.derivatives.versions import check_versions, some
-from reconfmri.exclusions import DataFault
+from reconfmri.derivatives.versions import check_versions
+from reconfmri.exclusions import UNIT, DataFault
+from reconfmri.labels import first_of
 from reconfmri.problems import Problem
 from reconfmri.templates import SPACE
 
@@ -55,7 +56,7 @@ def _scans(
         try:
             found[row["bold"]] = find_run(root, row["bold"], res=settings.res)
         except DataFault as fault:
-            unit = {key: row[key] for key in ("participant_id", "session_id", "task", "run")}
+            unit = {key: row[key] for key in UNIT}
             problems.append(Problem("EXCL", fault.code, fault.reason, fault.fix, fault.file, **unit))
     return found, problems
 
@@ -70,7 +71,7 @@ def _empty_columns(found: dict[str, FmriprepRun], study: Study, task_of: dict[st
         Problem(
             "STOP",
             "E-BIDS-B11",
-            f"the column {column!r}, which the study asks for, has no value in any row of {some(names)}",
+            f"the column {column!r}, which the study asks for, has no value in any row of {first_of(names)}",
             "leave its group out of `confounds`, run fMRIPrep for these scans again, or leave them out of "
             "the run table",
             "derivatives",

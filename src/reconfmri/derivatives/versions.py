@@ -10,11 +10,11 @@ from typing import Any
 
 from reconfmri import bids
 from reconfmri.config import Fmriprep
+from reconfmri.labels import first_of
 from reconfmri.problems import Problem
 
 VERSION_IN_REPORT = re.compile(rb"fMRIPrep version:\s*(?:</[a-z]+>\s*)?v?([0-9][0-9A-Za-z.+-]*)")
 
-MAX_SHOWN = 5
 
 # What its makers say of some versions.
 FLAWS = {
@@ -87,7 +87,7 @@ def check_versions(root: Path, people: list[str], settings: Fmriprep) -> list[Pr
         Problem(
             "WARN",
             "W-BIDS-A12",
-            f"fMRIPrep {version} made the outputs of {some(who)}: {FLAWS[version]}",
+            f"fMRIPrep {version} made the outputs of {first_of(who)}: {FLAWS[version]}",
             "look at the pictures of these runs in the report, or run a later version",
             settings.derivatives,
         )
@@ -95,11 +95,11 @@ def check_versions(root: Path, people: list[str], settings: Fmriprep) -> list[Pr
         if version in FLAWS
     ]
     if unknown:
-        what = f"nothing tells which fMRIPrep made the outputs of {some(unknown)}"
+        what = f"nothing tells which fMRIPrep made the outputs of {first_of(unknown)}"
         fix = "keep its dataset_description.json, its logs and reports beside the outputs"
         problems.append(Problem("WARN", "W-BIDS-A12", what, fix, settings.derivatives))
     if len(by_version) > 1:
-        told = "; ".join(f"{version}: {some(who)}" for version, who in sorted(by_version.items()))
+        told = "; ".join(f"{version}: {first_of(who)}" for version, who in sorted(by_version.items()))
         what = f"outputs of several versions of fMRIPrep ({told})"
         if settings.allow_mixed_versions or with_container:
             fix = (
@@ -112,9 +112,3 @@ def check_versions(root: Path, people: list[str], settings: Fmriprep) -> list[Pr
             fix = "run one version for everybody, or set preprocessing.fmriprep.allow_mixed_versions: true"
             problems.append(Problem("STOP", "E-BIDS-A12", what, fix, settings.derivatives))
     return problems
-
-
-def some(people: list[str]) -> str:
-    """Return the first of them, and how many there are beside."""
-    more = f" and {len(people) - MAX_SHOWN} more" if len(people) > MAX_SHOWN else ""
-    return ", ".join(people[:MAX_SHOWN]) + more

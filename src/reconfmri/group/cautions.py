@@ -15,6 +15,7 @@ import pandas as pd
 from reconfmri.config import Group
 from reconfmri.group.estimands import AVERAGE, Array, NotEstimableError, with_caution
 from reconfmri.group.grid import Outcome, share_told
+from reconfmri.labels import first_of
 
 WIDE, FAR_TOO_WIDE, NARROW = 3.0, 10.0, 0.1  # SD between people over s
 WILD = 15.0  # robust SDs from the median of the arm; of exponential values 1 in 100,000 is as far
@@ -74,7 +75,7 @@ def cautions_of(outcome: Outcome, sessions: Sequence[str]) -> list[Caution]:
             if there == visit
         ]
         if far:
-            text = f"far from the median of the arm at session {label}, check the value: {_some(far)}"
+            text = f"far from the median of the arm at session {label}, check the value: {first_of(far)}"
             found.append(Caution(text, visit=visit))
     share = share_told(outcome.active, outcome.adjusted_for)
     if share > TOLD:
@@ -122,10 +123,6 @@ def values_far_off(outcome: Outcome) -> list[tuple[int, int, float]]:
         far = np.flatnonzero(np.abs(away) > WILD * spread)
         found += [(int(person), visit, float(abs(away[person]) / spread)) for person in far]
     return found
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")
 
 
 def _away_from_arm(outcome: Outcome) -> list[Array]:

@@ -14,7 +14,7 @@ from reconfmri.config import DEFAULT_SCALES, Estimand, Group
 from reconfmri.covariates import CODE, Column, columns_of
 from reconfmri.exclusions import COLUMNS, Exclusion
 from reconfmri.group.estimands import Array, NotEstimableError
-from reconfmri.labels import in_order, refuse_alike
+from reconfmri.labels import first_of, in_order, refuse_alike
 
 STAGE, OTHER_ARM, NO_ARM = "compare_arms", "E-STAT-C05", "E-STAT-C06"
 NO_SESSION = NO_STRATUM = "n/a"
@@ -106,8 +106,9 @@ def lay_out(
     people = [person for person in sorted(arms) if everybody or person in measured]
     if not people:
         raise ValueError(
-            f"measures and allocation share nobody: {_some(sorted(set(allocation['participant_id'])))} are "
-            "allocated; correct the participant_id of one of them"
+            "measures and allocation share nobody: "
+            f"{first_of(sorted(set(allocation['participant_id'])))} are allocated; correct the "
+            "participant_id of one of them"
         )
     active = np.array([arms[person] == group.arms.active for person in people], dtype=bool)
     strata = dict.fromkeys(people, NO_STRATUM)
@@ -189,7 +190,9 @@ def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:
     if ids.isna().any():
         raise ValueError("allocation: a row has no participant_id; complete or delete it")
     if ids.duplicated().any():
-        raise ValueError(f"allocation: {_some(ids[ids.duplicated()])} occur twice; keep one row per person")
+        raise ValueError(
+            f"allocation: {first_of(ids[ids.duplicated()])} occur twice; keep one row per person"
+        )
     declared = [group.arms.active, group.arms.control]
     refuse_alike([*arms.dropna(), *declared], "arm", "allocation")
     if empty := [arm for arm in declared if arm not in set(arms)]:
@@ -388,8 +391,3 @@ def _only(rows: pd.DataFrame, column: str, outcome: str) -> str:
 def _need(table: pd.DataFrame, columns: list[str], name: str) -> None:
     if absent := [column for column in columns if column not in table.columns]:
         raise ValueError(f"{name}: columns {absent} are missing; it has {list(table.columns)}")
-
-
-def _some(people: Sequence[str] | pd.Series) -> str:
-    shown = list(people)
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")

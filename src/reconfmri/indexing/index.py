@@ -15,7 +15,7 @@ from reconfmri.bids import BidsFile
 from reconfmri.config import Study
 from reconfmri.dataset import Dataset, check_spellings, read_dataset
 from reconfmri.decisions import by_hand, digest_of_automatic, keep_decisions
-from reconfmri.exclusions import MISSING, DataFault, read_exclusions, write_exclusions
+from reconfmri.exclusions import MISSING, UNIT, DataFault, read_exclusions, write_exclusions
 from reconfmri.indexing.rows import row_of, without_field_map
 from reconfmri.indexing.scans import exclusion_of, find_scans, scan_of
 from reconfmri.indexing.siblings import (
@@ -85,9 +85,10 @@ def index_dataset(
 def in_visit_order(table: pd.DataFrame, sessions: Sequence[str]) -> pd.DataFrame:
     """Return the rows by person, visit in the order of the study, task and run."""
     visits = {label: number for number, label in enumerate(sessions)}
-    keys = ["participant_id", "session_id", "task", "run"]
     return table.sort_values(
-        keys, key=lambda column: column.map(visits) if column.name == "session_id" else column, kind="stable"
+        [*UNIT],
+        key=lambda column: column.map(visits) if column.name == "session_id" else column,
+        kind="stable",
     ).reset_index(drop=True)
 
 

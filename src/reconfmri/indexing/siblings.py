@@ -12,7 +12,7 @@ import pandas as pd
 from reconfmri import bids
 from reconfmri.config import Study
 from reconfmri.dataset import Dataset
-from reconfmri.exclusions import MISSING
+from reconfmri.exclusions import MISSING, UNIT
 from reconfmri.headers import corner_distance
 from reconfmri.indexing.scans import Scan
 from reconfmri.problems import Problem
@@ -101,7 +101,7 @@ def check_grids(rows: list[dict[str, Any]]) -> list[Problem]:
 
 
 def _unit_of(row: dict[str, Any]) -> dict[str, str]:
-    return {key: row[key] for key in ("participant_id", "session_id", "task", "run")}
+    return {key: row[key] for key in UNIT}
 
 
 def check_repetition_times(rows: list[dict[str, Any]], study: Study) -> list[Problem]:
@@ -189,7 +189,7 @@ def without_short_sessions(table: pd.DataFrame, study: Study) -> tuple[pd.DataFr
         what = (
             f"its session has fewer usable runs of task {row.task} than tasks.{row.task}.min_runs = {limit}"
         )
-        unit = {key: str(getattr(row, key)) for key in ("participant_id", "session_id", "task", "run")}
+        unit = {key: str(getattr(row, key)) for key in UNIT}
         fix = "add the missing run, or lower min_runs"
         problems.append(Problem("EXCL", "E-BIDS-A08", what, fix, str(row.bold), **unit))
     return table[~short], problems

@@ -19,11 +19,13 @@ from reconfmri.exclusions import DataFault
 from reconfmri.files import UnreadableError, refuse_unreadable
 from reconfmri.gzipped import DAMAGED, unzipped
 from reconfmri.headers import corner_distance, refuse_content
+from reconfmri.labels import first_of
 from reconfmri.registration import Array, Volume
 from reconfmri.series import scaled
 
 MIN_VOLUMES = 10
 RECOPY = "copy the file again from the scanner's archive"
+NOT_FINITE = "export the series again from the scanner; do not replace them by zero"
 BLOCK = 1 << 18  # bytes read from the disk at once
 FORMS_MM = 1.0  # distance of a corner by sform and by qform that is more than rounding; fault catalogue, B7
 
@@ -79,9 +81,8 @@ def voxels_not_finite(volume: Array) -> int:
 
 def lost_volumes(run: RawRun, lost: list[int], *, remark: bool = True) -> DataFault:
     """Return what volumes (from 0) in which the head was not found say of a run: a remark, or a fault."""
-    first = ", ".join(str(number + 1) for number in lost[:5])
-    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-    what = f"in {len(lost)} of {run.n_volumes} volumes the head was not found: {first}{more}"
+    first = first_of(number + 1 for number in lost)
+    what = f"in {len(lost)} of {run.n_volumes} volumes the head was not found: {first}"
     if remark:
         what += "; they are left out of every number"
     fix = "look at these volumes: signal lost, a head that was moved while one was read, another image?"
@@ -269,8 +270,7 @@ def _hashed(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _not_finite(path: Path, what: str) -> DataFault:
-    fix = "export the series again from the scanner; do not replace them by zero"
-    return DataFault("E-DATA-B03", what, fix=fix, file=path.name)
+    return DataFault("E-DATA-B03", what, fix=NOT_FINITE, file=path.name)
 
 
 def _array_of(block: bytes, proxy: Any, shape: tuple[int, ...]) -> Array:

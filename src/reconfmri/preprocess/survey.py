@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from reconfmri.exclusions import DataFault
-from reconfmri.preprocess.intake import MIN_VOLUMES, RECOPY, RawRun, voxels_not_finite
+from reconfmri.labels import first_of
+from reconfmri.preprocess.intake import MIN_VOLUMES, NOT_FINITE, RECOPY, RawRun, voxels_not_finite
 from reconfmri.registration import Array
 
 N_REFERENCE = 16
@@ -25,7 +26,6 @@ OF_THE_HEAD = 0.1
 # Fewer voxels at the ceiling are the brightest ones of a healthy run; fewer than just below it are its tail.
 CEILING_VOXELS, BELOW_CEILING = 10, 0.01
 MAX_CLIPPED_SHARE = 0.01  # of the head: 15 ml of an adult's brain
-NOT_FINITE = "export the series again from the scanner; do not replace them by zero"
 COPIED = "a stuck reconstruction, a series padded to its length? export it again from the scanner's archive"
 DEAD = "a receiver that failed, slices lost on the way? export the series again from the scanner's archive"
 CUT_OFF = "an overdriven receiver, a number format that is too small? export it again; scan at a lower gain"
@@ -215,8 +215,7 @@ def clipped(found: Survey, n_head: int) -> list[DataFault]:
 
 def _listed(facts: dict[int, str], most: int = 5) -> str:
     """The first volumes, counted from 1, with what is said of each."""
-    first = ", ".join(f"{number + 1} ({fact})" for number, fact in list(facts.items())[:most])
-    return first + (f" and {len(facts) - most} more" if len(facts) > most else "")
+    return first_of((f"{number + 1} ({fact})" for number, fact in facts.items()), most)
 
 
 def _stretches(numbers: Iterable[int], most: int = 5) -> str:
@@ -228,4 +227,4 @@ def _stretches(numbers: Iterable[int], most: int = 5) -> str:
         else:
             found.append([number, number])
     said = [f"{first + 1}" if first == last else f"{first + 1} to {last + 1}" for first, last in found]
-    return ", ".join(said[:most]) + (f" and {len(said) - most} more" if len(said) > most else "")
+    return first_of(said, most)

@@ -16,7 +16,7 @@ from reconfmri.config import Study, load_study
 from reconfmri.contracts import questions
 from reconfmri.contracts.files import Layout
 from reconfmri.decisions import by_hand, keep_decisions
-from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
+from reconfmri.exclusions import MISSING, UNIT, Exclusion, read_exclusions
 from reconfmri.measures import read_measures
 from reconfmri.provenance import software_versions
 from reconfmri.step import is_empty
@@ -33,7 +33,6 @@ HASHED = {
     "allocation": "allocation",
     "truth": "truth",
 }  # name on the page -> field of `ReportFiles`
-RUN_KEYS = ("participant_id", "session_id", "task", "run")
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def gather(files: ReportFiles) -> ReportInputs:
         A table breaks its contract.
     """
     study = load_study(files.config)
-    runs = read_table(files.runs, numeric=("tr", "n_volumes"), required=RUN_KEYS)
+    runs = read_table(files.runs, numeric=("tr", "n_volumes"), required=UNIT)
     exclusions = read_exclusions(files.exclusions)
     runs = keep_decisions(runs, by_hand(exclusions))
     tables = {path.stem: path for path in files.tables}
@@ -218,7 +217,7 @@ def file_of(row: Mapping[Any, Any], runs: pd.DataFrame, rule: str, output: str) 
 
 def key_of(row: Mapping[Any, Any]) -> dict[str, str]:
     """Return the four keys of a scan as text, `n/a` for an entity it lacks."""
-    return {name: str(row[name]) if isinstance(row[name], str) else MISSING for name in RUN_KEYS}
+    return {name: str(row[name]) if isinstance(row[name], str) else MISSING for name in UNIT}
 
 
 def _pictures(paths: tuple[Path, ...], runs: pd.DataFrame, kind: str) -> list[Picture]:

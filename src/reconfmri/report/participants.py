@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from reconfmri.bids import read_json
 from reconfmri.config import QUALITY, Quality, Rois
-from reconfmri.exclusions import MISSING, Exclusion, read_exclusions
+from reconfmri.exclusions import MISSING, UNIT, Exclusion, read_exclusions
 from reconfmri.figures.labels import number
 from reconfmri.figures.scans import CAPTIONS, picture_of_person
 from reconfmri.figures.style import light_png
@@ -66,7 +66,7 @@ class ScanRecord:
     @property
     def label(self) -> str:
         """`sub-01 ses-2 task-memory`."""
-        return scan_label(*(self.key[name] for name in ("participant_id", "session_id", "task", "run")))
+        return scan_label(*(self.key[name] for name in UNIT))
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def read_scans(scans: Sequence[Mapping[str, Any]], files: ScanFiles, page: Path)
         pictures = {kind: address(paths[place], page) for kind, paths in files.pictures.items()}
         records.append(
             ScanRecord(
-                key={name: str(scan[name]) for name in ("participant_id", "session_id", "task", "run")},
+                key={name: str(scan[name]) for name in UNIT},
                 tr=float(scan["tr"]),
                 n_volumes=int(scan["n_volumes"]),
                 measures=measures,

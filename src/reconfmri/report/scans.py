@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reconfmri.config import condition_label, outcome_label
-from reconfmri.exclusions import MISSING, Exclusion
+from reconfmri.exclusions import MISSING, UNIT, Exclusion
 from reconfmri.figures import trial
 from reconfmri.figures.labels import session_name
 from reconfmri.figures.style import data_uri
@@ -18,7 +18,7 @@ from reconfmri.quality import LIMITS
 from reconfmri.report import flow
 from reconfmri.report.answer import attributes, question_facts
 from reconfmri.report.blocks import Block, picture, scan_label, several
-from reconfmri.report.inputs import RUN_KEYS, Picture, Processed, ReportInputs
+from reconfmri.report.inputs import Picture, Processed, ReportInputs
 from reconfmri.report.words import DISTORTION
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def parity(inputs: ReportInputs) -> Block:
     ]
     rows = [
         {
-            "where": scan_label(*(row[name] for name in RUN_KEYS)),
+            "where": scan_label(*(row[name] for name in UNIT)),
             **{name: str(row[name]) for name in ("item", "deviation")},
             **{name: _short(str(row[name])) for name in ("value", "reference")},
         }
