@@ -308,7 +308,7 @@ def test_several_echoes_are_refused_with_the_way_round_which_is_then_taken(tmp_p
     out = [problem for problem in problems if problem.code == "E-BIDS-A25"]
     assert len(out) == 6
     assert all("3 echoes" in problem.what and "engine: fmriprep" in problem.fix for problem in out)
-    assert "all 6 scans" in next(problem.what for problem in problems if problem.severity == "STOP")
+    assert "none of the 6 scans" in next(problem.what for problem in problems if problem.severity == "STOP")
     edit(
         study / CONFIG,
         "rois:",

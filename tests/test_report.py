@@ -481,6 +481,17 @@ def test_a_fault_of_one_signal_leaves_the_scan_in_the_study(inputs):
     assert [scan["participant_id"] for scan in scans_of(inputs) if scan["excluded"]] == ["sub-03"]
 
 
+def test_nothing_is_cut_off_on_paper():
+    """What scrolls on a screen would lose its right side in print."""
+    css = (Path(report.__file__).parent / "page.css").read_text(encoding="utf-8")
+    screen, paper = css.split("@media print")
+    wide = set(re.findall(r"[^\n{}/]*\.scroll[^{}]*(?={[^}]*min-width: [1-9])", screen))
+    assert {name.strip() for name in wide} == {".scroll img", ".scroll.large img"}
+    assert ".scroll { overflow: visible; }" in paper
+    assert ".scroll img, .scroll.large img { min-width: 0; width: auto; max-width: 100%;" in paper
+    assert ".estimates, .reasons, .flow { min-width: 0; }" in paper
+
+
 @pytest.mark.parametrize(
     ("stage", "out"),
     [

@@ -92,15 +92,15 @@ def _covariates(group: Group) -> str:
 
 
 MEAN_MODEL = (
-    "one model over all visits: a mean per visit and a difference between the arms per visit; the adjusted "
-    "difference comes from the model in which the arms share their baseline mean, the others from the model "
-    "in which they do not"
+    "Every outcome was fitted by a mixed model for repeated measures (MMRM): a mean per visit and a "
+    "difference between the arms per visit. Differences adjusted for baseline come from the model in which "
+    "the arms share their baseline mean (constrained longitudinal data analysis, cLDA), the others from the "
+    "model in which they do not."
 )
 COVARIANCE = {
-    "auto": "an unstructured covariance over visits; where it did not converge the estimate names what was "
-    "fitted instead",
-    "unstructured": "an unstructured covariance over visits",
-    "random_intercept": "a random intercept per person",
+    "auto": "unstructured; where that did not converge the estimate names what was fitted instead",
+    "unstructured": "unstructured",
+    "random_intercept": "that of a random intercept per person",
 }
 
 
@@ -127,8 +127,8 @@ def _bayesian(trial: Trial, group: Group) -> str:
     rope = [f"± {value:g} {unit}" for unit, value in group.rope.items() if unit in used]
     small = f" Too small to matter was declared to be a difference within {list_of(rope)}." if rope else ""
     return (
-        f"Each outcome met {MEAN_MODEL}, with {COVARIANCE[group.covariance]}.{residuals} Missing visits are "
-        "integrated out (missing at random), so that everybody with a measurement is in. "
+        f"{MEAN_MODEL} The covariance over visits is {COVARIANCE[group.covariance]}.{residuals} Missing "
+        "visits are integrated out (missing at random), so that everybody with a measurement is in. "
         f"{prior}; half-t(4, 0, {priors.sd:g} s) on the standard deviation of each visit; LKJ(1) on the "
         "correlations. s "
         f"is a constant per unit: {list_of(scales)}. Sampling used PyMC and nutpie with {sampling.chains} "
