@@ -10,7 +10,7 @@ import pytest
 
 from reconfmri import events, first_level, fmriprep_options
 from reconfmri.config import Task
-from reconfmri.group import bayes_model, joint, missing, moderation, multiplicity, reml
+from reconfmri.group import bayes_model, completion, joint, moderation, multiplicity, reml
 from reconfmri.group.estimands import Question, ask
 from reconfmri.group.imputation import Plan
 from reconfmri.preprocess.container import Places, command_line
@@ -43,8 +43,8 @@ NOTHING = Path("none.nii.gz")
         lambda: Question("typo", 1, "2"),
         lambda: ask(["typo"], ["1", "2"]),
         lambda: Plan(np.zeros(1, dtype=np.intp), ("typo",), np.zeros(1)),
-        lambda: missing.Completed.at(
-            missing.Completed(np.ones(3), np.eye(3), 5.0, "unstructured"), plan="typo"
+        lambda: completion.Completed.at(
+            completion.Completed(np.ones(3), np.eye(3), 5.0, "unstructured"), plan="typo"
         ),
         lambda: multiplicity.adjust(pd.DataFrame(), {}, correction="typo"),
         lambda: command_line("podman", "x", PLACES, "01", **CONTAINER),

@@ -14,7 +14,16 @@ from reconfmri.bids import read_allocation
 from reconfmri.checks import check_covariates
 from reconfmri.config import DEFAULT_SCALES, Covariate, Group
 from reconfmri.covariates import columns_of
-from reconfmri.group import bayes, controls, frequentist, missing, moderation, randomisation, sensitivity
+from reconfmri.group import (
+    bayes,
+    completion,
+    controls,
+    frequentist,
+    missing,
+    moderation,
+    randomisation,
+    sensitivity,
+)
 from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import ask
 from reconfmri.group.grid import lay_out
@@ -139,7 +148,7 @@ def test_completed_data_of_complete_visits_give_the_answer_of_reml():
     reml = frequentist.estimate(Asked(*given, group, SESSIONS))
     completed = missing.reference_based(Asked(*given, group, SESSIONS))
     for estimand in group.estimands:
-        one = cell(completed, missing.AT_RANDOM, estimand)["estimate"]
+        one = cell(completed, completion.AT_RANDOM, estimand)["estimate"]
         assert one == pytest.approx(cell(reml, "reml", estimand)["estimate"], rel=1e-6)
 
 

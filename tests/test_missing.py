@@ -16,7 +16,7 @@ from reconfmri.config import DEFAULT_SCALES, Group, Primary, parse_config
 from reconfmri.contracts import questions
 from reconfmri.figures import missing as figures
 from reconfmri.figures import style
-from reconfmri.group import estimands, frequentist, imputation, missing
+from reconfmri.group import completion, estimands, frequentist, imputation, missing
 from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import NotEstimableError, Question
 from reconfmri.group.grid import Outcome, lay_out
@@ -59,14 +59,14 @@ def make_outcomes(truth=TRUTH, *, trials=1, seed=1) -> list[Outcome]:
     return [as_outcome(values, truth.active) for values in simulate_values(truth, trials=trials, seed=seed)]
 
 
-def complete(outcome, question, **more) -> missing.Completed:
-    return missing.Completion(outcome, make_group(**more)).complete(question)
+def complete(outcome, question, **more) -> completion.Completed:
+    return completion.Completion(outcome, make_group(**more)).complete(question)
 
 
 def answer_at_random(outcome, question) -> float:
     """The answer from completed data without a standard error: quick in big samples."""
-    fit = missing.fit_means(outcome, question.common_baseline, "unstructured")
-    return float(missing.answer_parts(outcome, question, missing.fill_in(outcome, fit))[0])
+    fit = completion.fit_means(outcome, question.common_baseline, "unstructured")
+    return float(completion.answer_parts(outcome, question, completion.fill_in(outcome, fit))[0])
 
 
 def by_reml(outcome, question) -> estimands.Contrast:
@@ -193,7 +193,7 @@ def test_gaps_are_filled_as_the_textbook_does():
     outcome = with_gaps(make_outcomes()[0])
     means = np.random.default_rng(2).normal(size=outcome.values.shape)
     covariance = COVARIANCES["growing"]
-    found = missing.conditional_means(outcome.values, means, covariance)
+    found = completion.conditional_means(outcome.values, means, covariance)
     for values, mean, filled in zip(outcome.values, means, found, strict=True):
         o, u = ~np.isnan(values), np.isnan(values)
         away = np.linalg.solve(covariance[np.ix_(o, o)], values[o] - mean[o])
@@ -273,9 +273,9 @@ def test_the_standard_error_is_near_kenward_and_rogers():
     """Mean ratio over 20 trials of 14 and 13, three questions; 400 trials (`auto`) gave 1.00 to 1.08."""
     ratios = {question: [] for question in (ADJUSTED, UNADJUSTED, CHANGE)}
     for outcome in make_outcomes(trials=20, seed=8):
-        completion = missing.Completion(outcome, make_group())
+        filled = completion.Completion(outcome, make_group())
         for question, found in ratios.items():
-            found.append(completion.complete(question).at().se / by_reml(outcome, question).se)
+            found.append(filled.complete(question).at().se / by_reml(outcome, question).se)
     for found in ratios.values():
         assert 0.95 < np.mean(found) < 1.15
 
@@ -289,9 +289,9 @@ def test_the_interval_at_random_covers():
     questions = [Question("difference_adjusted", 1, "2"), ADJUSTED]
     covered = np.zeros(2)
     for outcome in make_outcomes(truth, trials=100, seed=21):
-        completion = missing.Completion(outcome, make_group())
+        filled = completion.Completion(outcome, make_group())
         for place, question in enumerate(questions):
-            lower, upper = completion.complete(question).at().interval(0.95)
+            lower, upper = filled.complete(question).at().interval(0.95)
             covered[place] += lower < DIFFERENCE[question.visit] < upper
     assert (covered >= 88).all(), covered
 
@@ -315,8 +315,8 @@ def test_the_grid_is_the_same_as_shifting_the_values_by_hand():
     shift = {True: 0.6, False: -0.4}
 
     def by_hand(part: Outcome) -> float:
-        fit = missing.fit_means(part, True, "unstructured")
-        filled = missing.conditional_means(part.values, fit.means[part.active.astype(int)], fit.covariance)
+        fit = completion.fit_means(part, True, "unstructured")
+        filled = completion.conditional_means(part.values, fit.means[part.active.astype(int)], fit.covariance)
         filled[:, 2] += np.isnan(part.values[:, 2]) * np.where(part.active, shift[True], shift[False])
         return frequentist.ancova(filled[:, 2], filled[:, 0], part.active.astype(float)).estimate
 
@@ -324,7 +324,7 @@ def test_the_grid_is_the_same_as_shifting_the_values_by_hand():
         by_hand(as_outcome(np.delete(outcome.values, person, 0), np.delete(outcome.active, person)))
         for person in range(len(outcome.active))
     ]
-    spread = missing.jackknife(np.array(without)[:, None], outcome.active)
+    spread = completion.jackknife(np.array(without)[:, None], outcome.active)
     found = complete(outcome, ADJUSTED).at(active=shift[True], control=shift[False])
     assert found.estimate == pytest.approx(by_hand(outcome), abs=1e-10)
     assert found.se == pytest.approx(float(spread[0, 0]) ** 0.5, rel=1e-8)
@@ -341,11 +341,11 @@ def test_dropouts_who_fare_worse_are_recovered_by_their_shift_only():
         random = np.random.default_rng(place)
         lost = np.zeros(outcome.values.shape, bool)
         lost[:, 2] = outcome.active & (random.random(len(outcome.active)) < 1 / 3)
-        fit = missing.fit_means(take_visits(outcome, lost), True, "unstructured")
+        fit = completion.fit_means(take_visits(outcome, lost), True, "unstructured")
         full = replace(outcome, values=outcome.values + 0.9 * lost)
         truly = frequentist.answer_question(full, ADJUSTED).estimate
         left = take_visits(full, lost)
-        parts = missing.answer_parts(left, ADJUSTED, missing.fill_in(left, fit))
+        parts = completion.answer_parts(left, ADJUSTED, completion.fill_in(left, fit))
         found.append([parts[0] - truly, parts[0] + 0.9 * parts[1] - truly])
     at_random, shifted = np.mean(found, axis=0)
     assert at_random == pytest.approx(-0.3, abs=0.06)
@@ -359,7 +359,7 @@ def test_jumping_to_reference_takes_the_difference_from_those_not_seen():
     outcome = take_visits(outcome, np.hstack([~outcome.seen[:, :1], gone]))
     plan = one_strategy("jump_to_reference", outcome)
     reml = by_reml(outcome, UNADJUSTED)
-    completed = missing.Completion(outcome, make_group(), {"jump": plan}).complete(UNADJUSTED)
+    completed = completion.Completion(outcome, make_group(), {"jump": plan}).complete(UNADJUSTED)
     seen = outcome.seen[outcome.active, 2].mean()
     assert completed.at(plan="jump").estimate == pytest.approx(seen * reml.estimate, abs=1e-5)
     assert completed.at(plan="jump").se < completed.at().se
@@ -372,10 +372,10 @@ def test_jumping_to_reference_recovers_a_trial_in_which_the_unseen_had_no_effect
     lost[:, 2:] = np.random.default_rng(1).random((len(outcome.active), 1)) < 0.4
     no_effect = replace(outcome, values=outcome.values - np.outer(outcome.active, DIFFERENCE) * lost)
     truly = frequentist.answer_question(no_effect, ADJUSTED).estimate
-    fit = missing.fit_means(take_visits(no_effect, lost), True, "unstructured")
+    fit = completion.fit_means(take_visits(no_effect, lost), True, "unstructured")
     left = take_visits(no_effect, lost)
     plans = [one_strategy("jump_to_reference", left)]
-    parts = missing.answer_parts(left, ADJUSTED, missing.fill_in(left, fit, plans))
+    parts = completion.answer_parts(left, ADJUSTED, completion.fill_in(left, fit, plans))
     assert parts[0] == pytest.approx(DIFFERENCE[2], abs=0.12)
     assert parts[0] + parts[3] == pytest.approx(truly, abs=0.06)
 

@@ -9,7 +9,7 @@ import numpy as np
 from reconfmri.simulate.measures import Truth, covariances
 
 PEOPLE = ((14, 13), (8, 8), (9, 18), (40, 40))  # active and control arm
-VISITS = (2, 3, 4, 5, 6, 8)
+VISITS = (2, 3, 4, 5, 6, 7, 8)
 MANY_VISITS = ("autoregressive", "growing")  # covariances that are also tried over other numbers of visits
 STANDARD = 4
 LEAVING = (0.0, 0.04, 0.10, 0.17)  # where leaving goes by the last value: 11, 23 and 34 % leave
