@@ -16,7 +16,6 @@ import yaml
 from tests.pages import Page, foreign
 
 from reconfmri import __version__
-from reconfmri.bids import read_allocation
 from reconfmri.cli import answer, build_parser, main
 from reconfmri.config import DEFAULT_SCALES, Sampling
 from reconfmri.contracts import questions
@@ -27,6 +26,7 @@ from reconfmri.measures import read_measures
 from reconfmri.report import Compared, compose_tables
 from reconfmri.simulate.measures import Truth, simulate_measures
 from reconfmri.tables import read_table, write_table
+from reconfmri.trial.allocation import read_allocation
 
 ROOT = Path(__file__).parents[1]
 UNIT = "percent signal change"

@@ -18,6 +18,7 @@ from reconfmri.config import Session, load_study
 from reconfmri.decisions import keep_decisions
 from reconfmri.exclusions import Exclusion, read_exclusions, write_exclusions
 from reconfmri.indexing import index_dataset, write_index
+from reconfmri.trial.allocation import read_allocation
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from make_bids import PEOPLE, bold, edit, make_bids, save_image, stem, write
@@ -376,12 +377,12 @@ def test_the_quick_check_sees_small_changes_the_full_one_all(tmp_path, monkeypat
 def test_a_malformed_allocation_is_refused_with_its_line(tmp_path, rows, says):
     write(tmp_path / "allocation.tsv", "participant_id\tarm\n" + rows)
     with pytest.raises(ValueError, match=says):
-        bids.read_allocation(tmp_path / "allocation.tsv")
+        read_allocation(tmp_path / "allocation.tsv")
 
 
 def test_arm_labels_are_text_and_a_stratum_may_be_absent(tmp_path):
     write(tmp_path / "allocation.tsv", "participant_id\tarm\nsub-001\tNone\nsub-002\t1\n")
-    table = bids.read_allocation(tmp_path / "allocation.tsv")
+    table = read_allocation(tmp_path / "allocation.tsv")
     assert table.to_numpy().tolist() == [["sub-001", "None", "n/a"], ["sub-002", "1", "n/a"]]
 
 

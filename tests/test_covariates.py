@@ -10,7 +10,6 @@ import pytest
 import statsmodels.formula.api as smf
 from scipy.stats import norm, t
 
-from reconfmri.bids import read_allocation
 from reconfmri.checks import check_covariates
 from reconfmri.config import DEFAULT_SCALES, Covariate, Group
 from reconfmri.covariates import columns_of
@@ -28,6 +27,7 @@ from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import ask
 from reconfmri.group.grid import lay_out
 from reconfmri.simulate.measures import Truth, simulate_measures
+from reconfmri.trial.allocation import read_allocation
 
 UNIT = "percent signal change"
 SESSIONS = ["1", "2"]

@@ -15,8 +15,8 @@ from reconfmri.cli.answer import events_of
 from reconfmri.config import DEFAULT_SCALES, Group, Trial, parse_config
 from reconfmri.group import imputation, missing
 from reconfmri.group.asked import Asked
-from reconfmri.intercurrent import read_events
 from reconfmri.simulate.measures import COVARIANCES, Truth, simulate_measures
+from reconfmri.trial.intercurrent import read_events
 
 UNIT, SESSIONS = "percent signal change", ["1", "2", "3", "4"]
 TRUTH = Truth(COVARIANCES["growing"], np.array([0.0, -1.5, -1.2, -0.9]), missing=np.zeros(4))

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reconfmri import bids
 from reconfmri.cli import main
 from reconfmri.config import Arms, Covariate, parse_config
 from reconfmri.covariates import columns_of
@@ -14,6 +13,7 @@ from reconfmri.group import frequentist, grid, group_from_tables
 from reconfmri.group.asked import Asked
 from reconfmri.labels import alike, essence, in_order
 from reconfmri.measures import read_measures
+from reconfmri.trial.allocation import read_allocation
 
 HEADER = "participant_id\tsession_id\tdomain\toutcome\tvalue\tse\tunit\tcoverage\n"
 
@@ -145,7 +145,7 @@ def test_spellings_in_the_allocation_stop_and_are_both_named(tmp_path, rows, nam
     path = tmp_path / "allocation.tsv"
     path.write_text("participant_id\tarm\tstratum\n" + rows)
     with pytest.raises(ValueError, match="E-CONF-C10") as error:
-        bids.read_allocation(path)
+        read_allocation(path)
     assert named in str(error.value)
 
 
@@ -164,7 +164,7 @@ def test_people_spelt_otherwise_in_measures_and_allocation_are_named(tmp_path):
     (tmp_path / "m.tsv").write_text(measures_of())
     measures = read_measures(tmp_path / "m.tsv")
     (tmp_path / "a.tsv").write_text("participant_id\tarm\n" + arms)
-    allocation = bids.read_allocation(tmp_path / "a.tsv")
+    allocation = read_allocation(tmp_path / "a.tsv")
     group, visits = group_from_tables(measures, allocation, active="ketamine", control="placebo")
     with pytest.raises(ValueError, match="'sub-01' and 'sub-1'"):
         grid.lay_out(measures, allocation, group, visits)

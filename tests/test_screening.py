@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reconfmri.blinding import candidates, telling_columns
 from reconfmri.checks import check_blinding, check_study, check_visits
 from reconfmri.cli import main
 from reconfmri.cli.problem_page import problem_page
@@ -22,6 +21,7 @@ from reconfmri.problems import Problem, causes
 from reconfmri.screening import _filtered, check_band
 from reconfmri.simulate.planted import timing_of
 from reconfmri.tables import read_table
+from reconfmri.trial.blinding import candidates, telling_columns
 from reconfmri.visits import order_by_time, session_times
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))

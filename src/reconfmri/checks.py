@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reconfmri import bids, covariates, intercurrent
-from reconfmri.blinding import candidates, tables_in_sight, telling_columns
+from reconfmri import bids, covariates
 from reconfmri.config import CONFIG, Group, Study, load_study
 from reconfmri.decisions import keep_decisions
 from reconfmri.derivatives import check_fmriprep
@@ -23,6 +22,9 @@ from reconfmri.problems import Problem, Severity
 from reconfmri.screening import check_band, check_events, check_recordings, check_scales
 from reconfmri.tables import read_table
 from reconfmri.templates import harvard_oxford
+from reconfmri.trial import intercurrent
+from reconfmri.trial.allocation import read_allocation
+from reconfmri.trial.blinding import candidates, tables_in_sight, telling_columns
 from reconfmri.visits import disagreement, session_times
 
 MARK = "CORRECT"  # of a line of the drafted study file that only the analyst can complete
@@ -293,7 +295,7 @@ def check_allocation(folder: Path, study: Study, table: pd.DataFrame) -> tuple[d
         fix = "ask the trial office for participant_id, arm, stratum; or set `group: none`"
         return {}, [Problem("STOP", "E-CONF-C05", what, fix, group.allocation)]
     try:
-        allocation = bids.read_allocation(path)
+        allocation = read_allocation(path)
     except UnreadableError as error:
         fix = error.fix(group.allocation)
         return {}, [Problem("STOP", "E-CONF-C05", error.what, fix, group.allocation)]

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reconfmri.bids import read_allocation
 from reconfmri.config import Group
 from reconfmri.group import controls, frequentist, missing, randomisation
 from reconfmri.group.asked import Asked
 from reconfmri.group.reml import fit_reml
 from reconfmri.measures import read_measures
+from reconfmri.trial.allocation import read_allocation
 
 
 def load(folder, arms, scale, **more):

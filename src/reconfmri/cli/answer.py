@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import yaml
 
-from reconfmri.bids import read_allocation
 from reconfmri.cli.screen import bar
 from reconfmri.config import Trial, load_trial
 from reconfmri.contracts import questions
 from reconfmri.tables import MISSING
+from reconfmri.trial.allocation import read_allocation
 
 if TYPE_CHECKING:
     from reconfmri.group import Asked
@@ -144,7 +144,7 @@ def events_of(options: Namespace, allocation: pd.DataFrame, trial: Trial) -> pd.
     ValueError
         There is no such file, or it is not of the contract.
     """
-    from reconfmri.intercurrent import read_events
+    from reconfmri.trial.intercurrent import read_events
 
     named = trial.group.intercurrent_events
     if named is None:

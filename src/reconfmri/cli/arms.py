@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconfmri import bids
-from reconfmri.blinding import Candidate, candidates
 from reconfmri.checks import OPEN_ARM
 from reconfmri.exclusions import MISSING
 from reconfmri.tables import read_table
+from reconfmri.trial.allocation import read_allocation
+from reconfmri.trial.blinding import Candidate, candidates
 
 PARTICIPANTS, ALLOCATION, KEPT = "participants.tsv", "allocation.tsv", "participants_before_move"
 CODE = "E-CONF-F12"
@@ -40,7 +41,7 @@ def take_arms(folder: Path, root: Path, column: str | None) -> Arms:
     """
     allocation = folder / ALLOCATION
     if allocation.exists():
-        return _arms(bids.read_allocation(allocation)["arm"], [f"{allocation} was there and stays"])
+        return _arms(read_allocation(allocation)["arm"], [f"{allocation} was there and stays"])
     chosen, said = choose_column(root, column)
     if chosen is None:
         return Arms(said=said)
@@ -136,7 +137,7 @@ def move_arm_column(folder: Path, root: Path, column: str | None) -> list[str]:
 
 def _check_held(folder: Path, path: Path, column: str) -> None:
     """Nothing leaves the dataset that the allocation does not hold."""
-    arms = bids.read_allocation(folder / ALLOCATION).set_index("participant_id")["arm"].to_dict()
+    arms = read_allocation(folder / ALLOCATION).set_index("participant_id")["arm"].to_dict()
     there = read_table(path, required=["participant_id"]).set_index("participant_id")[column].dropna()
     lost = [person for person, arm in there.items() if arms.get(person) != arm]
     if lost:

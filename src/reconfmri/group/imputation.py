@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from reconfmri.choices import check_choice
 from reconfmri.group.estimands import Array
-from reconfmri.intercurrent import AT_RANDOM, Strategy
+from reconfmri.trial.intercurrent import AT_RANDOM, Strategy
 
 REFERENCE_BASED: tuple[Strategy, ...] = (
     "jump_to_reference",

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reconfmri.bids import read_allocation
 from reconfmri.config import Group
 from reconfmri.contracts import questions
 from reconfmri.contracts.questions import GroupQuestion
 from reconfmri.contracts.specs import TableSpec
 from reconfmri.group.asked import Asked
-from reconfmri.intercurrent import read_events
 from reconfmri.measures import read_measures
+from reconfmri.trial.allocation import read_allocation
+from reconfmri.trial.intercurrent import read_events
 
 
 class Table(NamedTuple):

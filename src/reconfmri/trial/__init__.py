@@ -1,0 +1,1 @@
+"""Trial conduct: allocation, blinding, intercurrent events. No participant-level step imports it."""
