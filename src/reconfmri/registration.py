@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from reconfmri import interpolation
 from reconfmri.machine import cache_folder
 
 if TYPE_CHECKING:
@@ -263,11 +264,16 @@ def sample(volume: Volume, points: Array, *, order: int = 3, fill: float = 0.0) 
     """
     from scipy import ndimage
 
-    where = transform_points(np.linalg.inv(volume.affine), points)
-    flat = np.ascontiguousarray(where.reshape(-1, 3).T)
     data = volume.data
     if data.dtype == bool or data.dtype.kind in "iu":
         data = data.astype(np.float32)
+    to_voxel = np.linalg.inv(volume.affine)
+    if order == 3:
+        spline = interpolation.coefficients(data)
+        found = interpolation.cubic(spline, to_voxel, np.ascontiguousarray(points.reshape(-1, 3)), fill)
+        return found.reshape(points.shape[:-1])
+    where = transform_points(to_voxel, points)
+    flat = np.ascontiguousarray(where.reshape(-1, 3).T)
     values = ndimage.map_coordinates(data, flat, order=order, mode="constant", cval=fill, output=np.float32)
     return np.asarray(values.reshape(points.shape[:-1]))
 
@@ -375,17 +381,13 @@ def _information_cost(
     fixed: Volume, moving: Volume, mask: Array, *, bins: int = 24
 ) -> Callable[[Array], float]:
     """Return matrix -> minus the normalised mutual information of the two images inside `mask`."""
-    from scipy import ndimage
-
     points = grid_points(fixed.data.shape, fixed.affine)[mask]
     still = _binned(fixed.data[mask], bins)
-    mobile = _levels(moving.data, bins).astype(np.float32)
+    mobile = np.ascontiguousarray(_levels(moving.data, bins), dtype=np.float32)
     to_voxel = np.linalg.inv(moving.affine)
 
     def cost(matrix: Array) -> float:
-        where = transform_points(to_voxel @ matrix, points).T
-        values = ndimage.map_coordinates(mobile, where, order=1, output=np.float32)
-        joint = np.bincount(still * bins + values.astype(np.intp), minlength=bins * bins).reshape(bins, bins)
+        joint = interpolation.joint_counts(mobile, to_voxel @ matrix, points, still, bins)
         return -(_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / _entropy(joint)
 
     return cost

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reconfmri.preprocess.spline import compiled, coordinate, value_and_slopes
+from reconfmri.interpolation import compiled, coordinate, value_and_slopes
 from reconfmri.registration import Array
 
 RIM = 2  # a volume's outermost voxels see what has left the field of view

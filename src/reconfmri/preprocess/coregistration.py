@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import minimize
 
-from reconfmri import registration
+from reconfmri import interpolation, registration
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess.anatomy import FLUID, GREY, WHITE
 from reconfmri.registration import Array, Volume
@@ -101,8 +101,8 @@ def align_to_t1w(
     scaled = Volume(np.clip(reference.data, 0, np.percentile(reference.data, 99.8)), reference.affine)
     to_epi = _by_information(*_coarse(t1w, dseg), scaled) if start is None else np.linalg.inv(start)
     boundary = white_surface(dseg)
-    smooth = ndimage.spline_filter(ndimage.gaussian_filter(scaled.data.astype(np.float32), 0.4), order=3)
-    sharp = Volume(smooth, scaled.affine)
+    smooth = ndimage.gaussian_filter(scaled.data.astype(np.float32), 0.4)
+    sharp = Volume(interpolation.coefficients(smooth), scaled.affine)
     to_epi, cost = _by_boundary(boundary, sharp, to_epi)
     facts = {"coregistration_cost": round(cost, 4)} | _fit(scaled, dseg, to_epi)
     if reflection is not None:
@@ -223,8 +223,9 @@ def _cost_at(boundary: Boundary, reference: Volume, to_epi: Array) -> float:
 
     `reference` holds the coefficients of a cubic spline.
     """
-    where = registration.transform_points(np.linalg.inv(reference.affine) @ to_epi, boundary.probes).T
-    values = ndimage.map_coordinates(reference.data, where, order=3, prefilter=False, mode="constant")
+    values = interpolation.cubic(
+        reference.data, np.linalg.inv(reference.affine) @ to_epi, boundary.probes
+    ).astype(np.float64)
     white, grey = np.split(values, 2)
     both = white + grey
     seen = (white > 0) & (grey > 0)

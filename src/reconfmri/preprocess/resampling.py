@@ -75,13 +75,13 @@ def resampled(
     volumes: Iterator[Array], transforms: Array, affine: Array, points: list[Array], *, threads: int = 1
 ) -> Iterator[list[Array]]:
     """Yield, for each volume, its values (float32) at each set of reference points, by one cubic spline."""
-    from reconfmri.preprocess import spline
+    from reconfmri import interpolation
 
     every = np.ascontiguousarray(np.concatenate(points))
     cuts = np.cumsum([len(part) for part in points])[:-1]
 
     def values_of(volume: Array, to_voxel: Array) -> list[Array]:
-        return np.split(spline.values_at(volume, to_voxel, every), cuts)
+        return np.split(interpolation.values_at(volume, to_voxel, every), cuts)
 
     jobs = zip(volumes, np.linalg.inv(affine) @ transforms, strict=True)
     with ThreadPoolExecutor(max(threads, 1)) as pool:

@@ -1,7 +1,7 @@
-"""Values of a volume between its voxels, by a cubic B-spline in single precision, compiled by numba.
+"""Values of a volume between its voxels, in single precision, compiled by numba.
 
-The same numbers as `scipy.ndimage.map_coordinates(order=3, mode="mirror")` to single precision, fifteen times
-as fast: scipy computes coordinates, weights and sums in double precision and without inlining.
+The same numbers as `scipy.ndimage.map_coordinates` to single precision, fifteen times as fast: scipy computes
+coordinates, weights and sums in double precision and without inlining.
 Unser, IEEE Signal Process Mag 1999;16(6):22, eq. 6 (weights).
 """
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
-from reconfmri.registration import Array
+Array = npt.NDArray[Any]
 
 
 def values_at(volume: Array, to_voxel: Array, points: Array) -> Array:
@@ -23,10 +24,41 @@ def values_at(volume: Array, to_voxel: Array, points: Array) -> Array:
     `to_voxel` (4, 4) leads from the points to voxel indices. Beyond its edge the volume is mirrored at the
     centres of the outermost voxels.
     """
-    coefficients = ndimage.spline_filter(volume, order=3, mode="mirror", output=np.float32)
+    return _cubic(coefficients(volume), to_voxel, points, True, 0.0)
+
+
+def coefficients(volume: Array) -> Array:
+    """Return the coefficients (x, y, z), float32, of the cubic B-spline through a volume."""
+    return np.asarray(ndimage.spline_filter(volume, order=3, mode="mirror", output=np.float32))
+
+
+def cubic(spline: Array, to_voxel: Array, points: Array, fill: float = 0.0) -> Array:
+    """Return the values (n,), float32, of a volume at points (n, 3); `fill` beyond its outermost centres.
+
+    `spline` are the volume's `coefficients`.
+    """
+    return _cubic(spline, to_voxel, points, False, fill)
+
+
+def joint_counts(levels: Array, to_voxel: Array, points: Array, rows: Array, bins: int) -> Array:
+    """Return how often each value at points (n, 3) meets each row, (bins, bins).
+
+    `levels` (x, y, z), float32, from 0 to `bins` - 1, is read linearly, 0 beyond its edge, and rounded down;
+    `rows` (n,) are from 0 to `bins` - 1.
+    """
+    counts = np.zeros((bins, bins), dtype=np.int64)
+    _count(levels, _rows34(to_voxel), points, rows, counts)
+    return counts
+
+
+def _cubic(spline: Array, to_voxel: Array, points: Array, mirrored: bool, fill: float) -> Array:
     found = np.empty(len(points), dtype=np.float32)
-    _interpolate(coefficients, np.ascontiguousarray(to_voxel[:3], dtype=np.float64), points, found)
+    _interpolate(spline, _rows34(to_voxel), points, mirrored, np.float32(fill), found)
     return found
+
+
+def _rows34(matrix: Array) -> Array:
+    return np.ascontiguousarray(matrix[:3], dtype=np.float64)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -63,18 +95,24 @@ def _mirrored(index: int, size: int) -> int:
 
 
 @compiled
-def _interpolate(coefficients: Any, matrix: Any, points: Any, found: Any) -> None:
+def _interpolate(
+    coefficients: Any, matrix: Any, points: Any, mirrored: bool, fill: float, found: Any
+) -> None:
     size = coefficients.shape
     weights = np.empty((3, 4), dtype=np.float32)
     corner = np.empty(3, dtype=np.int64)
     for point in range(points.shape[0]):
-        inside = True
+        inside, within = True, True
         for axis in range(3):
             place = coordinate(matrix, axis, points[point, 0], points[point, 1], points[point, 2])
+            within &= place >= 0 and place <= size[axis] - 1
             floor = np.floor(place)
             _weights(np.float32(place - floor), weights[axis])
             corner[axis] = int(floor) - 1
             inside &= corner[axis] >= 0 and corner[axis] + 3 < size[axis]
+        if not (within or mirrored):
+            found[point] = fill
+            continue
         total = np.float32(0)
         for i in range(4):
             x = corner[0] + i if inside else _mirrored(corner[0] + i, size[0])
@@ -88,6 +126,30 @@ def _interpolate(coefficients: Any, matrix: Any, points: Any, found: Any) -> Non
                 plane += weights[1, j] * line
             total += weights[0, i] * plane
         found[point] = total
+
+
+@compiled
+def _count(levels: Any, matrix: Any, points: Any, rows: Any, counts: Any) -> None:
+    place, corner = np.empty(3), np.empty(3, dtype=np.int64)
+    for point in range(points.shape[0]):
+        within = True
+        for axis in range(3):
+            x = coordinate(matrix, axis, points[point, 0], points[point, 1], points[point, 2])
+            last = levels.shape[axis] - 1
+            within &= x >= 0 and x <= last
+            # at the last voxel the share of the next one is zero, or there is none
+            corner[axis] = min(int(np.floor(x)), max(last - 1, 0))
+            place[axis] = x - corner[axis]
+        total = 0.0
+        if within:
+            for i in range(min(2, levels.shape[0])):
+                for j in range(min(2, levels.shape[1])):
+                    for k in range(min(2, levels.shape[2])):
+                        share = place[0] if i else 1 - place[0]
+                        share *= place[1] if j else 1 - place[1]
+                        share *= place[2] if k else 1 - place[2]
+                        total += share * levels[corner[0] + i, corner[1] + j, corner[2] + k]
+        counts[rows[point], int(np.float32(total))] += 1
 
 
 @compiled
@@ -105,8 +167,8 @@ def _rises(share: Any, rises: Any) -> None:
 def value_and_slopes(coefficients: Any, place: Any, weights: Any, rises: Any, nodes: Any) -> tuple[Any, ...]:
     """Return the value and the three slopes per voxel at `place` (3,), voxels inside the volume.
 
-    `coefficients` is `spline_filter(volume, order=3, mode="mirror")`, float32; (3, 4) each are filled on the
-    way: `weights` and `rises`, float32, and `nodes`, int64.
+    `coefficients` is what the function of that name returns; (3, 4) each are filled on the way: `weights` and
+    `rises`, float32, and `nodes`, int64.
     """
     for axis in range(3):
         floor = np.floor(place[axis])
