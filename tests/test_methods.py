@@ -24,6 +24,7 @@ CHOICES = {
     "preprocessing.readout_time": 0.05,
     "first_level.hrf": "spm",
     "first_level.noise": "ols",
+    "group.blinding": "coded",
     "group.covariance": "random_intercept",
     "group.likelihood": "student_t",
     "group.spread": "by_arm",

@@ -25,6 +25,7 @@ from reconfmri.templates import harvard_oxford
 from reconfmri.trial import intercurrent
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.blinding import candidates, tables_in_sight, telling_columns
+from reconfmri.trial.codes import by_code, codes_file, is_coded
 from reconfmri.visits import disagreement, session_times
 
 MARK = "CORRECT"  # of a line of the drafted study file that only the analyst can complete
@@ -302,6 +303,11 @@ def check_allocation(folder: Path, study: Study, table: pd.DataFrame) -> tuple[d
     except InputError as error:
         fix = error.fix or "correct the table"
         return {}, [Problem("STOP", error.code or "E-CONF-C05", error.what, fix, group.allocation)]
+    try:
+        if is_coded(group):
+            by_code(allocation, codes_file(path))
+    except InputError as error:
+        return {}, [Problem("STOP", error.code, error.what, error.fix, codes_file(group.allocation).name)]
     arms = dict(zip(allocation["participant_id"], allocation["arm"], strict=True))
     problems = _arms(group, allocation, set(table["participant_id"]))
     return arms, problems + _intercurrent_events(folder, study, allocation)

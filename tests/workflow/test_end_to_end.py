@@ -235,6 +235,57 @@ def test_a_person_taken_out_by_hand_is_in_no_number_and_has_no_page(study, tmp_p
     assert "fit_bayesian_models" in planned(copy), "the models follow"
 
 
+def test_a_blinded_study_names_no_arm_until_it_is_unblinded(study, tmp_path):
+    copy, names = without_dates(study, tmp_path / "copy"), {"ketamine": "quokka", "midazolam": "numbat"}
+    path, one = copy / "config/config.yaml", ANSWERED[:1]
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings["question"] = "Is the response smaller?"
+    arms = {key: names[arm] for key, arm in settings["group"]["arms"].items()}
+    settings["group"] |= {
+        "arms": arms,
+        "blinding": "coded",
+        "outcomes": one,
+        "families": {},
+        "attributes": None,
+    }
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    allocation = (copy / "allocation.tsv").read_text(encoding="utf-8")
+    for before, canary in names.items():
+        allocation = allocation.replace(before, canary)
+    (copy / "allocation.tsv").write_text(allocation, encoding="utf-8")
+    for folder in ("results/group", ".snakemake/metadata", ".snakemake/log", "logs"):
+        shutil.rmtree(copy / folder)  # of the study as it was, with arms by name
+    assert "reconfmri blind" in failed(copy, "results/report.html")
+    signed = ("--by", "A. Statistician", "--reason", "protocol")
+    assert run(["reconfmri", "blind", *signed], copy).returncode == 0
+    snakemake(copy, "--cores", "2", "results/report.html")
+    mine = [*copy.glob("results/*.*"), *(copy / "results/group").rglob("*"), *(copy / "logs").rglob("*")]
+    mine += [item for item in (copy / ".snakemake").rglob("*") if "scripts" not in item.parts]
+    for item in mine:
+        data = item.read_bytes() if item.is_file() else b""
+        assert not [arm for arm in names.values() if arm.encode() in data], item
+    page = (copy / "results/report.html").read_text(encoding="utf-8")
+    assert "Blinded: the arms are A and B" in page
+    assert "Not locked" in page
+    coded = read_table(copy / "results/estimates.tsv").set_index(["estimand", "session", "method"])[
+        "estimate"
+    ]
+    for command in ("lock", "unblind"):
+        assert run(["reconfmri", command, *signed], copy).returncode == 0
+    assert planned(copy) & {"resample_run", "fit_first_level", "stack_measures", "score_scale"} == set()
+    snakemake(copy, "--cores", "2", "results/report.html")
+    page = (copy / "results/report.html").read_text(encoding="utf-8")
+    assert "quokka minus numbat" in page
+    assert "Pre-specified" in page
+    named = read_table(copy / "results/estimates.tsv").set_index(["estimand", "session", "method"])[
+        "estimate"
+    ]
+    key = ("difference_unadjusted", "2", "welch")
+    assert abs(float(named[key])) == pytest.approx(abs(float(coded[key]))), (
+        "the same difference, or its negative"
+    )
+
+
 def test_no_arm_reaches_a_participant_level_file(study):
     group = (
         "results/group",

@@ -31,6 +31,7 @@ from reconfmri.parity import protocol_of
 from reconfmri.provenance import code_of as code_on_disk
 from reconfmri.provenance import export_package_source
 from reconfmri.templates import harvard_oxford, nlin6_brain, target_brain
+from reconfmri.trial.codes import as_seen, codes_file, is_coded
 
 # Jobs run side by side: one thread each inside BLAS.
 os.environ |= dict.fromkeys(THREADS, "1")
@@ -93,7 +94,7 @@ if planning:
     workflow.__class__ = ByContent
 
 try:
-    study = load_study("config/config.yaml")
+    study = as_seen(load_study("config/config.yaml"), Path())
     if study.open_days:
         raise ValueError(
             f"E-CONF-C09 config/config.yaml: the days of the visits {study.open_days} are open. "
@@ -343,9 +344,16 @@ def allocation_table():
     return ancient(study.group.allocation) if study.group else []
 
 
+def codes_table():
+    """Which arm is A and which B, while a study is blinded; for the rules that read the arms, and no others."""
+    return ancient(str(codes_file(study.group.allocation))) if is_coded(study.group) else []
+
+
 def group_content(wildcards):
     """The sha256 of what the group rules read from outside of the results; asked when one is planned."""
-    return content_of(path for path in (study.group and study.group.allocation, participants_table()) if path)
+    return content_of(
+        path for path in (study.group and study.group.allocation, codes_table(), participants_table()) if path
+    )
 
 
 def run_measures():

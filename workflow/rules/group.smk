@@ -7,6 +7,7 @@ rule fit_frequentist_models:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=allocation_table(),
+        codes=codes_table(),
         participants=participants_table(),
     output:
         **made("fit_frequentist_models"),
@@ -31,6 +32,7 @@ rule test_by_randomisation:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=allocation_table(),
+        codes=codes_table(),
         participants=participants_table(),
     output:
         **made("test_by_randomisation"),
@@ -56,6 +58,7 @@ rule examine_missing_visits:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=allocation_table(),
+        codes=codes_table(),
         participants=participants_table(),
         events=(study.group.intercurrent_events or []) if study.group else [],
     output:
@@ -81,6 +84,7 @@ rule fit_bayesian_models:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=allocation_table(),
+        codes=codes_table(),
         participants=participants_table(),
     output:
         **made("fit_bayesian_models"),

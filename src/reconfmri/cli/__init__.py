@@ -1,4 +1,5 @@
-"""The command line: reconfmri init | index | check | simulate | run | group | plan | status."""
+"""The command line: reconfmri init | index | check | simulate | run | group | plan | status |
+blind | lock | unblind | verify-log."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     from reconfmri.cli import commands
 
     try:
-        return int(getattr(commands, options.command)(options))
+        return int(getattr(commands, options.command.replace("-", "_"))(options))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return EXIT_PROBLEM
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"reconfmri {__version__}")
     shtab.add_argument_to(parser, help="print the completion script of a shell, then stop")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_init, _index, _check, _simulate, _run, _group, _plan, _status):
+    for add in (_init, _index, _check, _simulate, _run, _group, _plan, _status, _conduct):
         add(commands)
     for command in commands.choices.values():
         for action in command._actions:
@@ -339,3 +340,22 @@ def _status(commands: Commands) -> None:
         "status", help="participant x session x stage: done, running, failed, excluded, and why"
     )
     new.add_argument("--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)")
+
+
+CONDUCT = {
+    "blind": "draw which arm is A in the results, once, until the study is unblinded",
+    "lock": "freeze study file, exclusions, code and library versions in one file with its hash",
+    "unblind": "show the arms by name from now on; needs a lock that still holds",
+    "verify-log": "show the trial log, and whether it or a lock was changed",
+}
+
+
+def _conduct(commands: Commands) -> None:
+    for name, purpose in CONDUCT.items():
+        new = commands.add_parser(name, help=purpose)
+        new.add_argument(
+            "--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)"
+        )
+        if name != "verify-log":
+            new.add_argument("--by", required=True, metavar="NAME", help="who does it")
+            new.add_argument("--reason", required=True, metavar="TEXT", help="why, or under which rule")

@@ -16,6 +16,7 @@ from reconfmri.config import Trial, load_trial
 from reconfmri.contracts import questions
 from reconfmri.tables import MISSING
 from reconfmri.trial.allocation import read_allocation
+from reconfmri.trial.codes import by_code, codes_file, group_by_code, is_coded
 
 if TYPE_CHECKING:
     from reconfmri.group import Asked
@@ -30,6 +31,9 @@ def answer_table(options: Namespace) -> int:
     trial = asked(options, measures, allocation)
     columns = trial.group.participant_columns
     allocation = read_allocation(options.allocation, options.participants, columns)
+    if is_coded(trial.group):
+        allocation = by_code(allocation, codes_file(options.allocation))
+        trial = replace(trial, group=group_by_code(trial.group))
     files = write_answers(options, ask(options, measures, allocation, trial))
     tables = write_page(options, trial, files)
     for line in group.unanswered(tables["estimates"]):

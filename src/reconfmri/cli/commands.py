@@ -121,3 +121,31 @@ def status(options: Namespace) -> int:
     from reconfmri.cli.status import show_status
 
     return show_status(options.study)
+
+
+def blind(options: Namespace) -> int:
+    """Draw codes for the arms."""
+    from reconfmri.cli import conduct
+
+    return conduct.blind(options)
+
+
+def lock(options: Namespace) -> int:
+    """Freeze study file, decisions and code before unblinding."""
+    from reconfmri.cli import conduct
+
+    return conduct.lock(options)
+
+
+def unblind(options: Namespace) -> int:
+    """Show the arms by name from now on."""
+    from reconfmri.cli import conduct
+
+    return conduct.unblind(options)
+
+
+def verify_log(options: Namespace) -> int:
+    """Show the trial log and whether it was changed."""
+    from reconfmri.cli import conduct
+
+    return conduct.verify_log(options)

@@ -149,6 +149,11 @@ class Group(Section):
         "copy_reference, copy_increments, last_mean, delta) and delta; docs/group.md",
     )
     arms: Arms
+    blinding: Literal["open", "coded"] = Field(
+        "open",
+        description="`coded`: results show the arms as A and B, by a draw of `reconfmri blind`, until "
+        "`reconfmri unblind`, which needs a lock; `open`: by their names",
+    )
     outcomes: Outcomes = Field(min_length=1, description="Outcomes to model, in the order of the report")
     estimands: Annotated[list[Estimand], EachOnce] = Field(
         default_factory=lambda: list(get_args(PrimaryEstimand)),

@@ -106,7 +106,11 @@ class Completed:
 
 
 class Completion:
-    """The completed data of one outcome; models are fitted once for the questions that share them."""
+    """The completed data of one outcome; models are fitted once for the questions that share them.
+
+    `questions` are answered together, person by person: completed data are not kept, as those without each of
+    many people would fill the memory.
+    """
 
     def __init__(
         self,
@@ -114,13 +118,16 @@ class Completion:
         group: Group,
         plans: Mapping[str, Plan] | None = None,
         left_out: NDArray[np.bool_] | None = None,
+        *,
+        questions: Sequence[Question] = (),
     ):
         self.outcome, self.group, self.plans = outcome, group, dict(plans or {})
+        self.questions = tuple(questions)
         self.modelled = outcome
         if left_out is not None:
             self.modelled = replace(outcome, values=np.where(left_out, np.nan, outcome.values))
         self.refits: dict[bool, Refits | str] = {}
-        self.filled: dict[bool, list[tuple[Outcome, Filled]]] = {}
+        self.parts: dict[Question, list[Array] | str] = {}
 
     def answer(self, question: Question, method: str) -> tuple[Contrast, str]:
         """Return the answer, at random or by a plan, and its status.
@@ -145,24 +152,35 @@ class Completion:
         refuse_unanswerable(self.outcome, question.visits)
         refits = self._fit(question.common_baseline)
         weights = refits.model.weights(question, self.outcome.values.shape[1])
-        parts, *others = [
-            answer_parts(outcome, question, filled)
-            for outcome, filled in self._fill(question.common_baseline)
-        ]
+        parts, *others = self._parts_of(question)
         spread = jackknife(np.stack(others), self.outcome.active)
         df = min(refits.reml.infer(weights).df, _most_df(question, self.outcome))
         return Completed(parts, spread, df, refits.covariance, tuple(self.plans))
 
-    def _fill(self, common_baseline: bool) -> list[tuple[Outcome, Filled]]:
-        """Everybody with gaps filled in, then the same without each of them."""
-        if common_baseline not in self.filled:
-            refits, plans = self._fit(common_baseline), list(self.plans.values())
-            found = [(self.outcome, fill_in(self.outcome, refits.whole, plans))]
-            for person, fit in enumerate(refits.without):
-                outcome = self.outcome.without(person)
-                found.append((outcome, fill_in(outcome, fit, [plan.without(person) for plan in plans])))
-            self.filled[common_baseline] = found
-        return self.filled[common_baseline]
+    def _parts_of(self, question: Question) -> list[Array]:
+        """The `answer_parts` of everybody, then without each person."""
+        if question not in self.parts:
+            alike = [item for item in self.questions if item.common_baseline == question.common_baseline]
+            self._answer_together(alike if question in alike else [question])
+        found = self.parts[question]
+        if isinstance(found, str):
+            raise NotEstimableError(found)
+        return found
+
+    def _answer_together(self, questions: Sequence[Question]) -> None:
+        refits, plans = self._fit(questions[0].common_baseline), list(self.plans.values())
+        found: dict[Question, list[Array]] = {question: [] for question in questions}
+        faults: dict[Question, str] = {}
+        for person, fit in enumerate((refits.whole, *refits.without), start=-1):
+            outcome = self.outcome.without(person) if person >= 0 else self.outcome
+            left = [plan.without(person) for plan in plans] if person >= 0 else plans
+            filled = fill_in(outcome, fit, left)
+            for question, parts in found.items():
+                try:
+                    parts.append(answer_parts(outcome, question, filled))
+                except NotEstimableError as reason:
+                    faults.setdefault(question, str(reason))
+        self.parts |= {question: faults.get(question, parts) for question, parts in found.items()}
 
     def _fit(self, common_baseline: bool) -> Refits:
         if common_baseline not in self.refits:

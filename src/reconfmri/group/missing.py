@@ -122,7 +122,8 @@ def reference_based(asked: Asked) -> pd.DataFrame:
     rows, labels, group = [], asked.labels, asked.group
     measures = asked.measures.fillna({"session_id": NO_SESSION})
     for outcome in asked.everybody:
-        completion = Completion(outcome, group, *_plans(outcome, measures, labels, asked.events))
+        planned = _plans(outcome, measures, labels, asked.events)
+        completion = Completion(outcome, group, *planned, questions=asked.questions)
         for question in asked.questions:
             for method in (AT_RANDOM, *completion.plans):
                 answer = partial(completion.answer, question, method)

@@ -15,6 +15,7 @@ from reconfmri.contracts.specs import TableSpec
 from reconfmri.group.asked import Asked
 from reconfmri.measures import read_measures
 from reconfmri.trial.allocation import read_allocation
+from reconfmri.trial.codes import by_code, is_coded
 from reconfmri.trial.intercurrent import read_events
 
 
@@ -69,6 +70,8 @@ def answer_rule(snakemake: Any) -> None:
             raise ValueError(f"rule {snakemake.rule} gives no {lacking}, which {question.name!r} needs")
     group = Group.from_params(params.settings)
     arms = read_allocation(given.allocation, given.participants, group.participant_columns)
+    if is_coded(group):
+        arms = by_code(arms, Path(given.codes))
     events = given.get("events")
     asked = Asked(
         read_measures(given.measures),

@@ -8,6 +8,7 @@ from reconfmri.config import Group, Trial, outcome_label
 from reconfmri.figures.labels import estimand_label, session_name
 from reconfmri.group.bayes_model import DF_RATE, DF_SHAPE, RATIO_SD
 from reconfmri.report.words import count_of, list_of
+from reconfmri.trial.codes import is_coded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,8 @@ def _estimands(trial: Trial, group: Group) -> str:
     text = (
         "All randomised participants with data are analysed in the arm they were allocated to. "
         "Differences are "
-        f"{group.arms.active} minus {group.arms.control}. The primary outcome is "
+        f"{group.arms.active} minus {group.arms.control}{CODED if is_coded(group) else ''}. "
+        f"The primary outcome is "
         f"{outcome_label(primary.outcome)} at "
         f"{session_name(trial, primary.session)}, {estimand_label(primary.estimand).lower()}. Reported for "
         f"every outcome{' and later session' if len(trial.session_names) > 1 else ''}: "
@@ -91,6 +93,7 @@ def _covariates(group: Group) -> str:
     return text
 
 
+CODED = ", the arms by code, drawn at random once"
 MEAN_MODEL = (
     "Every outcome was fitted by a mixed model for repeated measures (MMRM): a mean per visit and a "
     "difference between the arms per visit. Differences adjusted for baseline come from the model in which "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import yaml
 
 from reconfmri.bids import read_json
 from reconfmri.config import Study, load_study
@@ -21,6 +22,8 @@ from reconfmri.measures import read_measures
 from reconfmri.provenance import software_versions
 from reconfmri.step import is_empty
 from reconfmri.tables import read_table
+from reconfmri.trial.codes import as_seen, by_code, is_coded
+from reconfmri.trial.lock import Stamp, stamp_of
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
@@ -76,6 +79,7 @@ class ReportFiles:
     measures: Path
     exclusions: Path
     allocation: Path | None = None
+    codes: Path | None = None
     parity: Path | None = None
     regions: Path | None = None
     region_table: Path | None = None
@@ -132,6 +136,7 @@ class ReportInputs(Compared):
     maps: list[Path] = field(default_factory=list)
     versions: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    stamp: Stamp = field(default_factory=Stamp)
 
 
 def gather(files: ReportFiles) -> ReportInputs:
@@ -142,7 +147,8 @@ def gather(files: ReportFiles) -> ReportInputs:
     ValueError
         A table breaks its contract.
     """
-    study = load_study(files.config)
+    written, folder = load_study(files.config), files.config.resolve().parent.parent
+    study = as_seen(written, folder)
     runs = read_table(files.runs, numeric=("tr", "n_volumes"), required=UNIT)
     exclusions = read_exclusions(files.exclusions)
     runs = keep_decisions(runs, by_hand(exclusions))
@@ -152,13 +158,14 @@ def gather(files: ReportFiles) -> ReportInputs:
     design, design_run = _representative_design(files.designs, runs, exclusions)
     return ReportInputs(
         study=study,
-        config_text=files.config.read_text(encoding="utf-8-sig"),
+        config_text=_text_of(study, files.config),
+        stamp=stamp_of(folder, written),
         runs=runs,
         exclusions=exclusions,
         parity=read_table(files.parity).fillna(MISSING) if files.parity else None,
-        truth=json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else None,
+        truth=None if files.truth is None or is_coded(study.group) else _planted(files.truth),
         measures=read_measures(files.measures),
-        allocation=read_arms(files.allocation) if files.allocation else None,
+        allocation=read_arms(files.allocation, files.codes) if files.allocation else None,
         tables=read_tables(tables),
         regions=_open(files.regions),
         region_table=read_table(files.region_table) if files.region_table else None,
@@ -202,11 +209,26 @@ def _open(path: Path | None) -> SpatialImage | None:
     return nibabel.load(path) if path else None
 
 
-def read_arms(path: Path) -> pd.DataFrame:
-    """Return the allocation with ids as in participants.tsv, whether or not the trial office wrote `sub-`."""
+def read_arms(path: Path, codes: Path | None = None) -> pd.DataFrame:
+    """Return the allocation with ids as in participants.tsv, whether or not the trial office wrote `sub-`.
+
+    With `codes` the arms are A and B.
+    """
     allocation = read_table(path)
     bare = allocation["participant_id"].str.removeprefix("sub-")
-    return allocation.assign(participant_id="sub-" + bare)
+    named = allocation.assign(participant_id="sub-" + bare)
+    return by_code(named[named["arm"].notna()], codes) if codes else named
+
+
+def _text_of(study: Study, path: Path) -> str:
+    """The study file as it was written; while the arms have codes, its settings without their names."""
+    if not is_coded(study.group):
+        return path.read_text(encoding="utf-8-sig")
+    return str(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _planted(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def file_of(row: Mapping[Any, Any], runs: pd.DataFrame, rule: str, output: str) -> str:

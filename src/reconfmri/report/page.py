@@ -12,6 +12,7 @@ from reconfmri.config import Trial, outcome_label
 from reconfmri.report import answer, arms, brain, flow, scans
 from reconfmri.report.blocks import Block, svg_of
 from reconfmri.report.citations import citations, cited_for, cited_of
+from reconfmri.report.conduct import conduct
 from reconfmri.report.group_methods import data_of_a_table, group_methods
 from reconfmri.report.inputs import Compared, Processed, ReportInputs
 from reconfmri.report.methods import Facts, methods_text
@@ -33,6 +34,7 @@ def compose(inputs: ReportInputs) -> str:
         brain.response(inputs),
         brain.connectivity(inputs),
         arms.arms(inputs.study.trial, inputs),
+        conduct(inputs.study.group, inputs.stamp),
         {
             "methods": methods_text(inputs.study, facts),
             "seed": inputs.study.seed,
@@ -92,6 +94,7 @@ def compose_tables(
             "attributes": answer.attributes(group),
         },
         arms.arms(trial, compared),
+        conduct(group),
         {
             "methods": [
                 data_of_a_table(trial, compared.measures, compared.allocation),
@@ -168,6 +171,7 @@ SECTIONS = [
     ("connectivity", "Connectivity between regions", ("edges",)),
     ("estimates", "All estimates", ("estimate_groups",)),
     ("truth", "Truth beside estimate", ("truth_rows",)),
+    ("conduct", "Trial conduct", ("log",)),
     ("methods", "Methods", ("methods",)),
     ("provenance", "Provenance", ("versions", "provenance")),
     ("cite", "What to cite", ("citations",)),
@@ -200,6 +204,8 @@ INTRODUCTIONS = {
     "so that the control arm is nearer to the measure itself. Smallest detectable change: of one person.",
     "connectivity": "Negative values: lower connectivity in the active arm.",
     "truth": "This trial was simulated with known effects, so each estimate can be judged.",
+    "conduct": "Who drew codes, locked and unblinded, and what differs from the first lock. Each line of the "
+    "log holds the hash of the one before (`reconfmri verify-log`).",
     "estimates": "Each cell: estimate and interval, below it the spread and the probability or p value.",
     "methods": "Written from the settings of this study; every number is the one the code used.",
 }

@@ -1,0 +1,44 @@
+"""The section on trial conduct: whether arms are seen by code, what was locked, and what changed since."""
+
+from __future__ import annotations
+
+from reconfmri.config import Group
+from reconfmri.report.blocks import Block, several
+from reconfmri.trial.codes import is_coded
+from reconfmri.trial.lock import Stamp
+from reconfmri.trial.log import LOCK
+
+BLINDED = (
+    "Blinded: the arms are A and B, drawn at random once for this study. Differences are A minus B; nothing "
+    "on this page says which arm is which, so neither sign nor direction can be read as an effect of the drug"
+)
+NOT_LOCKED = (
+    "Not locked: nothing shows which choices were made before results were seen (`reconfmri lock` before the "
+    "arms are compared)"
+)
+
+
+def conduct(group: Group | None, stamp: Stamp | None = None) -> Block:
+    """Return the stamp of every result, the changes behind it and the log of the trial.
+
+    A table of measures comes without a study folder and so without a stamp.
+    """
+    is_stamped, stamp = bool(group and stamp), stamp or Stamp()
+    locks = [entry for entry in stamp.log if entry.event == LOCK]
+    text = NOT_LOCKED
+    if locks:
+        state = {
+            "pre-specified": "Pre-specified: study file, exclusions, code and libraries are as locked",
+            "changed before unblinding": "Changed before unblinding: "
+            f"{several(len(stamp.changes), 'difference')} from what was locked",
+            "changed after unblinding": "Changed after unblinding: "
+            f"{several(len(stamp.changes), 'difference')} from what was locked",
+        }[stamp.word]
+        text = f"{state} on {locks[0].time[:10]} (sha256 {locks[0].facts['sha256'][:12]}…)"
+    return {
+        "blinded": BLINDED if is_coded(group) else "",
+        "stamp": text if is_stamped else "",
+        "changes": [(item.key, item.before, item.now) for item in stamp.changes],
+        "log": [(entry.time, entry.event, entry.by, entry.reason) for entry in stamp.log],
+        "log_hash": stamp.log[-1].hash if stamp.log else "",
+    }
