@@ -68,7 +68,7 @@ def from_study(options: Namespace, measures: pd.DataFrame) -> Trial:
     """
     for name in ("active", "control", "sessions", "baseline", "outcome", "session", "scale"):
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name}: the study file tells it. Fix: give --config or --{name}, not both")
+            raise ValueError(f"--{name}: the study file says it. Fix: give --config or --{name}, not both")
     trial = load_trial(options.config, units_of(measures))
     if trial is None:
         raise ValueError(f"E-CONF-C02 {options.config}: group is none. Fix: give a study file with arms")
@@ -130,7 +130,7 @@ def spoken_question(options: Namespace, n_outcomes: int, sessions: list[str]) ->
         else ""
     )
     primary = (
-        "The primary question was told on the command line, not in a study file."
+        "The primary question was given on the command line, not in a study file."
         if options.outcome or options.session
         else "No primary question was declared: the first outcome, at the first visit that can be asked "
         "about, stands in for it."

@@ -115,7 +115,7 @@ def _study(options: Namespace) -> Study | None:
 
 
 def _measures(options: Namespace) -> pd.DataFrame | None:
-    """The measures, where given; then their spread is measured and not to be told."""
+    """The measures, where given; then their spread is measured and need not be given."""
     if not options.measures:
         return None
     from reconfmri.measures import read_measures

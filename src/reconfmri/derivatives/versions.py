@@ -95,7 +95,7 @@ def check_versions(root: Path, people: list[str], settings: Fmriprep) -> list[Pr
         if version in FLAWS
     ]
     if unknown:
-        what = f"nothing tells which fMRIPrep made the outputs of {first_of(unknown)}"
+        what = f"it is unknown which fMRIPrep made the outputs of {first_of(unknown)}"
         fix = "keep its dataset_description.json, its logs and reports beside the outputs"
         problems.append(Problem("WARN", "W-BIDS-A12", what, fix, settings.derivatives))
     if len(by_version) > 1:

@@ -64,7 +64,7 @@ def compose_tables(
 ) -> Page:
     """Return the page of answers to a bare table of measures: the report without scans.
 
-    `settings` are the title and the text of what the models were told.
+    `settings` are the title and the text of what the models were given.
 
     Raises
     ------
