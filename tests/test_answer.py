@@ -309,7 +309,7 @@ def test_a_study_file_names_title_visits_and_question_and_stands_alone(tmp_path)
     for session in config["sessions"]:
         assert session["name"] in words
     assert "In the table, not asked aboutMean framewise displacement" in words
-    with pytest.raises(ValueError, match="--active: the study file tells it"):
+    with pytest.raises(ValueError, match="--active: the study file says it"):
         asked([*arguments, "--config", study, "--active", "ketamine"])
 
 
