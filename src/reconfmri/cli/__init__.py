@@ -1,5 +1,4 @@
-"""The command line: reconfmri init | index | check | simulate | run | group | plan | status |
-blind | lock | unblind | verify-log."""
+"""The command line: one parser per command, in the order in which a study is made."""
 
 from __future__ import annotations
 
@@ -20,6 +19,7 @@ EXIT_BUSY = 3
 
 
 FEWEST_TRIALS = 20
+FILES = ("FILE", "EXPORT", "DICTIONARY", "EVENTS", "TABLE", "MEASURES", "ALLOCATION")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,12 +54,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"reconfmri {__version__}")
     shtab.add_argument_to(parser, help="print the completion script of a shell, then stop")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_init, _index, _check, _simulate, _run, _group, _plan, _status, _conduct):
+    for add in (
+        _init,
+        _import_redcap,
+        _import_table,
+        _index,
+        _check,
+        _simulate,
+        _run,
+        _group,
+        _plan,
+        _status,
+        _conduct,
+    ):
         add(commands)
     for command in commands.choices.values():
         for action in command._actions:
             if action.type is Path:
-                action.complete = shtab.FILE if action.metavar == "FILE" else shtab.DIRECTORY  # type: ignore[attr-defined]
+                action.complete = shtab.FILE if action.metavar in FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
     return parser
 
 
@@ -80,6 +92,36 @@ def _init(commands: Commands) -> None:
         action="store_true",
         help="take the arm column out of participants.tsv, after a copy into STUDY (default: it stays)",
     )
+
+
+def _import_redcap(commands: Commands) -> None:
+    new = commands.add_parser(
+        "import-redcap", help="write phenotype/, participants.tsv and the allocation from a raw REDCap export"
+    )
+    new.add_argument("export", type=Path, metavar="EXPORT", help="CSV / raw data")
+    new.add_argument("dictionary", type=Path, metavar="DICTIONARY", help="data dictionary, CSV")
+    new.add_argument(
+        "events", type=Path, nargs="?", metavar="EVENTS", help="table of events (Define My Events), CSV"
+    )
+    _imported(new)
+
+
+def _import_table(commands: Commands) -> None:
+    new = commands.add_parser("import-table", help="the same from a CSV or Excel table of any office")
+    new.add_argument("table", type=Path, metavar="TABLE", help="CSV or .xlsx")
+    _imported(new)
+
+
+def _imported(command: argparse.ArgumentParser) -> None:
+    """What both imports are given: what goes where (docs/import.md)."""
+    command.add_argument("--map", type=Path, required=True, metavar="FILE", help="what goes where, YAML")
+    command.add_argument(
+        "--bids", type=Path, required=True, metavar="BIDS", help="BIDS dataset to write into"
+    )
+    command.add_argument(
+        "--allocation", type=Path, required=True, metavar="FILE", help="allocation to write, outside of BIDS"
+    )
+    command.add_argument("--overwrite", action="store_true", help="write over tables that are there")
 
 
 def _index(commands: Commands) -> None:

@@ -26,6 +26,31 @@ def init(options: Namespace) -> int:
     return 0
 
 
+def import_redcap(options: Namespace) -> int:
+    """Write the tables of a REDCap export."""
+    from reconfmri.config import load_section
+    from reconfmri.importing.declared import RedcapMap
+    from reconfmri.importing.redcap import import_redcap as read
+    from reconfmri.importing.write import write_import
+
+    declared = load_section(options.map, RedcapMap)
+    found = read(options.export, options.dictionary, declared, options.events)
+    print("\n".join(write_import(found, options.bids, options.allocation, overwrite=options.overwrite)))
+    return 0
+
+
+def import_table(options: Namespace) -> int:
+    """Write the tables of an office's table."""
+    from reconfmri.config import load_section
+    from reconfmri.importing.declared import TableMap
+    from reconfmri.importing.office import import_table as read
+    from reconfmri.importing.write import write_import
+
+    found = read(options.table, load_section(options.map, TableMap))
+    print("\n".join(write_import(found, options.bids, options.allocation, overwrite=options.overwrite)))
+    return 0
+
+
 def index(options: Namespace) -> int:
     """Write the run table and the exclusions of a study folder."""
     return make_index(options.study)

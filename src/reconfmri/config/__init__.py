@@ -13,7 +13,7 @@ from reconfmri.config.catalogue import (
     outcome_label,
 )
 from reconfmri.config.connectivity import Connectivity
-from reconfmri.config.door import CONFIG, load_study, load_trial, parse_config
+from reconfmri.config.door import CONFIG, load_section, load_study, load_trial, parse_config
 from reconfmri.config.filters import FILTERED, Filters
 from reconfmri.config.first_level import FirstLevel, contrast_label
 from reconfmri.config.group import (
@@ -75,6 +75,7 @@ __all__ = [
     "condition_label",
     "condition_names",
     "contrast_label",
+    "load_section",
     "load_study",
     "load_trial",
     "outcome_label",

@@ -37,6 +37,23 @@ def load_study(path: str | Path) -> Study:
         raise _naming(path, error) from None
 
 
+def load_section(path: str | Path, model: type[Sections]) -> Sections:
+    """Return a section of its own file, such as the map of an import.
+
+    Raises
+    ------
+    ValueError
+        As `load_study`.
+    """
+    raw = _read_yaml(path)
+    try:
+        if not isinstance(raw, dict):
+            raise ValueError(f"E-CONF-C02 it must be a mapping of keys, got {type(raw).__name__}")
+        return _parse(model, raw)
+    except ValueError as error:
+        raise _naming(path, error) from None
+
+
 def load_trial(path: str | Path, units: Mapping[str, str]) -> Trial | None:
     """Return what a study file asks of a table of measures; None for a study without arms.
 
@@ -116,32 +133,33 @@ def _parse(model: type[Sections], raw: object) -> Sections:
         # Through JSON: strict about types, yet a YAML list may fill a tuple.
         return model.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
-        raise ValueError("\n".join(_on_one_line(_explain(item)) for item in error.errors())) from None
+        lines = [_on_one_line(_explain(item, model)) for item in error.errors()]
+        raise ValueError("\n".join(lines)) from None
 
 
-def _explain(item: Any) -> str:
-    """One line for one pydantic error: code, key, what is wrong, what was got, the fix."""
+def _explain(item: Any, model: type[BaseModel]) -> str:
+    """One line for one pydantic error of a model: code, key, what is wrong, what was got, the fix."""
     keys = [
         text if (text := str(part)).isprintable() and text.strip() else repr(text) for part in item["loc"]
     ]
     where = ".".join(keys) or "study"
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(keys[-1], _all_keys(Study), n=1)
+        near = difflib.get_close_matches(keys[-1], _all_keys(model), n=1)
         return f"E-CONF-C01 {where}: unknown key. Fix: " + (
             f"did you mean {near[0]!r}?" if near else "delete it"
         )
     if item["type"] == "missing":
-        return f"E-CONF-C02 {where}: this key is missing. Fix: add it{_expectation(item['loc'])}"
+        return f"E-CONF-C02 {where}: this key is missing. Fix: add it{_expectation(item['loc'], model)}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         if not (message.startswith(where) or where == "study"):
-            inside = re.split(r"\W", message)[0] in _at(item["loc"])[1].model_fields
+            inside = re.split(r"\W", message)[0] in _at(item["loc"], model)[1].model_fields
             message = f"{where}{'.' if inside else ': '}{message}"
         return f"{_code_of(item['ctx']['error'])} {message}"
     got = item["input"]
     quotes = _in_quotes(got) if item["type"] == "string_type" else ""
     fix = quotes or ". Fix: correct the value"
-    return f"E-CONF-C02 {where}: {message}, got {got!r}{fix}{_expectation(item['loc'])}"
+    return f"E-CONF-C02 {where}: {message}, got {got!r}{fix}{_expectation(item['loc'], model)}"
 
 
 def _on_one_line(text: str) -> str:
@@ -160,9 +178,9 @@ def _in_quotes(got: Any) -> str:
     return f'. Fix: put it in quotes, "{got}"' if isinstance(got, int | float) else ""
 
 
-def _expectation(loc: tuple[str | int, ...]) -> str:
+def _expectation(loc: tuple[str | int, ...], root: type[BaseModel]) -> str:
     """What the key at `loc` holds, its range and an example, as far as the model tells."""
-    info, _ = _at(loc)
+    info, _ = _at(loc, root)
     if info is None or not info.description:
         return ""
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -175,9 +193,9 @@ def _expectation(loc: tuple[str | int, ...]) -> str:
     return f"; expected: {info.description}" + (f" ({', '.join(bounds)})" if bounds else "") + example
 
 
-def _at(loc: tuple[str | int, ...]) -> tuple[FieldInfo | None, type[BaseModel]]:
+def _at(loc: tuple[str | int, ...], root: type[BaseModel]) -> tuple[FieldInfo | None, type[BaseModel]]:
     """The field that `loc` leads to, and the section in it; a bare one where there is none."""
-    info, model = None, cast(type[BaseModel], Study)
+    info, model = None, root
     for part in loc:
         if part in model.model_fields:
             info = model.model_fields[str(part)]
