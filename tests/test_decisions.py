@@ -13,7 +13,7 @@ from reconfmri.cli import main
 from reconfmri.config import load_study
 from reconfmri.decisions import check_decisions, is_out, read_decisions, without_decided
 from reconfmri.exclusions import Exclusion, read_exclusions, write_exclusions
-from reconfmri.outcomes import meet_people
+from reconfmri.scales.scoring import meet_people
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from make_bids import make_bids

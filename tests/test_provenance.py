@@ -58,7 +58,7 @@ def test_the_hash_of_a_rule_follows_its_script_and_what_that_imports(clone):
     before = code("fit_first_level", "score_scale", "carry_atlas")
     touch(clone / "src/reconfmri/events.py")
     assert changed(before) == {"fit_first_level"}, "first_level imports events"
-    touch(clone / "src/reconfmri/outcomes.py")
+    touch(clone / "src/reconfmri/scales/scoring.py")
     assert changed(before) == {"fit_first_level", "score_scale"}
     touch(clone / "workflow/scripts/carry_atlas.py")
     assert changed(before) == set(before)
@@ -76,7 +76,7 @@ def test_the_hash_follows_imports_of_imports_and_of_functions(clone):
 
 
 def test_the_hash_follows_the_rule_and_not_its_remarks_or_resources(clone):
-    rules = clone / "workflow/rules/outcomes.smk"
+    rules = clone / "workflow/rules/scales.smk"
     before = code("score_scale", "carry_atlas")
     touch(rules, "# remark\n")
     rules.write_text(rules.read_text().replace("    input:\n", "    # remark\n    input:\n"))

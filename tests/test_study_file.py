@@ -125,7 +125,7 @@ SENSELESS = [
     ("scales.pcl5.range", [80, 0], "E-CONF-C02", "scales.pcl5.range: got [80.0, 0.0]"),
     ("scales.pcl5.range", [80, 80], "E-CONF-C02", "scales.pcl5.range"),
     ("scales.pcl5.item_range", [4, 0], "E-CONF-C02", "scales.pcl5.item_range"),
-    ("scales.pcl5.items", ["a", "b"], "E-CONF-C02", "scales.pcl5.range is [0.0, 80.0], and 2 items"),
+    ("scales.pcl5.items", ["a", "b"], "E-CONF-C02", "scales.pcl5.items has 2, the scale 20 items"),
     ("scales.pcl5.items", ["a", "a"], "E-CONF-C02", "scales.pcl5.items"),
     ("scales.pcl5.items", ["total"], "E-CONF-C02", "scales.pcl5: the total 'total'"),
     ("scales.pcl5.total", "session_id", "E-CONF-C02", "scales.pcl5: 'session_id'"),

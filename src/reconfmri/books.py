@@ -74,6 +74,7 @@ def check_scale(
     ValueError
         A row is missing and nothing says why.
     """
+    rows = rows[rows["outcome"] == outcome]
     there = set(zip(rows["participant_id"], rows["session_id"], strict=True))
     there |= {(row.participant_id, row.session_id) for row in exclusions if row.region == outcome}
     absent = [unit for unit in expected if unit not in there]

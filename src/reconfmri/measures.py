@@ -26,7 +26,8 @@ DESCRIPTIONS = {
     "value": "Estimate, in the unit of the column `unit`; n/a with its reason in exclusions.tsv",
     "se": "Standard error of the value, in the same unit; n/a where it is not defined",
     "unit": "Unit of value and se",
-    "coverage": "Share of the region inside the mask of the run, mean over runs",
+    "coverage": "Share of the region inside the mask of the run, mean over runs; of a scale, of its items "
+    "that were answered",
     "n_runs": "Runs of the session that gave a value; combined by fixed effects",
 }
 RUN_DESCRIPTIONS = DESCRIPTIONS | {

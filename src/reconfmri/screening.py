@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from reconfmri import bids
-from reconfmri.config import CONFIG, FirstLevel, Study, Task
+from reconfmri.config import CONFIG, FirstLevel, Scale, Study, Task
 from reconfmri.connectivity import MIN_DIMENSIONS, cosines_in
 from reconfmri.dataset import twice
 from reconfmri.events import name_events, read_events
@@ -19,8 +19,8 @@ from reconfmri.exclusions import MISSING, UNIT, DataFault
 from reconfmri.files import explained
 from reconfmri.first_level import KEPT_EFFICIENCY, share_left_by_filter
 from reconfmri.labels import SPELLING_CODE, essence
-from reconfmri.outcomes import plain_id, plain_visit, score_scale
 from reconfmri.problems import Problem
+from reconfmri.scales.scoring import needed_columns, plain_id, plain_visit, score_scale
 from reconfmri.skin_conductance import describe_recording
 from reconfmri.tables import read_table
 
@@ -203,10 +203,11 @@ def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Proble
     """Tables of `phenotype/`: one row per person and visit of the study, with totals that can be used."""
     problems = []
     for name, scale in study.scales.items():
-        path = f"phenotype/{name}.tsv"
+        path = f"phenotype/{scale.table or name}.tsv"
         keys = ["participant_id", *(["session_id"] if study.sessions else [])]
+        keys += [scale.repeats] if scale.repeats else []
         try:
-            table = read_table(root / path, required=[*keys, scale.total, *scale.items])
+            table = read_table(root / path, required=list(dict.fromkeys([*keys, *needed_columns(scale)])))
         except FileNotFoundError:
             what, fix = f"the table of scales.{name} is missing", f"add it, or delete scales.{name}"
             problems.append(Problem("STOP", "E-BIDS-B16", what, fix, path))
@@ -219,12 +220,25 @@ def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Proble
         found = twice([" ".join(map(str, row)) for row in table[keys].to_numpy()], path)
         problems += met + found
         if not (found or any(item.severity == "STOP" for item in met)):
-            problems += [
-                Problem("EXCL", row.code, *_parts(row.reason), path, row.participant_id, row.session_id)
-                for row in score_scale(table, name, scale)[1]
-                if not row.reason.endswith(f"{scale.total} is missing")  # no fault: the visit gave none
-            ]
+            problems += _scored(table, name, scale, path)
     return problems
+
+
+def _scored(table: pd.DataFrame, name: str, scale: Scale, path: str) -> list[Problem]:
+    """One problem per row and reason, however many scores it concerns."""
+    found = {
+        (row.participant_id, row.session_id, row.reason): Problem(
+            "WARN" if row.code.startswith("W-") else "EXCL",
+            row.code,
+            *_parts(row.reason),
+            path,
+            row.participant_id,
+            row.session_id,
+        )
+        for row in score_scale(table, name, scale)[1]
+        if not row.reason.endswith(f"{scale.total} is missing")  # no fault: the visit gave none
+    }
+    return list(found.values())
 
 
 def _parts(reason: str) -> tuple[str, str]:

@@ -380,6 +380,11 @@ def units_of_tables():
     }
 
 
+def phenotype_of(wildcards):
+    """The table that a scale is scored from, which may hold several."""
+    return bids_root / "phenotype" / f"{study.scales[wildcards.scale].table or wildcards.scale}.tsv"
+
+
 def of_scales(output):
     """One file per clinical scale."""
     return [layout.path("score_scale", output, scale=name) for name in study.scales]

@@ -25,7 +25,7 @@ rule stack_measures:
         sessions=[session.id for session in study.sessions] or ["n/a"],
         decided=decided_units,
         regions={name: sorted(outcome.regions) for name, outcome in study.outcomes.items()},
-        scales=[name for name, outcome in study.outcomes.items() if outcome.producer == "scale"],
+        scales=[[f"{name}.{score}" for score in scale.scores] for name, scale in study.scales.items()],
         code=code_of("stack_measures"),
     script:
         "../scripts/stack_measures.py"

@@ -4,8 +4,8 @@ from reconfmri.config import Scale
 from reconfmri.decisions import is_out
 from reconfmri.exclusions import Exclusion, write_exclusions
 from reconfmri.measures import write_rows
-from reconfmri.outcomes import meet_people, score_scale
 from reconfmri.provenance import log_to
+from reconfmri.scales.scoring import meet_people, of_sessions, score_scale
 from reconfmri.tables import read_table
 
 with log_to(snakemake.log[0]) as log:
@@ -16,8 +16,8 @@ with log_to(snakemake.log[0]) as log:
         outside = ~rows["session_id"].isin(params.sessions)
         log.info("%d rows of sessions that the study does not ask about are left out", outside.sum())
         rows = rows[~outside]
-        missing = [row for row in missing if row.session_id in (*params.sessions, "n/a")]
-    rows, nobody = meet_people(rows, name, params.people, params.sessions or ["n/a"])
+        missing = of_sessions(missing, params.sessions)
+    rows, nobody = meet_people(rows, name, params.people, params.sessions or ["n/a"], list(scale.scores))
     decided = [Exclusion(**row) for row in params.decided]
     missing = [row for row in missing + nobody if not is_out(decided, row.participant_id, row.session_id)]
     write_rows(snakemake.output.measures, rows, Exclusion(participant_id="n/a"))

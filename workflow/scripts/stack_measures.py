@@ -22,8 +22,9 @@ with log_to(snakemake.log[0]) as log:
     check_books(tables, entries, exclusions)
     decided = [Exclusion(**row) for row in params.decided]
     expected = [unit for unit in product(params.people, params.sessions) if not is_out(decided, *unit)]
-    for path, outcome in zip(map(Path, given.scales), params.scales, strict=True):
-        check_scale(path, tables[path], outcome, expected, exclusions)
+    for path, outcomes in zip(map(Path, given.scales), params.scales, strict=True):
+        for outcome in outcomes:
+            check_scale(path, tables[path], outcome, expected, exclusions)
     measures = stack(without_decided(table, decided, params.regions) for table in tables.values())
     write_table(snakemake.output.measures, measures, DESCRIPTIONS)
     log.info("%d rows from %d tables", len(measures), len(tables))

@@ -12,7 +12,8 @@ from pathlib import Path
 from reconfmri import bids, nuisance
 from reconfmri.checks import MARK
 from reconfmri.cli.arms import Arms, move_arm_column, take_arms
-from reconfmri.config import CONFIG, WHOLE_RUN, bare
+from reconfmri.config import CONFIG, DEFAULT_SCALES, WHOLE_RUN, bare
+from reconfmri.config.scales import library
 from reconfmri.dataset import Dataset, check_spellings, read_dataset
 from reconfmri.labels import alike, is_number
 from reconfmri.problems import stops
@@ -22,7 +23,6 @@ from reconfmri.visits import order_by_time, session_times
 
 FEW_EVENTS = 12  # up to this many events per run, each script gets a regressor of its own
 SKIN = ("skin_conductance", "skinconductance", "eda", "gsr", "scr")
-KNOWN_SCALES = {"pcl5": ((0, 80), "PCL-5 points"), "caps5": ((0, 80), "CAPS-5 points")}
 SCHEMA = "config.schema.json"
 SNAKEFILE = """from reconfmri.provenance import workflow_folder
 
@@ -347,17 +347,17 @@ def _scales(found: Found) -> str:
         return ""
     text = "scales:                         # phenotype/<name>.tsv\n" if _known_scales(found) else ""
     for name, total in found.scales.items():
-        bounds, unit = KNOWN_SCALES.get(name, ((0, 100), "points"))
-        mark = "" if name in _known_scales(found) else "# "
-        text += (
-            f"{mark}  {name}: {{total: {_quoted(total or 'total')}, range: {list(bounds)}, unit: {unit}}}\n"
-        )
+        column = f"total: {_quoted(total or 'total')}"
+        if name in _known_scales(found):
+            text += f"  {name}: {{library: {name}, {column}}}\n"
+        else:
+            text += f"#   {name}: {{{column}, range: [0, 100], unit: points}}\n"
     return text
 
 
 def _known_scales(found: Found) -> list[str]:
     """Scales whose range is known and whose table has a column of totals."""
-    return [name for name, total in found.scales.items() if name in KNOWN_SCALES and total]
+    return [name for name, total in found.scales.items() if name in library() and total]
 
 
 def _group(found: Found, arms: Arms, task: str | None) -> str:
@@ -367,7 +367,8 @@ def _group(found: Found, arms: Arms, task: str | None) -> str:
         )
     outcome = f"amygdala.{list(_contrasts(found, task))[-1]}"
     outcomes = [outcome, outcome.replace("amygdala", "hippocampus"), outcome.replace("amygdala", "vmpfc")]
-    outcomes += [f"{name}.total" for name in _known_scales(found)]
+    units = {name: library()[name]["unit"] for name in _known_scales(found)}
+    outcomes += [f"{name}.total" for name, unit in units.items() if unit in DEFAULT_SCALES]
     listed = "".join(f"    - {name}\n" for name in outcomes)
     several = len(found.sessions) > 1
     later = f", session: {_quoted((found.sessions[1:] or found.sessions)[0])}" if found.sessions else ""

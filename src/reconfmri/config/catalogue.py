@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconfmri.config.quality import quality_units
+from reconfmri.config.scales import library, scale_label
 
 if TYPE_CHECKING:
     from reconfmri.config.study import Study
 
 DOMAINS = ("activation", "connectivity", "skin_conductance", "clinical", "quality")
 PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
-SCALES = {"pcl5": "PCL-5", "caps5": "CAPS-5", "bdi2": "BDI-II"}
 QUALITY = {
     "fd.mean": "Mean framewise displacement",
     "fd.outlier_share": "Share of motion outliers",
@@ -102,9 +102,10 @@ def of_skin_conductance(study: Study) -> Iterator[Outcome]:
 
 
 def of_scales(study: Study) -> Iterator[Outcome]:
-    """Yield the totals of the clinical scales."""
+    """Yield the scores of the clinical scales."""
     for name, scale in study.scales.items():
-        yield Outcome(name, "total", "clinical", scale.unit, "scale")
+        for score, unit in scale.scores.items():
+            yield Outcome(name, score, "clinical", unit, "scale")
 
 
 def of_quality(study: Study) -> Iterator[Outcome]:
@@ -140,7 +141,9 @@ def outcome_label(name: str) -> str:
         return QUALITY[name]
     what, _, condition = name.partition(".")
     if condition == "total" and what not in PROPER:
-        return f"{SCALES.get(what, what.upper())} total"
+        return f"{scale_label(what)} total"
+    if what in library():
+        return f"{scale_label(what)}: {condition_label(condition)}"
     spoken = " – ".join(PROPER.get(part, part.replace("_", " ")) for part in what.split("-"))
     if what == "scr" or spoken.split(" ")[0] not in PROPER.values():
         spoken = spoken[:1].upper() + spoken[1:]

@@ -143,6 +143,8 @@ class Study(Trunk):
         self._check_conditions()
         self._check_confounds()
         self._check_outcomes()
+        for name, scale in self.scales.items():
+            check_known(scale.windows, [session.id for session in self.sessions], f"scales.{name}.windows")
         if self.group:
             check_group(self.group, [session.id for session in self.sessions], self.outcome_units())
         return self
@@ -198,7 +200,11 @@ class Study(Trunk):
         """What the answers of the group model are shown with; None for a study without arms."""
         if self.group is None:
             return None
-        ranges = {f"{name}.total": scale.range for name, scale in self.scales.items()}
+        ranges = {
+            f"{name}.{score}": scale.range_of_score(score)
+            for name, scale in self.scales.items()
+            for score in scale.scores
+        }
         return self.trial_of(self.group, self.outcome_units(), ranges)
 
     @cached_property

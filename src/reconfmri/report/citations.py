@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconfmri.config import Group, Study
+from reconfmri.config.scales import library
 from reconfmri.report.methods import Facts
 
 REFERENCES = Path(__file__).parent / "references.tsv"
@@ -22,6 +23,7 @@ class Citation(NamedTuple):
 def citations(study: Study, facts: Facts | None = None) -> list[Citation]:
     """Return what a paper with these results should cite, by the parts that the study uses."""
     used = {"always", study.preprocessing.engine, *study.scales}
+    used |= {scale.library for scale in study.scales.values() if scale.library}
     used |= {
         name
         for name in ("first_level", "connectivity", "skin_conductance")
@@ -49,4 +51,9 @@ def cited_for(used: Iterable[str]) -> list[Citation]:
     parts = set(used)
     lines = REFERENCES.read_text(encoding="utf-8").splitlines()[1:]
     rows = [line.split("\t") for line in lines]
-    return [Citation(used_for, reference) for part, used_for, reference in rows if part in parts]
+    scales = [
+        Citation(str(item["label"]), str(item["citation"]))
+        for name, item in library().items()
+        if name in parts
+    ]
+    return [Citation(used_for, reference) for part, used_for, reference in rows if part in parts] + scales

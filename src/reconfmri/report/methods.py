@@ -12,6 +12,7 @@ from reconfmri.preprocess.embedded import FINEST_MM
 from reconfmri.preprocess.slice_timing import REACH
 from reconfmri.preprocess.survey import N_REFERENCE
 from reconfmri.report.group_methods import group_methods
+from reconfmri.report.scale_methods import scale_methods
 from reconfmri.report.words import DISTORTION, count_of, list_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def methods_text(study: Study, facts: Facts) -> list[tuple[str, str]]:
     if study.skin_conductance:
         parts.append(("Skin conductance", _skin(study)))
     if study.scales:
-        parts.append(("Clinical scales", _scales(study)))
+        parts.append(("Clinical scales", scale_methods(study)))
     return parts + (group_methods(study.trial) if study.trial else [])
 
 
@@ -315,23 +316,6 @@ def _skin(study: Study) -> str:
         f"in NeuroKit2), the response to an event is the highest value from {low:g} to {high:g} s after its "
         "onset minus the value at onset, at least 0, as "
         f"ln(1 + µS). A condition ({list_of(conditions)}) is the mean over its events."
-    )
-
-
-def _scales(study: Study) -> str:
-    named = [
-        f"{name} ({scale.unit}, {scale.range[0]:g} to {scale.range[1]:g}; "
-        + (
-            f"the sum of {count_of(len(scale.items), 'item')} of {scale.item_range[0]:g} to "
-            f"{scale.item_range[1]:g}, compared with the column {scale.total} where it is there)"
-            if scale.items
-            else f"the column {scale.total})"
-        )
-        for name, scale in study.scales.items()
-    ]
-    return (
-        f"Totals of the phenotype tables: {list_of(named)}. A total outside its range, or of which an item "
-        "is missing, is missing, with the reason in the table of exclusions."
     )
 
 

@@ -3,7 +3,7 @@
 
 rule score_scale:
     input:
-        phenotype=ancient(str(bids_root / "phenotype" / "{scale}.tsv")),
+        phenotype=lambda wildcards: ancient(str(phenotype_of(wildcards))),
     output:
         **made("score_scale"),
     log:
@@ -14,7 +14,7 @@ rule score_scale:
         mem_mb=1000,
         runtime=10,
     params:
-        raw=lambda wildcards: content_of([bids_root / "phenotype" / f"{wildcards.scale}.tsv"]),
+        raw=lambda wildcards: content_of([phenotype_of(wildcards)]),
         settings=lambda wildcards: settings_of(study.scales[wildcards.scale]),
         sessions=[session.id for session in study.sessions],
         people=people,

@@ -1,0 +1,1 @@
+"""Clinical scales: a library of them as data files, and their scoring."""
