@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from reconfmri.bids import read_allocation
 from reconfmri.cli import main
 from reconfmri.importing.events import cut, visit_of
 from reconfmri.tables import read_table
+from reconfmri.trial.allocation import read_allocation
 
 HEADER = [
     "Variable / Field Name", "Form Name", "Section Header", "Field Type", "Field Label",

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from reconfmri.blinding import FEWEST, candidates, telling_columns
 from reconfmri.exclusions import MISSING
 from reconfmri.files import InputError
 from reconfmri.tables import read_table, write_table
+from reconfmri.trial.blinding import FEWEST, candidates, telling_columns
 
 SHOWN, THERE = "E-CONF-F12", "E-BIDS-R04"
 PERSON, SESSION, DAY, INSTANCE = "participant_id", "session_id", "day", "instance"
