@@ -148,7 +148,7 @@ def test_the_library_says_what_the_sources_say():
     assert list(pcl5["cuts"].values()) == [31, 33]
     assert [rule["drop"] for rule in pcl5["changes"].values()] == [5, 10, 15, 18]
     assert [rule.get("at_most") for rule in pcl5["changes"].values()] == [None, None, 28, 28]
-    assert [caps5["changes"][name] for name in ("marx_12", "marx_13")] == [
+    assert [caps5["changes"][name] for name in ("marx12", "marx13")] == [
         {"drop": 12, "at_most": 8},
         {"drop": 13, "at_most": 8},
     ]

@@ -29,6 +29,7 @@ from reconfmri.config.group import (
 )
 from reconfmri.config.preprocessing import Container, Fmriprep, Preprocessing
 from reconfmri.config.quality import QUALITY_UNITS, Quality, quality_units
+from reconfmri.config.responders import Responder
 from reconfmri.config.rois import Region, Rois
 from reconfmri.config.scales import Scale
 from reconfmri.config.section import bare
@@ -62,6 +63,7 @@ __all__ = [
     "Priors",
     "Quality",
     "Region",
+    "Responder",
     "Rois",
     "Sampling",
     "Scale",

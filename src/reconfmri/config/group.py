@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from reconfmri.config.responders import Responder
 from reconfmri.config.section import EachOnce, Name, Section, TakenNameError, Text, check_known
 from reconfmri.labels import spelling_fault
 from reconfmri.tables import MISSING
@@ -197,6 +198,11 @@ class Group(Section):
         default_factory=dict,
         description="Name -> 6 or more outcomes of one unit, declared exchangeable before the data were "
         "seen: gives the mean of their differences, their SD, and each drawn towards the mean. Secondary",
+    )
+    responders: dict[Name, Responder] = Field(
+        default_factory=dict,
+        description="Name -> rule of response, compared between the arms at every later session, with the "
+        "time to the first response and to relapse",
     )
     correction: Literal["holm", "benjamini_hochberg"] = Field(
         "holm", description="Of p values within a family; the randomisation test brings its own (max-T)"

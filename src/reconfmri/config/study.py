@@ -17,7 +17,7 @@ from reconfmri.config.group import ARM, Arms, Group
 from reconfmri.config.preprocessing import Preprocessing
 from reconfmri.config.quality import QUALITY_HEADS, Quality
 from reconfmri.config.rois import Rois
-from reconfmri.config.scales import Scale
+from reconfmri.config.scales import PROPORTION, Scale
 from reconfmri.config.section import Label, Name, Section, Text, check_apart, check_free, check_known
 from reconfmri.config.sessions import Session
 from reconfmri.config.skin_conductance import SkinConductance
@@ -232,6 +232,13 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     check_known(group.exploratory, units, "group.exploratory")
     measured = [item.measure for item in group.covariates.values() if item.measure]
     check_known(measured, units, "group.covariates")
+    for name, rule in group.responders.items():
+        check_known([rule.outcome], units, f"group.responders.{name}.outcome")
+        if rule.loss_of_diagnosis != (units[rule.outcome] == PROPORTION):
+            raise ValueError(
+                f"group.responders.{name}: loss_of_diagnosis and an outcome such as `caps5.diagnosis` belong "
+                "together. Fix: name the one with the other"
+            )
     check_known(group.rope, {units[name] for name in group.modelled}, "group.rope")
     for name, alike in group.pooled.items():
         if len(mixed := sorted({units[item] for item in alike})) > 1:

@@ -18,6 +18,7 @@ from reconfmri.figures.labels import declared_label, estimand_label, half_width,
 from reconfmri.report import results
 from reconfmri.report.blocks import Block, picture, several
 from reconfmri.report.inputs import Compared
+from reconfmri.report.responders import responders
 
 
 def arms(trial: Trial | None, compared: Compared) -> Block:
@@ -39,6 +40,7 @@ def arms(trial: Trial | None, compared: Compared) -> Block:
         "pooled": results.pooled_rows(trial, compared),
         "calibration": results.calibration_rows(compared.tables.get("calibration")),
         "moderation": results.moderation_rows(trial, compared.tables.get("moderation")),
+        **responders(trial, compared.tables),
         "controls": _controls(compared),
         **_missing_visits(trial, compared),
         **_reliability(trial, compared.tables.get("reliability")),

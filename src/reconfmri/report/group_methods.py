@@ -41,7 +41,31 @@ def group_methods(trial: Trial) -> list[tuple[str, str]]:
         ("Bayesian model", _bayesian(trial, trial.group)),
         ("Frequentist models", _frequentist(trial.group)),
         ("Sensitivity analyses, missing visits and reliability", _sensitivity(trial.group)),
+        *([("Responders", _responders(trial.group))] if trial.group.responders else []),
     ]
+
+
+def _responders(group: Group) -> str:
+    """Rules, what is done with people who were not seen, and how the arms are compared."""
+    unseen = {"nonresponder": "count as nonresponders", "observed": "are left out"}
+    rules = [
+        f"{name.replace('_', ' ')} ({outcome_label(rule.outcome)}: {rule.words}; people whose response is "
+        f"not known {unseen[rule.missing]}; prior SD {rule.prior_sd:g})"
+        for name, rule in group.responders.items()
+    ]
+    return (
+        f"Response was declared as {list_of(rules, comma='; ')}. Everybody who was randomised is counted. "
+        "Differences and ratios of shares have exact unconditional intervals (two one-sided score tests, "
+        "Chan and Zhang 1999), the odds ratio its conditional interval with Fisher's exact p; over strata "
+        "of the randomisation, Mantel and Haenszel's estimates with the errors of Sato and of Robins, "
+        "Breslow and Greenland. The Bayesian twin is a logistic model with a level per stratum; levels and "
+        "the log odds ratio have normal priors with the SD above; medians and equal-tailed intervals. Where "
+        "nobody or everybody of an arm responded, ratios have only the Bayesian estimate. The number needed "
+        "to treat is one over the difference. Bounds count every person who is not known for or against the "
+        "active arm. Times to the first response and to relapse are in visits: Kaplan and Meier's curves, "
+        "proportional hazards with Efron's ties (statsmodels), and the same partial likelihood with that "
+        "prior."
+    )
 
 
 def _estimands(trial: Trial, group: Group) -> str:

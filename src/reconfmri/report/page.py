@@ -125,6 +125,7 @@ def _figures(shown: Block) -> Iterator[tuple[str, str]]:
         "prior_reach",
         "replicates",
         "sensitivity",
+        "responder_picture",
         "tipping",
         "controls",
         "reliability",
@@ -164,6 +165,7 @@ SECTIONS = [
     ("joint", "Outcomes together", ("joint",)),
     ("pooled", "Effects pooled over outcomes (secondary)", ("pooled",)),
     ("moderation", "Moderators of the difference", ("moderation",)),
+    ("responders", "Responders", ("responders",)),
     ("missing", "Missing visits", ("unseen_rows", "tipping", "tipping_words")),
     ("calibration", "Calibration in trials like this one", ("calibration",)),
     ("controls", "Negative controls", ("controls",)),
@@ -193,6 +195,9 @@ INTRODUCTIONS = {
     "moderation": "Change of the arm difference, adjusted for baseline, per step of a declared moderator: "
     "analysis of covariance that allows unequal variances, and the Bayesian regression. Not corrected for "
     "their number.",
+    "responders": "Response by the rules that the study declares. A responder and a nonresponder may differ "
+    "by one point, so that a comparison of means learns more of as many people; these numbers are for who "
+    "treats.",
     "missing": "The models assume data missing at random; these analyses test departures from it.",
     "calibration": "The primary question in simulated trials with this design, covariance and dropout, "
     "analysed as above, half of them without any difference. Shares ± Monte Carlo standard error; a trial "

@@ -1,6 +1,6 @@
 """Every group question, declared once; a new one is registered in the module that suits it."""
 
-from reconfmri.contracts.questions import arms, missing, bayesian  # noqa: I001 - answered in this order
+from reconfmri.contracts.questions import arms, responders, missing, bayesian  # noqa: I001 - answered in this order
 from reconfmri.contracts.registry import (
     GroupQuestion,
     Section,
@@ -31,5 +31,6 @@ __all__ = [
     "questions_of",
     "register",
     "registered",
+    "responders",
     "specs",
 ]
