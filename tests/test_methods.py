@@ -50,6 +50,7 @@ NO_NUMBER = {
     "tasks.memory.max_shortfall": "which runs are there: in the flow of scans",
     "group.scales.mm": "the demo has no outcome of this unit",
     "group.scales.tSNR": "the demo has no outcome of this unit",
+    "group.safety": "shown, not modelled",
     "group.priors.between": "of pooled effects, which the demo has not",
     "scales": "ends of items and totals are in the text; an odd one is refused",
 }
@@ -69,6 +70,7 @@ TIED = (
     "group.moderators",
     "group.exploratory",
     "group.responders.",
+    "group.bounded.",
     "group.pooled",
     "group.sampling.",
     "group.scales.",

@@ -50,6 +50,8 @@ SETTINGS = {
     "covariates": {"age": {"column": "age"}},
     "moderators": ["age"],
     "responders": {"fell": {"outcome": "found.total", "drop": 5, "missing": "observed"}},
+    "bounded": {"found.total": [-100, 100]},
+    "safety": {"ratings": ["found.total"]},
     "permutations": 100,
 }
 

@@ -342,6 +342,7 @@ def test_every_setting_of_a_scale_that_changes_a_number_changes_the_methods():
         scale_methods(study_with({"mine": repeated | {"take": take}})) for take in ("highest", "last", "mean")
     }
     assert len(texts) == 3
+    assert scale_methods(study_with({"mine": repeated | {"occasions": ["40"]}})) not in texts
     text = scale_methods(study_with({"hamd17": {"library": "hamd17"}}))
     assert "Of HAM-D17 the library's items and ranges could not be checked" in text
 

@@ -349,11 +349,21 @@ def codes_table():
     return ancient(str(codes_file(study.group.allocation))) if is_coded(study.group) else []
 
 
+def adverse_events_table():
+    """phenotype/adverse_events.tsv, where there is one; compared by the arms only."""
+    path = bids_root / "phenotype" / "adverse_events.tsv"
+    return ancient(str(path)) if path.is_file() else []
+
+
 def group_content(wildcards):
     """The sha256 of what the group rules read from outside of the results; asked when one is planned."""
-    return content_of(
-        path for path in (study.group and study.group.allocation, codes_table(), participants_table()) if path
+    read = (
+        study.group and study.group.allocation,
+        codes_table(),
+        participants_table(),
+        adverse_events_table(),
     )
+    return content_of(path for path in read if path)
 
 
 def run_measures():

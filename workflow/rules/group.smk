@@ -9,6 +9,7 @@ rule fit_frequentist_models:
         allocation=allocation_table(),
         codes=codes_table(),
         participants=participants_table(),
+        adverse_events=adverse_events_table(),
     output:
         **made("fit_frequentist_models"),
     log:

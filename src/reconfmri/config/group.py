@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from reconfmri.config.responders import Responder
-from reconfmri.config.section import EachOnce, Name, Section, TakenNameError, Text, check_known
+from reconfmri.config.section import EachOnce, Interval, Name, Section, TakenNameError, Text, check_known
 from reconfmri.labels import spelling_fault
 from reconfmri.tables import MISSING
 
@@ -204,6 +204,16 @@ class Group(Section):
         description="Name -> rule of response, compared between the arms at every later session, with the "
         "time to the first response and to relapse",
     )
+    bounded: dict[Text, Interval] = Field(
+        default_factory=dict,
+        description="Outcome -> its lowest and highest value, in whole steps: also modelled by a bounded "
+        "likelihood, as a sensitivity of the Gaussian models",
+    )
+    safety: dict[Name, Outcomes] = Field(
+        default_factory=dict,
+        description="Name -> outcomes in order of time, such as ratings at several minutes or vital signs: "
+        "shown by arm and session, not modelled",
+    )
     correction: Literal["holm", "benjamini_hochberg"] = Field(
         "holm", description="Of p values within a family; the randomisation test brings its own (max-T)"
     )
@@ -258,6 +268,13 @@ class Group(Section):
                 f"group.controls names {self.primary.outcome!r}, the outcome of the primary question. "
                 "Fix: take it out, or ask about another outcome"
             )
+        check_known(self.bounded, self.modelled, "group.bounded")
+        for name, (low, high) in self.bounded.items():
+            if not (high - low).is_integer():
+                raise ValueError(
+                    f"group.bounded.{name}: {low:g} to {high:g} is no number of whole "
+                    "steps. Fix: correct the ends"
+                )
         if both := [name for name in self.exploratory if name in self.outcomes]:
             raise ValueError(f"group.exploratory: {both} are in group.outcomes too. Fix: keep one")
         return self

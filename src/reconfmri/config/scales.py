@@ -119,6 +119,10 @@ class Scale(Section):
     repeats: Text | None = Field(
         None, description="Column that tells several ratings of one visit apart, such as `minute`"
     )
+    occasions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]], EachOnce] = Field(
+        default_factory=list,
+        description="Values of `repeats` whose totals are outcomes too, `minute_40` of 40; for group.safety",
+    )
     take: Literal["highest", "mean", "first", "last"] = Field(
         "highest", description="Which of several ratings of a visit counts"
     )
@@ -164,6 +168,7 @@ class Scale(Section):
         found = {"total": self.unit}
         for name, part in self.subscales.items() if self.columns else ():
             found[name] = f"{self.unit} per item" if part.score == "mean" != self.score else self.unit
+        found |= {f"{self.repeats}_{value}": self.unit for value in self.occasions}
         return found | ({"diagnosis": PROPORTION} if self.diagnoses else {})
 
     def ends(self, number: int) -> tuple[float, float]:
@@ -222,6 +227,8 @@ class Scale(Section):
         }
         for key, numbers in named.items() if known else ():
             check_known(numbers, known, key)
+        if self.occasions and not self.repeats:
+            raise ValueError("occasions need `repeats`, the column of which they are values. Fix: name it")
         if taken := [name for name in self.subscales if name in RESERVED]:
             raise ValueError(f"subscales: {taken[0]!r} is taken. Fix: rename it")
         if self.diagnosis:

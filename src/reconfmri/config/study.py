@@ -147,7 +147,19 @@ class Study(Trunk):
             check_known(scale.windows, [session.id for session in self.sessions], f"scales.{name}.windows")
         if self.group:
             check_group(self.group, [session.id for session in self.sessions], self.outcome_units())
+            self._check_bounds(self.group)
         return self
+
+    def _check_bounds(self, group: Group) -> None:
+        """What is declared to be bounded has the ends of its scale."""
+        for name, ends in group.bounded.items():
+            outcome = self.outcomes[name]
+            if outcome.producer != "scale":
+                continue
+            known = self.scales[outcome.what].range_of_score(outcome.condition)
+            if known != ends:
+                what = f"group.bounded.{name} is {list(ends)}, the scale has {list(known)}"
+                raise ValueError(f"{what}. Fix: correct the ends")
 
     def _check_conditions(self) -> None:
         if self.first_level:
@@ -232,6 +244,8 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     check_known(group.exploratory, units, "group.exploratory")
     measured = [item.measure for item in group.covariates.values() if item.measure]
     check_known(measured, units, "group.covariates")
+    for name, outcomes in group.safety.items():
+        check_known(outcomes, units, f"group.safety.{name}")
     for name, rule in group.responders.items():
         check_known([rule.outcome], units, f"group.responders.{name}.outcome")
         if rule.loss_of_diagnosis != (units[rule.outcome] == PROPORTION):

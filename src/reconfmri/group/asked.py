@@ -17,7 +17,8 @@ from reconfmri.group.grid import NO_SESSION, Outcome
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Measures, arms, and what is asked of them; `events` has `intercurrent.COLUMNS`.
+    """Measures, arms, and what is asked of them; `events` has `intercurrent.COLUMNS`,
+    `adverse_events` those of `trial.adverse_events`.
 
     The grids are laid out when the first question needs them.
 
@@ -34,6 +35,7 @@ class Asked:
     seed: int = 0
     cores: int | None = None
     events: pd.DataFrame | None = None
+    adverse_events: pd.DataFrame | None = None
 
     @property
     def labels(self) -> list[str]:

@@ -102,6 +102,12 @@ def odds_ratio_exact(counts: Counts, level: float) -> Answer:
     )
 
 
+def fisher_p(counts: Counts) -> float:
+    """Return Fisher's exact two-sided p value, which separated arms have too."""
+    rest = counts.n_active - counts.active, counts.n_control - counts.control
+    return float(fisher_exact([[counts.active, rest[0]], [counts.control, rest[1]]])[1])
+
+
 def mantel_haenszel(strata: list[Counts], level: float) -> dict[str, Answer]:
     """Return difference, risk ratio and odds ratio over strata, with Sato's, Greenland's and Robins's errors.
 

@@ -14,6 +14,7 @@ from reconfmri.contracts.questions import GroupQuestion
 from reconfmri.contracts.specs import TableSpec
 from reconfmri.group.asked import Asked
 from reconfmri.measures import read_measures
+from reconfmri.trial.adverse_events import read_adverse_events
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.codes import by_code, is_coded
 from reconfmri.trial.intercurrent import read_events
@@ -64,15 +65,15 @@ def answer_rule(snakemake: Any) -> None:
     """
     given, params = snakemake.input, snakemake.params
     asked_here = questions.questions_of(snakemake.rule)
-    known = {"events": "events" in given.keys(), "seed": "seed" in params.keys()}  # noqa: SIM118 - a list
+    there = {*given.keys(), *params.keys()}  # named lists, no mappings
     for question in asked_here:
-        if lacking := [name for name in question.needs if not known[name]]:
+        if lacking := [name for name in question.needs if name not in there]:
             raise ValueError(f"rule {snakemake.rule} gives no {lacking}, which {question.name!r} needs")
     group = Group.from_params(params.settings)
     arms = read_allocation(given.allocation, given.participants, group.participant_columns)
     if is_coded(group):
         arms = by_code(arms, Path(given.codes))
-    events = given.get("events")
+    events, adverse = given.get("events"), given.get("adverse_events")
     asked = Asked(
         read_measures(given.measures),
         arms,
@@ -81,6 +82,7 @@ def answer_rule(snakemake: Any) -> None:
         seed=params.get("seed", 0),
         cores=snakemake.threads,
         events=read_events(events, arms, params.sessions) if events else None,
+        adverse_events=read_adverse_events(adverse) if adverse else None,
     )
     for table in answers(asked, asked_here):
         table.spec.write(Path(snakemake.output[table.name]), table.rows)

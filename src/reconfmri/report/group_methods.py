@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from reconfmri.config import Group, Trial, outcome_label
 from reconfmri.figures.labels import estimand_label, session_name
 from reconfmri.group.bayes_model import DF_RATE, DF_SHAPE, RATIO_SD
+from reconfmri.group.bounded import N_PLACES, PRIOR_MEAN, PRIOR_SD
 from reconfmri.report.words import count_of, list_of
 from reconfmri.trial.codes import is_coded
 
@@ -42,7 +43,22 @@ def group_methods(trial: Trial) -> list[tuple[str, str]]:
         ("Frequentist models", _frequentist(trial.group)),
         ("Sensitivity analyses, missing visits and reliability", _sensitivity(trial.group)),
         *([("Responders", _responders(trial.group))] if trial.group.responders else []),
+        *([("Bounded totals", _bounded(trial.group))] if trial.group.bounded else []),
     ]
+
+
+def _bounded(group: Group) -> str:
+    """The bounded likelihood, its priors, and how it is computed."""
+    ends = [f"{outcome_label(name)} ({low:g} to {high:g})" for name, (low, high) in group.bounded.items()]
+    return (
+        f"As a sensitivity of the Gaussian models, {list_of(ends)} {'is' if len(ends) == 1 else 'are'} also "
+        "taken to be beta-binomial in whole steps: logit of the mean on arm and on the logit of the "
+        f"baseline, among people seen at both visits. Priors are normal: level 0 (SD {PRIOR_SD[0]:g}), arm 0 "
+        f"({PRIOR_SD[1]:g}), slope {PRIOR_MEAN[2]:g} ({PRIOR_SD[2]:g}), log precision {PRIOR_MEAN[3]:.2g} "
+        f"({PRIOR_SD[3]:g}). The difference is that of everybody's mean in each arm, in points; predictions "
+        "for a new person lie inside the scale. Computed by importance sampling around the mode at "
+        f"{2 * N_PLACES} places."
+    )
 
 
 def _responders(group: Group) -> str:

@@ -45,6 +45,8 @@ def _scale(name: str, scale: Scale) -> str:
         told += f" Days ({scale.day}) outside of a window are missing: {list_of(windows)}."
     if scale.repeats:
         told += f" Of several ratings of a visit ({scale.repeats}) the {scale.take} counts."
+        if scale.occasions:
+            told += f" The totals at {list_of(scale.occasions)} are outcomes of their own."
     return told
 
 

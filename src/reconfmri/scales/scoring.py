@@ -199,8 +199,16 @@ def _fault_of_visit(visit: Sequence[Row], session: str, scale: Scale) -> str:
 
 def _results(visit: Sequence[Row], scale: Scale) -> dict[str, Result]:
     """Score -> result of one visit; of several ratings the one that counts."""
-    each = [_score(row, scale) for row in _in_order(visit, scale)]
-    return {part: _taken([results[part] for results in each], scale) for part in each[0]}
+    rows = _in_order(visit, scale)
+    each = [_score(row, scale) for row in rows]
+    found = {part: _taken([results[part] for results in each], scale) for part in each[0]}
+    for value in scale.occasions:
+        here = [one for row, one in zip(rows, each, strict=True) if str(row[str(scale.repeats)]) == value]
+        absent = Result(
+            reason=f"no rating at {scale.repeats} {value}. Fix: no action is needed if there was none"
+        )
+        found[f"{scale.repeats}_{value}"] = here[0]["total"] if here else absent
+    return found
 
 
 def _in_order(visit: Sequence[Row], scale: Scale) -> list[Row]:

@@ -1,6 +1,6 @@
 """Every group question, declared once; a new one is registered in the module that suits it."""
 
-from reconfmri.contracts.questions import arms, responders, missing, bayesian  # noqa: I001 - answered in this order
+from reconfmri.contracts.questions import arms, responders, bounded, safety, missing, bayesian  # noqa: I001 - answered in this order
 from reconfmri.contracts.registry import (
     GroupQuestion,
     Section,
@@ -21,6 +21,7 @@ __all__ = [
     "Section",
     "arms",
     "bayesian",
+    "bounded",
     "every_file",
     "files_of",
     "forget",
@@ -32,5 +33,6 @@ __all__ = [
     "register",
     "registered",
     "responders",
+    "safety",
     "specs",
 ]
