@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reconfmri import events, first_level, fmriprep_options
+from reconfmri import events, fmriprep_options
 from reconfmri.config import Task
 from reconfmri.group import bayes_model, completion, joint, moderation, multiplicity, reml
 from reconfmri.group.estimands import Question, ask
 from reconfmri.group.imputation import Plan
 from reconfmri.preprocess.container import Places, command_line
+from reconfmri.signal import first_level, least_squares
 from reconfmri.simulate.planted import timing_of
 
 SERIES, DESIGN = np.ones((20, 1)), np.ones((20, 1))
@@ -28,7 +29,7 @@ NOTHING = Path("none.nii.gz")
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: first_level.fit_series(SERIES, DESIGN, noise="typo"),
+        lambda: least_squares.fit_series(SERIES, DESIGN, noise="typo"),
         lambda: first_level.maps(
             NOTHING, NOTHING, pd.DataFrame(), contrasts={}, task=Task(), smoothing=5.0, noise="ar3"
         ),

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from reconfmri.config import Connectivity, Task
-from reconfmri.connectivity import clean_space, couple
+from reconfmri.events import name_events, script_regressors
 from reconfmri.exclusions import DataFault
+from reconfmri.signal.connectivity import clean_space, couple
 
 TASK = Task(conditions={"trauma": "trauma", "sad": "sad", "relax": "neutral"})
 REST = Task()
@@ -18,6 +19,7 @@ SETTINGS = Connectivity(
     pairs=[("a", "b")],
     conditions=["trauma", "run"],
     confounds=["motion6", "acompcor"],
+    task_model="events",  # scripts of 24 s: bins leave too little of runs with damaged volumes
 )
 
 
@@ -37,12 +39,17 @@ def nuisance(n, rng):
     return pd.DataFrame(np.hstack([ar1(0.95, n, 6, rng), ar1(0.5, n, 6, rng)]), columns=MOTION + COMPCOR)
 
 
-def draw(n_runs, *, coupling, n=N, rho=0.3, events=None, seed=0, pairs_per_run=25, damaged=()):
+def of_pairs(rows):
+    """The rows of pairs, without those of the SDs of regions."""
+    return rows[rows["estimator"].notna()]
+
+
+def draw(n_runs, *, coupling, n=N, rho=0.3, events=None, seed=0, pairs_per_run=25, damaged=(), **more):
     """Fisher z and effective observations, (pairs of all runs, n_conditions); confounds are drawn per run."""
     rng, found = np.random.default_rng(seed), []
     events = script_events() if events is None else events
     pairs = [(f"a{i}", f"b{i}") for i in range(pairs_per_run)]
-    settings = SETTINGS.model_copy(update={"pairs": pairs})
+    settings = SETTINGS.model_copy(update={"pairs": pairs} | more)
     for _ in range(n_runs):
         one, noise = (ar1(rho, n, pairs_per_run, rng) for _ in range(2))
         other = coupling * one + np.sqrt(1 - coupling**2) * noise
@@ -55,7 +62,7 @@ def draw(n_runs, *, coupling, n=N, rho=0.3, events=None, seed=0, pairs_per_run=2
         rows, _ = couple(
             signals, nuisance(n, rng).assign(**spikes), events, tr=TR, task=TASK, settings=settings
         )
-        found.append(rows[["value", "df"]].to_numpy().reshape(pairs_per_run, 2, 2))
+        found.append(of_pairs(rows)[["value", "df"]].to_numpy().reshape(pairs_per_run, 2, 2))
     return np.moveaxis(np.concatenate(found), 2, 0)
 
 
@@ -74,7 +81,7 @@ def test_what_stands_in_a_damaged_volume_is_in_no_coupling():
             signals, pd.concat([table, spikes], axis=1), script_events(), tr=TR, task=TASK, settings=settings
         )
         assert not faults
-        return rows[["value", "se", "df"]].to_numpy()
+        return of_pairs(rows)[["value", "se", "df"]].to_numpy()
 
     np.testing.assert_allclose(coupled(500.0), coupled(np.array([1e4, -1e4])), rtol=1e-6)
 
@@ -86,6 +93,12 @@ def test_nulls_are_rejected_about_five_times_in_a_hundred(rho, damaged):
     # 1,000 pairs: Monte Carlo SE 0.7 points. Bartlett's sum alone: 8-10 % in scripts, 16-20 % over the run.
     assert (rejected > 0.015).all(), rejected
     assert (rejected < 0.085).all(), rejected
+
+
+def test_nulls_beside_the_default_task_model_are_rejected_as_often():
+    z, n = draw(40, coupling=0.0, task_model="bins", min_df=4.0)
+    rejected = (np.abs(z) * np.sqrt(n - 3) > 1.96).mean(axis=0)
+    assert ((rejected > 0.015) & (rejected < 0.085)).all(), rejected
 
 
 def test_effective_observations_predict_the_spread_of_nulls():
@@ -144,16 +157,50 @@ def test_cleaned_series_agree_with_nilearn():
 
 def test_task_responses_do_not_make_coupling():
     """Two regions that answer the same scripts and share nothing else are not coupled."""
-    from reconfmri.events import script_regressors
-
     rng, z = np.random.default_rng(4), []
     answers = script_regressors(script_events(), tr=TR, n_volumes=N, task=TASK).to_numpy()
     for _ in range(100):
         common = answers @ rng.normal(8, 2, 9)
         signals = pd.DataFrame(500 + common[:, None] + 4 * ar1(0.3, N, 2, rng), columns=["a", "b"])
         rows, _ = couple(signals, nuisance(N, rng), script_events(), tr=TR, task=TASK, settings=SETTINGS)
-        z.append(rows["value"])
+        z.append(of_pairs(rows)["value"])
     assert np.abs(np.mean(z, axis=0)).max() < 0.15  # 4 Monte Carlo SE
+
+
+def test_beta_series_find_what_single_events_share_and_refuse_fewer_than_ten():
+    """Forty events of two conditions: the regions' answers go together in trauma, and not in neutral."""
+    rng, n = np.random.default_rng(9), 600
+    kinds = rng.permutation(["trauma", "relax"] * 20)
+    events = pd.DataFrame(
+        [(10 + 29.0 * k, 3.0, kind) for k, kind in enumerate(kinds)],
+        columns=["onset", "duration", "trial_type"],
+    )
+    task = Task(conditions={"trauma": "trauma", "relax": "neutral"})
+    answers = script_regressors(events, tr=TR, n_volumes=n, task=task).to_numpy()
+    named = name_events(events, task, duration=TR * n)
+    in_trauma = (named["condition"] == "trauma").to_numpy()
+    shared, one, other = rng.normal(size=(3, 40))
+    heights = np.stack([shared + 0.5 * one, np.where(in_trauma, shared, rng.normal(size=40)) + 0.5 * other])
+    signals = pd.DataFrame(500 + (heights @ answers.T).T * 5 + rng.normal(size=(n, 2)), columns=["a", "b"])
+    settings = SETTINGS.model_copy(
+        update={
+            "conditions": ["trauma"],
+            "contrasts": {"trauma-neutral": {"trauma": 1.0, "neutral": -1.0}},
+            "estimators": ["beta_series"],
+        }
+    )
+    kind = {"tr": TR, "task": task, "settings": settings}
+    rows, faults = couple(signals, nuisance(n, rng), events, **kind)
+    assert not faults
+    row = rows.set_index("outcome").loc["a-b.beta_trauma-neutral"]
+    planted = [np.arctanh(np.corrcoef(heights[:, mine])[0, 1]) for mine in (in_trauma, ~in_trauma)]
+    assert row["value"] == pytest.approx(planted[0] - planted[1], abs=0.15)  # noise of the signals
+    assert 0.2 < row["se"] < 0.6
+    assert row["df"] == 20
+    rows, faults = couple(signals[:240], nuisance(240, rng), events[:15], **kind)
+    assert np.isnan(rows.set_index("outcome").loc["a-b.beta_trauma-neutral", "value"])
+    few = [fault for fault in faults if "beta series need 10 events of a condition" in fault.line]
+    assert [(fault.code, fault.region) for fault in few] == [("E-STAT-E03", "a-b")]
 
 
 def test_rest_needs_no_events():
@@ -161,7 +208,7 @@ def test_rest_needs_no_events():
     settings = SETTINGS.model_copy(update={"conditions": ["run"]})
     signals = pd.DataFrame(500 + ar1(0.3, N, 2, rng), columns=["a", "b"])
     rows, faults = couple(signals, nuisance(N, rng), None, tr=TR, task=REST, settings=settings)
-    assert rows["outcome"].tolist() == ["a-b.run"]
+    assert rows["outcome"].tolist() == ["a-b.run", "a.sd_run", "b.sd_run"]
     assert rows["value"].notna().all()
     assert not faults
 
@@ -174,8 +221,7 @@ def test_what_cannot_be_correlated_is_missing_with_a_reason():
     pairs = [("a", name) for name in ("same", "flat", "absent", "holes")]
     settings = SETTINGS.model_copy(update={"pairs": pairs, "conditions": ["run", "trauma_first"]})
     rows, faults = couple(signals, nuisance(N, rng), script_events(), tr=TR, task=TASK, settings=settings)
-    assert rows["value"].isna().all()
-    assert rows["se"].isna().all()
+    assert of_pairs(rows)[["value", "se"]].isna().all(axis=None)
     assert {(fault.region, fault.code) for fault in faults} == {
         ("a-same", "E-STAT-E13"),
         ("flat", "E-DATA-B09"),
@@ -188,7 +234,7 @@ def test_too_few_effective_observations_are_missing():
     settings = SETTINGS.model_copy(update={"conditions": ["trauma_first"]})
     signals = pd.DataFrame(500 + ar1(0.3, N, 2, rng), columns=["a", "b"])
     rows, faults = couple(signals, nuisance(N, rng), script_events(), tr=TR, task=TASK, settings=settings)
-    assert rows["value"].isna().all()
+    assert of_pairs(rows)["value"].isna().all()
     assert faults[0].code == "E-STAT-E03"
     assert "effective observations, 8 are needed" in faults[0].line
 

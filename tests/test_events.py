@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from reconfmri.config import Task
-from reconfmri.events import event_response, events_of, name_events, read_events, script_regressors
+from reconfmri.events import (
+    cut_windows,
+    event_response,
+    events_of,
+    name_events,
+    read_events,
+    script_regressors,
+)
 from reconfmri.exclusions import DataFault
 
 TASK = Task(conditions={"trauma": "trauma", "relax": "neutral"}, ignore=["rating"])
@@ -115,3 +122,46 @@ def test_a_file_without_the_columns_names_itself(tmp_path):
     path.write_text("onset\tduration\ttrial_type\n", encoding="utf-8")
     with pytest.raises(DataFault, match="no event"):
         read_events(path)
+
+
+def test_windows_cut_events_and_leave_the_rest_to_the_condition():
+    task = Task(
+        conditions={"trauma": "trauma", "relax": "neutral"},
+        windows={
+            "trauma_early": {"condition": "trauma", "end": 60.0},
+            "trauma_late": {"condition": "trauma", "start": 90.0},
+            "neutral_early": {"condition": "neutral", "start": 0.0, "end": 60.0},
+        },
+    )
+    rows = [(16.0, 122.2, "trauma"), (143.2, 45.0, "relax"), (263.4, 80.0, "trauma")]
+    cut, named = cut_windows(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]), task)
+    assert [(round(o, 1), round(d, 1), kind) for o, d, kind in cut.itertuples(index=False)] == [
+        (16.0, 60.0, "trauma_early"),
+        (76.0, 30.0, "trauma"),
+        (106.0, 32.2, "trauma_late"),
+        (143.2, 45.0, "neutral_early"),
+        (263.4, 60.0, "trauma_early"),
+        (323.4, 20.0, "trauma"),
+    ]
+    table = name_events(cut, named, duration=400.0)
+    assert table["name"].tolist()[:3] == ["trauma_early_1", "trauma_1", "trauma_late_1"]
+    assert events_of(table, "trauma_early_first")["onset"].tolist() == [16.0]
+    # the boxes of the pieces add up to that of the whole
+    whole = event_response(np.arange(0.0, 200.0, 2.0), 122.2, "glover")
+    pieces = [(0, 60), (60, 30), (90, 32.2)]
+    total = sum(event_response(np.arange(0.0, 200.0, 2.0) - at, length, "glover") for at, length in pieces)
+    np.testing.assert_allclose(total, whole, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("windows", "words"),
+    [
+        ({"trauma": {"condition": "trauma"}}, "is a condition already"),
+        ({"early": {"condition": "sad"}}, "does not exist"),
+        ({"early": {"condition": "trauma", "start": 60.0, "end": 60.0}}, "ends at 60 s and starts at 60 s"),
+        ({"a": {"condition": "trauma"}, "b": {"condition": "trauma", "start": 30.0}}, "overlap"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(windows, words):
+    with pytest.raises(ValueError, match=words):
+        Task(conditions={"trauma": "trauma"}, windows=windows)

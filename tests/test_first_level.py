@@ -8,14 +8,14 @@ from scipy import stats
 from reconfmri.config import FirstLevel, Task
 from reconfmri.events import script_regressors
 from reconfmri.exclusions import DataFault
-from reconfmri.first_level import (
+from reconfmri.signal.first_level import (
     build_design,
     check_contrasts,
     contrast_weights,
     fit_regions,
-    fit_series,
     maps,
 )
+from reconfmri.signal.least_squares import fit_series
 
 TASK = Task(conditions={"trauma": "trauma", "sad": "sad", "relax": "neutral"})
 TR, N = 2.0, 150

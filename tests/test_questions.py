@@ -47,6 +47,7 @@ SETTINGS = {
     "controls": [ALIKE[5]],
     "joint": {"pair": {ALIKE[0]: "lower", ALIKE[1]: "either"}},
     "pooled": {"all": ALIKE},
+    "twins": {"both": [ALIKE[0], "found.total"]},
     "covariates": {"age": {"column": "age"}},
     "moderators": ["age"],
     "responders": {"fell": {"outcome": "found.total", "drop": 5, "missing": "observed"}},
@@ -317,7 +318,7 @@ def test_the_primary_question_is_marked_in_every_table_of_estimates(name, answer
 
 
 def test_the_grid_is_laid_out_once(answered):
-    assert [len(NAMES), 1] == LAID_OUT  # the outcomes, and the quality of the scans
+    assert [len(NAMES), 1, 2] == LAID_OUT  # the outcomes, the quality of the scans, twins
 
 
 def test_every_rule_that_has_questions_takes_its_outputs_from_the_registry():

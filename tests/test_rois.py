@@ -8,7 +8,7 @@ import pytest
 from reconfmri import templates
 from reconfmri.config import Region, Rois
 from reconfmri.exclusions import DataFault
-from reconfmri.rois import carry_atlas, extract_region_signals
+from reconfmri.rois import _summary, carry_atlas, extract_region_signals
 
 REGIONS = {
     "amygdala_left": Region(labels=["Left Amygdala"]),
@@ -55,6 +55,95 @@ def test_a_label_that_the_atlas_lacks_names_the_nearest():
         ValueError, match=r"rois\.regions\.a: the atlas has no label 'Left Amigdala'.*'Left Amygdala'"
     ):
         carry_atlas({"a": Region(labels=["Left Amigdala"])}, resolution=3.0)
+
+
+def save(path, data, affine=None, **codes):
+    affine = np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None and not codes else affine
+    image = nibabel.Nifti1Image(data, affine)
+    for code, value in codes.items():
+        image.header[code] = value
+    nibabel.save(image, path)
+    return str(path)
+
+
+def test_spheres_masks_and_maps_lie_where_they_say(tmp_path):
+    """A sphere, and the same as a map on another grid, and half of one; the two templates differ by mm."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -90, -126, -72
+    shape = (91, 109, 91)
+    places = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
+    height = 20 - np.linalg.norm(places - [-24.0, -4.0, -20.0], axis=-1)
+    blob = save(tmp_path / "map.nii.gz", height.astype(np.float32), affine)
+    mask = save(tmp_path / "mask.nii.gz", (height >= 10).astype(np.uint8), affine)
+    own = {"space": "MNI152NLin2009cAsym"}
+    sphere = {"centre": [-24.0, -4.0, -20.0], "radius": 10.0}
+    regions = {
+        "sphere": Region(sphere=sphere, **own),
+        "map": Region(map=blob, threshold=10.0, **own),
+        "mask": Region(mask=mask, **own),
+        "elsewhere": Region(sphere=sphere, space="MNI152NLin6Asym"),
+        "half": Region(sphere={"centre": [0.0, 0.0, 0.0], "radius": 10.0}, side="left", **own),
+    }
+    masks, grid, table = carry_atlas(regions, resolution=3.0)
+    volume = table.set_index("name")["volume_mm3"]
+    assert volume["sphere"] == pytest.approx(4 / 3 * np.pi * 1000, rel=0.05)  # a 3 mm grid
+    assert volume["map"] == pytest.approx(volume["sphere"], rel=0.03)  # linear interpolation of a cone
+    assert volume["mask"] == pytest.approx(volume["sphere"], rel=0.05)
+    centres = [nibabel.affines.apply_affine(grid, np.argwhere(masks[..., k]).mean(axis=0)) for k in range(5)]
+    for k in range(3):
+        assert np.linalg.norm(centres[k] - sphere["centre"]) < 0.5
+    assert 0.3 < np.linalg.norm(centres[3] - sphere["centre"]) < 6
+    assert centres[4][0] < -2
+    assert table["labels"][1] == "map map.nii.gz ≥ 10 in MNI152NLin2009cAsym"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "expected one of labels, sphere, mask and map"),
+        ({"labels": ["Left Amygdala"], "mask": "m.nii"}, "keep one source"),
+        ({"mask": "m.nii"}, "needs the template"),
+        ({"mask": "m.nii", "space": "MNI305"}, "MNI152NLin6Asym"),
+        ({"labels": ["Left Amygdala"], "threshold": 3.0}, "expected a probability"),
+        ({"labels": ["Left Amygdala"], "side": "left"}, "delete them beside labels"),
+    ],
+)
+def test_a_source_that_is_not_one_is_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        Region(**given)
+
+
+def test_files_that_are_no_mask_have_one_line_each(tmp_path):
+    rgba = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")])
+    ones = np.ones((4, 4, 4), dtype=np.float32)
+    (tmp_path / "text.nii.gz").write_text("no image")
+    bad = {
+        "without colours": save(tmp_path / "rgba.nii.gz", rgba),
+        "one number per voxel": save(tmp_path / "complex.nii.gz", ones.astype(np.complex64)),
+        "three dimensions": save(tmp_path / "two.nii.gz", np.stack([ones, ones], axis=-1)),
+        "where it lies": save(tmp_path / "nowhere.nii.gz", ones, sform_code=0, qform_code=0),
+        "cannot be read": str(tmp_path / "text.nii.gz"),
+        "no voxel of the grid": save(tmp_path / "zero.nii.gz", ones * 0),
+    }
+    for words, path in bad.items():
+        with pytest.raises(ValueError, match=rf"rois\.regions\.r.*{words}"):
+            carry_atlas({"r": Region(mask=path, space="MNI152NLin2009cAsym")}, resolution=4.0)
+
+
+def test_a_region_may_be_its_median_or_its_first_eigenvariate():
+    """The eigenvariate by numpy's eigenvectors of the covariance over voxels; SPM scales it by root n."""
+    rng = np.random.default_rng(0)
+    course = rng.normal(size=60)
+    voxels = 500 + np.outer(course, rng.uniform(0.5, 2, 30)) + 0.2 * rng.normal(size=(60, 30))
+    given = voxels.astype(np.float32)
+    np.testing.assert_allclose(_summary(given, "median"), np.median(voxels, axis=1), rtol=1e-6)
+    centred = voxels - voxels.mean(axis=0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    first = centred @ vectors[:, -1] / np.sqrt(30)
+    first *= np.sign(vectors[:, -1].sum())
+    found = _summary(given, "eigenvariate")
+    np.testing.assert_allclose(found - voxels.mean(), first, atol=1e-3)
+    assert np.corrcoef(found, course)[0, 1] > 0.99
 
 
 ROIS = Rois(

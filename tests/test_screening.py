@@ -132,7 +132,7 @@ def test_a_band_that_no_run_has_stops_before_any_compute(study):
 )
 def test_scripts_of_two_minutes_need_a_lower_high_pass_than_the_demo(high_pass, expected):
     """The published design has cycles of 240 s, 0.0042 Hz; 0.002 Hz is what its study file has."""
-    settings = load_study(Path(__file__).parents[1] / "config/trials/ketamine_reconsolidation.yaml")
+    settings = load_study(Path(__file__).parents[1] / "config/trials/reconsolidation.yaml")
     first_level = settings.first_level.model_copy(update={"high_pass": high_pass})
     timing = timing_of("full")
     events = pd.DataFrame([(o, d, kind) for kind, o, d in timing.scripts], columns=list(COLUMNS))

@@ -16,13 +16,14 @@ import pandas as pd
 import pytest
 from tests.heads import RAW_T1W, anatomy_files
 
-from reconfmri import first_level, registration, skin_conductance, templates
+from reconfmri import registration, skin_conductance, templates
 from reconfmri.bids import read_sidecar
 from reconfmri.config import load_study
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.itk import write_warp
 from reconfmri.preprocess import embedded
 from reconfmri.preprocess.unwarping import Distortion
+from reconfmri.signal import first_level
 from reconfmri.simulate import anatomy, planted, scanner, signals, susceptibility, trial, truth
 from reconfmri.simulate.head import build_head
 from reconfmri.simulate.power import primary_power

@@ -168,8 +168,8 @@ def test_the_design_is_sampled_at_the_time_the_slices_were_brought_to(tmp_path):
 def test_the_windows_of_the_coupling_follow_the_start_time():
     import pandas as pd
 
-    from reconfmri import connectivity
     from reconfmri.config import Task
+    from reconfmri.signal import connectivity
 
     events = pd.DataFrame({"onset": [20.0], "duration": [20.0], "trial_type": ["trauma"]})
     task = Task(conditions={"trauma": "trauma"})

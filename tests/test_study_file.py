@@ -18,7 +18,7 @@ from reconfmri import nuisance
 from reconfmri.bids import bids_path
 from reconfmri.config import Study, Task, contrast_label, load_study, parse_config
 from reconfmri.events import COLUMNS, name_events, script_regressors
-from reconfmri.first_level import contrast_weights
+from reconfmri.signal.first_level import contrast_weights
 
 sys.path.insert(0, str(Path(__file__).parent / "workflow"))
 from planned_study import plan_study, snakemake
@@ -107,7 +107,7 @@ SENSELESS = [
     ("first_level.confounds", ["motion6", "motion6"], "E-CONF-C02", "first_level.confounds: 'motion6'"),
     ("preprocessing.acompcor", 0, "E-CONF-C02", "first_level.confounds names 'acompcor'"),
     ("rois.regions.vmpfc.labels", ["Frontal Medial Cortex"] * 2, "E-CONF-C02", "rois.regions.vmpfc.labels"),
-    ("rois.regions.vmpfc.labels", [], "E-CONF-C02", "rois.regions.vmpfc.labels"),
+    ("rois.regions.vmpfc.labels", [], "E-CONF-C02", "rois.regions.vmpfc: got [], expected one of labels"),
     ("rois.regions.again", {"labels": ["Left Amygdala"]}, "E-CONF-C02", "'amygdala_left' and 'again'"),
     ("rois.combined.amygdala", ["amygdala_left"], "E-CONF-C02", "rois.combined.amygdala"),
     ("rois.combined.amygdala", ["amygdala_left", "amygdala_left"], "E-CONF-C02", "rois.combined.amygdala"),
@@ -353,8 +353,11 @@ def test_an_edited_study_file_that_is_accepted_can_be_planned_by_the_workflow(tm
         ("tasks.memory", {"events": "condition", "conditions": {"x": "c_constant", "010": "nback_2"}}),
         (CONTRASTS, contrasts),
         ("first_level.maps", list(contrasts)),
+        ("first_level.script_contrasts", {}),
         ("first_level.hrf", "spm + derivative"),
         ("connectivity.conditions", ["run"]),
+        ("connectivity.contrasts", contrasts),
+        ("group.twins", {}),
         ("skin_conductance.conditions", ["nback_2"]),
         ("group", "none"),
     )

@@ -74,6 +74,33 @@ def name_events(events: pd.DataFrame, task: Task, *, duration: float) -> pd.Data
     return named[["onset", "duration", "condition", "name"]]
 
 
+def cut_windows(events: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, Task]:
+    """Return events cut at the task's windows, each named after its window, and the task that names them.
+
+    What no window holds of an event keeps its trial type. Events end where they did.
+    """
+    if not task.windows:
+        return events, task
+    rows: list[tuple[float, float, object]] = []
+    for onset, duration, kind in events[list(COLUMNS)].itertuples(index=False):
+        mine = [
+            (window.start, window.end if window.end is not None else duration, name)
+            for name, window in task.windows.items()
+            if window.condition == task.conditions.get(str(kind))
+        ]
+        at = 0.0
+        for begin, end, name in sorted(mine):
+            if begin >= duration:
+                continue
+            if begin > at:
+                rows.append((onset + at, begin - at, kind))
+            at = min(end, duration)
+            rows.append((onset + begin, at - begin, name))
+        if at < duration or not mine:
+            rows.append((onset + at, duration - at, kind))
+    return pd.DataFrame(rows, columns=list(COLUMNS)), task.windowed
+
+
 def events_of(named: pd.DataFrame, wanted: str) -> pd.DataFrame:
     """Return the events that a condition or one event (`trauma`, `trauma_first`, `trauma_2`) stands for."""
     single = f"{wanted.removesuffix('_first')}_1" if wanted.endswith("_first") else wanted

@@ -20,7 +20,16 @@ PACKAGE = Path(__file__).parent
 # Names of community usage, as fMRIPrep's own list has them, and tables and pictures of ours.
 NOT_IN_BIDS = (
     *("*_xfm.*", "*_boldref.nii.gz", "*_timeseries.*", "*_statmap.nii.gz", "*_fieldmap.nii.gz"),
-    *("*_design.tsv", "*_coverage.*", "*_measures.*", "*_exclusions.tsv", "*.png", "atlas"),
+    *(
+        "*_design.tsv",
+        "*_coverage.*",
+        "*_connectivity.*",
+        "*_estimates.*",
+        "*_measures.*",
+        "*_exclusions.tsv",
+        "*.png",
+        "atlas",
+    ),
 )
 # Import names that are not the names of what is installed.
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml", "sklearn": "scikit-learn"}

@@ -20,6 +20,7 @@ from reconfmri.series import volumes_within
 Array = npt.NDArray[np.float64]
 Masks = npt.NDArray[np.uint8]
 FINEST_MM = 2.0  # of the template-to-template warp: both brains are smooth averages
+ATLAS_SPACE = "MNI152NLin6Asym"
 GRID_MM = 0.01  # difference of affines that is rounding
 # Range over mean of a voxel that is constant: preprocessed runs are rounded to 2^-16 of a value.
 CONSTANT = 1e-4
@@ -27,8 +28,8 @@ CONSTANT = 1e-4
 REGION_DESCRIPTIONS = {
     "index": "Volume of the region in the 4-D image of masks, from 0",
     "name": "Name of the region in the study file",
-    "labels": "Labels of the Harvard-Oxford atlas whose probabilities were summed",
-    "threshold": "Probability from which a voxel belongs to the region",
+    "labels": "Labels of the Harvard-Oxford atlas whose probabilities were summed, or the other source",
+    "threshold": "Probability, or value of a map, from which a voxel belongs to the region",
     "n_voxels": "Voxels of the region on the target grid",
     "volume_mm3": "Volume of the region, mm3",
 }
@@ -57,23 +58,97 @@ def carry_atlas(
         The atlas has no such label, or no voxel reaches a threshold.
     """
     image, known = templates.harvard_oxford()
-    probabilities = _read_labels(image, known, regions)
+    probabilities = _read_labels(
+        image, known, {name: region for name, region in regions.items() if region.labels}
+    )
     shape, affine = _grid_of(like) if like else templates.target_grid(resolution)
     voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
     carry = registration.template_to_template(
         templates.nlin6_brain(), templates.target_brain(), finest_mm=FINEST_MM, threads=threads
     )
-    points = registration.sample_map(carry, registration.grid_points(shape, affine))
+    here = registration.grid_points(shape, affine)
+    points = {templates.SPACE: here, ATLAS_SPACE: registration.sample_map(carry, here)}
     masks = np.zeros((*shape, len(regions)), dtype=np.uint8)
     rows = []
     for index, (name, region) in enumerate(regions.items()):
-        masks[..., index] = registration.sample(probabilities[name], points, order=1) >= region.threshold
+        at = points[region.space or ATLAS_SPACE]
+        masks[..., index] = (
+            registration.sample(probabilities[name], at, order=1) >= region.threshold
+            if region.labels
+            else _inside(name, region, at)
+        )
         n_voxels = int(masks[..., index].sum())
         if n_voxels == 0:
-            raise ValueError(f"rois.regions.{name}: no voxel reaches {region.threshold}; lower the threshold")
-        labels = ", ".join(region.labels)
+            raise ValueError(
+                f"rois.regions.{name}: no voxel of the grid belongs to it ({region.source}). Fix: lower the "
+                "threshold, or correct place and space"
+            )
+        labels = ", ".join(region.labels) or region.source
         rows.append((index, name, labels, region.threshold, n_voxels, n_voxels * voxel_mm3))
     return masks, affine, pd.DataFrame(rows, columns=list(REGION_DESCRIPTIONS))
+
+
+def _inside(name: str, region: Region, points: Array) -> npt.NDArray[np.bool_]:
+    """Return which points (..., 3), mm in the region's own template, belong to a sphere, a mask or a map."""
+    if region.sphere:
+        distance = np.linalg.norm(points - np.asarray(region.sphere.centre), axis=-1)
+        inside = distance <= region.sphere.radius
+    else:
+        volume = _read_source(name, Path(region.file or ""))
+        if region.mask:
+            volume = registration.Volume((volume.data > 0).astype(np.float32), volume.affine)
+        least = 0.5 if region.mask else region.threshold
+        inside = registration.sample(volume, points, order=1) >= least
+    if region.side != "both":
+        inside = inside & ((points[..., 0] < 0) == (region.side == "left"))
+    return np.asarray(inside)
+
+
+def _read_source(name: str, path: Path) -> registration.Volume:
+    """Return the image of a mask or a map.
+
+    Raises
+    ------
+    ValueError
+        It cannot be read, is no 3-D image of numbers, or does not say where it lies.
+    """
+    import nibabel
+
+    where = f"rois.regions.{name}: {path.name}"
+    try:
+        image: Any = nibabel.load(path)
+    except (OSError, nibabel.filebasedimages.ImageFileError) as error:
+        raise ValueError(
+            f"{where} cannot be read ({error}). Fix: correct the path, or export it again"
+        ) from None
+    kind = image.get_data_dtype()
+    if kind.names is not None or kind.kind not in "iufb":
+        raise ValueError(
+            f"{where} holds {kind}, expected one number per voxel. Fix: export it without colours"
+        )
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    data = data.reshape(data.shape[:3]) if data.ndim > 3 and data.size == np.prod(data.shape[:3]) else data
+    if data.ndim != 3:
+        raise ValueError(
+            f"{where} has the shape {data.shape}, expected three dimensions. Fix: keep one volume"
+        )
+    if not (int(image.header.get("sform_code", 1)) or int(image.header.get("qform_code", 1))):
+        raise ValueError(
+            f"{where} does not say where it lies (sform and qform 0). Fix: export it with its space"
+        )
+    return registration.Volume(np.nan_to_num(data), np.asarray(image.affine, dtype=np.float64))
+
+
+def _summary(voxels: npt.NDArray[np.float32], how: str) -> Array:
+    """Return one signal (n_volumes,) of a region's voxels (n_volumes, n_voxels)."""
+    if how == "mean":
+        return np.asarray(voxels.mean(axis=1, dtype=np.float64))
+    if how == "median":
+        return np.asarray(np.median(voxels, axis=1).astype(np.float64))
+    level = voxels.mean(axis=0, dtype=np.float64)
+    left, heights, right = np.linalg.svd(voxels - level, full_matrices=False)
+    sign = 1.0 if right[0].sum() >= 0 else -1.0
+    return np.asarray(level.mean() + sign * left[:, 0] * heights[0] / math.sqrt(voxels.shape[1]))
 
 
 def extract_region_signals(
@@ -85,7 +160,7 @@ def extract_region_signals(
     non_steady: int = 0,
     damaged: Sequence[int] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[DataFault]]:
-    """Return mean signals (n_volumes, n_regions), coverage per region, and one fault per missing region.
+    """Return signals (n_volumes, n_regions), coverage per region, and one fault per missing region.
 
     Columns are the single regions, then the combined ones: the mean of their parts weighted by volume. A
     voxel counts when it lies in the mask of the run and is finite and not constant; a region covered less
@@ -124,7 +199,7 @@ def extract_region_signals(
         if name in missing:
             signals[name] = np.full(len(voxels), np.nan)
             continue
-        series = [voxels[:, members[part]].mean(axis=1, dtype=np.float64) for part in of]
+        series = [_summary(voxels[:, members[part]], rois.summary) for part in of]
         signals[name] = np.average(series, axis=0, weights=[sizes[part] for part in of])
     return pd.DataFrame(signals), coverage, faults
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,21 +12,24 @@ from pathlib import Path
 import pandas as pd
 
 from reconfmri import bids
-from reconfmri.config import CONFIG, FirstLevel, Scale, Study, Task
-from reconfmri.connectivity import MIN_DIMENSIONS, cosines_in
+from reconfmri.config import CONFIG, Connectivity, FirstLevel, Scale, Study, Task
 from reconfmri.dataset import twice
-from reconfmri.events import name_events, read_events
+from reconfmri.events import cut_windows, name_events, read_events
 from reconfmri.exclusions import MISSING, UNIT, DataFault
 from reconfmri.files import explained
-from reconfmri.first_level import KEPT_EFFICIENCY, share_left_by_filter
 from reconfmri.labels import SPELLING_CODE, essence
 from reconfmri.problems import Problem
 from reconfmri.scales.scoring import needed_columns, plain_id, plain_visit, score_scale
+from reconfmri.signal.beta_series import MIN_BETAS
+from reconfmri.signal.correlation import MIN_DIMENSIONS, cosines_in
+from reconfmri.signal.first_level import KEPT_EFFICIENCY, share_left_by_filter
+from reconfmri.signal.habituation import Cost, cost_of, scripts_of
 from reconfmri.skin_conductance import describe_recording
 from reconfmri.tables import read_table
 
 # Blocks keep 1 - 8 / pi^2 = 19 % of their variance without their own frequency; their responses keep less.
 WITHOUT_FUNDAMENTAL = 0.25
+DEAR = 2.0  # times the variance of the plain contrast
 NOBODY, BARE = "W-BIDS-B16", "W-BIDS-B13"
 
 
@@ -44,8 +48,12 @@ def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]
                 problems += _without_type(row, name, events, task)
                 found += _model(row, events, task)
         problems += _stop_when_all(found, len(runs), f"run of task {name}")
+        coupled = study.connectivity
+        if coupled and coupled.task == name and "beta_series" in coupled.estimators:
+            problems += _short_series(coupled, task, tables)
         if study.first_level and study.first_level.task == name:
             problems += _filtered(study.first_level, task, runs, tables)
+            problems += _ordered(study.first_level, task, tables)
     return problems
 
 
@@ -58,10 +66,11 @@ def _filtered(
         events = tables[row["events"]]
         if events is None:
             continue
-        known = events[events["trial_type"].isin([*task.conditions, *task.ignore])]
+        events, cut = cut_windows(events, task)
+        known = events[events["trial_type"].isin([*cut.conditions, *cut.ignore])]
         tr, n_volumes = float(row["tr"]), int(row["n_volumes"])
         try:
-            shares = share_left_by_filter(known, tr=tr, n_volumes=n_volumes, task=task, settings=settings)
+            shares = share_left_by_filter(known, tr=tr, n_volumes=n_volumes, task=cut, settings=settings)
         except DataFault:
             continue  # named by `_model`
         for contrast, share in shares.items():
@@ -71,6 +80,66 @@ def _filtered(
         for contrast, shares in left.items()
         if min(shares) < KEPT_EFFICIENCY
     ]
+
+
+def _ordered(settings: FirstLevel, task: Task, tables: dict[str, pd.DataFrame | None]) -> list[Problem]:
+    """What the orders of scripts cannot separate, and what they separate only at a price."""
+    costs: dict[str, list[Cost]] = defaultdict(list)
+    for events in tables.values():
+        if events is None or not settings.script_contrasts:
+            continue
+        cut, windowed = cut_windows(events, task)
+        played = cut[cut["trial_type"].isin(list(windowed.conditions))].sort_values("onset", kind="stable")
+        names = [windowed.conditions[str(kind)] for kind in played["trial_type"]]
+        scripts = scripts_of(names)
+        for contrast, wanted in settings.script_contrasts.items():
+            if set(wanted.weights) <= set(names):
+                costs[contrast].append(cost_of(scripts, wanted))
+    return [problem for contrast, found in costs.items() if (problem := _priced(contrast, found))]
+
+
+def _short_series(
+    settings: Connectivity, task: Task, tables: dict[str, pd.DataFrame | None]
+) -> list[Problem]:
+    """Conditions with too few events for the beta series that the study asks for."""
+    weighed = {name for weights in settings.contrasts.values() for name in weights}
+    counts: dict[str, list[int]] = defaultdict(list)
+    for events in tables.values():
+        if events is not None:
+            played = events["trial_type"].map(task.conditions)
+            for name in sorted(weighed):
+                counts[name].append(int((played == name).sum()))
+    return [
+        Problem(
+            "STOP",
+            "E-STAT-E03",
+            f"connectivity.estimators names beta_series, which needs {MIN_BETAS} events of a condition, and "
+            f"{name!r} has at most {max(found)} in a run",
+            "take beta_series out",
+            CONFIG,
+        )
+        for name, found in counts.items()
+        if max(found) < MIN_BETAS
+    ]
+
+
+def _priced(contrast: str, costs: list[Cost]) -> Problem | None:
+    """STOP where no run can estimate a contrast over scripts, else a remark on its price."""
+    what = f"first_level.script_contrasts.{contrast}"
+    lost = [cost for cost in costs if math.isinf(cost.variance)]
+    if lost:
+        what += f" is not estimable in {len(lost)} of {len(costs)} orders of scripts: rank {lost[0].rank} of "
+        what += f"the {lost[0].terms} terms of its model"
+        fix = "take a term out of `adjust`, or ask for another quantity"
+        if len(lost) == len(costs):
+            return Problem("STOP", "E-STAT-E02", what, fix, CONFIG)
+        return Problem("WARN", "W-STAT-E06", what, fix, CONFIG)
+    price = max(cost.variance for cost in costs)
+    if price < DEAR:
+        return None
+    what += f" has up to {price:.3g} times the variance of the plain contrast of means, for the order of "
+    what += "the scripts"
+    return Problem("WARN", "W-STAT-E06", what, "no action is needed if that precision is enough", CONFIG)
 
 
 def _too_high(high_pass: float, contrast: str, shares: list[float]) -> Problem:

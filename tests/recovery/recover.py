@@ -26,12 +26,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from reconfmri import connectivity, first_level, group, outcomes, rois, skin_conductance
+from reconfmri import group, outcomes, rois, skin_conductance
 from reconfmri.config import Study, load_study
 from reconfmri.group import frequentist
 from reconfmri.group.asked import Asked
 from reconfmri.preprocess import AlignmentFiles, AnatomyFiles, PreprocessedFiles, embedded
 from reconfmri.provenance import workflow_folder
+from reconfmri.signal import connectivity, first_level
 from reconfmri.simulate.trial import simulate_trial
 from reconfmri.tables import read_table
 

@@ -169,7 +169,7 @@ def test_editing_a_library_module_reruns_what_depends_on_it(study, tmp_path):
         shutil.copytree(ROOT / part, tmp_path / part)
     shutil.copy(ROOT / "Snakefile", tmp_path)
     assert planned(study, PYTHONPATH=str(copy)) == set()
-    module = copy / "reconfmri" / "connectivity.py"
+    module = copy / "reconfmri" / "signal" / "connectivity.py"
     module.write_text(module.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
     rules = planned(study, PYTHONPATH=str(copy))
     assert "estimate_connectivity" in rules

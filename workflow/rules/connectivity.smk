@@ -1,4 +1,4 @@
-# Coupling of region pairs within conditions, as Fisher z with effective degrees of freedom.
+# Connectivity of region pairs: correlation within conditions, and contrasts by deconvolution.
 
 
 rule estimate_connectivity:

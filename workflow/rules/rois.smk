@@ -2,9 +2,10 @@
 
 
 rule carry_atlas:
-    # Harvard-Oxford probabilities, carried once from MNI152NLin6Asym into the target space, then thresholded.
+    # Atlas probabilities, spheres, masks and maps, those in MNI152NLin6Asym carried into the target space.
     input:
         grid=ancient(str(template_images[0])) if template_images else [],
+        sources=[ancient(region.file) for region in study.rois.regions.values() if region.file],
     output:
         **made("carry_atlas"),
     log:
@@ -19,6 +20,9 @@ rule carry_atlas:
         resolution=study.preprocessing.resolution,
         atlas=lambda wildcards: content_of(
             [harvard_oxford()[0], nlin6_brain(), target_brain(), *template_images]
+        ),
+        sources=lambda wildcards: content_of(
+            region.file for region in study.rois.regions.values() if region.file
         ),
         code=code_of("carry_atlas"),
     script:

@@ -1,9 +1,9 @@
-"""Coupling of the region pairs of one run, per condition, as Fisher z."""
+"""Connectivity of the region pairs of one run, per condition and contrast, by every estimator."""
 
 from reconfmri.config import Connectivity, Task
-from reconfmri.connectivity import couple
 from reconfmri.events import read_events, start_time
 from reconfmri.measures import write_rows
+from reconfmri.signal.connectivity import PAIRS, couple
 from reconfmri.step import run_step
 from reconfmri.tables import read_table
 
@@ -22,6 +22,7 @@ def work(snakemake, decisions):
     )
     for fault in faults:
         decisions.add(snakemake.rule, fault)
+    PAIRS.write(out.pairs, rows.loc[rows["estimator"].notna(), PAIRS.names])
     write_rows(out.measures, rows, decisions.unit)
 
 

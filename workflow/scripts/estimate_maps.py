@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel as nib
 
 from reconfmri.config import FirstLevel, Task
-from reconfmri.first_level import maps
+from reconfmri.signal.first_level import maps
 from reconfmri.step import run_step
 from reconfmri.tables import read_table
 
@@ -17,8 +17,8 @@ def work(snakemake, _decisions):
         Path(given.bold),
         Path(given.mask),
         read_table(given.design).astype(float),
-        contrasts={name: settings.contrasts[name] for name in settings.maps},
-        task=Task.from_params(snakemake.params.task),
+        contrasts={name: settings.every_contrast[name] for name in settings.maps},
+        task=Task.from_params(snakemake.params.task).windowed,
         smoothing=settings.smoothing,
         noise=settings.noise,
     )

@@ -1,8 +1,10 @@
 """Contrasts of one run per region, in percent signal change with their standard error."""
 
 from reconfmri.config import FirstLevel, Task
-from reconfmri.first_level import build_design, fit_regions, read_events, start_time
+from reconfmri.events import cut_windows
 from reconfmri.measures import write_rows
+from reconfmri.signal.first_level import build_design, fit_regions, read_events, start_time
+from reconfmri.signal.single_scripts import SCRIPTS, single_scripts
 from reconfmri.step import run_step
 from reconfmri.tables import read_table, write_table
 
@@ -12,20 +14,33 @@ def work(snakemake, decisions):
     settings, task = FirstLevel.from_params(params.settings), Task.from_params(params.task)
     signals = read_table(given.signals).astype(float)
     coverage = read_table(given.coverage, numeric=("coverage",)).set_index("region")["coverage"]
+    events, task = cut_windows(read_events(given.events, task.column), task)
+    start = start_time(given.metadata)
     design = build_design(
-        read_events(given.events, task.column),
+        events,
         read_table(given.confounds).astype(float),
         tr=params.tr,
         n_volumes=len(signals),
         task=task,
         settings=settings,
-        start=start_time(given.metadata),
+        start=start,
     )
     rows, faults = fit_regions(
-        signals, design, contrasts=settings.contrasts, task=task, noise=settings.noise, coverage=coverage
+        signals, design, contrasts=settings.every_contrast, task=task, noise=settings.noise, coverage=coverage
     )
     for fault in faults:
         decisions.add(snakemake.rule, fault)
+    scripts = single_scripts(
+        signals,
+        design,
+        events,
+        tr=params.tr,
+        task=task,
+        hrf=settings.hrf,
+        start=start,
+        noise=settings.noise,
+    )
+    SCRIPTS.write(out.scripts, scripts)
     write_table(out.design, design)
     write_rows(out.measures, rows, decisions.unit)
 

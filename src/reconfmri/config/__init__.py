@@ -12,10 +12,10 @@ from reconfmri.config.catalogue import (
     condition_label,
     outcome_label,
 )
-from reconfmri.config.connectivity import Connectivity
+from reconfmri.config.connectivity import Connectivity, Coupled
 from reconfmri.config.door import CONFIG, load_section, load_study, load_trial, parse_config
 from reconfmri.config.filters import FILTERED, Filters
-from reconfmri.config.first_level import FirstLevel, contrast_label
+from reconfmri.config.first_level import FirstLevel, ScriptContrast, contrast_label
 from reconfmri.config.group import (
     DEFAULT_SCALES,
     MIN_POOLED,
@@ -30,7 +30,7 @@ from reconfmri.config.group import (
 from reconfmri.config.preprocessing import Container, Fmriprep, Preprocessing
 from reconfmri.config.quality import QUALITY_UNITS, Quality, quality_units
 from reconfmri.config.responders import Responder
-from reconfmri.config.rois import Region, Rois
+from reconfmri.config.rois import Region, Rois, Sphere
 from reconfmri.config.scales import Scale
 from reconfmri.config.section import bare
 from reconfmri.config.sessions import Session
@@ -51,6 +51,7 @@ __all__ = [
     "Arms",
     "Connectivity",
     "Container",
+    "Coupled",
     "Covariate",
     "Estimand",
     "Filters",
@@ -67,8 +68,10 @@ __all__ = [
     "Rois",
     "Sampling",
     "Scale",
+    "ScriptContrast",
     "Session",
     "SkinConductance",
+    "Sphere",
     "Study",
     "Task",
     "Trial",

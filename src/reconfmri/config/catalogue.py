@@ -11,14 +11,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reconfmri.config.connectivity import SD, SPREAD
 from reconfmri.config.quality import quality_units
 from reconfmri.config.scales import library, scale_label
+from reconfmri.config.section import TakenNameError
 
 if TYPE_CHECKING:
     from reconfmri.config.study import Study
 
 DOMAINS = ("activation", "connectivity", "skin_conductance", "clinical", "quality")
 PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
+# Outcomes of connectivity beyond the correlation, by how they begin after the dot.
+ESTIMATED = {"gppi_": "gPPI ", "partial_": "partial PPI ", "beta_": "beta series ", "sd_": "SD in "}
 QUALITY = {
     "fd.mean": "Mean framewise displacement",
     "fd.outlier_share": "Share of motion outliers",
@@ -70,7 +74,7 @@ def of_activation(study: Study) -> Iterator[Outcome]:
     """Yield the contrasts of every region."""
     settings = study.first_level
     for region in study.rois.names if settings else ():
-        for contrast in settings.contrasts if settings else ():
+        for contrast in settings.every_contrast if settings else ():
             yield Outcome(
                 region,
                 contrast,
@@ -83,14 +87,30 @@ def of_activation(study: Study) -> Iterator[Outcome]:
 
 
 def of_connectivity(study: Study) -> Iterator[Outcome]:
-    """Yield the conditions of every pair of regions."""
+    """Yield every estimate of every pair of regions, then the SD of each region in each condition."""
     if settings := study.connectivity:
-        for one, other in settings.pairs:
-            for condition in settings.conditions:
-                pair = f"{one}-{other}"
-                regions = _parts(study, one) | _parts(study, other) | {pair}
+        for item in settings.coupled:
+            one, other = item.pair
+            regions = _parts(study, one) | _parts(study, other) | {f"{one}-{other}"}
+            yield Outcome(
+                f"{one}-{other}",
+                item.spelled,
+                "connectivity",
+                item.unit,
+                "connectivity",
+                settings.task,
+                regions,
+            )
+        for region in settings.regions:
+            for condition in settings.windows:
                 yield Outcome(
-                    pair, condition, "connectivity", "Fisher z", "connectivity", settings.task, regions
+                    region,
+                    f"{SD}{condition}",
+                    "connectivity",
+                    SPREAD,
+                    "connectivity",
+                    settings.task,
+                    _parts(study, region),
                 )
 
 
@@ -127,8 +147,21 @@ PRODUCERS: list[Callable[[Study], Iterator[Outcome]]] = [
 
 
 def catalogue(study: Study) -> dict[str, Outcome]:
-    """Return every outcome of a study by its name."""
-    return {outcome.name: outcome for producer in PRODUCERS for outcome in producer(study)}
+    """Return every outcome of a study by its name.
+
+    Raises
+    ------
+    TakenNameError
+        Two have one name.
+    """
+    found: dict[str, Outcome] = {}
+    for outcome in (item for producer in PRODUCERS for item in producer(study)):
+        if found.setdefault(outcome.name, outcome) is not outcome:
+            raise TakenNameError(
+                f"{outcome.producer} and {found[outcome.name].producer} both make {outcome.name!r}. Fix: "
+                "rename the contrast or the condition"
+            )
+    return found
 
 
 def _parts(study: Study, region: str) -> frozenset[str]:
@@ -152,4 +185,7 @@ def outcome_label(name: str) -> str:
 
 def condition_label(name: str) -> str:
     """Return `trauma_first-neutral_first` as `trauma first − neutral first`."""
+    for prefix, spoken in ESTIMATED.items():
+        if name.startswith(prefix):
+            return spoken + condition_label(name.removeprefix(prefix))
     return " − ".join(part.replace("_", " ") for part in name.split("-"))

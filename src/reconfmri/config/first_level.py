@@ -18,6 +18,42 @@ from reconfmri.config.section import (
 )
 
 
+class ScriptContrast(Section):
+    """A contrast over the single scripts of a run, in which order and habituation are set apart."""
+
+    weights: Weights = Field(min_length=1, description="Condition -> weight")
+    of: Literal["mean", "first", "change"] = Field(
+        "mean",
+        description="`mean`: level over a condition's repetitions; `first`: at its first one; `change`: over "
+        "its repetitions, as `habituation` describes it",
+    )
+    habituation: Literal["none", "linear", "exponential", "first_vs_rest"] = Field(
+        "none",
+        description="How a condition changes over its repetitions, each condition in its own way: per "
+        "repetition, by exp(-repetition), or the first against the rest",
+    )
+    adjust: Annotated[list[Literal["first_in_run", "repetition", "position"]], EachOnce] = Field(
+        default_factory=list,
+        description="Terms that all conditions share: the very first script of the run, the repetition of a "
+        "condition, the position in the run (linear)",
+    )
+
+    @model_validator(mode="after")
+    def _quantity_is_described(self) -> ScriptContrast:
+        if not any(self.weights.values()):
+            raise ValueError(
+                f"got {self.weights}, in which every weight is 0. Fix: give a condition a weight"
+            )
+        if self.of == "change" and self.habituation == "none":
+            raise ValueError("`of: change` needs `habituation`. Fix: linear, exponential or first_vs_rest")
+        if self.of == "first" and self.habituation == "none" and self.adjust:
+            raise ValueError(
+                f"`of: first` without `habituation` is the script itself, which {self.adjust} cannot be told "
+                "from. Fix: choose a habituation, or leave adjust out"
+            )
+        return self
+
+
 class FirstLevel(Section):
     """Design, noise model and contrasts of the script-driven activation."""
 
@@ -41,6 +77,11 @@ class FirstLevel(Section):
         min_length=1,
         description="Name (letters and digits, `-` and `_`) -> condition weights",
     )
+    script_contrasts: dict[ContrastName, ScriptContrast] = Field(
+        default_factory=dict,
+        description="Name -> contrast over single scripts (needs `events: each` of the task) that sets order "
+        "and habituation apart from condition; the report says what each costs",
+    )
     maps: Annotated[list[str], EachOnce] = Field(
         default_factory=list, description="Contrasts that also get voxelwise effect, variance and z maps"
     )
@@ -50,7 +91,7 @@ class FirstLevel(Section):
 
     @model_validator(mode="after")
     def _names_stay_apart(self) -> FirstLevel:
-        check_apart(self.contrasts, "first_level.contrasts")
+        check_apart(self.every_contrast, "first_level.contrasts and script_contrasts")
         return self
 
     @model_validator(mode="after")
@@ -65,8 +106,13 @@ class FirstLevel(Section):
 
     @model_validator(mode="after")
     def _maps_exist(self) -> FirstLevel:
-        check_known(self.maps, self.contrasts, "first_level.maps")
+        check_known(self.maps, self.every_contrast, "first_level.maps")
         return self
+
+    @property
+    def every_contrast(self) -> dict[str, Weights | ScriptContrast]:
+        """Contrasts of conditions and single events, then those over scripts."""
+        return {**self.contrasts, **self.script_contrasts}
 
 
 def contrast_label(name: str) -> str:

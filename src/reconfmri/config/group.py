@@ -16,6 +16,8 @@ ARM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9 _+.-]*")  # what `init` leaves open has
 DEFAULT_SCALES = {
     "percent signal change": 0.4,
     "Fisher z": 0.3,
+    "PPI slope": 0.3,
+    "ln percent SD": 0.4,
     "ln µS": 1.0,
     "PCL-5 points": 12.0,
     "CAPS-5 points": 12.0,
@@ -24,6 +26,7 @@ DEFAULT_SCALES = {
 }
 MIN_JOINT, MAX_JOINT = 2, 5  # outcomes modelled together: up to ten pairs, each a model of its own
 MIN_PERMUTATIONS = 100
+MIN_TWINS = 2
 MIN_POOLED = 6  # exchangeable outcomes: of fewer nothing tells how far their effects lie apart
 
 
@@ -199,6 +202,12 @@ class Group(Section):
         description="Name -> 6 or more outcomes of one unit, declared exchangeable before the data were "
         "seen: gives the mean of their differences, their SD, and each drawn towards the mean. Secondary",
     )
+    twins: dict[Name, Outcomes] = Field(
+        default_factory=dict,
+        description="Name -> 2 or more outcomes that estimate one thing in different ways, the one that "
+        "counts first, such as connectivity by correlation and by generalised PPI: one table of the arm "
+        "differences says where they disagree. None of them need be in `outcomes`",
+    )
     responders: dict[Name, Responder] = Field(
         default_factory=dict,
         description="Name -> rule of response, compared between the arms at every later session, with the "
@@ -311,6 +320,12 @@ class Group(Section):
                 raise ValueError(
                     f"group.joint.{name} has {len(together)} outcomes; {MIN_JOINT} to {MAX_JOINT} can be "
                     "modelled together, two by two. Fix: name those whose contrast was planned"
+                )
+        for name, twins in self.twins.items():
+            if len(twins) < MIN_TWINS:
+                raise ValueError(
+                    f"group.twins.{name} has {len(twins)} outcome, expected {MIN_TWINS} or more. Fix: name "
+                    "what it is compared with, or delete the set"
                 )
         for name, alike in self.pooled.items():
             check_known(alike, self.outcomes, f"group.pooled.{name}")

@@ -2,33 +2,114 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import PurePath
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reconfmri.config.section import EachOnce, Name, Section, Share, check_apart, check_free, check_known
+from reconfmri.config.section import (
+    EachOnce,
+    Name,
+    Section,
+    Share,
+    Text,
+    check_apart,
+    check_free,
+    check_known,
+)
 
 # `coverage.lowest` and `tsnr.median` are numbers of a whole run, `coverage.<region>` those of a region.
 RESERVED = ("lowest", "median")
 
 
+class Sphere(Section):
+    """A sphere around a coordinate."""
+
+    centre: Annotated[list[float], Field(min_length=3, max_length=3)] = Field(
+        description="x, y, z in mm, RAS: negative x is left"
+    )
+    radius: float = Field(gt=0, le=50, description="Radius, mm")
+
+
 class Region(Section):
-    """A region of interest: atlas labels whose summed probability reaches the threshold."""
+    """A region of interest from one source: atlas labels, a sphere, a mask file or a thresholded map."""
 
     labels: Annotated[list[str], EachOnce] = Field(
-        min_length=1, description="Labels of the Harvard-Oxford atlas, as in its table"
+        default_factory=list,
+        description="Labels of the Harvard-Oxford atlas, as in its table; their probabilities are summed",
+    )
+    sphere: Sphere | None = Field(None, description="In place of labels: a sphere, in `space`")
+    mask: Text | None = Field(
+        None, description="In place of labels: an image whose region is above 0, in `space`"
+    )
+    map: Text | None = Field(
+        None,
+        description="In place of labels: a statistical map whose region is at least `threshold`, in `space`",
+    )
+    space: Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym"] | None = Field(
+        None,
+        description="Template of sphere, mask or map; never guessed. MNI152NLin6Asym is carried over by the "
+        "registration of the two template brains",
+    )
+    side: Literal["both", "left", "right"] = Field(
+        "both", description="Which half of a sphere, mask or map; the atlas has labels of its own per side"
     )
     threshold: float = Field(
-        0.5, gt=0, lt=1, description="Probability from which a voxel belongs to the region"
+        0.5,
+        description="Labels: summed probability, above 0 and below 1, from which a voxel belongs to the "
+        "region; map: the same in the unit of the map",
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Region:
+        given = [name for name in ("labels", "sphere", "mask", "map") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"got {given}, expected one of labels, sphere, mask and map. Fix: keep one source"
+            )
+        if self.labels:
+            if not 0 < self.threshold < 1:
+                raise ValueError(
+                    f"threshold is {self.threshold:g}, expected a probability in (0, 1). Fix: correct it"
+                )
+            if self.space or self.side != "both":
+                raise ValueError(
+                    "space and side are of spheres, masks and maps. Fix: delete them beside labels"
+                )
+        elif self.space is None:
+            raise ValueError(f"a {given[0]} needs the template that it lies in. Fix: add `space`")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The source in words."""
+        if self.labels:
+            return f"{' + '.join(self.labels)}, probability ≥ {self.threshold:g}"
+        half = "" if self.side == "both" else f", {self.side} half"
+        if self.sphere:
+            at = ", ".join(f"{value:g}" for value in self.sphere.centre)
+            return f"sphere of {self.sphere.radius:g} mm around ({at}) in {self.space}{half}"
+        if self.mask:
+            return f"mask {PurePath(self.mask).name} in {self.space}{half}"
+        return f"map {PurePath(self.map or '').name} ≥ {self.threshold:g} in {self.space}{half}"
+
+    @property
+    def file(self) -> str | None:
+        """The image that the region is made from, beside the atlas."""
+        return self.mask or self.map
 
 
 class Rois(Section):
     """Regions and the pairs of sides that are reported together."""
 
-    regions: dict[Name, Region] = Field(min_length=1, description="Name -> atlas labels and threshold")
+    regions: dict[Name, Region] = Field(min_length=1, description="Name -> source and threshold")
     combined: dict[Name, Annotated[list[Name], Field(min_length=2), EachOnce]] = Field(
         default_factory=dict, description="Name without a side -> its parts, weighted by volume"
+    )
+    summary: Literal["mean", "median", "eigenvariate"] = Field(
+        "mean",
+        description="Signal of a region over its voxels; `eigenvariate`: the first one, scaled as SPM's, "
+        "around the mean",
     )
     min_coverage: Share = Field(
         0.8, description="A region covered less by the run's mask is missing in that run"

@@ -163,18 +163,26 @@ class Study(Trunk):
 
     def _check_conditions(self) -> None:
         if self.first_level:
-            known = condition_names(self.tasks[self.first_level.task])
+            task = self.tasks[self.first_level.task].windowed
+            known = condition_names(task)
             for name, weights in self.first_level.contrasts.items():
                 check_known(weights, known, f"first_level.contrasts.{name}")
-                self.tasks[self.first_level.task].check_each_once(weights, f"first_level.contrasts.{name}")
+                self.tasks[self.first_level.task].windowed.check_each_once(
+                    weights, f"first_level.contrasts.{name}"
+                )
+            self._check_script_contrasts(self.first_level)
         for part in ("connectivity", "skin_conductance"):
             section = getattr(self, part)
             if section is not None:
                 task = self.tasks[section.task]
+                task = task.windowed if part == "connectivity" else task
                 whole = [WHOLE_RUN] if part == "connectivity" else []
                 check_known(section.conditions, [*condition_names(task), *whole], f"{part}.conditions")
                 task.check_each_once(section.conditions, f"{part}.conditions")
         if self.connectivity:
+            names = list(dict.fromkeys(self.tasks[self.connectivity.task].conditions.values()))
+            for name, weights in self.connectivity.contrasts.items():
+                check_known(weights, names, f"connectivity.contrasts.{name}")
             for pair in self.connectivity.pairs:
                 check_known(pair, self.rois.names, "connectivity.pairs")
                 if shared := sorted(set.intersection(*map(self.rois.parts_of, pair))):
@@ -182,6 +190,17 @@ class Study(Trunk):
                         f"connectivity.pairs: {list(pair)} share {shared}, expected regions without a common "
                         "part. Fix: name another region"
                     )
+
+    def _check_script_contrasts(self, settings: FirstLevel) -> None:
+        task = self.tasks[settings.task].windowed
+        names = list(dict.fromkeys(task.conditions.values()))
+        if settings.script_contrasts and task.events != "each":
+            raise ValueError(
+                f"first_level.script_contrasts needs a regressor per script, and tasks.{settings.task}"
+                f".events is {task.events!r}. Fix: `events: each`"
+            )
+        for name, contrast in settings.script_contrasts.items():
+            check_known(contrast.weights, names, f"first_level.script_contrasts.{name}")
 
     def _check_confounds(self) -> None:
         for part in ("first_level", "connectivity"):
@@ -195,15 +214,17 @@ class Study(Trunk):
 
     def _check_outcomes(self) -> None:
         """The first part of an outcome's name says who makes it, and no two outcomes are the same numbers."""
-        same: dict[tuple[frozenset[str], float], str] = {}
+        same: dict[str, str] = {}
         for name, region in self.rois.regions.items():
-            other = same.setdefault((frozenset(region.labels), region.threshold), name)
+            alike = region.model_copy(update={"labels": sorted(region.labels)})
+            other = same.setdefault(alike.model_dump_json(), name)
             if other != name:
                 raise ValueError(
                     f"rois.regions: {other!r} and {name!r} have the same labels and threshold. "
                     "Fix: delete one"
                 )
         check_free(self.rois.names, "rois", OTHERS)
+        _ = self.outcomes  # their names differ
         check_free(self.scales, "scales", (*OTHERS, *self.rois.names))
         check_apart([*self.rois.names, *self.scales], "rois and scales")
 
@@ -242,6 +263,8 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     check_estimand(group, len(sessions))
     check_known(group.outcomes, units, "group.outcomes")
     check_known(group.exploratory, units, "group.exploratory")
+    for name, twins in group.twins.items():
+        check_known(twins, units, f"group.twins.{name}")
     measured = [item.measure for item in group.covariates.values() if item.measure]
     check_known(measured, units, "group.covariates")
     for name, outcomes in group.safety.items():

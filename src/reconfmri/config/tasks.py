@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reconfmri.config.section import EachOnce, Name, Section, Share, TakenNameError, Text, check_free
+from reconfmri.config.section import (
+    EachOnce,
+    Name,
+    Section,
+    Share,
+    TakenNameError,
+    Text,
+    check_free,
+    check_known,
+)
 from reconfmri.tables import MISSING
 
 WHOLE_RUN = "run"  # in `connectivity.conditions`
+
+
+class Window(Section):
+    """A stretch of every event of a condition, which becomes a condition of its own."""
+
+    condition: Name = Field(description="Condition whose events are cut")
+    start: float = Field(0.0, ge=0, description="Start of the stretch, s after the onset of the event")
+    end: float | None = Field(
+        None, gt=0, description="End of the stretch, s after the onset; none = the end of the event"
+    )
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> Window:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(
+                f"the window ends at {self.end:g} s and starts at {self.start:g} s. Fix: correct one"
+            )
+        return self
 
 
 class Task(Section):
@@ -40,6 +68,42 @@ class Task(Section):
         "`trauma`; "
         "`condition`: one regressor per condition (many short events)",
     )
+
+    windows: dict[Name, Window] = Field(
+        default_factory=dict,
+        description="Name -> stretch of a condition's events (first 60 s, consecutive 30 s) that activation "
+        "and connectivity take for a condition of its own; what no window holds stays the condition",
+    )
+
+    @model_validator(mode="after")
+    def _windows_are_of_conditions(self) -> Task:
+        named = set(self.conditions.values())
+        for name, window in self.windows.items():
+            if name in named:
+                raise TakenNameError(f"windows: {name!r} is a condition already. Fix: rename the window")
+            check_known([window.condition], sorted(named), f"windows.{name}.condition")
+        for condition in named:
+            mine = sorted(
+                (window.start, window.end or float("inf"), name)
+                for name, window in self.windows.items()
+                if window.condition == condition
+            )
+            for (_, end, one), (start, _, other) in pairwise(mine):
+                if start < end:
+                    raise ValueError(
+                        f"windows: {one!r} and {other!r} of {condition!r} overlap. Fix: correct their ends"
+                    )
+        return self
+
+    @property
+    def windowed(self) -> Task:
+        """The task whose windows are conditions, for events that `events.cut_windows` has cut."""
+        if not self.windows:
+            return self
+        named = {name: name for name in self.windows}
+        return Task.model_validate(
+            self.model_dump() | {"conditions": {**self.conditions, **named}, "windows": {}}
+        )
 
     @model_validator(mode="after")
     def _trial_types_are_named_once(self) -> Task:

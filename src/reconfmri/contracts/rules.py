@@ -289,6 +289,7 @@ RULES: dict[str, Rule] = {
         {
             "measures": _measures("activation", "Contrasts per region, percent signal change"),
             "design": of_scan("Design matrix", "design"),
+            "scripts": of_scan("Estimates of single scripts, LSA and LSS", "estimates", desc="scripts"),
             "exclusions": exclusions_after("activation"),
         },
         needs="first_level",
@@ -310,7 +311,8 @@ RULES: dict[str, Rule] = {
         "scan",
         "connectivity",
         {
-            "measures": _measures("connectivity", "Fisher z per pair of regions and condition"),
+            "measures": _measures("connectivity", "Connectivity per pair of regions, by every estimator"),
+            "pairs": of_scan("The same with the SDs of seed and target beside", "connectivity"),
             "exclusions": exclusions_after("connectivity"),
         },
         needs="connectivity",

@@ -39,7 +39,7 @@ def response(inputs: ReportInputs) -> Block:
     """Return the design of one run and, in a study without arms, the first-level results."""
     shown = None
     if inputs.design is not None and inputs.study.first_level:
-        task = inputs.study.tasks[inputs.study.first_level.task]
+        task = inputs.study.tasks[inputs.study.first_level.task].windowed
         stems = tuple(dict.fromkeys(task.conditions.values()))
         columns = [
             name for name in inputs.design.columns if str(name).rsplit("_", 1)[0] in stems or name in stems

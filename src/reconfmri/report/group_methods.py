@@ -183,7 +183,7 @@ def _bayesian(trial: Trial, group: Group) -> str:
         f"A result is withheld when any parameter has R-hat above {sampling.max_r_hat:g} or an effective "
         "sample size below "
         f"{sampling.min_ess:g}, or when there are more than {sampling.max_divergences} divergent "
-        f"transitions.{small}{_joint(group)}{_pooled(group)}"
+        f"transitions.{small}{_joint(group)}{_pooled(group)}{_twins(group)}"
     )
 
 
@@ -215,6 +215,18 @@ def _pooled(group: Group) -> str:
         f" Declared exchangeable, and so pooled as a secondary analysis: {list_of(sets, comma='; ')}. Their "
         "estimates by restricted maximum likelihood, with the correlation of these and with standard errors "
         f"of as many degrees of freedom, met effects normal around a mean; the SD between them had {between}."
+    )
+
+
+def _twins(group: Group) -> str:
+    """Which outcomes were declared to estimate one thing."""
+    if not group.twins:
+        return ""
+    sets = [list_of([outcome_label(name) for name in twins]) for twins in group.twins.values()]
+    return (
+        f" Declared to estimate one thing in different ways, the first of each set counting: "
+        f"{list_of(sets, comma='; ')}; "
+        "their differences by restricted maximum likelihood stand side by side."
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reconfmri.config import Connectivity, FirstLevel, Quality, Study, Task
+from reconfmri.config import Connectivity, FirstLevel, Quality, ScriptContrast, Study, Task
 from reconfmri.confounds import HEAD_RADIUS_MM, HIGH_PASS_S
 from reconfmri.preprocess.embedded import FINEST_MM
 from reconfmri.preprocess.slice_timing import REACH
@@ -100,8 +100,18 @@ def _events(name: str, task: Task) -> str:
     left = f" (without {list_of(task.ignore)})" if task.ignore else ""
     return (
         f"Conditions of the task {name}, by the column {task.column} of its events{left}: "
-        f"{list_of(renamed)}. "
+        f"{list_of(renamed)}.{_windows(task)} "
     )
+
+
+def _windows(task: Task) -> str:
+    """Which stretches of events are conditions of their own."""
+    named = [
+        f"{name} ({window.condition}, {window.start:g} s to "
+        + ("its end)" if window.end is None else f"{window.end:g} s)")
+        for name, window in task.windows.items()
+    ]
+    return f" Stretches of events with a response of their own: {list_of(named)}." if named else ""
 
 
 def _embedded(study: Study, facts: Facts) -> str:
@@ -236,25 +246,25 @@ def _further_limits(quality: Quality) -> str:
 
 def _regions(study: Study) -> str:
     rois = study.rois
-    named = [
-        f"{name.replace('_', ' ')} ({' + '.join(region.labels)}, probability ≥ {region.threshold:g})"
-        for name, region in rois.regions.items()
-    ]
+    named = [f"{name.replace('_', ' ')} ({region.source})" for name, region in rois.regions.items()]
+    others = "" if all(region.labels for region in rois.regions.values()) else ", spheres, masks or maps"
     combined = [f"{name} ({' + '.join(parts)})".replace("_", " ") for name, parts in rois.combined.items()]
     text = (
-        "Regions were taken from the Harvard-Oxford probabilistic atlas, carried once from MNI152NLin6Asym "
-        "to "
-        f"MNI152NLin2009cAsym: {list_of(named, comma='; ')}. "
+        f"Regions, by labels of the Harvard-Oxford probabilistic atlas{others}, those in MNI152NLin6Asym "
+        f"(as the atlas) carried once to MNI152NLin2009cAsym: {list_of(named, comma='; ')}. "
     )
     if combined:
         text += f"Combined regions are means weighted by volume: {list_of(combined, comma='; ')}. "
     noisy = "" if rois.min_tsnr is None else f", or whose temporal SNR was below {rois.min_tsnr:g},"
     return text + (
-        "The signal of a region is the mean over its voxels inside the run's brain mask, without "
-        "smoothing. A region "
+        f"The signal of a region is the {_SUMMARIES[rois.summary]} over its voxels inside the run's "
+        "brain mask, without smoothing. A region "
         f"of which less than {100 * rois.min_coverage:g} % was covered by the mask{noisy} is missing in "
         "that run."
     )
+
+
+_SUMMARIES = {"mean": "mean", "median": "median", "eigenvariate": "first eigenvariate (around the mean)"}
 
 
 def _first_level(study: Study, settings: FirstLevel) -> str:
@@ -276,6 +286,9 @@ def _first_level(study: Study, settings: FirstLevel) -> str:
         "their "
         f"standard error. Contrasts: {list_of(contrasts, comma='; ')}."
     )
+    text += "".join(
+        f" {name}: {_script_contrast(contrast)}." for name, contrast in settings.script_contrasts.items()
+    )
     if settings.maps:
         text += (
             f" Voxelwise maps of {list_of(settings.maps)} were made from data smoothed with a Gaussian of "
@@ -284,22 +297,74 @@ def _first_level(study: Study, settings: FirstLevel) -> str:
     return text
 
 
+def _script_contrast(contrast: ScriptContrast) -> str:
+    """A contrast over single scripts in words."""
+    of = {"mean": "mean level", "first": "level at the first repetition", "change": "change over repetitions"}
+    shape = {
+        "none": "without habituation",
+        "linear": "each condition changing linearly over its repetitions",
+        "exponential": "each condition decaying by exp(-repetition)",
+        "first_vs_rest": "the first of each condition against its others",
+    }
+    spoken = {
+        "first_in_run": "the very first script of the run",
+        "repetition": "repetition alike in all conditions",
+        "position": "position in the run",
+    }
+    adjusted = (
+        f", adjusted for {list_of([spoken[term] for term in contrast.adjust])}" if contrast.adjust else ""
+    )
+    return (
+        f"{of[contrast.of]} over single scripts ({_weights(contrast.weights)}), "
+        f"{shape[contrast.habituation]}{adjusted}"
+    )
+
+
 def _connectivity(settings: Connectivity) -> str:
     low, high = settings.band
     pairs = [f"{one}–{other}" for one, other in settings.pairs]
     conditions = [name.replace("_", " ") for name in settings.conditions]
-    return (
+    text = (
         f"Connectivity of {list_of(pairs)} was computed in the task {settings.task} ({list_of(conditions)}). "
         f"Over the whole run and in one projection, the signals were limited to {low:g}–{high:g} Hz, and the "
-        "mean responses to the "
-        f"task and the confounds ({_confounds(settings.confounds, None)}) were removed; only then were the "
-        "volumes "
+        f"mean responses to the task ({_task_model(settings)}, convolved with the haemodynamic response "
+        f"'{settings.hrf}') and the confounds ({_confounds(settings.confounds, None)}) were removed; "
+        "only then were the volumes "
         f"of a condition cut out, shifted by {settings.delay:g} s for the haemodynamic delay. Correlations "
         "were "
         "transformed to Fisher's z. Their effective number of observations follows from the "
         "autocorrelation of the "
         f"signals and from what band and confounds leave; a value with fewer than {settings.min_df:g} is "
-        "missing."
+        "missing. The SD of each region's cleaned signal within a condition stands beside every value."
+    )
+    if settings.contrasts:
+        named = [f"{name} ({_weights(weights)})" for name, weights in settings.contrasts.items()]
+        text += (
+            f" Differences of connectivity between conditions: {list_of(named, comma='; ')}, of Fisher's z"
+        )
+        text += "".join(f"; {_ESTIMATORS[name]}" for name in settings.estimators) + "."
+    return text
+
+
+_ESTIMATORS = {
+    "gppi": "by generalised psychophysiological interactions (the first region of a pair as the seed; its "
+    "neural signal by ridge regression on cosines in microtime with a penalty that is the same for everyone; "
+    "centred interactions of all conditions, the measured seed, the task, confounds and drifts below the "
+    "band in one model with first-order autoregressive noise)",
+    "partial_ppi": "by partial correlations of both regions' interactions in a condition given those of all "
+    "other times",
+    "beta_series": "by the correlation over single events of estimates from a model per event, with a "
+    "jackknife over events as its standard error, in conditions of ten events or more",
+}
+
+
+def _task_model(settings: Connectivity) -> str:
+    """What was taken for the mean response to the task."""
+    if settings.task_model == "events":
+        return "one regressor per event or condition, as in the first level"
+    return (
+        f"each condition in stretches of {settings.bin:g} s, alike in all its presentations, and one box per "
+        "presentation of a task with long events"
     )
 
 

@@ -381,8 +381,8 @@ def region_rows(study: Study, table: pd.DataFrame | None, measures: pd.DataFrame
         rows.append(
             {
                 "name": PROPER.get(name, name.replace("_", " ")),
-                "labels": ", ".join(region.labels),
-                "threshold": f"{region.threshold:g}",
+                "labels": ", ".join(region.labels) or region.source,
+                "threshold": f"{region.threshold:g}" if region.labels or region.map else "–",
                 "n_voxels": row.get("n_voxels", "–"),
                 "volume": f"{float(volume):.0f}" if volume else "–",
                 "coverage": _coverage(measures, own[name]),

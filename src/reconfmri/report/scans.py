@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from reconfmri.report.answer import attributes, question_facts
 from reconfmri.report.blocks import Block, picture, scan_label, several
 from reconfmri.report.inputs import Picture, Processed, ReportInputs
 from reconfmri.report.words import DISTORTION
+from reconfmri.signal.first_level import costs_of_order
 
 if TYPE_CHECKING:
     pass
@@ -59,9 +61,10 @@ def _design_facts(inputs: ReportInputs, randomised: dict[str, int]) -> list[tupl
     for name, task in study.tasks.items():
         conditions = ", ".join(dict.fromkeys(task.conditions.values())) or "rest, no conditions"
         facts.append((f"Task {name}", conditions))
-    contrasts = study.first_level.contrasts if study.first_level else {}
+    contrasts = study.first_level.every_contrast if study.first_level else {}
     if contrasts:
         facts.append(("Contrasts", "; ".join(condition_label(name) for name in contrasts)))
+    facts += _separable(inputs)
     if study.scales:
         facts.append(
             (
@@ -70,6 +73,25 @@ def _design_facts(inputs: ReportInputs, randomised: dict[str, int]) -> list[tupl
             )
         )
     return (question_facts(study.trial, randomised) if study.trial else []) + facts
+
+
+def _separable(inputs: ReportInputs) -> list[tuple[str, str]]:
+    """What the order of the scripts can separate, from the design of one run, before any result."""
+    settings = inputs.study.first_level
+    if settings is None or inputs.design is None:
+        return []
+    task = inputs.study.tasks[settings.task].windowed
+    costs = costs_of_order(list(map(str, inputs.design.columns)), task, settings)
+    said = [
+        f"{condition_label(name)}: not estimable (rank {cost.rank} of {cost.terms})"
+        if math.isinf(cost.variance)
+        else f"{condition_label(name)}: {cost.variance:.3g}"
+        for name, cost in costs.items()
+    ]
+    if not said:
+        return []
+    what = "Variance of each contrast by the order of the scripts, relative to the plain contrast of means"
+    return [(what, "; ".join(said))]
 
 
 def _flow_tables(inputs: ReportInputs) -> list[tuple[str, list[Block]]]:

@@ -89,6 +89,6 @@ def _source_of(name: str, parts: dict[str, list[str]], study: Rois) -> str:
     """Return the source that holds all labels of a region, or nothing."""
     labels = {label for part in parts[name] for label in study.regions[part].labels}
     for source, region in SOURCES.items():
-        if labels <= set(region.labels):
+        if labels and labels <= set(region.labels):
             return source
     return ""

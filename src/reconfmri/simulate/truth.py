@@ -126,17 +126,25 @@ class _Asker:
     def outcomes(self) -> list[str]:
         """Names of the outcomes that the simulator knows the truth of."""
         regions = [r for r in self.territory.parts if self.study.first_level]
-        names = [
-            f"{r}.{c}"
-            for r in regions
-            for c in (self.study.first_level.contrasts if self.study.first_level else ())
-        ]
+        names = [f"{r}.{c}" for r in regions for c in self._planted_contrasts()]
         if self.study.connectivity:
             pairs = [p for p in self.study.connectivity.pairs if self._pair(p)]
             names += [f"{a}-{b}.{c}" for a, b in pairs for c in self.study.connectivity.conditions]
         if self.study.skin_conductance:
             names += [f"scr.{condition}" for condition in self.study.skin_conductance.conditions]
         return names + [f"{name}.total" for name in planted.SCALES if name in self.study.scales]
+
+    def _planted_contrasts(self) -> list[str]:
+        """Contrasts of whole scripts; what a window of a script holds is not planted."""
+        settings = self.study.first_level
+        if settings is None:
+            return []
+        windows = set(self.study.tasks[settings.task].windows)
+        return [
+            name
+            for name, weights in settings.contrasts.items()
+            if not any(item.startswith(window) for item in weights for window in windows)
+        ]
 
     def scan_row(self, scan: ScanTruth, names: list[str]) -> dict[str, Any]:
         """One entry of `scans` in truth.json."""

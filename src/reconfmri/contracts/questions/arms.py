@@ -24,7 +24,7 @@ from reconfmri.contracts.questions.columns import (
     UPPER,
 )
 from reconfmri.contracts.registry import GroupQuestion, Section, register
-from reconfmri.contracts.specs import OF_OUTCOME, TableSpec, integer, number, text
+from reconfmri.contracts.specs import OF_OUTCOME, TableSpec, integer, number, text, yes_no
 
 EXCLUSIONS = TableSpec(tuple(text(name, exclusions.DESCRIPTIONS[name]) for name in exclusions.COLUMNS))
 MODERATION = TableSpec(
@@ -163,6 +163,32 @@ RELIABILITY = TableSpec(
         *REPORTED,
     )
 )
+TWINS = TableSpec(
+    (
+        text("twins", "Name of the set, as in group.twins"),
+        OUTCOME,
+        SESSION,
+        text("unit", "Unit of estimate and sd"),
+        number(
+            "estimate",
+            "Active minus control by REML, adjusted for baseline (unadjusted in a study of one visit)",
+            OF_OUTCOME,
+        ),
+        number("sd", "Standard error (Kenward-Roger)", OF_OUTCOME),
+        DF,
+        number("p", "Two-sided p value, not corrected"),
+        number("standardised", "The estimate in SDs of people within an arm at the session"),
+        number("correlation", "Of the people's values at the session with those of the first of the set"),
+        integer("n", "People with both values at the session"),
+        yes_no(
+            "disagrees",
+            "One interval of this outcome and the first leaves zero out while the other does not, or both "
+            "do on different sides",
+        ),
+        STATUS_OR_REASON,
+        *REPORTED,
+    )
+)
 DRAWS = TableSpec(
     (
         integer("draw", "0 is the allocation as it is"),
@@ -213,6 +239,21 @@ register(
         function="reconfmri.group.controls:estimate",
         tables={"controls": CONTROLS.called("Negative controls")},
         section=Section("controls"),
+    )
+)
+register(
+    GroupQuestion(
+        "twins",
+        rule="fit_frequentist_models",
+        function="reconfmri.group.twins:estimate",
+        tables={"twins": TWINS.called("Outcomes that estimate one thing in different ways")},
+        section=Section(
+            "twins",
+            "Twins: one thing estimated in different ways",
+            "Each set was declared to estimate one thing; the first of a set counts. Where a row disagrees, "
+            "the conclusion hangs on how it was estimated. SDs of regions are among the controls: a region "
+            "that fluctuates more in one arm moves every estimate of its connectivity.",
+        ),
     )
 )
 register(

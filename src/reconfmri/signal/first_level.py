@@ -19,33 +19,23 @@ import numpy.typing as npt
 import pandas as pd
 
 from reconfmri.choices import check_choice
-from reconfmri.config import FirstLevel, Task
+from reconfmri.config import FirstLevel, ScriptContrast, Task
 from reconfmri.events import read_events, script_regressors, start_time
 from reconfmri.exclusions import DataFault
 from reconfmri.nuisance import DRIFT, INTERCEPT
+from reconfmri.signal.habituation import Cost, Script, cost_of, cost_of_weights, script_weights
+from reconfmri.signal.least_squares import NOISE, Fit, fit_series
 
-__all__ = [
-    "Fit",
-    "Maps",
-    "build_design",
-    "check_contrasts",
-    "contrast_weights",
-    "fit_regions",
-    "fit_series",
-    "maps",
-]
+__all__ = ["Maps", "build_design", "check_contrasts", "contrast_weights", "fit_regions", "maps"]
 __all__ += ["read_events", "script_regressors", "start_time"]
 
 Array = npt.NDArray[np.float64]
 UNIT = "percent signal change"
-NOISE = ("ar1", "ols")
 MIN_DF = 10
 OVERLAP = 0.999  # correlation from which two event regressors count as one
 KEPT_EFFICIENCY = 0.5  # share of a contrast's precision that the drifts must leave
 MAX_CONDITION = 1e6  # of columns scaled to unit length
 MIN_PEAK = 0.05  # share of a response that the run must have seen
-AUTOCORRELATIONS = np.linspace(-0.4, 0.96, 35)
-TINY = float(np.finfo(float).tiny)
 CONSTANT = 1e-6  # standard deviation relative to the mean below which a series is flat: float32 rounding
 
 
@@ -82,23 +72,30 @@ def build_design(
         )
     scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf, start=start)
     chosen = _standardised(select(confounds, settings.confounds))
-    drifts = _drifts(n_volumes, tr, settings.high_pass)
-    design = pd.concat([scripts, chosen, drifts], axis=1).assign(**{INTERCEPT: 1.0})
+    slow = drifts(n_volumes, tr, settings.high_pass)
+    design = pd.concat([scripts, chosen, slow], axis=1).assign(**{INTERCEPT: 1.0})
     _check_design(design, list(scripts.columns))
     return design
 
 
-def contrast_weights(weights: Mapping[str, float], names: Sequence[str], task: Task) -> Array:
-    """Return a contrast of conditions or single events as weights of the design's columns `names`.
+def contrast_weights(
+    weights: Mapping[str, float] | ScriptContrast, names: Sequence[str], task: Task
+) -> Array:
+    """Return a contrast of conditions, single events or scripts as weights of the design's columns `names`.
 
     With one regressor per event, a condition is the mean over its events.
 
     Raises
     ------
     DataFault
-        The run lacks a condition or an event that the contrast names.
+        The run lacks a condition or an event that the contrast names, or the order of its scripts cannot
+        tell the contrast from another term.
     """
     vector = np.zeros(len(names))
+    if isinstance(weights, ScriptContrast):
+        scripts = scripts_of_design(names, task)
+        vector[list(scripts)] = script_weights(list(scripts.values()), weights)
+        return vector
     for name, weight in weights.items():
         columns = _columns_of(name, names, task)
         if not columns:
@@ -112,7 +109,7 @@ def contrast_weights(weights: Mapping[str, float], names: Sequence[str], task: T
 
 
 def check_contrasts(
-    design: pd.DataFrame, contrasts: Mapping[str, Mapping[str, float]], task: Task
+    design: pd.DataFrame, contrasts: Mapping[str, Mapping[str, float] | ScriptContrast], task: Task
 ) -> list[DataFault]:
     """Return one remark per contrast of which the drifts of the high-pass filter eat more than half.
 
@@ -152,8 +149,8 @@ def share_left_by_filter(
         The events are faulty.
     """
     scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf)
-    drifts = _drifts(n_volumes, tr, settings.high_pass)
-    design = pd.concat([scripts, drifts], axis=1).assign(**{INTERCEPT: 1.0})
+    slow = drifts(n_volumes, tr, settings.high_pass)
+    design = pd.concat([scripts, slow], axis=1).assign(**{INTERCEPT: 1.0})
     names, shares = list(design.columns), {}
     share_of = _share_left(design.to_numpy(dtype=float), names)
     for contrast, weights in settings.contrasts.items():
@@ -162,11 +159,31 @@ def share_left_by_filter(
     return shares
 
 
+def costs_of_order(names: Sequence[str], task: Task, settings: FirstLevel) -> dict[str, Cost]:
+    """Return contrast -> what the order of a run's scripts makes of it, of a design with such columns.
+
+    Contrasts that the run lacks an event for, or that compare scripts of one condition, have no plain
+    contrast of means to be compared with and are left out.
+    """
+    scripts = scripts_of_design(names, task)
+    present = {script.condition for script in scripts.values()}
+    found = {}
+    for contrast, weights in settings.every_contrast.items():
+        if isinstance(weights, ScriptContrast):
+            if set(weights.weights) <= present:
+                found[contrast] = cost_of(list(scripts.values()), weights)
+        elif all(_columns_of(name, names, task) for name in weights):
+            vector = contrast_weights(weights, names, task)[list(scripts)]
+            if cost := cost_of_weights(list(scripts.values()), vector):
+                found[contrast] = cost
+    return found
+
+
 def fit_regions(
     signals: pd.DataFrame,
     design: pd.DataFrame,
     *,
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Mapping[str, Mapping[str, float] | ScriptContrast],
     task: Task,
     noise: str = "ar1",
     coverage: Mapping[str, float] | None = None,
@@ -199,43 +216,6 @@ def fit_regions(
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Coefficients (p,), their covariance (p, p), residual df, autocorrelation of the noise."""
-
-    beta: Array
-    covariance: Array
-    df: float
-    rho: float
-
-
-def fit_series(series: Array, design: Array, *, noise: str = "ar1") -> list[Fit]:
-    """Return the fit of each series (n_volumes, n_series) by least squares with AR(1) noise, or without.
-
-    The autocorrelation of each maximises the restricted likelihood (REML; Harville, JASA 1977;72:320), which
-    knows how many columns were fitted: the autocorrelation of OLS residuals is too low with many confounds,
-    and standard errors with it. Whitening keeps the first volume (Prais-Winsten).
-
-    Raises
-    ------
-    ValueError
-        `noise` is neither `ar1` nor `ols`.
-    """
-    check_choice("noise", noise, NOISE)
-    found = np.zeros(series.shape[1]) if noise == "ols" else restricted_autocorrelation(series, design)
-    return [_least_squares(series[:, i], design, float(rho)) for i, rho in enumerate(found)]
-
-
-def restricted_autocorrelation(series: Array, design: Array) -> Array:
-    """Return the autocorrelation (n_series,), -0.4 to 0.96, with the largest restricted likelihood."""
-    heights = np.stack([_restricted_likelihood(series, design, rho) for rho in AUTOCORRELATIONS])
-    best = np.clip(heights.argmax(axis=0), 1, len(heights) - 2)
-    low, top, high = (np.take_along_axis(heights, best[None] + side, axis=0)[0] for side in (-1, 0, 1))
-    step = AUTOCORRELATIONS[1] - AUTOCORRELATIONS[0]
-    shift = 0.5 * (low - high) / (low - 2 * top + high)
-    return np.asarray(AUTOCORRELATIONS[best] + step * np.clip(shift, -1, 1))
-
-
-@dataclass(frozen=True)
 class Maps:
     """Images (NIfTI, float32) of one contrast: effect (percent signal change), its variance, and z."""
 
@@ -249,7 +229,7 @@ def maps(
     mask: Path,
     design: pd.DataFrame,
     *,
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Mapping[str, Mapping[str, float] | ScriptContrast],
     task: Task,
     smoothing: float,
     noise: str = "ar1",
@@ -301,6 +281,17 @@ def _percent_maps(images: Mapping[str, Any], baseline: Any) -> Maps:
     return Maps(percent("effect_size", 1), percent("effect_variance", 2), percent("z_score", 0))
 
 
+def usable_regions(signals: pd.DataFrame) -> list[str]:
+    """Return the regions whose signal can be fitted and is positive on average."""
+    return [
+        region
+        for region in map(str, signals.columns)
+        if signals[region].notna().all()
+        and _signal_fault(signals[region].to_numpy(dtype=float), region) is None
+        and signals[region].mean() > 0
+    ]
+
+
 def _fit_usable(
     signals: pd.DataFrame, design: Array, intercept: int, *, noise: str
 ) -> tuple[dict[str, Fit], list[DataFault]]:
@@ -348,33 +339,6 @@ def _percent(fit: Fit | None, vector: Array, intercept: int) -> tuple[float, flo
     )
 
 
-def _least_squares(series: Array, design: Array, rho: float) -> Fit:
-    q, r = np.linalg.qr(_whiten(design, rho))
-    white = _whiten(series, rho)
-    beta = np.linalg.solve(r, q.T @ white)
-    residuals = white - q @ (q.T @ white)
-    df = float(design.shape[0] - design.shape[1])
-    inverse = np.linalg.inv(r)
-    return Fit(beta, inverse @ inverse.T * float(residuals @ residuals) / df, df, rho)
-
-
-def _restricted_likelihood(series: Array, design: Array, rho: float) -> Array:
-    """Return the log restricted likelihood (n_series,), up to a constant, the variance profiled out."""
-    q, r = np.linalg.qr(_whiten(design, rho))
-    white = _whiten(series, rho)
-    rest = (white**2).sum(axis=0) - ((q.T @ white) ** 2).sum(axis=0)
-    df = design.shape[0] - design.shape[1]
-    determinant = float(np.log(np.abs(np.diag(r))).sum())
-    return np.asarray(-0.5 * df * np.log(np.maximum(rest, TINY)) - determinant + 0.5 * math.log(1 - rho**2))
-
-
-def _whiten(series: Array, rho: float) -> Array:
-    """Return series or columns (n_volumes, ...) whose AR(1) noise has become white."""
-    white = series - rho * np.roll(series, 1, axis=0)
-    white[0] = math.sqrt(1 - rho**2) * series[0]
-    return np.asarray(white)
-
-
 def _standardised(confounds: pd.DataFrame) -> pd.DataFrame:
     """Return the columns with zero mean and unit SD; 0/1 columns as they are, constant ones dropped."""
     table = confounds.reset_index(drop=True).astype(float)
@@ -386,7 +350,7 @@ def _standardised(confounds: pd.DataFrame) -> pd.DataFrame:
     return scaled
 
 
-def _drifts(n_volumes: int, tr: float, high_pass: float) -> pd.DataFrame:
+def drifts(n_volumes: int, tr: float, high_pass: float) -> pd.DataFrame:
     """Return the discrete cosines (n_volumes, k) of at most `high_pass` Hz, of unit variance."""
     order = min(n_volumes - 1, math.floor(2 * n_volumes * tr * high_pass))
     phase = (np.arange(n_volumes) + 0.5) * math.pi / n_volumes
@@ -459,6 +423,14 @@ def _columns_of(name: str, names: Sequence[str], task: Task) -> list[int]:
         return [i for i, column in enumerate(names) if re.fullmatch(rf"{name}_\d+", column)]
     single = f"{name.removesuffix('_first')}_1" if name.endswith("_first") else name
     return [i for i, column in enumerate(names) if column == single]
+
+
+def scripts_of_design(names: Sequence[str], task: Task) -> dict[int, Script]:
+    """Return column -> script, of a design with one regressor per event; columns are in order of onset."""
+    stems = "|".join(dict.fromkeys(task.conditions.values()))
+    found = [(i, re.fullmatch(rf"({stems})_(\d+)", name)) for i, name in enumerate(names)]
+    played = [(i, match) for i, match in found if match]
+    return {i: Script(match[1], int(match[2]) - 1, position) for position, (i, match) in enumerate(played)}
 
 
 def _event_columns(names: Sequence[str], task: Task) -> list[str]:
