@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from isal import igzip, igzip_lib
 
@@ -15,6 +15,16 @@ LEVEL = 1  # of 0 to 3: higher levels gain 2 % of size on float32 images
 def unzipped(stream: BinaryIO, name: str | Path) -> BinaryIO:
     """Return the contents of an open file, unzipped where its `name` ends with .gz."""
     return cast(BinaryIO, igzip.IGzipFile(fileobj=stream, mode="rb")) if str(name).endswith(".gz") else stream
+
+
+def save_image(image: Any, path: str | Path) -> None:
+    """Write a nibabel image as NIfTI, zipped where its name ends with .gz."""
+    with Path(path).open("wb") as file:
+        if not str(path).endswith(".gz"):
+            image.to_stream(file)
+            return
+        with zipped(file) as stream:
+            image.to_stream(stream)
 
 
 def zipped(stream: BinaryIO) -> BinaryIO:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reconfmri.gzipped import save_image
 from reconfmri.registration import Array, Volume, grid_points
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -49,7 +50,7 @@ def write_warp(path: str | Path, point_map: Volume) -> None:
     image.header.set_xyzt_units("mm", "sec")
     for place in (image.header.set_sform, image.header.set_qform):
         place(point_map.affine, code=4)
-    nibabel.save(image, path)
+    save_image(image, path)
 
 
 def read_warp(path: str | Path) -> Volume:

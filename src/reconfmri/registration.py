@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reconfmri import interpolation
+from reconfmri.gzipped import unzipped
 from reconfmri.machine import cache_folder
 
 if TYPE_CHECKING:
@@ -57,7 +58,12 @@ def read_volume(path: str | Path) -> Volume:
     import nibabel
 
     image: Any = nibabel.load(path)
-    return Volume(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine, dtype=np.float64))
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not hasattr(image, "from_stream"):
+        return Volume(np.asarray(image.dataobj, dtype=np.float32), affine)
+    with Path(path).open("rb") as file:
+        whole = type(image).from_stream(unzipped(file, path))
+        return Volume(np.asarray(whole.dataobj, dtype=np.float32), affine)
 
 
 def search_rigid(
@@ -278,20 +284,9 @@ def sample(volume: Volume, points: Array, *, order: int = 3, fill: float = 0.0) 
     return np.asarray(values.reshape(points.shape[:-1]))
 
 
-def sample_map(point_map: Volume, points: Array, *, order: int = 1) -> Array:
+def sample_map(point_map: Volume, points: Array) -> Array:
     """Return where `points` (..., 3) lie by a point map, RAS mm; beyond its grid the edge continues."""
-    from scipy import ndimage
-
-    # The displacement from a best-fitting affine varies slowly; the map itself would bend at the edges.
-    trend = affine_part(point_map)
-    grid = grid_points(point_map.data.shape, point_map.affine)
-    rest = point_map.data - transform_points(trend, grid)
-    flat = transform_points(np.linalg.inv(point_map.affine), points).reshape(-1, 3).T
-    shifts = [
-        ndimage.map_coordinates(rest[..., axis], flat, order=order, mode="nearest") for axis in range(3)
-    ]
-    moved: Array = transform_points(trend, points) + np.stack(shifts, axis=-1).reshape(points.shape)
-    return moved
+    return _Shifts.of(point_map).moved(points)
 
 
 def inverse_at(point_map: Volume, points: Array, *, iterations: int = 12) -> Array:
@@ -299,12 +294,39 @@ def inverse_at(point_map: Volume, points: Array, *, iterations: int = 12) -> Arr
 
     Chen et al., Medical Physics 2008;35:81.
     """
-    back = np.linalg.inv(affine_part(point_map))
+    shifts = _Shifts.of(point_map)
+    back = np.linalg.inv(shifts.trend)
     found = transform_points(back, points)
     for _ in range(iterations):
-        missed = points - sample_map(point_map, found)
+        missed = points - shifts.moved(found)
         found = found + missed @ back[:3, :3].T
     return np.asarray(found)
+
+
+@dataclass(frozen=True)
+class _Shifts:
+    """A point map as its best-fitting affine and the rest, which varies slowly: the map itself would bend."""
+
+    trend: Array  # (4, 4)
+    rest: tuple[Array, Array, Array]  # (x, y, z) each, mm
+    to_voxel: Array
+
+    @classmethod
+    def of(cls, point_map: Volume) -> _Shifts:
+        trend = affine_part(point_map)
+        grid = grid_points(point_map.data.shape, point_map.affine)
+        rest = point_map.data - transform_points(trend, grid)
+        parts = rest[..., 0], rest[..., 1], rest[..., 2]
+        return cls(trend, parts, np.linalg.inv(point_map.affine))
+
+    def moved(self, points: Array) -> Array:
+        """Return where `points` (..., 3) lie, RAS mm."""
+        from scipy import ndimage
+
+        flat = transform_points(self.to_voxel, points).reshape(-1, 3).T
+        shifts = [ndimage.map_coordinates(part, flat, order=1, mode="nearest") for part in self.rest]
+        found: Array = transform_points(self.trend, points) + np.stack(shifts, axis=-1).reshape(points.shape)
+        return found
 
 
 def downsample(volume: Volume, spacing_mm: float) -> Volume:

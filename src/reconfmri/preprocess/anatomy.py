@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from reconfmri import registration, templates
+from reconfmri import registration
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess.placement import (
     AFFINE_MM,
@@ -24,6 +24,7 @@ from reconfmri.preprocess.placement import (
     refused,
     similarity,
     template_at,
+    template_brain,
 )
 from reconfmri.registration import Array, Volume
 
@@ -205,7 +206,7 @@ def _carried_to(head: Volume, to_t1w: Volume, template: Template) -> tuple[Volum
     """Return the head cut to its brain, the template's mask on it, and tissue priors (3, x, y, z)."""
     cut = _cut_around(head, to_t1w.data[template.around])
     there = _template_points(cut, to_t1w)
-    brain = registration.read_volume(templates.target_brain())
+    brain = template_brain()
     mask = Volume((brain.data > 0).astype(np.float32), brain.affine)
     inside = registration.sample(mask, there, order=1) > 0.5
     priors = [registration.sample(Volume(p, brain.affine), there, order=1) for p in _tissue_priors(brain)]

@@ -17,7 +17,7 @@ from nibabel.filebasedimages import ImageFileError
 
 from reconfmri.exclusions import DataFault
 from reconfmri.files import UnreadableError, refuse_unreadable
-from reconfmri.gzipped import DAMAGED, unzipped
+from reconfmri.gzipped import DAMAGED, save_image, unzipped
 from reconfmri.headers import corner_distance, refuse_content
 from reconfmri.labels import first_of
 from reconfmri.registration import Array, Volume
@@ -180,7 +180,7 @@ def write_volume(path: Path, volume: Volume, *, template: bool = False) -> None:
     whole = volume.data.dtype.kind in "bui"
     image = nibabel.Nifti1Image(volume.data.astype(np.uint8 if whole else np.float32), volume.affine)
     place(image.header, volume.affine, template=template)
-    nibabel.save(image, path)
+    save_image(image, path)
 
 
 def place(header: Any, affine: Array, *, template: bool) -> None:

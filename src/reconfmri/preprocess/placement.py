@@ -63,10 +63,16 @@ class Placement:
 
 
 @cache
+def template_brain() -> Volume:
+    """Return the brain of MNI152NLin2009cAsym at 1 mm."""
+    return registration.read_volume(templates.target_brain())
+
+
+@cache
 def template_at(spacing_mm: float) -> Template:
     """Return the brain of MNI152NLin2009cAsym on `templates.target_grid(spacing_mm)`."""
     shape, affine = templates.target_grid(spacing_mm)
-    fine = registration.read_volume(templates.target_brain())
+    fine = template_brain()
     points = registration.grid_points(shape, affine)
     sigma = np.sqrt(max(spacing_mm**2 - 1, 0)) / 2.355
     smooth = Volume(ndimage.gaussian_filter(fine.data, sigma, truncate=3), fine.affine)
@@ -115,7 +121,7 @@ def cut_out(head: Volume, brain: Array, *, room_mm: float) -> Volume:
 @cache
 def brain_points() -> Array:
     """Return points of the template brain, 2 mm apart, (n, 3), RAS mm."""
-    fine = registration.read_volume(templates.target_brain())
+    fine = template_brain()
     index = 2.0 * np.argwhere(fine.data[::2, ::2, ::2] > 0)
     return registration.transform_points(fine.affine, index)
 
@@ -188,15 +194,19 @@ def _correlation(one: Array, other: Array) -> float:
 @cache
 def template_ml() -> float:
     """Volume of the template brain, ml."""
-    fine = registration.read_volume(templates.target_brain())
+    fine = template_brain()
     return float((fine.data > 0).sum() * np.prod(fine.voxel_mm) / 1000)
+
+
+@cache
+def _fine_mean_head() -> Volume:
+    return registration.downsample(registration.read_volume(templates.mean_head()), 2.0)
 
 
 @cache
 def _mean_head(spacing_mm: float) -> tuple[Volume, Array]:
     """Return the mean head on a coarse grid, and where it is compared: the head and the air, not the neck."""
-    fine = registration.downsample(registration.read_volume(templates.mean_head()), 2.0)
-    coarse = registration.downsample(fine, spacing_mm)
+    coarse = registration.downsample(_fine_mean_head(), spacing_mm)
     back = np.linalg.inv(templates.BRAIN_TO_MEAN_HEAD)
     height = registration.transform_points(back, registration.grid_points(coarse.data.shape, coarse.affine))[
         ..., 2

@@ -51,7 +51,7 @@ def target_voxels(
 ) -> TargetVoxels:
     """Return the voxels of the target grid that lie in the brain mask of the T1w, and their tissue."""
     shape, affine = templates.target_grid(resolution)
-    in_t1w = registration.sample_map(to_t1w, registration.grid_points(shape, affine), order=1)
+    in_t1w = registration.sample_map(to_t1w, registration.grid_points(shape, affine))
     brain = Volume(mask.data.astype(np.float32), mask.affine)
     index = np.nonzero(registration.sample(brain, in_t1w, order=1) > 0.5)
     tissue = majority(dseg, in_t1w[index], resolution)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from reconfmri.bids import bids_path
 from reconfmri.config import Study, load_study
-from reconfmri.gzipped import zipped
+from reconfmri.gzipped import save_image
 from reconfmri.provenance import workflow_folder
 from reconfmri.simulate import planted, scanner, signals, susceptibility
 from reconfmri.simulate.anatomy import Anatomy, apply, draw_anatomy, draw_pose, grid_points, sample_head
@@ -228,8 +228,7 @@ def _save_image(
         image.header.set_zooms((*image.header.get_zooms()[:3], tr))
     path = root / name.lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file, zipped(file) as stream:
-        image.to_stream(stream)
+    save_image(image, path)
 
 
 def _save_run(studio: Studio, person: Person, session: str, task: str, run: npt.NDArray[np.int16]) -> None:
