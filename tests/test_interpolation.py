@@ -59,3 +59,18 @@ def test_joint_counts_are_those_of_values_that_scipy_interpolates(shape):
     np.testing.assert_array_equal(found, expected)
     assert found[:, 1:].sum() > 300
     assert found[:, 0].sum() > 100
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(7, 8, 9), (1, 8, 9)])
+@pytest.mark.parametrize(("mode", "fill"), [("constant", 3.5), ("nearest", None)])
+def test_linear_values_are_scipys(kind, shape, mode, fill):
+    random = np.random.default_rng(6)
+    volume = random.normal(size=shape).astype(kind)
+    index = random.uniform(-2, 10, (3, 3000))
+    index[:, :500] = np.rint(index[:, :500])  # centres of voxels, also the outermost
+    index[0, :2000] *= shape[0] > 1
+    expected = ndimage.map_coordinates(volume, index, order=1, mode=mode, cval=fill or 0, output=kind)
+    found = interpolation.linear(volume, index, fill=fill)
+    assert found.dtype == kind
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0 if kind is np.float32 else 1e-15)

@@ -40,6 +40,20 @@ def cubic(spline: Array, to_voxel: Array, points: Array, fill: float = 0.0) -> A
     return _cubic(spline, to_voxel, points, False, fill)
 
 
+def linear(volume: Array, index: Array, *, fill: float | None = 0.0) -> Array:
+    """Return a volume's linear values (n,), in its own type, at indices (3, n), float64.
+
+    Beyond its outermost centres: `fill`, or with None the value at the edge. In single precision the numbers
+    are scipy's to the bit.
+    """
+    found = np.empty(index.shape[1], dtype=volume.dtype)
+    within = fill is not None
+    _interpolate_linearly(
+        np.ascontiguousarray(volume), np.ascontiguousarray(index), within, fill or 0.0, found
+    )
+    return found
+
+
 def joint_counts(levels: Array, to_voxel: Array, points: Array, rows: Array, bins: int) -> Array:
     """Return how often each value at points (n, 3) meets each row, (bins, bins).
 
@@ -125,6 +139,32 @@ def _interpolate(
                     line += weights[2, k] * coefficients[x, y, z]
                 plane += weights[1, j] * line
             total += weights[0, i] * plane
+        found[point] = total
+
+
+@compiled
+def _interpolate_linearly(volume: Any, index: Any, within: bool, fill: float, found: Any) -> None:
+    share, corner = np.empty((3, 2)), np.empty((3, 2), dtype=np.int64)
+    for point in range(index.shape[1]):
+        inside = True
+        for axis in range(3):
+            last = volume.shape[axis] - 1
+            place = index[axis, point]
+            inside &= place >= 0 and place <= last
+            place = min(max(place, 0.0), float(last))
+            corner[axis, 0] = int(np.floor(place))
+            corner[axis, 1] = min(corner[axis, 0] + 1, last)
+            share[axis, 1] = place - corner[axis, 0]
+            share[axis, 0] = 1 - share[axis, 1]
+        if within and not inside:
+            found[point] = fill
+            continue
+        total = 0.0
+        for i in range(2):
+            for j in range(2):
+                for k in range(2):
+                    value = float(volume[corner[0, i], corner[1, j], corner[2, k]])
+                    total += value * share[0, i] * share[1, j] * share[2, k]
         found[point] = total
 
 

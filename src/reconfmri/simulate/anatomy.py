@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from reconfmri import interpolation
 from reconfmri.simulate.head import ORIGIN, SHAPE, Points, Volume, to_index
 
 NODE = 4.0  # mm between the nodes of the displacement; between them it is linear
@@ -53,10 +54,8 @@ class Anatomy:
             )
 
     def _displacement_at(self, points: Points) -> Points:
-        from scipy import ndimage
-
         index = ((points - ORIGIN) / NODE).T
-        parts = [ndimage.map_coordinates(part, index, order=1, mode="nearest") for part in self.displacement]
+        parts = [interpolation.linear(part, index, fill=None) for part in self.displacement]
         return np.stack(parts, axis=-1).astype(np.float64)
 
 
@@ -110,6 +109,8 @@ def sample(volume: Volume, index: Points, *, order: int = 1) -> Volume:
     """Return a volume's values at indices (n, 3), linear unless told; 0 outside."""
     from scipy import ndimage
 
+    if order == 1:
+        return interpolation.linear(np.asarray(volume, dtype=np.float32), index.T)
     return np.asarray(
         ndimage.map_coordinates(volume, index.T, order=order, mode="constant", cval=0.0, output=np.float32)
     )

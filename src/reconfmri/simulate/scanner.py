@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from reconfmri import interpolation
 from reconfmri.simulate.anatomy import Anatomy, apply, grid_points, rigid, sample, sample_head, turned
 from reconfmri.simulate.head import Head, Points, Volume
 from reconfmri.simulate.signals import coloured
@@ -110,7 +111,7 @@ def embody(
     sharp, label = np.empty(shape, np.float32), np.empty(shape, np.uint8)
     for x, index in enumerate(anatomy.sheets_in_model(origin, shape)):
         index = index.reshape(3, -1)
-        sharp[x] = ndimage.map_coordinates(head.epi, index, order=1, mode="constant").reshape(shape[1:])
+        sharp[x] = interpolation.linear(head.epi, index.astype(np.float64)).reshape(shape[1:])
         label[x] = ndimage.map_coordinates(regions, index, order=0, mode="constant").reshape(shape[1:])
     if bend is not None:
         sharp, label = bend.seen(sharp), bend.seen(label, order=0)
