@@ -57,6 +57,18 @@ def test_the_declared_rows_are_those_of_the_estimates(found, tables, group):
     assert found.loc[("declared", "reml"), "p"] == row["p"]
 
 
+def test_the_declared_model_is_not_sampled_again_after_the_estimates(found, tables, group, monkeypatch):
+    asked = Asked(*tables, group, SESSIONS, seed=1, cores=1)
+    estimates = bayes.estimate(asked).estimates
+    row = estimates.query("session == '2' and estimand == 'difference_adjusted'").iloc[0]
+    assert found.loc[("declared", "bayes"), "estimate"] == row["estimate"]
+    monkeypatch.setattr(bayes.Sampler, "fit", lambda *_, **__: pytest.fail("sampled again"))
+    choices = sensitivity._by_prior(
+        asked.primary_outcome, asked.primary, group, bayes.Sampler(1), asked.primary_fits
+    )
+    assert next(choices)["estimate"] == row["estimate"]
+
+
 def test_a_tighter_prior_shrinks_and_a_flat_one_does_not(found):
     names = ["prior SD of differences x 1/2", "declared", "prior SD of differences x 2"]
     half, declared, double = (found.loc[(name, "bayes"), "estimate"] for name in names)

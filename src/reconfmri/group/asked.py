@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,8 @@ class Asked:
     cores: int | None = None
     events: pd.DataFrame | None = None
     adverse_events: pd.DataFrame | None = None
+    # The Bayesian fits of the primary outcome as declared, by common baseline; a later question uses them.
+    primary_fits: dict[bool, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def labels(self) -> list[str]:

@@ -116,6 +116,8 @@ def estimate(asked: Asked) -> Answers:
     predictions: list[dict[str, object]] = []
     for outcome in asked.outcomes:
         fits: dict[bool, Fit] = {}
+        if outcome.name == group.primary.outcome:
+            fits = asked.primary_fits
         for question in asked.questions:
             row = start_of_row(outcome, question, "bayes", group)
             rows.append(row | answer_question(outcome, question, group, sampler, fits))

@@ -30,7 +30,8 @@ def estimate(asked: Asked) -> pd.DataFrame:
         The tables do not fit the study or one another.
     """
     group, outcome, question = asked.group, asked.primary_outcome, asked.primary
-    sampler, fits = bayes.Sampler(asked.seed, asked.cores), dict[bool, bayes.Fit]()
+    sampler = bayes.Sampler(asked.seed, asked.cores)
+    fits = {alike: fit for alike, fit in asked.primary_fits.items() if alike == question.common_baseline}
     rows = [
         *_by_prior(outcome, question, group, sampler, fits),
         *_by_covariance(outcome, question, group),
