@@ -274,7 +274,7 @@ def test_primary_question_and_scales_can_be_told(tmp_path):
     trial = asked([*arguments, "--scale", "cm=2.5", "--outcome", "pcl5.total", "--session", "2"])[-1]
     assert trial.group.scales["cm"] == 2.5
     assert trial.group.primary.outcome == "pcl5.total"
-    assert "told on the command line" in trial.question
+    assert "given on the command line" in trial.question
     for more, says in (
         (["--outcome", "z"], "outcome 'z' is not one"),
         (["--session", "1"], "session '1' is not one"),
