@@ -34,6 +34,7 @@ CHOICES = {
     "group.responders.response.missing": "observed",
     "group.intercurrent_events": "events.tsv",
     "quality.max_registration_cost": 0.7,
+    "physiology.heart_rate.source": "pulse",
     "quality.max_ghost": 0.1,
     "quality.max_start_excess": 0.5,
     "rois.min_tsnr": 20.0,
@@ -49,6 +50,17 @@ NO_NUMBER = {
     "tasks.memory.min_runs": "which runs are there: in the flow of scans",
     "tasks.memory.mixed_tr": "which runs are there: in the flow of scans",
     "tasks.memory.max_shortfall": "which runs are there: in the flow of scans",
+    "group.scales.√µS": "the demo models no outcome of this unit",
+    "group.scales.µS": "the demo models no outcome of this unit",
+    "group.scales.responses/min": "the demo models no outcome of this unit",
+    "group.scales.bpm": "the demo models no outcome of this unit",
+    "group.scales.√bpm": "the demo models no outcome of this unit",
+    "group.scales.ms": "the demo models no outcome of this unit",
+    "group.scales.breaths/min": "the demo models no outcome of this unit",
+    "group.scales.√µV": "the demo models no outcome of this unit",
+    "physiology.heart_rate.column": "a place within a recording",
+    "physiology.respiration.column": "a place within a recording",
+    "physiology.emg.column": "a place within a recording",
     "group.scales.mm": "the demo has no outcome of this unit",
     "group.scales.tSNR": "the demo has no outcome of this unit",
     "group.scales.PPI slope": "the demo has this unit among twins only, which have no prior",
@@ -70,6 +82,7 @@ TIED = (
     "connectivity.",
     "first_level.script_contrasts.",
     "skin_conductance.task",
+    "physiology.task",
     "group.primary.",
     "group.moderators",
     "group.exploratory",
@@ -83,6 +96,9 @@ TIED = (
 
 def study_file() -> dict[str, Any]:
     raw = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    raw["skin_conductance"]["scores"] = ["peak", "level", "area", "count"]
+    raw["physiology"] = {"task": "memory", "conditions": ["trauma", "neutral"], "heart_rate": {}}
+    raw["physiology"] |= {"respiration": {}, "emg": {}}
     raw["first_level"]["maps"] = ["trauma_first-neutral_first"]
     return parse_config(raw).model_dump(mode="json")
 

@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 from tests.heads import RAW_T1W, anatomy_files
 
-from reconfmri import registration, skin_conductance, templates
+from reconfmri import registration, templates
 from reconfmri.bids import read_sidecar
+from reconfmri.body import skin_conductance
 from reconfmri.config import load_study
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.itk import write_warp

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reconfmri.body.skin_conductance import clean, response, score_recording
 from reconfmri.config import SkinConductance, Task
 from reconfmri.exclusions import DataFault
-from reconfmri.skin_conductance import clean, response, score_recording
 
 TASK = Task(conditions={"trauma": "trauma", "relax": "neutral"})
 SETTINGS = SkinConductance(task="memory", conditions=["trauma_first", "trauma", "neutral"])
@@ -107,7 +107,7 @@ def test_units_are_read(tmp_path):
         (lambda s: s, {"SamplingFrequency": None}, "no SamplingFrequency"),
         (lambda s: s, {"StartTime": None}, "no StartTime"),
         (lambda s: s, {"Columns": ["skin_conductance"]}, "2 columns, its JSON names 1"),
-        (lambda s: s, {"Columns": ["trigger", "eda"]}, "no column 'skin_conductance'"),
+        (lambda s: s, {"Columns": ["trigger", "unknown"]}, "no column of skin conductance"),
         (lambda s: s, {"skin_conductance": {"Units": "V"}}, "unit of 'skin_conductance' is 'V'"),
     ],
     ids="flat saturated missing coupled siemens slow rate start columns column unit".split(),  # noqa: SIM905

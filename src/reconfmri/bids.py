@@ -33,13 +33,13 @@ RUN_COLUMNS = {
     "bold": "Functional image, path from the BIDS folder",
     "t1w": "T1-weighted image of the session, else the earliest of the person",
     "events": "Events of the run, own or inherited; n/a for a task without conditions",
-    "physio": "Physiological recording of the run; n/a when there is none",
+    "physio": "Physiological recordings of the run, with blanks between; n/a when there is none",
     "tr": "RepetitionTime of the run's sidecars, s",
     "n_volumes": "Volumes in the image header",
     "bold_sha256": "sha256 of the functional image at index time",
     "t1w_sha256": "sha256 of the T1-weighted image at index time",
     "events_sha256": "sha256 of the events table at index time",
-    "physio_sha256": "sha256 of the recording at index time",
+    "physio_sha256": "sha256 of each recording at index time",
 }
 ENTITIES = (
     ("sub", "sub"),
@@ -276,11 +276,16 @@ def _check_row(row: Any, where: str) -> None:
     if not (row.tr > 0 and row.n_volumes >= 1):
         raise ValueError(f"{where}: tr and n_volumes must be positive, got {row.tr} and {row.n_volumes}")
     for name in FILE_COLUMNS:
-        path = PurePosixPath(getattr(row, name))
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(
-                f"{where}: {name} {str(path)!r} leaves the BIDS folder; paths are relative to it"
-            )
+        for path in map(PurePosixPath, paths_in(getattr(row, name))):
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(
+                    f"{where}: {name} {str(path)!r} leaves the BIDS folder; paths are relative to it"
+                )
+
+
+def paths_in(cell: str) -> list[str]:
+    """Return the paths in a cell of the run table: a run may have several recordings, with blanks between."""
+    return [] if cell == MISSING else cell.split(" ")
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -343,7 +348,8 @@ def _expected_files(run_table: pd.DataFrame) -> dict[str, str]:
     expected: dict[str, str] = {}
     for name in FILE_COLUMNS:
         pairs = zip(run_table[name], run_table[f"{name}_sha256"], strict=True)
-        expected |= {path: digest for path, digest in pairs if path != MISSING}
+        for paths, digests in pairs:
+            expected |= dict(zip(paths_in(paths), digests.split(" "), strict=paths != MISSING))
     return expected
 
 

@@ -120,7 +120,10 @@ def _concerned(table: pd.DataFrame, row: Exclusion) -> pd.Series:
 
 def _regions(study: Study) -> list[str]:
     pairs = [f"{one}-{other}" for one, other in (study.connectivity.pairs if study.connectivity else ())]
-    alone = [name for name, outcome in study.outcomes.items() if outcome.producer in ("scr", "scale")]
+    alone: dict[str, None] = {}
+    for name, outcome in study.outcomes.items():  # and a signal as a whole, such as `skin_conductance`
+        if outcome.domain not in ("activation", "connectivity", "quality"):
+            alone |= dict.fromkeys([name, *sorted(outcome.regions)])
     return [*study.rois.names, *pairs, *alone]
 
 

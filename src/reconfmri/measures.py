@@ -21,13 +21,13 @@ NUMBERS = ["value", "se", "coverage"]
 DESCRIPTIONS = {
     "participant_id": "Participant, as in participants.tsv (`sub-01`)",
     "session_id": "Session label without `ses-`; n/a in data without sessions",
-    "domain": "activation, connectivity, skin_conductance, clinical or quality",
+    "domain": "activation, connectivity, skin_conductance, physiology, clinical or quality",
     "outcome": "`<what>.<contrast or condition>`, e.g. `amygdala.trauma_first-neutral_first`",
     "value": "Estimate, in the unit of the column `unit`; n/a with its reason in exclusions.tsv",
     "se": "Standard error of the value, in the same unit; n/a where it is not defined",
     "unit": "Unit of value and se",
-    "coverage": "Share of the region inside the mask of the run, mean over runs; of a scale, of its items "
-    "that were answered",
+    "coverage": "Share of the region inside the mask of the run, or of a recording's seconds that were "
+    "usable, mean over runs; of a scale, of its items that were answered",
     "n_runs": "Runs of the session that gave a value; combined by fixed effects",
 }
 RUN_DESCRIPTIONS = DESCRIPTIONS | {

@@ -26,6 +26,7 @@ NOT_IN_BIDS = (
         "*_connectivity.*",
         "*_estimates.*",
         "*_measures.*",
+        "*_scripts.*",
         "*_exclusions.tsv",
         "*.png",
         "atlas",

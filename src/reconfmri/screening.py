@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from reconfmri import bids
-from reconfmri.config import CONFIG, Connectivity, FirstLevel, Scale, Study, Task
+from reconfmri.channels import choose_recording, describe_recording
+from reconfmri.config import CONFIG, LONG_SCRIPT, Connectivity, FirstLevel, Scale, Study, Task
 from reconfmri.dataset import twice
 from reconfmri.events import cut_windows, name_events, read_events
 from reconfmri.exclusions import MISSING, UNIT, DataFault
@@ -24,7 +25,6 @@ from reconfmri.signal.beta_series import MIN_BETAS
 from reconfmri.signal.correlation import MIN_DIMENSIONS, cosines_in
 from reconfmri.signal.first_level import KEPT_EFFICIENCY, share_left_by_filter
 from reconfmri.signal.habituation import Cost, cost_of, scripts_of
-from reconfmri.skin_conductance import describe_recording
 from reconfmri.tables import read_table
 
 # Blocks keep 1 - 8 / pi^2 = 19 % of their variance without their own frequency; their responses keep less.
@@ -253,19 +253,46 @@ def _stop_when_all(problems: list[Problem], n_all: int, what: str) -> list[Probl
 
 
 def check_recordings(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]:
-    """Recordings of skin conductance that their JSON does not describe, such as one in mV."""
-    settings = study.skin_conductance
-    if settings is None:
-        return []
-    runs = table[(table["task"] == settings.task) & (table["physio"] != MISSING)]
+    """Recordings that their JSON misdescribes, as skin conductance in mV; scripts too long for a peak."""
     problems = []
-    for row in runs.itertuples():
-        path = str(row.physio)
-        try:
-            describe_recording(bids.read_sidecar(root, path), settings, Path(path).name)
-        except DataFault as fault:
-            problems.append(_out(row, fault, path))
-    return _stop_when_all(problems, len(runs), "recording of skin conductance")
+    for channel in study.channels:
+        runs = table[(table["task"] == channel.task) & (table["physio"] != MISSING)]
+        found = []
+        for row in runs.itertuples():
+            paths = bids.paths_in(str(row.physio))
+            sidecars = [bids.read_sidecar(root, path) for path in paths]
+            path = paths[0]
+            try:
+                file, sidecar = choose_recording(
+                    list(map(Path, paths)), sidecars, channel.kind, channel.column
+                )
+                path = file.as_posix()
+                describe_recording(
+                    sidecar, channel.kind, file.name, column=channel.column, slowest=channel.slowest
+                )
+            except DataFault as fault:
+                found.append(_out(row, fault, path))
+        problems += _stop_when_all(found, len(runs), f"recording of {channel.what}")
+    return problems + _long_scripts(root, study, table)
+
+
+def _long_scripts(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]:
+    """A remark where the primary score is the peak of the first seconds and the scripts are long."""
+    settings = study.skin_conductance
+    if settings is None or settings.scores[0] != "peak":
+        return []
+    task = study.tasks[settings.task]
+    runs = table[(table["task"] == settings.task) & (table["events"] != MISSING)]
+    tables, _ = _read_all(root, runs, task)
+    lengths = [
+        of[of["trial_type"].isin(task.conditions)]["duration"] for of in tables.values() if of is not None
+    ]
+    median = float(pd.concat(lengths).median()) if lengths else 0.0
+    if not median > LONG_SCRIPT:
+        return []
+    what = f"the primary score is `peak`, of {settings.window[1]:g} s, and scripts last {median:.0f} s"
+    fix = "put `level` first in skin_conductance.scores; no action is needed if the peak is meant"
+    return [Problem("WARN", "W-CONF-B15", what, fix, CONFIG)]
 
 
 def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Problem]:

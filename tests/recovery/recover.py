@@ -26,7 +26,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from reconfmri import group, outcomes, rois, skin_conductance
+from reconfmri import group, outcomes, rois
+from reconfmri.body import skin_conductance
 from reconfmri.config import Study, load_study
 from reconfmri.group import frequentist
 from reconfmri.group.asked import Asked

@@ -11,6 +11,7 @@ from reconfmri.acquisition import acquisition_of
 from reconfmri.bids import (
     LABEL,
     list_files,
+    paths_in,
     read_record,
     read_run_table,
     read_sidecar,
@@ -20,7 +21,7 @@ from reconfmri.books import outcomes_of_runs
 from reconfmri.config import load_study
 from reconfmri.contents import Contents, seal_of
 from reconfmri.contracts import questions
-from reconfmri.contracts.rules import RULES, producers
+from reconfmri.contracts.rules import RULES, producers, recordings
 from reconfmri.decisions import TABLE as DECIDED_TABLE
 from reconfmri.decisions import check_decisions, keep_decisions, people_of, read_decisions
 from reconfmri.exclusions import UNIT
@@ -195,18 +196,21 @@ def code_of(rule_name):
 
 
 def raw(column):
-    """Input function: the raw file of a scan that the run table names in `column`, none for `n/a`."""
-    return lambda wildcards: (
-        ancient(str(bids_root / path)) if (path := getattr(scan_of(wildcards), column)) != "n/a" else []
-    )
+    """Input function: the raw files of a scan that the run table names in `column`, none for `n/a`."""
+
+    def files(wildcards):
+        found = [ancient(str(bids_root / path)) for path in paths_in(getattr(scan_of(wildcards), column))]
+        return found if column == "physio" or not found else found[0]
+
+    return files
 
 
 def raw_content(*columns):
     """Parameter function: the sha256 of the raw files of a scan, by their columns in the run table."""
     return lambda wildcards: {
-        column: contents.of(bids_root / path)
+        column: " ".join(contents.of(bids_root / path) for path in paths)
         for column in columns
-        if (path := getattr(scan_of(wildcards), column)) != "n/a"
+        if (paths := paths_in(getattr(scan_of(wildcards), column)))
     }
 
 
@@ -215,10 +219,15 @@ def content_of(files):
     return [contents.of(path) for path in files]
 
 
-def recording_facts(sidecar, column):
-    """What a recording's sidecars say that its score depends on."""
-    keys = ("SamplingFrequency", "StartTime", "Columns", column)
-    return {key: sidecar[key] for key in keys if key in sidecar}
+def recording_facts(wildcards):
+    """What the sidecars of a scan's recordings say that scores depend on, in the order of the recordings."""
+    facts = []
+    for path in paths_in(scan_of(wildcards).physio):
+        sidecar = metadata_of(path)
+        columns = sidecar.get("Columns")
+        keys = ["SamplingFrequency", "StartTime", "Columns", *(columns if isinstance(columns, list) else [])]
+        facts.append({key: sidecar[key] for key in keys if isinstance(key, str) and key in sidecar})
+    return facts
 
 
 @cache
@@ -305,6 +314,19 @@ def of_runs(pattern, rule_name="extract_region_signals", person=None):
     return [
         pattern.format(**layout.wildcards(scan)) for scan in scans_of(rule_name, person).to_dict("records")
     ]
+
+
+def recorded():
+    """Kind of recording -> the pictures of it, one per scan that has one."""
+    return {kind: of_runs(layout.path(name, "picture"), name) for kind, name in recordings(study).items()}
+
+
+def places_of_recorded():
+    """Kind of recording -> which scans, counted in the order of `of_runs`, have one."""
+    every = list(scans_of("extract_region_signals").index)
+    return {
+        kind: [every.index(row) for row in scans_of(name).index] for kind, name in recordings(study).items()
+    }
 
 
 def of_people(pattern):

@@ -9,6 +9,7 @@ rule describe_participants:
             name: [file if name == "facts" else ancient(file) for file in of_people(pattern)]
             for name, pattern in anatomies.items()
         },
+        **recorded(),
         regions=rules.carry_atlas.output.masks,
         measures=of_runs(rules.assess_quality.output.measures),
         alignments=of_runs(aligned["alignment"]) if aligned["alignment"] else [],
@@ -33,6 +34,7 @@ rule describe_participants:
         settings=settings_of(study.quality),
         rois=settings_of(study.rois),
         scans=facts_of_runs(),
+        recorded=places_of_recorded(),
         decided=lambda wildcards: content_of([DECIDED_TABLE]),
         sessions={session.id: session.name for session in study.sessions},
         code=code_of("describe_participants"),

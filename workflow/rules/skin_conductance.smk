@@ -1,4 +1,4 @@
-# A response score per script from the skin conductance recorded in the scanner.
+# Scores per script from the skin conductance recorded in the scanner, with a picture of each recording.
 
 
 rule score_skin_conductance:
@@ -16,11 +16,10 @@ rule score_skin_conductance:
         runtime=20,
     params:
         raw=raw_content("physio", "events"),
-        sidecar=lambda wildcards: recording_facts(
-            metadata_of(scan_of(wildcards).physio), study.skin_conductance.column
-        ),
+        sidecars=recording_facts,
         settings=settings_of(study.skin_conductance),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
+        tr=lambda wildcards: float(scan_of(wildcards).tr),
         code=code_of("score_skin_conductance"),
     script:
         "../scripts/score_skin_conductance.py"

@@ -21,7 +21,13 @@ with log_to(snakemake.log[0]) as log:
     scans = participants.ScanFiles(
         measures=list(map(Path, given.measures)),
         alignments=list(map(Path, given.alignments)),
-        pictures={kind: list(map(Path, given[kind])) for kind in participants.KINDS},
+        pictures={
+            **{kind: list(map(Path, given[kind])) for kind in participants.OF_IMAGES},
+            **{
+                kind: participants.placed(list(map(Path, given.get(kind, []))), places, len(params.scans))
+                for kind, places in params.recorded.items()
+            },
+        },
     )
     shared = participants.Shared(
         participants.read_decided(given.decided), params.sessions, Quality.from_params(params.settings)

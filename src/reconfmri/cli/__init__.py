@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         _plan,
         _status,
         _conduct,
+        _import_physio,
     ):
         add(commands)
     for command in commands.choices.values():
@@ -375,6 +376,41 @@ def _plan(commands: Commands) -> None:
     new.add_argument("--outcome", metavar="NAME", help="outcome (default: the primary one of the study file)")
     new.add_argument("--session", metavar="SESSION", help="visit of the headline (default: the primary one)")
     _visits(new)
+
+
+def _import_physio(commands: Commands) -> None:
+    new = commands.add_parser(
+        "import-physio",
+        help="write a recording of the laboratory (AcqKnowledge, BrainVision, text) into the BIDS dataset",
+    )
+    new.add_argument("recording", type=Path, metavar="FILE", help=".acq, .vhdr, or delimited text")
+    new.add_argument("bids", type=Path, metavar="BIDS", help="BIDS dataset")
+    for name, needed in (("participant", True), ("session", False), ("run", False), ("recording", False)):
+        new.add_argument(f"--{name}-label", required=needed, metavar="LABEL")
+    new.add_argument("--task-id", required=True, metavar="LABEL")
+    new.add_argument(
+        "--channel",
+        action="append",
+        required=True,
+        metavar="COLUMN=CHANNEL[:UNIT[:GAIN]]",
+        help="what is written: skin_conductance=GSR100C, cardiac=ECG, emg=EMG:µV; GAIN multiplies the values",
+    )
+    new.add_argument("--volumes", metavar="CHANNEL", help="channel or mark of the scanner's volume pulses")
+    new.add_argument(
+        "--events",
+        action="append",
+        default=[],
+        metavar="CHANNEL=TYPE",
+        help="channel or mark of event pulses, and their trial_type; matched to events.tsv, else written "
+        "there",
+    )
+    new.add_argument(
+        "--start", type=float, metavar="S", help="start of the recording, s from the first volume"
+    )
+    new.add_argument("--frequency", type=float, metavar="HZ", help="sampling frequency of a text")
+    new.add_argument(
+        "--columns", nargs="+", default=(), metavar="NAME", help="columns of a text without header"
+    )
 
 
 def _status(commands: Commands) -> None:

@@ -141,6 +141,27 @@ def plan(options: Namespace) -> int:
     return write_plan(options)
 
 
+def import_physio(options: Namespace) -> int:
+    """Write a recording into a BIDS dataset."""
+    from reconfmri.body.importing import Asked, Target, column_of, import_recording
+    from reconfmri.body.sources import read_source
+
+    given = {
+        "sub": options.participant_label.removeprefix("sub-"),
+        "ses": options.session_label and options.session_label.removeprefix("ses-"),
+        "task": options.task_id,
+        "run": options.run_label,
+        "recording": options.recording_label,
+    }
+    target = Target.of_run(options.bids, {key: label for key, label in given.items() if label})
+    events = dict(text.partition("=")[::2] for text in options.events)
+    asked = Asked(dict(map(column_of, options.channel)), options.volumes, events, options.start)
+    source = read_source(options.recording, frequency=options.frequency, columns=options.columns)
+    written, said = import_recording(source, asked, target)
+    print("\n".join([*said, *(f"wrote {path}" for path in written)]))
+    return 0
+
+
 def status(options: Namespace) -> int:
     """Show what is done, running, failed and excluded."""
     from reconfmri.cli.status import show_status

@@ -6,13 +6,15 @@ import json
 import os
 import re
 import shutil
+import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconfmri import bids, nuisance
+from reconfmri.channels import columns_of
 from reconfmri.checks import MARK
 from reconfmri.cli.arms import Arms, move_arm_column, take_arms
-from reconfmri.config import CONFIG, DEFAULT_SCALES, WHOLE_RUN, bare
+from reconfmri.config import CONFIG, DEFAULT_SCALES, LONG_SCRIPT, WHOLE_RUN, bare
 from reconfmri.config.scales import library
 from reconfmri.dataset import Dataset, check_spellings, read_dataset
 from reconfmri.labels import alike, is_number
@@ -22,7 +24,6 @@ from reconfmri.tables import read_table
 from reconfmri.visits import order_by_time, session_times
 
 FEW_EVENTS = 12  # up to this many events per run, each script gets a regressor of its own
-SKIN = ("skin_conductance", "skinconductance", "eda", "gsr", "scr")
 SCHEMA = "config.schema.json"
 SNAKEFILE = """from reconfmri.provenance import workflow_folder
 
@@ -47,6 +48,7 @@ class Found:
     trial_types: dict[str, list[str]]  # task -> trial types
     most_events: dict[str, int]  # task -> events in its longest table
     skin_column: tuple[str, str] | None = None  # task, column
+    long_scripts: tuple[str, ...] = ()  # tasks whose events last over 30 s (median)
     scales: dict[str, str | None] = field(default_factory=dict)  # phenotype table -> its column of totals
 
     @property
@@ -125,6 +127,7 @@ def look_at(dataset: Dataset) -> Found:
         trial_types=kinds,
         most_events=most,
         skin_column=_skin_column(dataset),
+        long_scripts=tuple(task for task in tasks if _script_length(dataset, task) > LONG_SCRIPT),
         scales=_phenotype(dataset.root),
     )
 
@@ -166,15 +169,30 @@ def _trial_types(dataset: Dataset, task: str) -> tuple[list[str], int]:
     return list(kinds), most
 
 
+def _script_length(dataset: Dataset, task: str) -> float:
+    """The median duration of a task's events, s; 0 where nothing tells it."""
+    lengths: list[float] = []
+    for file in dataset.of("events", ".tsv"):
+        if file.entities.get("task") == task:
+            try:
+                table = read_table(dataset.root / file.path, required=["trial_type"], numeric=["duration"])
+            except (ValueError, OSError):
+                continue  # the index names it, with line and fix
+            lengths += table.loc[table["trial_type"].notna(), "duration"].dropna().tolist()
+    return statistics.median(lengths) if lengths else 0.0
+
+
 def _skin_column(dataset: Dataset) -> tuple[str, str] | None:
     for file in dataset.of("physio", ".tsv.gz"):
         try:
-            columns = bids.read_sidecar(dataset.root, file.path).get("Columns") or []
+            sidecar = bids.read_sidecar(dataset.root, file.path)
         except ValueError:
             continue  # the index names it
-        for column in columns:
-            if str(column).lower() in SKIN and "task" in file.entities:
-                return file.entities["task"], str(column)
+        columns = (
+            columns_of(sidecar, "skin_conductance", None) if isinstance(sidecar.get("Columns"), list) else []
+        )
+        if columns and "task" in file.entities:
+            return file.entities["task"], columns[0]
     return None
 
 
@@ -337,7 +355,12 @@ def _skin(found: Found) -> str:
         "skin_conductance:\n"
         f"  task: {_quoted(task)}\n"
         f"  column: {_quoted(column)}\n"
-        "  window: [0.0, 10.0]           # s from the onset of each event\n"
+        + (
+            "  scores: [level, peak]         # the first is the primary one\n"
+            if task in found.long_scripts
+            else ""
+        )
+        + "  window: [0.0, 10.0]           # s from the onset of each event\n"
         f"  conditions: [{', '.join(_conditions(found, task))}]\n"
     )
 

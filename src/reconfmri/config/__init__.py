@@ -27,6 +27,7 @@ from reconfmri.config.group import (
     Priors,
     Sampling,
 )
+from reconfmri.config.physiology import SIGNALS, Physiology
 from reconfmri.config.preprocessing import Container, Fmriprep, Preprocessing
 from reconfmri.config.quality import QUALITY_UNITS, Quality, quality_units
 from reconfmri.config.responders import Responder
@@ -34,7 +35,7 @@ from reconfmri.config.rois import Region, Rois, Sphere
 from reconfmri.config.scales import Scale
 from reconfmri.config.section import bare
 from reconfmri.config.sessions import Session
-from reconfmri.config.skin_conductance import SkinConductance
+from reconfmri.config.skin_conductance import LONG_SCRIPT, SKIN_SCORES, Artefacts, Channel, SkinConductance
 from reconfmri.config.study import Study, Trial, check_group
 from reconfmri.config.tasks import WHOLE_RUN, Task, condition_names
 
@@ -43,12 +44,17 @@ __all__ = [
     "DEFAULT_SCALES",
     "DOMAINS",
     "FILTERED",
+    "LONG_SCRIPT",
     "MIN_POOLED",
     "PROPER",
     "QUALITY",
     "QUALITY_UNITS",
+    "SIGNALS",
+    "SKIN_SCORES",
     "WHOLE_RUN",
     "Arms",
+    "Artefacts",
+    "Channel",
     "Connectivity",
     "Container",
     "Coupled",
@@ -59,6 +65,7 @@ __all__ = [
     "Fmriprep",
     "Group",
     "Outcome",
+    "Physiology",
     "Preprocessing",
     "Primary",
     "Priors",

@@ -12,15 +12,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconfmri.config.connectivity import SD, SPREAD
+from reconfmri.config.physiology import SIGNALS
 from reconfmri.config.quality import quality_units
 from reconfmri.config.scales import library, scale_label
 from reconfmri.config.section import TakenNameError
+from reconfmri.config.skin_conductance import SKIN_SCORES
 
 if TYPE_CHECKING:
     from reconfmri.config.study import Study
 
-DOMAINS = ("activation", "connectivity", "skin_conductance", "clinical", "quality")
-PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "scr": "skin conductance", "tsnr": "tSNR"}
+DOMAINS = ("activation", "connectivity", "skin_conductance", "physiology", "clinical", "quality")
+SKIN = {
+    "scr": "skin conductance",
+    "scl": "skin conductance level",
+    "scr_area": "skin conductance area",
+    "scr_count": "skin conductance responses",
+}
+PHYSIOLOGY = {
+    "hr": "heart rate",
+    "hr_change": "heart rate change",
+    "rmssd": "heart rate variability (RMSSD)",
+    "resp": "respiration rate",
+    "emg_change": "EMG change",
+}
+PROPER = {"vmpfc": "vmPFC", "dacc": "dACC", "racc": "rACC", "tsnr": "tSNR"} | SKIN | PHYSIOLOGY
 # Outcomes of connectivity beyond the correlation, by how they begin after the dot.
 ESTIMATED = {"gppi_": "gPPI ", "partial_": "partial PPI ", "beta_": "beta series ", "sd_": "SD in "}
 QUALITY = {
@@ -117,8 +132,28 @@ def of_connectivity(study: Study) -> Iterator[Outcome]:
 def of_skin_conductance(study: Study) -> Iterator[Outcome]:
     """Yield the conditions that skin conductance is scored in."""
     if settings := study.skin_conductance:
-        for condition in settings.conditions:
-            yield Outcome("scr", condition, "skin_conductance", "ln µS", "scr", settings.task)
+        for score in settings.scores:
+            what, unit = SKIN_SCORES[score]
+            for condition in settings.conditions:
+                yield Outcome(
+                    what,
+                    condition,
+                    "skin_conductance",
+                    unit,
+                    "scr",
+                    settings.task,
+                    frozenset({"skin_conductance"}),
+                )
+
+
+def of_physiology(study: Study) -> Iterator[Outcome]:
+    """Yield the conditions that heart rate, respiration and EMG are scored in."""
+    if settings := study.physiology:
+        for signal in settings.signals:
+            for head, unit in SIGNALS[signal][3].items():
+                for condition in settings.conditions:
+                    regions = frozenset({signal})
+                    yield Outcome(head, condition, "physiology", unit, "physiology", settings.task, regions)
 
 
 def of_scales(study: Study) -> Iterator[Outcome]:
@@ -141,6 +176,7 @@ PRODUCERS: list[Callable[[Study], Iterator[Outcome]]] = [
     of_activation,
     of_connectivity,
     of_skin_conductance,
+    of_physiology,
     of_scales,
     of_quality,
 ]
@@ -178,7 +214,7 @@ def outcome_label(name: str) -> str:
     if what in library():
         return f"{scale_label(what)}: {condition_label(condition)}"
     spoken = " – ".join(PROPER.get(part, part.replace("_", " ")) for part in what.split("-"))
-    if what == "scr" or spoken.split(" ")[0] not in PROPER.values():
+    if what in SKIN | PHYSIOLOGY or spoken.split(" ")[0] not in PROPER.values():
         spoken = spoken[:1].upper() + spoken[1:]
     return f"{spoken}: {condition_label(condition)}" if condition else spoken
 

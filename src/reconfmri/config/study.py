@@ -14,18 +14,23 @@ from reconfmri.config.connectivity import Connectivity
 from reconfmri.config.filters import Filters
 from reconfmri.config.first_level import FirstLevel
 from reconfmri.config.group import ARM, Arms, Group
+from reconfmri.config.physiology import SIGNALS, Physiology
 from reconfmri.config.preprocessing import Preprocessing
 from reconfmri.config.quality import QUALITY_HEADS, Quality
 from reconfmri.config.rois import Rois
 from reconfmri.config.scales import PROPORTION, Scale
 from reconfmri.config.section import Label, Name, Section, Text, check_apart, check_free, check_known
 from reconfmri.config.sessions import Session
-from reconfmri.config.skin_conductance import SkinConductance
+from reconfmri.config.skin_conductance import SKIN_SCORES, Channel, SkinConductance
 from reconfmri.config.tasks import WHOLE_RUN, Task, condition_names
 from reconfmri.labels import is_number, spelling_fault
 from reconfmri.tables import MISSING
 
-OTHERS = (*QUALITY_HEADS, "scr")  # first parts of outcomes that are of no region and no scale
+BODY_HEADS = (
+    *(what for what, _ in SKIN_SCORES.values()),
+    *(head for _, _, _, units in SIGNALS.values() for head in units),
+)
+OTHERS = (*QUALITY_HEADS, *BODY_HEADS)  # first parts of outcomes that are of no region and no scale
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ class Study(Trunk):
     first_level: FirstLevel | None = None
     connectivity: Connectivity | None = None
     skin_conductance: SkinConductance | None = None
+    physiology: Physiology | None = None
     scales: dict[Name, Scale] = Field(
         default_factory=dict, description="phenotype/<name>.tsv -> how it is scored"
     )
@@ -136,7 +142,7 @@ class Study(Trunk):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Study:
-        for part in ("first_level", "connectivity", "skin_conductance"):
+        for part in ("first_level", "connectivity", "skin_conductance", "physiology"):
             section = getattr(self, part)
             if section is not None:
                 check_known([section.task], self.tasks, f"{part}.task")
@@ -171,7 +177,7 @@ class Study(Trunk):
                     weights, f"first_level.contrasts.{name}"
                 )
             self._check_script_contrasts(self.first_level)
-        for part in ("connectivity", "skin_conductance"):
+        for part in ("connectivity", "skin_conductance", "physiology"):
             section = getattr(self, part)
             if section is not None:
                 task = self.tasks[section.task]
@@ -179,6 +185,9 @@ class Study(Trunk):
                 whole = [WHOLE_RUN] if part == "connectivity" else []
                 check_known(section.conditions, [*condition_names(task), *whole], f"{part}.conditions")
                 task.check_each_once(section.conditions, f"{part}.conditions")
+                baseline = getattr(section, "baseline", None)
+                if isinstance(baseline, str):
+                    check_known([baseline], list(task.conditions.values()), f"{part}.baseline")
         if self.connectivity:
             names = list(dict.fromkeys(self.tasks[self.connectivity.task].conditions.values()))
             for name, weights in self.connectivity.contrasts.items():
@@ -244,6 +253,24 @@ class Study(Trunk):
     def outcomes(self) -> dict[str, Outcome]:
         """Every outcome this study can produce, by its name."""
         return catalogue(self)
+
+    @property
+    def channels(self) -> list[Channel]:
+        """The channels of recordings that the study scores."""
+        found = []
+        if (skin := self.skin_conductance) is not None:
+            names = tuple(name for name, outcome in self.outcomes.items() if outcome.producer == "scr")
+            found.append(
+                Channel(
+                    "skin_conductance",
+                    "skin conductance",
+                    skin.task,
+                    skin.column,
+                    skin.min_sampling_frequency,
+                    names,
+                )
+            )
+        return found + (self.physiology.channels if self.physiology else [])
 
     def outcome_units(self) -> dict[str, str]:
         """Every outcome this study can produce, with its unit."""

@@ -322,9 +322,29 @@ RULES: dict[str, Rule] = {
         "skin",
         {
             "measures": _measures("scr", "Skin conductance per condition"),
+            "scripts": of_scan(
+                "Skin conductance of every script, with the seconds used", "scripts", desc="scr"
+            ),
+            "picture": of_scan("Skin conductance: raw, cleaned, events, scores", "physio", PNG, desc="scr"),
             "exclusions": exclusions_after("scr"),
         },
         needs="skin_conductance",
+        column="physio",
+    ),
+    "score_physiology": Rule(
+        "scan",
+        "physiology",
+        {
+            "measures": _measures("physiology", "Heart rate, respiration and EMG per condition"),
+            "scripts": of_scan(
+                "Heart rate, respiration and EMG of every script", "scripts", desc="physiology"
+            ),
+            "picture": of_scan(
+                "Heart rate, respiration and EMG of the run", "physio", PNG, desc="physiology"
+            ),
+            "exclusions": exclusions_after("physiology"),
+        },
+        needs="physiology",
         column="physio",
     ),
     "score_scale": Rule(
@@ -410,6 +430,15 @@ RULES: dict[str, Rule] = {
         },
     ),
 }
+
+
+def recordings(study: Study) -> dict[str, str]:
+    """Return the rules that draw a recording of a scan, by the `desc` of their pictures."""
+    return {
+        rule.files["picture"].entities["desc"]: name
+        for name, rule in RULES.items()
+        if rule.of == "scan" and "picture" in rule.files and rule.is_in(study)
+    }
 
 
 def producers(study: Study) -> dict[str, str]:

@@ -52,6 +52,12 @@ CAPTIONS = {
     "spikes), slow waves or steps; bands that follow the events under a moving trace.",
     "tsnr": "Good: bright cortex, left as right, no region black. Bad: dark regions (signal lost near air), "
     "stripes or one dark side (coil, reconstruction).",
+    "scr": "Good: slow waves; red (what no score uses) on spikes, steps and losses alone; triangles on "
+    "counted responses. Bad: spikes left in, flat lines, no wave at all. Raw above, cleaned below; bars are "
+    "scripts with their score. To take it out: a row of exclusions.tsv with the region skin_conductance.",
+    "physiology": "Good: a smooth rate below, red (what no score uses) short and rare. Bad: single spikes of "
+    "the rate, long red stretches. Raw above. To take one out: a row of exclusions.tsv with the region "
+    "heart_rate, respiration or emg.",
 }
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from reconfmri import bids
 from reconfmri.acquisition import check_readout, slice_times
 from reconfmri.bids import BidsFile
-from reconfmri.config import Study, Task
+from reconfmri.channels import columns_of
+from reconfmri.config import Channel, Study, Task
 from reconfmri.dataset import Dataset
 from reconfmri.exclusions import MISSING, DataFault
 from reconfmri.fieldmaps import fieldmap_files, fieldmap_of, intentions
@@ -39,7 +40,7 @@ def row_of(
     physio, more = _recording(dataset, study, scan)
     files = {"bold": scan.bold.path, "t1w": t1w, "events": events, "physio": physio}
     hashes = {
-        f"{name}_sha256": MISSING if path == MISSING else digest(dataset.root / path)
+        f"{name}_sha256": " ".join(digest(dataset.root / one) for one in bids.paths_in(path)) or MISSING
         for name, path in files.items()
     }
     row = {**scan.unit, **files, "tr": tr, "n_volumes": header.n_volumes, **hashes, "header": header}
@@ -178,8 +179,8 @@ def _events(dataset: Dataset, scan: Scan, task: Task) -> str:
 
 
 def _recording(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Problem]]:
-    """The physiological recording of a run that holds the study's column; a remark when there is none."""
-    settings, own = study.skin_conductance, scan.bold.identity.items()
+    """The recordings of a run, those that a section of the study scores; a remark where one is missing."""
+    own = scan.bold.identity.items()
     found = [
         file
         for file in dataset.by_subject[scan.participant_id]
@@ -188,31 +189,53 @@ def _recording(dataset: Dataset, study: Study, scan: Scan) -> tuple[str, list[Pr
         and {"sub", "ses", "task"} & scan.bold.entities.keys() <= file.entities.keys()
         and file.identity.get("run", "1") == scan.number
     ]
-    if not settings or settings.task != scan.task:
+    wanted = [channel for channel in study.channels if channel.task == scan.task]
+    if not wanted:
         readable = [file.path for file in found if (dataset.root / file.path).is_file()]
         return (readable[0] if readable else MISSING), []
-    fitting, others = [], []
-    try:
-        for file in found:
-            named = _metadata(dataset, file).get("Columns")
-            fits = isinstance(named, list) and settings.column in named
-            fitting += [file] if fits else []
-            others += [] if fits else [f"; {file.path} has {_brief(named)}"]
-        if len(fitting) > 1:
-            paths = " and ".join(file.path for file in fitting)
-            what, fix = f"{paths} both have the column {settings.column!r}", "keep one of them"
-            raise DataFault("E-BIDS-A05", what, fix=fix + told_apart_by(fitting))
-        if fitting:
-            bids.require_readable(dataset.root, fitting[0].path)
-            return fitting[0].path, []
-    except DataFault as fault:
-        missing = " ".join(f"scr.{name}" for name in settings.conditions)
-        reason = f"{fault.reason}, so the run has no skin conductance"
-        where = fault.file or scan.bold.path
-        return MISSING, [Problem("EXCL", fault.code, reason, fault.fix, where, **scan.unit, outcomes=missing)]
-    what = f"no recording with the column {settings.column!r}, so no skin conductance{''.join(others)}"
+    chosen: list[str] = []
+    problems: list[Problem] = []
+    for channel in wanted:
+        try:
+            path = _with_channel(dataset, found, channel)
+        except DataFault as fault:
+            missing = " ".join(channel.outcomes)
+            reason = f"{fault.reason}, so the run has no {channel.what}"
+            where = fault.file or scan.bold.path
+            problems.append(
+                Problem("EXCL", fault.code, reason, fault.fix, where, **scan.unit, outcomes=missing)
+            )
+            continue
+        chosen += [path] if path else []
+        problems += [] if path else [_no_channel(dataset, found, scan, channel)]
+    return " ".join(dict.fromkeys(chosen)) or MISSING, problems
+
+
+def _with_channel(dataset: Dataset, found: list[BidsFile], channel: Channel) -> str:
+    """The path of the only recording with a channel; nothing where none has it."""
+    fitting = [file for file in found if _has(_metadata(dataset, file), channel)]
+    if len(fitting) > 1:
+        paths = " and ".join(file.path for file in fitting)
+        named = f"column {channel.column!r}" if channel.column else channel.what
+        what, fix = f"{paths} both have the {named}", "keep one of them"
+        raise DataFault("E-BIDS-A05", what, fix=fix + told_apart_by(fitting))
+    if fitting:
+        bids.require_readable(dataset.root, fitting[0].path)
+    return fitting[0].path if fitting else ""
+
+
+def _has(sidecar: Mapping[str, Any], channel: Channel) -> bool:
+    """Whether a recording has a channel; one of several that could be it is for its own step to name."""
+    columns = sidecar.get("Columns")
+    return isinstance(columns, list) and bool(columns_of(sidecar, channel.kind, channel.column))
+
+
+def _no_channel(dataset: Dataset, found: list[BidsFile], scan: Scan, channel: Channel) -> Problem:
+    others = "".join(f"; {file.path} has {_brief(_metadata(dataset, file).get('Columns'))}" for file in found)
+    named = f"the column {channel.column!r}" if channel.column else f"a column of {channel.what}"
+    what = f"no recording with {named}, so no {channel.what}{others}"
     fix = "no action is needed if there is none; else name the column in the recording's JSON (`Columns`)"
-    return MISSING, [Problem("WARN", "W-BIDS-B15", what, fix, scan.bold.path, **scan.unit)]
+    return Problem("WARN", "W-BIDS-B15", what, fix, scan.bold.path, **scan.unit)
 
 
 def _brief(value: Any) -> str:

@@ -26,7 +26,7 @@ def citations(study: Study, facts: Facts | None = None) -> list[Citation]:
     used |= {scale.library for scale in study.scales.values() if scale.library}
     used |= {
         name
-        for name in ("first_level", "connectivity", "skin_conductance")
+        for name in ("first_level", "connectivity", "skin_conductance", "physiology")
         if getattr(study, name) is not None
     }
     if study.group:

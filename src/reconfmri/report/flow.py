@@ -16,6 +16,7 @@ COMPARISON = "compare_arms"
 # Stages that decide on one signal or scale only, and what they take out: the scan itself stays in the study.
 SIGNAL_STAGES = {
     "score_skin_conductance": "skin conductance",
+    "score_physiology": "physiology",
     "estimate_connectivity": "connectivity",
     "estimate_maps": "maps",
     SCALES: "scale",

@@ -32,7 +32,10 @@ KINDS = {
     "outlines": "Brain mask of the EPI",
     "tsnr": "Temporal SNR",
     "carpet": "Carpet plot",
+    "scr": "Skin conductance",
+    "physiology": "Heart rate, respiration, EMG",
 }
+OF_IMAGES = ("edges", "outlines", "tsnr", "carpet")  # of every scan; the others where there is a recording
 ANATOMY_FACTS = {
     "template_correlation": ("Correlation with the template", ""),
     "torn_share": ("Brain voxels with a folded warp (Jacobian <= 0)", ""),
@@ -113,7 +116,13 @@ class ScanFiles:
 
     measures: Sequence[Path]
     alignments: Sequence[Path]
-    pictures: Mapping[str, Sequence[Path]]
+    pictures: Mapping[str, Sequence[Path | None]]
+
+
+def placed(pictures: Sequence[Path], places: Sequence[int], n_scans: int) -> list[Path | None]:
+    """Return one picture per scan, None where it has no recording, from those at `places`."""
+    found = dict(zip(places, pictures, strict=True))
+    return [found.get(place) for place in range(n_scans)]
 
 
 def draw_anatomy(person: PersonFiles, regions: Path, rois: Rois) -> None:
@@ -156,7 +165,11 @@ def read_scans(scans: Sequence[Mapping[str, Any]], files: ScanFiles, page: Path)
     for place, scan in enumerate(scans):
         measures = read_measures(files.measures[place])
         alignment = files.alignments[place] if files.alignments else None
-        pictures = {kind: address(paths[place], page) for kind, paths in files.pictures.items()}
+        pictures = {
+            kind: address(path, page)
+            for kind, paths in files.pictures.items()
+            if (path := paths[place]) is not None
+        }
         records.append(
             ScanRecord(
                 key={name: str(scan[name]) for name in UNIT},
@@ -206,7 +219,11 @@ def compose_participant(person: Participant) -> str:
         exclusions=[_exclusion(row) for row in person.exclusions],
         anatomies=[_anatomy(record) for record in person.anatomies],
         anatomy_caption=CAPTIONS["anatomy"],
-        kinds=[_kind(kind, person, states) for kind in KINDS],
+        kinds=[
+            _kind(kind, person, states)
+            for kind in KINDS
+            if kind in OF_IMAGES or any(kind in scan.pictures for scan in person.scans)
+        ],
     )
 
 

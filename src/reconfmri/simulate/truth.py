@@ -131,7 +131,7 @@ class _Asker:
             pairs = [p for p in self.study.connectivity.pairs if self._pair(p)]
             names += [f"{a}-{b}.{c}" for a, b in pairs for c in self.study.connectivity.conditions]
         if self.study.skin_conductance:
-            names += [f"scr.{condition}" for condition in self.study.skin_conductance.conditions]
+            names += [name for name, outcome in self.study.outcomes.items() if outcome.what == "scr"]
         return names + [f"{name}.total" for name in planted.SCALES if name in self.study.scales]
 
     def _planted_contrasts(self) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from reconfmri.contracts.specs import OF_OUTCOME, TableSpec, integer, number, text, yes_no
 
 DOMAIN = text(
-    "domain", "Where the outcome comes from: activation, connectivity, skin_conductance, clinical, quality"
+    "domain",
+    "Where the outcome comes from: activation, connectivity, skin_conductance, physiology, clinical, quality",
 )
 OUTCOME = text("outcome", "Outcome, <what>.<contrast or condition>")
 ESTIMAND = text(
