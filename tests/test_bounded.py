@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import betabinom
 
-from reconfmri.config import Group, Trial
+from reconfmri.config import Group, Trial, check_group
 from reconfmri.group import bounded
 from reconfmri.group.asked import Asked
 from reconfmri.report.group_methods import group_methods
@@ -119,8 +119,13 @@ def test_a_value_outside_of_the_declared_ends_and_an_unseen_arm_have_no_answer()
 )
 def test_what_cannot_be_bounded_is_refused(more, says):
     baseline, totals, active = people(np.random.default_rng(2), 8, 0)
+
+    def checked():
+        group = asked_of(baseline, totals, active, **more).group
+        check_group(group, ["1", "2"], {"pcl5.total": "PCL-5 points"})
+
     with pytest.raises(ValueError, match=says):
-        asked_of(baseline, totals, active, **more)
+        checked()
 
 
 def test_the_methods_text_says_which_totals_are_bounded_and_how():

@@ -285,7 +285,6 @@ class Group(Section):
                 f"group.controls names {self.primary.outcome!r}, the outcome of the primary question. "
                 "Fix: take it out, or ask about another outcome"
             )
-        check_known(self.bounded, self.modelled, "group.bounded")
         for name, (low, high) in self.bounded.items():
             if not (high - low).is_integer():
                 raise ValueError(

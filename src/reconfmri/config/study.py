@@ -290,6 +290,7 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     check_estimand(group, len(sessions))
     check_known(group.outcomes, units, "group.outcomes")
     check_known(group.exploratory, units, "group.exploratory")
+    check_known(group.bounded, group.modelled, "group.bounded")
     for name, twins in group.twins.items():
         check_known(twins, units, f"group.twins.{name}")
     measured = [item.measure for item in group.covariates.values() if item.measure]
