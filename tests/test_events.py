@@ -74,6 +74,24 @@ def test_one_regressor_per_condition_is_scaled_to_one_event_of_median_duration()
     assert table["trauma"].max() > 2, "three events within 5 s add up"
 
 
+@pytest.mark.parametrize("shape", ["glover", "spm"])
+def test_derivatives_in_time_and_width_are_those_of_nilearn(shape):
+    """nilearn convolves in steps of 1/16 of a volume, and makes each column orthogonal to those before."""
+    from nilearn.glm.first_level.hemodynamic_models import compute_regressor
+
+    at = 1.0 * np.arange(120)
+    table = script_regressors(
+        pd.DataFrame([(10.0, 20.0, "trauma")], columns=["onset", "duration", "trial_type"]),
+        tr=1.0, n_volumes=120, task=TASK, hrf=f"{shape} + derivative + dispersion",
+    )  # fmt: skip
+    assert table.columns.tolist() == ["trauma_1", "trauma_1_derivative", "trauma_1_dispersion"]
+    theirs, _ = compute_regressor(
+        np.array([[10.0], [20.0], [1.0]]), f"{shape} + derivative + dispersion", at, oversampling=16
+    )
+    for place, name in enumerate(table):
+        assert np.corrcoef(table[name], theirs[:, place])[0, 1] > 0.995, name
+
+
 def test_derivatives_follow_their_regressor_and_are_orthogonal_to_it():
     table = script_regressors(GOOD, tr=TR, n_volumes=N, task=TASK, hrf="glover + derivative")
     assert table.columns[:2].tolist() == ["trauma_1", "trauma_1_derivative"]

@@ -29,6 +29,7 @@ RESPONSES = {
     "spm": ((6.0, 1.0), (16.0, 1.0), 0.167),  # Friston et al., NeuroImage 1998;7:30
 }
 DERIVATIVE_STEP = 0.1  # s
+DISPERSION_STEP = 0.01  # s, as in nilearn and SPM
 LATE = 0.05  # s that an event may begin after the last volume, for rounding in the stimulus program
 
 
@@ -127,7 +128,8 @@ def script_regressors(
 
     A column is scaled so that one whole event peaks at 1; with one regressor per condition, so that one
     isolated event of the condition's median duration does. With a derivative (`glover + derivative`) each
-    column is followed by `<name>_derivative`, orthogonal to it.
+    column is followed by `<name>_derivative`, in time, and with `+ dispersion` by `<name>_dispersion`, in the
+    width of the peak; each is orthogonal to those before.
 
     Raises
     ------
@@ -138,7 +140,7 @@ def script_regressors(
     times = start + tr * np.arange(n_volumes)
     shape, _, derivative = hrf.partition(" + ")
     check_choice("hrf", shape, RESPONSES)
-    check_choice("what follows hrf", derivative, ("", "derivative"))
+    check_choice("what follows hrf", derivative, ("", "derivative", "derivative + dispersion"))
     columns: dict[str, Array] = {}
     for name, group in named.groupby("name", sort=False):
         lengths = group["duration"].to_numpy(dtype=float)
@@ -155,17 +157,27 @@ def script_regressors(
             ]
             slope = (np.sum(answers, axis=0) - np.sum(before, axis=0)) / DERIVATIVE_STEP / scale
             columns[f"{name}_derivative"] = _orthogonal(slope, columns[str(name)])
+        if derivative.endswith("dispersion"):
+            wider = [
+                event_response(times - onset, length, shape, wider=DISPERSION_STEP)
+                for onset, length in zip(group["onset"], lengths, strict=True)
+            ]
+            slope = (np.sum(answers, axis=0) - np.sum(wider, axis=0)) / DISPERSION_STEP / scale
+            in_time = columns[f"{name}_derivative"]
+            columns[f"{name}_dispersion"] = _orthogonal(_orthogonal(slope, columns[str(name)]), in_time)
     return pd.DataFrame(columns, index=pd.RangeIndex(n_volumes))
 
 
-def event_response(times: Array, duration: float, hrf: str) -> Array:
+def event_response(times: Array, duration: float, hrf: str, *, wider: float = 0.0) -> Array:
     """Return the response at `times` (s after onset) to a boxcar of `duration` s; to an impulse when it is 0.
 
     In closed form: a boxcar's response is the difference of two integrals of the haemodynamic response, which
     are incomplete gamma functions. The integral of the whole response is 1, so a long plateau tends to 1.
+    `wider`, s, is added to the dispersion of the peak, whose time stays.
     """
     check_choice("hrf", hrf, RESPONSES)
-    (peak, undershoot, ratio) = RESPONSES[hrf]
+    ((form, dispersion), undershoot, ratio) = RESPONSES[hrf]
+    peak = (form * dispersion / (dispersion + wider), dispersion + wider)
     if duration == 0:
         density = _gamma_density(times, *peak) - ratio * _gamma_density(times, *undershoot)
         return np.asarray(density / (1 - ratio))

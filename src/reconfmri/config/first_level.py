@@ -58,9 +58,14 @@ class FirstLevel(Section):
     """Design, noise model and contrasts of the script-driven activation."""
 
     task: Label = Field(description="BIDS task label")
-    hrf: Literal["glover", "spm", "glover + derivative", "spm + derivative"] = Field(
-        "glover", description="Haemodynamic response, in nilearn's names"
-    )
+    hrf: Literal[
+        "glover",
+        "spm",
+        "glover + derivative",
+        "spm + derivative",
+        "glover + derivative + dispersion",
+        "spm + derivative + dispersion",
+    ] = Field("glover", description="Haemodynamic response, in nilearn's names")
     high_pass: float = Field(
         0.008,
         ge=0,

@@ -126,9 +126,9 @@ class Task(Section):
                     f"conditions: {name!r} is what an event of {stem!r} is called with `events: each`. Fix: "
                     "rename one, or set `events: condition`"
                 )
-            if stem in names and end == "derivative":
+            if stem in names and end in ("derivative", "dispersion"):
                 raise TakenNameError(
-                    f"conditions: {name!r} is what the derivative of {stem!r} is called. Fix: rename one"
+                    f"conditions: {name!r} is what the {end} of {stem!r} is called. Fix: rename one"
                 )
         return self
 
