@@ -174,7 +174,7 @@ def greedy_deformable(
         np.savetxt(Path(folder) / "start.mat", start)
         # -wp 0: otherwise greedy rounds the warp to a tenth of a voxel.
         command = f"-it {folder}/start.mat {options} -wp 0 -o warp"
-        warp = SimpleITK.GetArrayFromImage(_greedy(command, images, "warp", threads, single=True))
+        warp = SimpleITK.GetArrayFromImage(_greedy(command, images, "warp", threads))
     from_lps = np.array([-1.0, -1.0, 1.0])
     return np.asarray(warp.transpose(2, 1, 0, 3) * from_lps)
 
@@ -435,12 +435,11 @@ def _entropy(counts: Array) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def _greedy(command: str, images: dict[str, Any], result: str, threads: int, *, single: bool = False) -> Any:
-    """Return what greedy writes as `result`; in `single` precision a third faster."""
-    from picsl_greedy import Greedy3D, GreedyFloat3D
+def _greedy(command: str, images: dict[str, Any], result: str, threads: int) -> Any:
+    from picsl_greedy import Greedy3D
 
     pair = "-i fixed moving" + (" -gm mask" if "mask" in images else "")
-    engine = GreedyFloat3D() if single else Greedy3D()
+    engine = Greedy3D()
     said = io.StringIO()
     with _printed_but(END_OF_SEARCH):
         engine.execute(
