@@ -26,13 +26,14 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from reconfmri import group, outcomes, rois
+from reconfmri import group, rois
 from reconfmri.body import skin_conductance
 from reconfmri.config import Study, load_study
 from reconfmri.group import frequentist
 from reconfmri.group.asked import Asked
 from reconfmri.preprocess import AlignmentFiles, AnatomyFiles, PreprocessedFiles, embedded
 from reconfmri.provenance import workflow_folder
+from reconfmri.scales.scoring import score_scale
 from reconfmri.signal import connectivity, first_level
 from reconfmri.simulate.trial import simulate_trial
 from reconfmri.tables import read_table
@@ -126,7 +127,7 @@ def _activation(
         events, confounds, tr=tr, n_volumes=len(signals), task=task, settings=settings
     )
     return first_level.fit_regions(
-        signals, design, contrasts=settings.contrasts, task=task, noise=settings.noise
+        signals, design, contrasts=settings.every_contrast, task=task, noise=settings.noise
     )[0]
 
 
@@ -151,7 +152,7 @@ def _skin(bold: Path, events: pd.DataFrame, study: Study) -> pd.DataFrame:
 def _clinical(out: Path, study: Study) -> list[pd.DataFrame]:
     tables = []
     for name, scale in study.scales.items():
-        rows, _ = outcomes.score_scale(read_table(out / "bids" / "phenotype" / f"{name}.tsv"), name, scale)
+        rows, _ = score_scale(read_table(out / "bids" / "phenotype" / f"{name}.tsv"), name, scale)
         tables.append(rows.assign(se=np.nan)[COLUMNS])
     return tables
 

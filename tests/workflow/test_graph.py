@@ -86,6 +86,8 @@ def test_a_scan_costs_fewer_than_ten_jobs(study):
 def test_some_people_get_their_pages_and_no_index_of_some(study):
     asked = jobs_of(study, "all_participant", "--config", "only_participants=001,003,")
     pages = {name for job in asked for name in job.outputs if name.startswith("results/participants")}
+    alone = jobs_of(study, "all_participant", "--config", "only_participants=001")
+    assert {job.outputs for job in alone} < {job.outputs for job in asked}, "a lone label is no number"
     assert pages == {f"results/participants/sub-{person}.html" for person in ("001", "003")}
     everybody = {name for job in jobs_of(study, "all_participant") for name in job.outputs}
     assert {"results/participants/index.html", "results/participants/sub-002.html"} <= everybody

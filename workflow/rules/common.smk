@@ -139,9 +139,18 @@ FILTERS = {
     "task": "only_tasks",
 }
 partial_by = [key for key in FILTERS.values() if key in config]
+
+
+def asked_for(given, labels):
+    """Which labels a value of `--config` names; Snakemake reads a lone `01` there as the number 1."""
+    if isinstance(given, int):
+        return labels.map(lambda label: label.isdecimal() and int(label) == given)
+    return labels.isin(str(given).split(","))
+
+
 for column, key in FILTERS.items():
     if key in partial_by:
-        scans = scans[scans[column].str.removeprefix("sub-").isin(str(config[key]).split(","))]
+        scans = scans[asked_for(config[key], scans[column].str.removeprefix("sub-"))]
 
 
 wildcard_constraints:
@@ -366,9 +375,17 @@ def allocation_table():
     return ancient(study.group.allocation) if study.group else []
 
 
-def codes_table():
-    """Which arm is A and which B, while a study is blinded; for the rules that read the arms, and no others."""
-    return ancient(str(codes_file(study.group.allocation))) if is_coded(study.group) else []
+def codes_table(wildcards=None):
+    """Input function: which arm is A, while a study is blinded; for the rules that read the arms, and no others."""
+    if not is_coded(study.group):
+        return []
+    codes = codes_file(study.group.allocation)
+    if not codes.is_file():
+        raise WorkflowError(
+            f"E-CONF-F13 {codes}: the arms have no codes yet. Fix: draw them, `reconfmri blind`, or set "
+            "`group.blinding: open`"
+        )
+    return ancient(str(codes))
 
 
 def adverse_events_table():

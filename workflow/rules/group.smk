@@ -7,7 +7,7 @@ rule fit_frequentist_models:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=allocation_table(),
-        codes=codes_table(),
+        codes=codes_table,
         participants=participants_table(),
         adverse_events=adverse_events_table(),
     output:
@@ -33,7 +33,7 @@ rule test_by_randomisation:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=allocation_table(),
-        codes=codes_table(),
+        codes=codes_table,
         participants=participants_table(),
     output:
         **made("test_by_randomisation"),
@@ -59,7 +59,7 @@ rule examine_missing_visits:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=allocation_table(),
-        codes=codes_table(),
+        codes=codes_table,
         participants=participants_table(),
         events=(study.group.intercurrent_events or []) if study.group else [],
     output:
@@ -85,7 +85,7 @@ rule fit_bayesian_models:
     input:
         measures=rules.stack_measures.output.measures,
         allocation=allocation_table(),
-        codes=codes_table(),
+        codes=codes_table,
         participants=participants_table(),
     output:
         **made("fit_bayesian_models"),

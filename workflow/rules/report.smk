@@ -18,7 +18,7 @@ rule build_report:
         designs=of_runs(rules.fit_first_level.output.design, "fit_first_level"),
         maps=map_files(),
         allocation=allocation_table(),
-        codes=codes_table(),
+        codes=codes_table,
         tables=list(questions.every_file(layout.root).values()) if study.group else [],
         truth=[ancient(str(truth))] if truth.is_file() else [],
     output:
