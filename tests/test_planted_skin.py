@@ -179,6 +179,14 @@ def test_a_calm_recording_loses_nothing_even_with_noise_at_a_thousand_hertz():
     assert find_artefacts(fast, 1000.0, Artefacts()).mask.all()
 
 
+@pytest.mark.parametrize("step", [0.01, 0.025, 0.05])
+def test_a_coarse_converter_is_not_clipped(step):
+    """A slow course that turns at its ends stands there for seconds, as it does at other levels."""
+    times = np.arange(0, 600, 1 / RATE)
+    course = 5 + 0.3 * np.sin(2 * np.pi * times / 120) + 0.1 * np.sin(2 * np.pi * times / 37)
+    assert find_artefacts(np.round(course / step) * step, RATE, Artefacts()).mask.all()
+
+
 def test_a_short_piece_between_two_artefacts_is_an_island():
     samples = calm()
     samples[500:550] = samples[700:750] = 0.0

@@ -20,6 +20,7 @@ DEFLECTION = 0.1  # µS: smaller steps are no artefact, however steep (PsPM's de
 SLOPE_RATES = (25.0, 12.5, 8.0, 5.0)  # Hz: at 1000 Hz noise of 0.01 µS alone passes 10 µS/s
 QUIET = 0.2  # share of the steepest slope that the spread of the steps may be
 CLIPPED = 1.0  # s at an end of the recording's range
+STANDSTILL = 3.0  # times what a coarse converter stands still at other levels
 RULES = ("missing", "range", "slope", "clipping", "margin", "island")
 Dtype = TypeVar("Dtype", bound=np.generic)
 
@@ -86,16 +87,30 @@ def _steep(samples: Array, frequency: float, steepest: float) -> Mask:
 
 
 def _clipped(samples: Array, frequency: float) -> Mask:
-    """Samples that stand at an end of the recording's range for a second or more."""
+    """Samples that stand at an end of the recording's range for a second or more.
+
+    A coarse converter stands still at any level; then three times what it does elsewhere are needed.
+    """
     out = np.zeros(len(samples), dtype=bool)
     known = samples[np.isfinite(samples)]
     if not len(known):
         return out
     reach = 1e-9 * max(float(np.ptp(known)), 1e-9)
+    inside = known[(known > known.min() + reach) & (known < known.max() - reach)]
+    longest = max(round(CLIPPED * frequency), round(STANDSTILL * _standstill(inside)))
     for edge in (known.min(), known.max()):
         at = np.abs(np.nan_to_num(samples, nan=np.inf) - edge) <= reach
-        out |= at & ~_without_short(at, round(CLIPPED * frequency))
+        out |= at & ~_without_short(at, longest)
     return out
+
+
+def _standstill(samples: Array) -> float:
+    """How many equal samples in a row 95 % of the samples stand in at most."""
+    if not len(samples):
+        return 0.0
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(samples) != 0]))
+    lengths = np.diff(np.concatenate([starts, [len(samples)]]))
+    return float(np.percentile(np.repeat(lengths, lengths), 95))
 
 
 def _without_short(where: Mask, longest: int) -> Mask:
