@@ -174,7 +174,9 @@ def _answers(
                 exact = proportions.risk_ratio if name == "risk_ratio" else proportions.odds_ratio_exact
                 found[name] = exact(whole, level)
             if name not in found:
-                raise NotEstimableError(f"nobody of an arm responded, so that the {name} has no estimate")
+                raise NotEstimableError(
+                    f"nobody of an arm responded, so that the {name.replace('_', ' ')} has no estimate"
+                )
         except NotEstimableError as reason:
             cells[name] = withheld(reason)
     number, words = proportions.number_needed(found["risk_difference"])

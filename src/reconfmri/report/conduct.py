@@ -13,8 +13,8 @@ BLINDED = (
     "on this page says which arm is which, so neither sign nor direction can be read as an effect of the drug"
 )
 NOT_LOCKED = (
-    "Not locked: nothing shows which choices were made before results were seen (`reconfmri lock` before the "
-    "arms are compared)"
+    "Not locked: nothing shows which choices were made before results were seen (reconfmri lock, before "
+    "the arms are compared)"
 )
 
 

@@ -210,7 +210,7 @@ INTRODUCTIONS = {
     "connectivity": "Negative values: lower connectivity in the active arm.",
     "truth": "This trial was simulated with known effects, so each estimate can be judged.",
     "conduct": "Who drew codes, locked and unblinded, and what differs from the first lock. Each line of the "
-    "log holds the hash of the one before (`reconfmri verify-log`).",
+    "log holds the hash of the one before (reconfmri verify-log).",
     "estimates": "Each cell: estimate and interval, below it the spread and the probability or p value.",
     "methods": "Written from the settings of this study; every number is the one the code used.",
 }
