@@ -241,8 +241,17 @@ def _file_of(module: str) -> Path | None:
 
 @cache
 def _imports_in(path: Path) -> list[ast.Import | ast.ImportFrom]:
-    nodes = ast.walk(ast.parse(_bytes_of(path)))
+    nodes = _statements(ast.parse(_bytes_of(path)).body)
     return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield every statement at any depth; expressions, which are most of a tree, hold no import."""
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "handlers", "finalbody", "cases"):
+            inside = getattr(node, part, ())
+            yield from _statements(inside if isinstance(inside, list) else ())
 
 
 @cache

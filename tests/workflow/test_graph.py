@@ -110,7 +110,7 @@ def test_planning_400_scans_is_fast_and_grows_linearly(tmp_path):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         # processor time: planning is one process, and other tests run beside this one
         seconds[people] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert seconds[50] < 22, "15.5 beside one other process, 18.2 beside two on two cores"
+    assert seconds[50] < 18
     # Four times the scans: at most four times the time, as start-up is in both.
     assert seconds[50] < 4 * seconds[12]
 

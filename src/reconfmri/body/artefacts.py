@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from reconfmri.body.recordings import Array
+from reconfmri.body.recordings import Array, runs_of
 from reconfmri.config import Artefacts
 
 Mask = npt.NDArray[np.bool_]
@@ -115,9 +115,8 @@ def _standstill(samples: Array) -> float:
 
 def _without_short(where: Mask, longest: int) -> Mask:
     """The runs of True shorter than `longest` samples."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(np.int8)))
     out = np.zeros(len(where), dtype=bool)
-    for first, last in zip(edges[::2], edges[1::2], strict=True):
+    for first, last in runs_of(where):
         out[first:last] = last - first < longest
     return out
 
@@ -139,9 +138,9 @@ def _widened(where: Mask, by: int) -> Mask:
     if by == 0 or not where.any():
         return where
     steps = np.zeros(len(where) + 1, dtype=np.int64)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(np.int8)))
-    np.add.at(steps, np.maximum(edges[::2] - by, 0), 1)
-    np.add.at(steps, np.minimum(edges[1::2] + by, len(where)), -1)
+    starts, ends = runs_of(where).T
+    np.add.at(steps, np.maximum(starts - by, 0), 1)
+    np.add.at(steps, np.minimum(ends + by, len(where)), -1)
     return np.asarray(np.cumsum(steps[:-1]) > 0)
 
 

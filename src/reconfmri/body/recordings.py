@@ -46,11 +46,15 @@ class Recording:
 
 def spans(where: npt.NDArray[np.bool_], frequency: float, start: float = 0.0) -> list[tuple[float, float]]:
     """Return start and end, s, of the runs of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(np.int8)))
     return [
-        (float(one / frequency + start), float(other / frequency + start))
-        for one, other in zip(edges[::2], edges[1::2], strict=True)
+        (float(one / frequency + start), float(other / frequency + start)) for one, other in runs_of(where)
     ]
+
+
+def runs_of(where: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the runs of True, (n, 2): the first sample of each, and the one after its last."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(np.int8)))
+    return edges.reshape(-1, 2)
 
 
 def read_recording(path: Path, described: Description) -> Recording:

@@ -63,12 +63,15 @@ class Asked:
 
     @cached_property
     def quality(self) -> tuple[Outcome, ...]:
-        """The quality of the scans as outcomes; they have no prior and need no scale."""
+        """The quality of the scans as outcomes."""
         rows = self.measures[self.measures["domain"] == "quality"]
         if not len(rows):
             return ()
+        return self.without_priors(rows, list(dict.fromkeys(rows["outcome"])))
+
+    def without_priors(self, rows: pd.DataFrame, names: list[str]) -> tuple[Outcome, ...]:
+        """Return outcomes that are not modelled, so that their units need no scale, without covariates."""
         scales = self.group.scales | dict.fromkeys(rows["unit"].dropna(), 1.0)
-        names = list(dict.fromkeys(rows["outcome"]))
         changed = {"outcomes": names, "exploratory": [], "covariates": {}, "scales": scales}
         group = self.group.model_copy(update=changed)
         return tuple(grid.lay_out(rows, self.allocation, group, self.sessions))

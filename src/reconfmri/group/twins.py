@@ -9,7 +9,7 @@ import pandas as pd
 
 from reconfmri.config import Estimand
 from reconfmri.contracts.questions.arms import TWINS
-from reconfmri.group import frequentist, grid
+from reconfmri.group import frequentist
 from reconfmri.group.asked import Asked
 from reconfmri.group.estimands import NotEstimableError, Question, answered, withheld
 from reconfmri.group.grid import Outcome
@@ -41,15 +41,11 @@ def estimate(asked: Asked) -> pd.DataFrame:
 
 
 def _outcomes(asked: Asked) -> dict[str, Outcome]:
-    """The outcomes of all sets; they have no prior and need no scale."""
+    """The outcomes of all sets, by name."""
     names = list(dict.fromkeys(name for members in asked.group.twins.values() for name in members))
     if not names:
         return {}
-    scales = asked.group.scales | dict.fromkeys(asked.measures["unit"].dropna(), 1.0)
-    changed = {"outcomes": names, "exploratory": [], "covariates": {}, "scales": scales}
-    group = asked.group.model_copy(update=changed)
-    found = grid.lay_out(asked.measures, asked.allocation, group, asked.sessions)
-    return {outcome.name: outcome for outcome in found}
+    return {outcome.name: outcome for outcome in asked.without_priors(asked.measures, names)}
 
 
 def _row(outcome: Outcome, first: Outcome, question: Question, asked: Asked) -> dict[str, object]:
