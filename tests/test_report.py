@@ -490,6 +490,8 @@ def test_nothing_is_cut_off_on_paper():
     assert ".scroll { overflow: visible; }" in paper
     assert ".scroll img, .scroll.large img { min-width: 0; width: auto; max-width: 100%;" in paper
     assert ".estimates, .reasons, .flow { min-width: 0; }" in paper
+    assert ".worded td.n, .worded th.n { white-space: normal;" in screen
+    assert ".many th, .many td { padding-right: 5px; overflow-wrap: anywhere; }" in paper
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,9 @@ def test_the_page_shows_counts_intervals_and_what_has_none():
     )
     page = page_of(separated)
     assert "has no estimate" in page.words
+    assert "p –" not in page.words.partition("Event")[0], (
+        "the difference of separated arms has an exact p value"
+    )
     assert section(study_of(asked), {}) == {"responders": []}
 
 

@@ -218,7 +218,7 @@ def number_needed(difference: Answer) -> tuple[Answer, str]:
         _inverse(difference.estimate), _inverse(difference.upper), _inverse(difference.lower), difference.p
     )
     if difference.lower < 0 < difference.upper:
-        words = f"interval through infinity: {one.lower:.3g} to treat to infinity to {-one.upper:.3g} to harm"
+        words = f"from {one.lower:.3g} to treat through infinity to {-one.upper:.3g} to harm"
         return one, words
     return one, ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,7 +98,7 @@ def _cell(part: pd.DataFrame, method: str, quantity: str, *, analysis: str = "",
     mine = part[(part["method"] == method) & (part["quantity"] == quantity)]
     row = (mine[mine["analysis"] == analysis] if analysis else mine).iloc[0]
     if not row["reported"]:
-        return str(row["status"])
+        return str(row["status"]).partition(". Fix: ")[0]
     shown = number(float(row["estimate"]))
     if not ends:
         return shown
@@ -106,11 +107,13 @@ def _cell(part: pd.DataFrame, method: str, quantity: str, *, analysis: str = "",
 
 
 def _chance(part: pd.DataFrame, method: str) -> str:
-    quantity = "odds_ratio" if method == "exact" else "risk_difference"
-    row = part[(part["method"] == method) & (part["quantity"] == quantity)].iloc[0]
+    """The p value or probability; where separated arms have no odds ratio that of the exact difference."""
+    rows = {row["quantity"]: row for row in part[part["method"] == method].to_dict("records")}
     if method == "bayes":
-        return f"P {probability_text(row['probability'])}"
-    return f"p {p_text(row['p'])}" + (" (Fisher)" if method == "exact" else "")
+        return f"P {probability_text(rows['risk_difference']['probability'])}"
+    is_fisher = method == "exact" and bool(rows["odds_ratio"]["reported"])
+    p = rows["odds_ratio" if is_fisher else "risk_difference"]["p"]
+    return f"p {p_text(p)}" + (" (Fisher)" if is_fisher else "")
 
 
 def _times(hazards: pd.DataFrame | None, name: str) -> list[dict[str, str]]:
@@ -123,7 +126,7 @@ def _times(hazards: pd.DataFrame | None, name: str) -> list[dict[str, str]]:
         counts += f"{row['n_control']:.0f}"
         answer = str(row["status"])
         if row["reported"]:
-            ends = [number(2.718281828459045 ** float(row[key])) for key in ("estimate", "lower", "upper")]
+            ends = [number(math.exp(float(row[key]))) for key in ("estimate", "lower", "upper")]
             answer = f"{ends[0]} [{ends[1]}, {ends[2]}]"
         rows.append(
             {
