@@ -17,12 +17,18 @@ PLAIN = Scale(range=(0, 80), unit="PCL-5 points")
 ITEMS = Scale(range=(0, 8), items=["i1", "i2"], unit="points")
 
 
+def scored(given, name, scale):
+    """Rows of scores, and what is written in exclusions.tsv."""
+    rows, found = score_scale(given, name, scale)
+    return rows, [one.exclusion for one in found]
+
+
 def table(*rows, columns=("participant_id", "session_id", "total")):
     return pd.DataFrame(rows, columns=list(columns), dtype=object)
 
 
 def test_totals_become_rows_whatever_the_spelling_of_ids():
-    rows, missing = score_scale(table(("sub-01", "ses-1", "41"), ("02", "2", "13")), "pcl5", PLAIN)
+    rows, missing = scored(table(("sub-01", "ses-1", "41"), ("02", "2", "13")), "pcl5", PLAIN)
     assert rows[["participant_id", "session_id", "outcome", "value", "unit"]].to_numpy().tolist() == [
         ["sub-01", "1", "pcl5.total", 41.0, "PCL-5 points"],
         ["sub-02", "2", "pcl5.total", 13.0, "PCL-5 points"],
@@ -31,7 +37,7 @@ def test_totals_become_rows_whatever_the_spelling_of_ids():
 
 
 def test_a_scale_without_sessions_has_none():
-    rows, _ = score_scale(table(("sub-01", "41"), columns=("participant_id", "total")), "pcl5", PLAIN)
+    rows, _ = scored(table(("sub-01", "41"), columns=("participant_id", "total")), "pcl5", PLAIN)
     assert rows["session_id"].tolist() == ["n/a"]
 
 
@@ -40,7 +46,7 @@ def test_a_scale_without_sessions_has_none():
     [("81", "81, outside 0 to 80"), ("forty", "'forty', not a number"), (None, "total is missing")],
 )
 def test_a_total_that_cannot_be_is_missing_with_its_line(cell, says):
-    rows, missing = score_scale(table(("sub-01", "1", "40"), ("sub-01", "2", cell)), "pcl5", PLAIN)
+    rows, missing = scored(table(("sub-01", "1", "40"), ("sub-01", "2", cell)), "pcl5", PLAIN)
     assert np.isnan(rows["value"][1])
     assert rows["value"][0] == 40
     [one] = missing
@@ -68,7 +74,7 @@ def test_a_total_that_cannot_be_is_missing_with_its_line(cell, says):
 )
 def test_items_are_summed_and_compared_with_the_total(cells, value, says):
     given = table(("sub-01", "1", *cells), columns=("participant_id", "session_id", "i1", "i2", "total"))
-    rows, missing = score_scale(given, "x", ITEMS)
+    rows, missing = scored(given, "x", ITEMS)
     np.testing.assert_equal(rows["value"][0], value)
     if says:
         with pytest.raises(ValueError, match=says):
@@ -79,10 +85,10 @@ def test_items_are_summed_and_compared_with_the_total(cells, value, says):
 
 def test_a_visit_on_two_lines_has_no_score_and_names_both():
     twice = table(("sub-01", "ses-1", "41"), ("sub-02", "1", "9"), ("01", "1", "13"))
-    rows, missing = score_scale(twice, "pcl5", PLAIN)
+    rows, missing = scored(twice, "pcl5", PLAIN)
     assert rows["participant_id"].tolist() == ["sub-01", "sub-02"]
     np.testing.assert_equal(rows["value"].to_numpy(), [np.nan, 9.0])
-    assert "phenotype/pcl5.tsv line 2 and 4: one visit stands on several lines" in missing[0].reason
+    assert "phenotype/pcl5.tsv line 2 and 4: one visit is on several lines" in missing[0].reason
 
 
 def test_a_missing_column_is_named():
@@ -128,7 +134,7 @@ def test_every_scale_of_the_library_is_whole(name):
         ends = [scale.ends(number) for number in scale.item_numbers]
         ratings = [[rng.integers(low, high + 1) for low, high in ends] for _ in range(30)]
         ratings += [[low for low, _ in ends], [high for _, high in ends]]
-        rows, said = score_scale(of_items(ratings, scale), name, scale)
+        rows, said = scored(of_items(ratings, scale), name, scale)
         assert not said
         np.testing.assert_allclose(values(rows, "total"), np.sum(ratings, axis=1))
         assert values(rows, "total")[-2:].tolist() == list(scale.range)
@@ -176,7 +182,7 @@ def test_the_library_says_what_the_sources_say():
 def test_a_diagnosis_follows_the_rule_of_dsm5(symptoms, expected):
     scale = library_scale("pcl5")
     ratings = [2 if number in symptoms else 1 for number in range(1, 21)]
-    rows, _ = score_scale(of_items([ratings], scale), "pcl5", scale)
+    rows, _ = scored(of_items([ratings], scale), "pcl5", scale)
     assert values(rows, "diagnosis").tolist() == [expected]
 
 
@@ -185,7 +191,7 @@ def test_a_missing_item_leaves_a_diagnosis_open_only_where_it_decides():
     full = [2 if n in (1, 6, 8, 9, 15, 16) else 0 for n in range(1, 21)]
     decided, undecided, beyond = list(full), list(full), [0] * 20
     decided[1], undecided[5], beyond[5] = None, None, None
-    rows, said = score_scale(of_items([decided, undecided, beyond], scale), "pcl5", scale)
+    rows, said = scored(of_items([decided, undecided, beyond], scale), "pcl5", scale)
     np.testing.assert_equal(values(rows, "diagnosis"), [1, np.nan, 0])
     assert np.isnan(values(rows, "total")).all()
     assert {row.region for row in said if row.participant_id == "sub-00"} == {"pcl5.total", "pcl5.intrusion"}
@@ -197,7 +203,7 @@ def test_caps5_needs_duration_and_distress_and_the_past_week_form_gives_no_diagn
     assert "diagnosis" not in library_scale("caps5", criteria=criteria, period="past_week").scores
     scale = library_scale("caps5", criteria=criteria)
     table = of_items([[3] * 20] * 4, scale, f=["1", "1", None, "2"], g=["1", "0", "1", "1"])
-    rows, said = score_scale(table, "caps5", scale)
+    rows, said = scored(table, "caps5", scale)
     np.testing.assert_equal(values(rows, "diagnosis"), [1, 0, np.nan, np.nan])
     assert any("f is 2, outside 0 to 1" in row.reason for row in said)
 
@@ -206,7 +212,7 @@ def test_items_are_reversed_and_counted_from_where_the_table_counts():
     scale = Scale(
         range=(0, 9), items=["a", "b", "c"], item_range=(0, 3), items_from=1, reversed=[2], unit="points"
     )
-    rows, _ = score_scale(of_items([[1, 1, 1], [4, 4, 4], [2, 3, 1]], scale), "x", scale)
+    rows, _ = scored(of_items([[1, 1, 1], [4, 4, 4], [2, 3, 1]], scale), "x", scale)
     assert values(rows, "total").tolist() == [3, 6, 1 + 1 + 0]
 
 
@@ -216,11 +222,11 @@ def test_a_table_that_counts_from_another_number_has_no_scores(declared, shift):
     rng = np.random.default_rng(4)
     start = declared or 0
     ratings = rng.integers(0, 5, (12, 20)) + start + shift
-    rows, said = score_scale(of_items(ratings.tolist(), scale), "pcl5", scale)
+    rows, said = scored(of_items(ratings.tolist(), scale), "pcl5", scale)
     assert rows["value"].isna().all()
     assert all(f"declare items_from: {start + shift}" in row.reason for row in said)
     right = library_scale("pcl5", items_from=start + shift)
-    rows, said = score_scale(of_items(ratings.tolist(), right), "pcl5", right)
+    rows, said = scored(of_items(ratings.tolist(), right), "pcl5", right)
     assert not said
     assert values(rows, "total").tolist() == (ratings - start - shift).sum(axis=1).tolist()
 
@@ -229,7 +235,7 @@ def test_one_typing_error_concerns_its_own_visit():
     scale = library_scale("pcl5")
     ratings = np.ones((12, 20), dtype=int)
     ratings[3, 4] = 5
-    rows, said = score_scale(of_items(ratings.tolist(), scale), "pcl5", scale)
+    rows, said = scored(of_items(ratings.tolist(), scale), "pcl5", scale)
     assert np.isnan(values(rows, "total")).nonzero()[0].tolist() == [3]
     assert np.isnan(values(rows, "avoidance")).sum() == 0
     assert "i5 is 5, outside 0 to 4" in said[0].reason
@@ -238,7 +244,7 @@ def test_one_typing_error_concerns_its_own_visit():
 def test_a_total_that_counts_otherwise_than_its_items_is_named_so():
     scale = library_scale("pcl5")
     table = of_items([[2] * 20], scale).assign(total=["60"])
-    _, said = score_scale(table, "pcl5", scale)
+    _, said = scored(table, "pcl5", scale)
     assert (
         "total is 60, its items sum to 40, 20 apart: one of them counts the items from another"
         in said[0].reason
@@ -249,14 +255,14 @@ def test_missing_items_are_the_mean_of_their_own_cluster_up_to_the_declared_shar
     ratings = [[1] * 5 + [3] * 2 + [2] * 7 + [4] * 6 for _ in range(3)]
     ratings[0][0] = ratings[1][5] = None
     scale = library_scale("pcl5", max_missing=0.25)
-    rows, said = score_scale(of_items(ratings, scale), "pcl5", scale)
+    rows, said = scored(of_items(ratings, scale), "pcl5", scale)
     assert values(rows, "total")[[0, 2]].tolist() == [49, 49], "the cluster's mean of 1, not the scale's"
     assert np.isnan(values(rows, "total")[1]), "half of the cluster"
     remarks = [row for row in said if row.participant_id == "sub-00" and "diagnosis" not in row.region]
     assert {row.code for row in remarks} == {"W-DATA-B16"}
     assert not any(row.takes_the_run_out for row in said)
     assert rows["coverage"][rows["outcome"] == "pcl5.total"].tolist()[0] == pytest.approx(19 / 20)
-    strict, _ = score_scale(of_items(ratings, library_scale("pcl5")), "pcl5", library_scale("pcl5"))
+    strict, _ = scored(of_items(ratings, library_scale("pcl5")), "pcl5", library_scale("pcl5"))
     assert np.isnan(values(strict, "total")).tolist() == [True, True, False]
 
 
@@ -269,7 +275,7 @@ def test_a_day_outside_of_its_window_or_unknown_has_no_score():
         ("sub-04", "1", "40", None),
         columns=("participant_id", "session_id", "total", "day"),
     )
-    rows, said = score_scale(given, "pcl5", scale)
+    rows, said = scored(given, "pcl5", scale)
     np.testing.assert_equal(rows["value"].to_numpy(), [40, np.nan, np.nan, 40])
     assert "day 15 is outside of the window, 3 to 14" in said[0].reason
     assert "its day is not known" in said[1].reason
@@ -280,7 +286,7 @@ def test_several_ratings_of_a_visit_are_one_as_declared(take, expected):
     scale = Scale(range=(0, 92), unit="CADSS points", repeats="minute", take=take)
     columns = ("participant_id", "session_id", "minute", "total")
     given = table(("01", "1", "0", "10"), ("01", "1", "240", "2"), ("01", "1", "40", "30"), columns=columns)
-    rows, _ = score_scale(given, "cadss", scale)
+    rows, _ = scored(given, "cadss", scale)
     assert rows["value"].tolist() == [expected]
     gap = table(
         ("01", "1", "0", "10"),
@@ -289,7 +295,7 @@ def test_several_ratings_of_a_visit_are_one_as_declared(take, expected):
         ("02", "1", "0", "4"),
         columns=columns,
     )
-    rows, said = score_scale(gap, "cadss", scale)
+    rows, said = scored(gap, "cadss", scale)
     assert np.isnan(rows["value"][1])
     assert "two lines of one visit have one minute" in said[-1].reason
     if take in ("highest", "mean"):

@@ -16,13 +16,14 @@ import pandas as pd
 from pathspec import GitIgnoreSpec
 
 from reconfmri.exclusions import UNIT, DataFault
-from reconfmri.files import UnreadableError, explained, read_text, refuse_unreadable
+from reconfmri.files import InputError, UnreadableError, explained, read_text, refuse_unreadable
 from reconfmri.tables import MISSING, read_table, write_table
 
 LABEL = re.compile(r"[a-zA-Z0-9+]+")  # `+` since BIDS 1.11
 WILDCARD = re.compile(r"\{[a-z_]+\}")  # of Snakemake
 PARTICIPANT = re.compile(r"sub-[a-zA-Z0-9+]+")
 INDICES = ("run", "echo", "inv", "split")  # entities whose labels are numbers: `01` is `1`
+RUN_TABLE = "config/runs.tsv"  # from the study folder
 SMALL = 1_000_000  # bytes; files up to this size are compared by content even in the quick check
 FILE_COLUMNS = ("bold", "t1w", "events", "physio")
 RUN_COLUMNS = {
@@ -338,9 +339,8 @@ def verify_unchanged(
         listed = "; ".join(sorted(set(changed))[:5]) + (
             f"; and {len(changed) - 5} more" if len(changed) > 5 else ""
         )
-        raise ValueError(
-            f"E-BIDS-A13 the data changed after the index: {listed}. Fix: index again (`reconfmri index`)"
-        )
+        what = f"the data changed after the index: {listed}"
+        raise InputError(RUN_TABLE, what, fix="index again (`reconfmri index`)", code="E-BIDS-A13")
 
 
 def _expected_files(run_table: pd.DataFrame) -> dict[str, str]:

@@ -6,6 +6,7 @@ import difflib
 import itertools
 import tempfile
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from reconfmri.exclusions import MISSING, read_exclusions
 from reconfmri.files import InputError, UnreadableError, explained
 from reconfmri.indexing import Progress, index_dataset
 from reconfmri.labels import ORDER_CODE
-from reconfmri.problems import Problem, Severity
+from reconfmri.problems import Problem, Severity, StudyFileError
 from reconfmri.screening import check_band, check_events, check_recordings, check_scales
 from reconfmri.tables import read_table
 from reconfmri.templates import harvard_oxford
@@ -84,18 +85,17 @@ def people_of(root: Path, table: pd.DataFrame) -> list[str]:
 
 def _believed(folder: Path, root: Path) -> tuple[pd.DataFrame, list[Problem]]:
     """The run table as it stands, after the quick check that the data did not change."""
-    table, name = pd.DataFrame(columns=list(bids.RUN_COLUMNS)), "config/runs.tsv"
+    table, name = pd.DataFrame(columns=list(bids.RUN_COLUMNS)), bids.RUN_TABLE
     try:
         table = bids.read_run_table(folder / name)
         bids.verify_unchanged(table, root, bids.read_record(folder))
     except (ValueError, FileNotFoundError) as error:
-        return table, [_index_again(error, name)]
+        return table, [_index_again(error, folder / name, name)]
     return table, []
 
 
-def _index_again(error: Exception, name: str) -> Problem:
-    fix = "index again (`reconfmri index`)"
-    what = str(error).removeprefix("E-BIDS-A13 ").removesuffix(f". Fix: {fix}")
+def _index_again(error: Exception, path: Path, name: str) -> Problem:
+    what, fix = explained(error, path, name, "index again (`reconfmri index`)")
     return Problem("STOP", "E-BIDS-A13", what, fix, name)
 
 
@@ -103,13 +103,8 @@ def read_study(path: Path) -> tuple[Study | None, list[Problem]]:
     """Return the study, or one STOP per fault of its file."""
     try:
         return load_study(path), []
-    except ValueError as error:
-        problems = []
-        for line in str(error).splitlines():
-            code, _, text = line.partition(" ")
-            what, _, fix = text.removeprefix(f"{path}: ").partition(". Fix: ")
-            problems.append(Problem("STOP", code, what, fix or "correct that key", CONFIG))
-        return None, problems
+    except StudyFileError as error:
+        return None, [replace(problem, file=CONFIG) for problem in error.problems]
 
 
 def check_places(root: Path, folder: Path) -> list[Problem]:
@@ -154,7 +149,7 @@ def check_regions(study: Study) -> list[Problem]:
 
 def check_frozen(folder: Path, root: Path, fresh: pd.DataFrame, *, contents: bool) -> list[Problem]:
     """The run table that the analyst froze against what the data are now."""
-    name = "config/runs.tsv"
+    name = bids.RUN_TABLE
     if not (folder / name).is_file():
         return [Problem("STOP", "E-BIDS-A13", "there is no run table", "make it: `reconfmri index`", name)]
     try:
@@ -162,7 +157,7 @@ def check_frozen(folder: Path, root: Path, fresh: pd.DataFrame, *, contents: boo
         bids.verify_unchanged(frozen, root, bids.read_record(folder), full=contents)
         decided = read_exclusions(folder / "config/exclusions.tsv")
     except (ValueError, FileNotFoundError) as error:
-        return [_index_again(error, name)]
+        return [_index_again(error, folder / name, name)]
     listed = set(frozen["bold"])
     return [
         Problem(

@@ -227,7 +227,7 @@ def check_spellings(dataset: Dataset) -> list[Problem]:
 
 
 def twice(rows: list[str], name: str) -> list[Problem]:
-    """Return a STOP per value that stands on several lines of the table `name`; `rows` begin on line 2."""
+    """Return a STOP per value that is on several lines of the table `name`; `rows` begin on line 2."""
     lines = defaultdict(list)
     for line, row in enumerate(rows, start=2):
         lines[row].append(line)

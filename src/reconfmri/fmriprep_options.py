@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from reconfmri.choices import check_choice
+from reconfmri.problems import SettingError
 
 SET_HERE = (
     *("--participant-label", "--output-spaces", "--work-dir", "--fs-license-file", "--notrack"),
@@ -34,18 +35,25 @@ def check_options(words: Sequence[str]) -> None:
     """
     odd = [word for word in words if not WORD.fullmatch(word)]
     if odd:
-        raise ValueError(
-            f"{odd} are no plain words. Fix: one word each, of letters, digits and _ . / : , = + @ % -"
+        raise SettingError(
+            f"{odd} are no plain words",
+            "one word each, of letters, digits and _ . / : , = + @ % -",
         )
     taken = [word for word in words if word == "--" or SHORT.match(word) or _begins(word, SET_HERE)]
     if taken:
-        raise ValueError(f"the workflow sets {taken}. Fix: delete them")
+        raise SettingError(
+            f"the workflow sets {taken}",
+            "delete them",
+        )
     out = [word for word in words if _begins(word, RULED_OUT)]
     if out:
-        raise ValueError(f"the workflow cannot work with {out}. Fix: delete them")
+        raise SettingError(
+            f"the workflow cannot work with {out}",
+            "delete them",
+        )
     if words and not words[0].startswith("-"):
         fix = "begin with the name of the option, such as --skull-strip-t1w"
-        raise ValueError(f"{words[0]!r} belongs to no option. Fix: {fix}")
+        raise SettingError(f"{words[0]!r} belongs to no option", fix)
 
 
 def check_image(runtime: str, image: str) -> None:
@@ -62,7 +70,10 @@ def check_image(runtime: str, image: str) -> None:
         form = (
             "name:tag, such as nipreps/fmriprep:25.2.5" if runtime == "docker" else "the path of a .sif file"
         )
-        raise ValueError(f"{image!r} is no image of {runtime}. Fix: give {form}")
+        raise SettingError(
+            f"{image!r} is no image of {runtime}",
+            f"give {form}",
+        )
 
 
 def _begins(word: str, options: Sequence[str]) -> bool:

@@ -80,29 +80,25 @@ def in_order(
     refuse_alike([*labels, *(declared or ())], "visit", where)
     if declared is not None:
         if sorted(declared) != labels:
-            raise ValueError(
-                f"{ORDER_CODE} {where}: --sessions names {list(declared)}, the visits are {labels}. "
-                "Fix: name every visit once, baseline first"
-            )
+            what = f"--sessions names {list(declared)}, the visits are {labels}"
+            raise InputError(where, what, fix="name every visit once, baseline first", code=ORDER_CODE)
         if baseline not in (None, declared[0]):
-            raise ValueError(
-                f"{ORDER_CODE} --baseline: {baseline!r} is not the first of --sessions {list(declared)}. "
-                "Fix: leave --baseline out"
-            )
+            what = f"{baseline!r} is not the first of --sessions {list(declared)}"
+            raise InputError("--baseline", what, fix="leave --baseline out", code=ORDER_CODE)
         return list(declared)
     if baseline is not None and baseline not in labels:
-        raise ValueError(f"{ORDER_CODE} {where}: baseline {baseline!r} is not a session; these are: {labels}")
+        raise InputError(
+            where, f"baseline {baseline!r} is not a session", fix=f"name one of {labels}", code=ORDER_CODE
+        )
     later = [label for label in labels if label != baseline]
     if len(later) > 1 and not all(map(is_number, later)):
         unknown = (
             "the order of the visits" if baseline is None else f"the order of the visits after {baseline!r}"
         )
         first = "BASELINE ..." if baseline is None else f"{baseline} ..."
-        raise ValueError(
-            f"{ORDER_CODE} {where}: {unknown} is not known, their labels {later} are no plain numbers. "
-            f"Fix: give them in order of time, baseline first (--sessions {first}), "
-            "or a study file (--config FILE)"
-        )
+        what = f"{unknown} is not known, their labels {later} are no plain numbers"
+        fix = f"give them in order of time, baseline first (--sessions {first}), or a study file "
+        raise InputError(where, what, fix=f"{fix}(--config FILE)", code=ORDER_CODE)
     return [
         *([baseline] if baseline is not None else []),
         *(sorted(later, key=float) if len(later) > 1 else later),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from reconfmri.exclusions import MISSING, Exclusion
 
@@ -77,6 +77,24 @@ class Cause:
         left = len(self.examples) - 1 - len(others)
         more = f"; and {left} more" if left > 0 else ""
         return replace(first, what=f"{first.what} [{len(self.problems)} like this{also}{more}]").line
+
+
+class SettingError(ValueError):
+    """A value of the study file, or of a command, that cannot be used; as text, `what. Fix: fix`."""
+
+    code: ClassVar[str] = "E-CONF-C02"
+
+    def __init__(self, what: str, fix: str):
+        self.what, self.fix = what, fix
+        super().__init__(f"{what}. Fix: {fix}")
+
+
+class StudyFileError(ValueError):
+    """A study file, or another file of settings, that cannot be used; as text, a line per problem."""
+
+    def __init__(self, problems: Iterable[Problem]):
+        self.problems = list(problems)
+        super().__init__("\n".join(problem.line for problem in self.problems))
 
 
 EXAMPLES = 3

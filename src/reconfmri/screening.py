@@ -323,24 +323,19 @@ def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Proble
 def _scored(table: pd.DataFrame, name: str, scale: Scale, path: str) -> list[Problem]:
     """One problem per row and reason, however many scores it concerns."""
     found = {
-        (row.participant_id, row.session_id, row.reason): Problem(
-            "WARN" if row.code.startswith("W-") else "EXCL",
-            row.code,
-            *_parts(row.reason),
+        (one.participant_id, one.session_id, one.place, one.why): Problem(
+            "WARN" if one.code.startswith("W-") else "EXCL",
+            one.code,
+            one.why.what,
+            one.why.fix,
             path,
-            row.participant_id,
-            row.session_id,
+            one.participant_id,
+            one.session_id,
         )
-        for row in score_scale(table, name, scale)[1]
-        if not row.reason.endswith(f"{scale.total} is missing")  # no fault: the visit gave none
+        for one in score_scale(table, name, scale)[1]
+        if not one.why.absent
     }
     return list(found.values())
-
-
-def _parts(reason: str) -> tuple[str, str]:
-    """What is wrong and the fix of a line `CODE file line n: what. Fix: fix`."""
-    what, _, fix = reason.partition(": ")[2].partition(". Fix: ")
-    return what, fix or "correct the table"
 
 
 def _who_meets(table: pd.DataFrame, path: str, people: Iterable[str], sessions: list[str]) -> list[Problem]:

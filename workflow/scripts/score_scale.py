@@ -11,15 +11,15 @@ from reconfmri.tables import read_table
 with log_to(snakemake.log[0]) as log:
     params, name = snakemake.params, snakemake.wildcards.scale
     scale = Scale.from_params(params.settings)
-    rows, missing = score_scale(read_table(snakemake.input.phenotype), name, scale)
+    rows, found = score_scale(read_table(snakemake.input.phenotype), name, scale)
     if params.sessions:
         outside = ~rows["session_id"].isin(params.sessions)
         log.info("%d rows of sessions that the study does not ask about are left out", outside.sum())
         rows = rows[~outside]
-        missing = of_sessions(missing, params.sessions)
+        found = of_sessions(found, params.sessions)
     rows, nobody = meet_people(rows, name, params.people, params.sessions or ["n/a"], list(scale.scores))
     decided = [Exclusion(**row) for row in params.decided]
-    missing = [row for row in missing + nobody if not is_out(decided, row.participant_id, row.session_id)]
+    found = [one for one in found + nobody if not is_out(decided, one.participant_id, one.session_id)]
     write_rows(snakemake.output.measures, rows, Exclusion(participant_id="n/a"))
-    write_exclusions(snakemake.output.exclusions, missing)
-    log.info("%d rows, %d without a value", len(rows), len(missing))
+    write_exclusions(snakemake.output.exclusions, [one.exclusion for one in found])
+    log.info("%d rows, %d without a value", len(rows), len(found))

@@ -194,8 +194,8 @@ def catalogue(study: Study) -> dict[str, Outcome]:
     for outcome in (item for producer in PRODUCERS for item in producer(study)):
         if found.setdefault(outcome.name, outcome) is not outcome:
             raise TakenNameError(
-                f"{outcome.producer} and {found[outcome.name].producer} both make {outcome.name!r}. Fix: "
-                "rename the contrast or the condition"
+                f"{outcome.producer} and {found[outcome.name].producer} both make {outcome.name!r}",
+                "rename the contrast or the condition",
             )
     return found
 

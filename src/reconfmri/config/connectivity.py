@@ -19,6 +19,7 @@ from reconfmri.config.section import (
     Weights,
     check_apart,
 )
+from reconfmri.problems import SettingError
 
 Estimator = Literal["gppi", "partial_ppi", "beta_series"]
 DEFAULT: tuple[Estimator, ...] = ("gppi", "partial_ppi")
@@ -37,15 +38,24 @@ SD = "sd_"  # the same of the SD of a region within a condition
 def _different_pairs(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     for number, pair in enumerate(pairs):
         if pair[0] == pair[1]:
-            raise ValueError(f"{list(pair)} is a region with itself, expected two. Fix: name another region")
+            raise SettingError(
+                f"{list(pair)} is a region with itself, expected two",
+                "name another region",
+            )
         if any(set(pair) == set(other) for other in pairs[:number]):
-            raise ValueError(f"{list(pair)} is there twice, in whichever order. Fix: delete one")
+            raise SettingError(
+                f"{list(pair)} is there twice, in whichever order",
+                "delete one",
+            )
     return pairs
 
 
 def _frequencies(band: tuple[float, float]) -> tuple[float, float]:
     if band[0] < 0:
-        raise ValueError(f"got {list(band)}, expected at least 0 Hz. Fix: correct the lower end")
+        raise SettingError(
+            f"got {list(band)}, expected at least 0 Hz",
+            "correct the lower end",
+        )
     return band
 
 
@@ -115,13 +125,14 @@ class Connectivity(Section):
             if name.startswith(prefixes):
                 raise TakenNameError(
                     f"connectivity: {name!r} begins like an outcome of the workflow's own "
-                    f"({', '.join(prefixes)}). Fix: rename the condition or the contrast"
+                    f"({', '.join(prefixes)})",
+                    "rename the condition or the contrast",
                 )
         for name, weights in self.contrasts.items():
             if not any(weights.values()):
-                raise ValueError(
-                    f"connectivity.contrasts.{name}: got {weights}, in which every weight is 0. Fix: give a "
-                    "condition a weight"
+                raise SettingError(
+                    f"connectivity.contrasts.{name}: got {weights}, in which every weight is 0",
+                    "give a condition a weight",
                 )
         return self
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -16,6 +18,7 @@ from pydantic.fields import FieldInfo
 from reconfmri.config.section import Section
 from reconfmri.config.study import Study, TableStudy, Trial, check_group
 from reconfmri.files import UnreadableError, read_text
+from reconfmri.problems import Problem, SettingError, StudyFileError
 
 CONFIG = "config/config.yaml"  # the study file, from the study folder
 Sections = TypeVar("Sections", bound=BaseModel)
@@ -26,15 +29,12 @@ def load_study(path: str | Path) -> Study:
 
     Raises
     ------
-    ValueError
+    StudyFileError
         The file is not YAML, has a key twice or a key we do not know, a value is out of its range, or parts
         of the study contradict one another; one line per problem, each with key, value and fix.
     """
-    raw = _read_yaml(path)
-    try:
-        return parse_config(raw)
-    except ValueError as error:
-        raise _naming(path, error) from None
+    with _named(path):
+        return parse_config(_read_yaml(path))
 
 
 def load_section(path: str | Path, model: type[Sections]) -> Sections:
@@ -42,16 +42,11 @@ def load_section(path: str | Path, model: type[Sections]) -> Sections:
 
     Raises
     ------
-    ValueError
+    StudyFileError
         As `load_study`.
     """
-    raw = _read_yaml(path)
-    try:
-        if not isinstance(raw, dict):
-            raise ValueError(f"E-CONF-C02 it must be a mapping of keys, got {type(raw).__name__}")
-        return _parse(model, raw)
-    except ValueError as error:
-        raise _naming(path, error) from None
+    with _named(path):
+        return _parse(model, _mapping(_read_yaml(path)))
 
 
 def load_trial(path: str | Path, units: Mapping[str, str]) -> Trial | None:
@@ -62,21 +57,19 @@ def load_trial(path: str | Path, units: Mapping[str, str]) -> Trial | None:
 
     Raises
     ------
-    ValueError
+    StudyFileError
         As `load_study`.
     """
-    raw = _read_yaml(path)
-    try:
-        if not isinstance(raw, dict) or not set(raw) <= set(TableStudy.model_fields):
+    with _named(path):
+        raw = _mapping(_read_yaml(path))
+        if not set(raw) <= set(TableStudy.model_fields):
             return parse_config(raw).trial
-        told = _parse(TableStudy, raw)
+        study = _parse(TableStudy, raw)
         try:
-            check_group(told.group, list(told.session_names), units)
-        except ValueError as error:
-            raise ValueError(f"{_code_of(error)} {error}") from None
-        return told.trial_of(told.group, units, {})
-    except ValueError as error:
-        raise _naming(path, error) from None
+            check_group(study.group, list(study.session_names), units)
+        except SettingError as error:
+            raise StudyFileError([_problem(error.code, error.what, error.fix)]) from None
+        return study.trial_of(study.group, units, {})
 
 
 def parse_config(raw: object) -> Study:
@@ -84,40 +77,53 @@ def parse_config(raw: object) -> Study:
 
     Raises
     ------
-    ValueError
+    StudyFileError
         One line per problem: key, what is wrong, the fix.
     """
-    if not isinstance(raw, dict):
-        raise ValueError(f"E-CONF-C02 the study file must be a mapping of keys, got {type(raw).__name__}")
+    raw = _mapping(raw)
     if "__use_yte__" in raw:
-        raise ValueError("E-CONF-F06 __use_yte__: code in a study file is refused. Fix: delete the key")
+        problem = _problem("E-CONF-F06", "__use_yte__: code in a study file is refused", "delete the key")
+        raise StudyFileError([problem])
     if raw.get("group") == "none":
         raw = raw | {"group": None}
     return _parse(Study, raw)
 
 
-def _naming(path: str | Path, error: ValueError) -> ValueError:
-    """The error with the file named after the code of each line."""
-    lines = [line.partition(" ") for line in str(error).splitlines()]
-    return ValueError("\n".join(f"{code} {path}: {text}" for code, _, text in lines))
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Name the file in each problem."""
+    try:
+        yield
+    except StudyFileError as error:
+        raise StudyFileError([replace(problem, file=str(path)) for problem in error.problems]) from None
+
+
+def _problem(code: str, what: str, fix: str) -> Problem:
+    return Problem("STOP", code, _on_one_line(what), _on_one_line(fix))
+
+
+def _mapping(raw: object) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        what = f"the file must be a mapping of keys, got {type(raw).__name__}"
+        raise StudyFileError([_problem("E-CONF-C02", what, "begin it with a key, such as `name: my_trial`")])
+    return raw
 
 
 def _read_yaml(path: str | Path) -> object:
     """What a YAML file holds, whatever it is."""
     try:
         text = read_text(path)
-    except FileNotFoundError:
-        raise ValueError(
-            f"E-CONF-C02 {path}: there is no such file. Fix: `reconfmri init` writes one"
-        ) from None
-    except UnreadableError as error:
-        raise ValueError(f"E-CONF-C02 {path}: {error.what}. Fix: {error.fix(str(path))}") from None
-    try:
         return cast(object, yaml.load(text, Loader=_StrictLoader))  # noqa: S506 - safe, refuses duplicates
+    except FileNotFoundError:
+        problem = _problem("E-CONF-C02", "there is no such file", "`reconfmri init` writes one")
+    except UnreadableError as error:
+        problem = _problem("E-CONF-C02", error.what, error.fix(str(path)))
     except _GivenTwice as error:
-        raise ValueError(f"E-CONF-C03 {path}: {error}") from None
+        problem = _problem("E-CONF-C03", str(error), "keep one")
     except yaml.YAMLError as error:
-        raise ValueError(f"E-CONF-C02 {path}: not valid YAML: {_place_in_yaml(error)}") from None
+        what = f"not valid YAML: {_place_in_yaml(error)}"
+        problem = _problem("E-CONF-C02", what, "correct that place")
+    raise StudyFileError([problem])
 
 
 def _place_in_yaml(error: yaml.YAMLError) -> str:
@@ -133,33 +139,33 @@ def _parse(model: type[Sections], raw: object) -> Sections:
         # Through JSON: strict about types, yet a YAML list may fill a tuple.
         return model.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
-        lines = [_on_one_line(_explain(item, model)) for item in error.errors()]
-        raise ValueError("\n".join(lines)) from None
+        raise StudyFileError([_explain(item, model) for item in error.errors()]) from None
 
 
-def _explain(item: Any, model: type[BaseModel]) -> str:
-    """One line for one pydantic error of a model: code, key, what is wrong, what was got, the fix."""
+def _explain(item: Any, model: type[BaseModel]) -> Problem:
+    """One pydantic error of a model: code, key, what is wrong, what was got, the fix."""
     keys = [
         text if (text := str(part)).isprintable() and text.strip() else repr(text) for part in item["loc"]
     ]
     where = ".".join(keys) or "study"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _all_keys(model), n=1)
-        return f"E-CONF-C01 {where}: unknown key. Fix: " + (
-            f"did you mean {near[0]!r}?" if near else "delete it"
-        )
+        fix = f"did you mean {near[0]!r}?" if near else "delete it"
+        return _problem("E-CONF-C01", f"{where}: unknown key", fix)
     if item["type"] == "missing":
-        return f"E-CONF-C02 {where}: this key is missing. Fix: add it{_expectation(item['loc'], model)}"
-    message = item["msg"].removeprefix("Value error, ")
+        fix = f"add it{_expectation(item['loc'], model)}"
+        return _problem("E-CONF-C02", f"{where}: this key is missing", fix)
     if item["type"] == "value_error":
-        if not (message.startswith(where) or where == "study"):
-            inside = re.split(r"\W", message)[0] in _at(item["loc"], model)[1].model_fields
-            message = f"{where}{'.' if inside else ': '}{message}"
-        return f"{_code_of(item['ctx']['error'])} {message}"
+        error = item["ctx"]["error"]
+        what = error.what
+        if not (what.startswith(where) or where == "study"):
+            inside = re.split(r"\W", what)[0] in _at(item["loc"], model)[1].model_fields
+            what = f"{where}{'.' if inside else ': '}{what}"
+        return _problem(error.code, what, error.fix)
     got = item["input"]
-    quotes = _in_quotes(got) if item["type"] == "string_type" else ""
-    fix = quotes or ". Fix: correct the value"
-    return f"E-CONF-C02 {where}: {message}, got {got!r}{fix}{_expectation(item['loc'], model)}"
+    reason, fix = _in_quotes(got) if item["type"] == "string_type" else ("", "")
+    what = f"{where}: {item['msg']}, got {got!r}{reason}"
+    return _problem("E-CONF-C02", what, f"{fix or 'correct the value'}{_expectation(item['loc'], model)}")
 
 
 def _on_one_line(text: str) -> str:
@@ -167,15 +173,11 @@ def _on_one_line(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
-def _code_of(error: Exception) -> str:
-    return str(getattr(error, "code", "E-CONF-C02"))
-
-
-def _in_quotes(got: Any) -> str:
-    """The fix of a text that YAML reads as a truth value or a number."""
+def _in_quotes(got: Any) -> tuple[str, str]:
+    """Why YAML does not read a text, and the fix, where it reads a truth value or a number."""
     if isinstance(got, bool):
-        return '; YAML reads yes, no, on, off as truth values. Fix: put the label in quotes, "yes"'
-    return f'. Fix: put it in quotes, "{got}"' if isinstance(got, int | float) else ""
+        return "; YAML reads yes, no, on, off as truth values", 'put the label in quotes, "yes"'
+    return "", f'put it in quotes, "{got}"' if isinstance(got, int | float) else ""
 
 
 def _expectation(loc: tuple[str | int, ...], root: type[BaseModel]) -> str:
@@ -252,7 +254,7 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
         key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
         if key in seen:
-            raise _GivenTwice(f"the key {key!r} stands on lines {seen[key]} and {line}. Fix: keep one")
+            raise _GivenTwice(f"the key {key!r} stands on lines {seen[key]} and {line}")
         seen[key] = line
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 

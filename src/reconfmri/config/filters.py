@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from reconfmri.config.section import Section, check_known
+from reconfmri.problems import SettingError
 
 # Entities that a file name may have, in the order of BIDS 1.11.
 LABEL = re.compile(r"[a-zA-Z0-9+]+")
@@ -22,9 +23,9 @@ def _labels(value: object) -> object:
     entries = value if isinstance(value, list) else [value]
     labels = [entry for entry in entries if isinstance(entry, str) and LABEL.fullmatch(entry)]
     if value is not None and (not labels or labels != entries or len(set(labels)) != len(labels)):
-        raise ValueError(
-            f'filters: got {value!r}. Fix: a label in quotes ("2"), a list of different ones, or null: '
-            "without the entity"
+        raise SettingError(
+            f"filters: got {value!r}",
+            'a label in quotes ("2"), a list of different ones, or null: without the entity',
         )
     return value
 

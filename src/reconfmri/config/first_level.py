@@ -16,6 +16,7 @@ from reconfmri.config.section import (
     check_apart,
     check_known,
 )
+from reconfmri.problems import SettingError
 
 
 class ScriptContrast(Section):
@@ -41,15 +42,20 @@ class ScriptContrast(Section):
     @model_validator(mode="after")
     def _quantity_is_described(self) -> ScriptContrast:
         if not any(self.weights.values()):
-            raise ValueError(
-                f"got {self.weights}, in which every weight is 0. Fix: give a condition a weight"
+            raise SettingError(
+                f"got {self.weights}, in which every weight is 0",
+                "give a condition a weight",
             )
         if self.of == "change" and self.habituation == "none":
-            raise ValueError("`of: change` needs `habituation`. Fix: linear, exponential or first_vs_rest")
+            raise SettingError(
+                "`of: change` needs `habituation`",
+                "linear, exponential or first_vs_rest",
+            )
         if self.of == "first" and self.habituation == "none" and self.adjust:
-            raise ValueError(
-                f"`of: first` without `habituation` is the script itself, which {self.adjust} cannot be told "
-                "from. Fix: choose a habituation, or leave adjust out"
+            raise SettingError(
+                f"`of: first` without `habituation` is the script itself, which {self.adjust} cannot be "
+                "told from",
+                "choose a habituation, or leave adjust out",
             )
         return self
 
@@ -103,9 +109,9 @@ class FirstLevel(Section):
     def _weights_differ_from_zero(self) -> FirstLevel:
         for name, weights in self.contrasts.items():
             if not any(weights.values()):
-                raise ValueError(
-                    f"first_level.contrasts.{name}: got {weights}, in which every weight is 0. Fix: give "
-                    "a condition a weight"
+                raise SettingError(
+                    f"first_level.contrasts.{name}: got {weights}, in which every weight is 0",
+                    "give a condition a weight",
                 )
         return self
 

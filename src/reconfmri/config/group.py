@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from reconfmri.config.responders import Responder
 from reconfmri.config.section import EachOnce, Interval, Name, Section, TakenNameError, Text, check_known
 from reconfmri.labels import spelling_fault
+from reconfmri.problems import SettingError
 from reconfmri.tables import MISSING
 
 ARM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9 _+.-]*")  # what `init` leaves open has blanks
@@ -50,11 +51,15 @@ class Arms(Section):
     @model_validator(mode="after")
     def _differ(self) -> Arms:
         if self.active == self.control:
-            raise ValueError(
-                f"group.arms: active and control are both {self.active!r}. Fix: name the two arms"
+            raise SettingError(
+                f"group.arms: active and control are both {self.active!r}",
+                "name the two arms",
             )
         if fault := spelling_fault([self.active, self.control], "arm"):
-            raise ValueError(f"group.arms: {fault[0]}. Fix: {fault[1]}")
+            raise SettingError(
+                f"group.arms: {fault[0]}",
+                f"{fault[1]}",
+            )
         return self
 
 
@@ -115,13 +120,20 @@ class Covariate(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Covariate:
         if (self.column is None) == (self.measure is None):
-            raise ValueError("group.covariates: give either column or measure. Fix: delete or add one")
+            raise SettingError(
+                "group.covariates: give either column or measure",
+                "delete or add one",
+            )
         if self.column in ("participant_id", "arm", "stratum"):
-            raise ValueError(
-                f"group.covariates: the column {self.column!r} is not a covariate. Fix: name another column"
+            raise SettingError(
+                f"group.covariates: the column {self.column!r} is not a covariate",
+                "name another column",
             )
         if self.measure and self.kind == "category":
-            raise ValueError("group.covariates: a measure is a number. Fix: delete `kind: category`")
+            raise SettingError(
+                "group.covariates: a measure is a number",
+                "delete `kind: category`",
+            )
         return self
 
 
@@ -281,30 +293,35 @@ class Group(Section):
         check_known(self.controls, self.outcomes, "group.controls")
         check_known(self.moderators, self.covariates, "group.moderators")
         if self.primary.outcome in self.controls:
-            raise ValueError(
-                f"group.controls names {self.primary.outcome!r}, the outcome of the primary question. "
-                "Fix: take it out, or ask about another outcome"
+            raise SettingError(
+                f"group.controls names {self.primary.outcome!r}, the outcome of the primary question",
+                "take it out, or ask about another outcome",
             )
         for name, (low, high) in self.bounded.items():
             if not (high - low).is_integer():
-                raise ValueError(
-                    f"group.bounded.{name}: {low:g} to {high:g} is no number of whole "
-                    "steps. Fix: correct the ends"
+                raise SettingError(
+                    f"group.bounded.{name}: {low:g} to {high:g} is no number of whole steps",
+                    "correct the ends",
                 )
         if both := [name for name in self.exploratory if name in self.outcomes]:
-            raise ValueError(f"group.exploratory: {both} are in group.outcomes too. Fix: keep one")
+            raise SettingError(
+                f"group.exploratory: {both} are in group.outcomes too",
+                "keep one",
+            )
         return self
 
     @model_validator(mode="after")
     def _test_has_draws_and_events_their_table(self) -> Group:
         if 0 < self.permutations < MIN_PERMUTATIONS:
-            raise ValueError(
+            raise SettingError(
                 f"group.permutations: got {self.permutations}, expected 0 (no test) or at least "
-                f"{MIN_PERMUTATIONS}, for p values that can be small. Fix: correct the value"
+                f"{MIN_PERMUTATIONS}, for p values that can be small",
+                "correct the value",
             )
         if self.intercurrent_events == self.allocation:
-            raise ValueError(
-                f"group.intercurrent_events: {self.allocation!r} is the allocation. Fix: name another table"
+            raise SettingError(
+                f"group.intercurrent_events: {self.allocation!r} is the allocation",
+                "name another table",
             )
         return self
 
@@ -314,32 +331,37 @@ class Group(Section):
         for name, family in self.families.items():
             check_known(family, self.outcomes, f"group.families.{name}")
             if name in ("primary", "exploratory"):
-                raise TakenNameError(f"group.families.{name}: the name is taken. Fix: rename the family")
+                raise TakenNameError(
+                    f"group.families.{name}: the name is taken",
+                    "rename the family",
+                )
             for outcome in family:
                 if (other := family_of.setdefault(outcome, name)) != name:
-                    raise ValueError(
-                        f"group.families.{name} names {outcome!r}, which is in the family {other!r} too. "
-                        "Fix: take it out of one, a p value is corrected within one family"
+                    raise SettingError(
+                        f"group.families.{name} names {outcome!r}, which is in the family {other!r} too",
+                        "take it out of one, a p value is corrected within one family",
                     )
         for name, together in self.joint.items():
             check_known(together, self.outcomes, f"group.joint.{name}")
             if not MIN_JOINT <= len(together) <= MAX_JOINT:
-                raise ValueError(
+                raise SettingError(
                     f"group.joint.{name} has {len(together)} outcomes; {MIN_JOINT} to {MAX_JOINT} can be "
-                    "modelled together, two by two. Fix: name those whose contrast was planned"
+                    "modelled together, two by two",
+                    "name those whose contrast was planned",
                 )
         for name, twins in self.twins.items():
             if len(twins) < MIN_TWINS:
-                raise ValueError(
-                    f"group.twins.{name} has {len(twins)} outcome, expected {MIN_TWINS} or more. Fix: name "
-                    "what it is compared with, or delete the set"
+                raise SettingError(
+                    f"group.twins.{name} has {len(twins)} outcome, expected {MIN_TWINS} or more",
+                    "name what it is compared with, or delete the set",
                 )
         for name, alike in self.pooled.items():
             check_known(alike, self.outcomes, f"group.pooled.{name}")
             if len(alike) < MIN_POOLED:
-                raise ValueError(
+                raise SettingError(
                     f"group.pooled.{name} has {len(alike)} outcomes; effects are pooled over {MIN_POOLED} or "
-                    "more that are exchangeable. Fix: drop the set, each outcome is modelled alone"
+                    "more that are exchangeable",
+                    "drop the set, each outcome is modelled alone",
                 )
         return self
 
@@ -348,8 +370,9 @@ class Group(Section):
         sources: dict[tuple[str | None, str | None], str] = {}
         for name, item in self.covariates.items():
             if (other := sources.setdefault((item.column, item.measure), name)) != name:
-                raise ValueError(
-                    f"group.covariates.{name} is the variable of group.covariates.{other}. Fix: delete one"
+                raise SettingError(
+                    f"group.covariates.{name} is the variable of group.covariates.{other}",
+                    "delete one",
                 )
         return self
 

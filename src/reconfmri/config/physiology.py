@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from reconfmri.config.section import EachOnce, Label, Name, Section, Share, Text
 from reconfmri.config.skin_conductance import Baseline, Channel, check_baseline
+from reconfmri.problems import SettingError
 
 # Part of the section -> the kind of channel, what it is, the least sampling frequency (Hz), and its outcomes:
 # first part of the name -> unit.
@@ -62,8 +63,9 @@ class Physiology(Section):
     @model_validator(mode="after")
     def _something_is_scored(self) -> Self:
         if not self.signals:
-            raise ValueError(
-                f"physiology scores nothing. Fix: add one of {list(SIGNALS)}, e.g. `heart_rate: {{}}`"
+            raise SettingError(
+                "physiology scores nothing",
+                f"add one of {list(SIGNALS)}, e.g. `heart_rate: {{}}`",
             )
         return self
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from reconfmri.config.section import Label, Section, Text
 from reconfmri.fmriprep_options import check_image, check_options
+from reconfmri.problems import SettingError
 
 
 class Container(Section):
@@ -38,8 +39,9 @@ class Container(Section):
             check_options(self.options)
             checked = "image"
             check_image(self.runtime, self.image)
-        except ValueError as error:
-            raise ValueError(f"preprocessing.fmriprep.container.{checked}: {error}") from None
+        except SettingError as error:
+            what = f"preprocessing.fmriprep.container.{checked}: {error.what}"
+            raise SettingError(what, error.fix) from None
         return self
 
 
@@ -70,9 +72,8 @@ class Fmriprep(Section):
     @model_validator(mode="after")
     def _template_has_the_resolution(self) -> Fmriprep:
         if self.container and self.asked_res not in ("1", "2"):
-            raise ValueError(
-                f'preprocessing.fmriprep.res: a container can be asked for "1" or "2" mm, got {self.res!r}'
-            )
+            what = f'preprocessing.fmriprep.res: a container can be asked for "1" or "2" mm, got {self.res!r}'
+            raise SettingError(what, "take one of them, in quotes")
         return self
 
 
@@ -119,9 +120,9 @@ class Preprocessing(Section):
     @model_validator(mode="after")
     def _engine_is_described(self) -> Preprocessing:
         if self.engine == "fmriprep" and self.fmriprep is None:
-            raise ValueError(
-                "preprocessing.engine is 'fmriprep', and nothing says where its outputs are. "
-                "Fix: add preprocessing.fmriprep.derivatives, or preprocessing.fmriprep.container"
+            raise SettingError(
+                "preprocessing.engine is 'fmriprep', and nothing says where its outputs are",
+                "add preprocessing.fmriprep.derivatives, or preprocessing.fmriprep.container",
             )
         return self
 
@@ -129,9 +130,9 @@ class Preprocessing(Section):
     @classmethod
     def _no_registration(cls, value: object) -> object:
         if value == "registration":
-            raise ValueError(
+            raise SettingError(
                 "undoing distortion by registration to the T1w is not offered: on a planted field it moved "
-                "the rest of the brain while it improved a part (docs/distortion.md); "
-                "acquire a field map, or take `none`"
+                "the rest of the brain while it improved a part (docs/distortion.md)",
+                "acquire a field map, or take `none`",
             )
         return value

@@ -17,6 +17,7 @@ from reconfmri.config.section import (
     check_free,
     check_known,
 )
+from reconfmri.problems import SettingError
 
 # `coverage.lowest` and `tsnr.median` are numbers of a whole run, `coverage.<region>` those of a region.
 RESERVED = ("lowest", "median")
@@ -64,20 +65,26 @@ class Region(Section):
     def _one_source(self) -> Region:
         given = [name for name in ("labels", "sphere", "mask", "map") if getattr(self, name)]
         if len(given) != 1:
-            raise ValueError(
-                f"got {given}, expected one of labels, sphere, mask and map. Fix: keep one source"
+            raise SettingError(
+                f"got {given}, expected one of labels, sphere, mask and map",
+                "keep one source",
             )
         if self.labels:
             if not 0 < self.threshold < 1:
-                raise ValueError(
-                    f"threshold is {self.threshold:g}, expected a probability in (0, 1). Fix: correct it"
+                raise SettingError(
+                    f"threshold is {self.threshold:g}, expected a probability in (0, 1)",
+                    "correct it",
                 )
             if self.space or self.side != "both":
-                raise ValueError(
-                    "space and side are of spheres, masks and maps. Fix: delete them beside labels"
+                raise SettingError(
+                    "space and side are of spheres, masks and maps",
+                    "delete them beside labels",
                 )
         elif self.space is None:
-            raise ValueError(f"a {given[0]} needs the template that it lies in. Fix: add `space`")
+            raise SettingError(
+                f"a {given[0]} needs the template that it lies in",
+                "add `space`",
+            )
         return self
 
     @property
@@ -125,7 +132,7 @@ class Rois(Section):
         for name, parts in self.combined.items():
             check_known(parts, self.regions, f"rois.combined.{name}")
             if name in self.regions:
-                raise ValueError(f"rois.combined.{name}: a region has that name already")
+                raise SettingError(f"rois.combined.{name}: a region has that name already", "rename one")
         for part in ("regions", "combined"):
             check_free(getattr(self, part), f"rois.{part}", RESERVED)
         check_apart(self.names, "rois")

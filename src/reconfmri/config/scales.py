@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from reconfmri.config.section import EachOnce, Interval, Label, Name, Section, Share, Text, check_known
+from reconfmri.problems import SettingError
 
 KEYS = ("participant_id", "session_id")
 PROPORTION = "proportion"  # of a diagnosis: its mean over people is the share who have it
@@ -59,8 +60,9 @@ class Change(Section):
     @model_validator(mode="after")
     def _says_something(self) -> Change:
         if (self.drop, self.percent, self.at_most) == (None, None, None) and not self.loss_of_diagnosis:
-            raise ValueError(
-                "a rule of response needs drop, percent, at_most or loss_of_diagnosis. Fix: add one"
+            raise SettingError(
+                "a rule of response needs drop, percent, at_most or loss_of_diagnosis",
+                "add one",
             )
         return self
 
@@ -191,17 +193,32 @@ class Scale(Section):
     def _columns_are_scores(self) -> Scale:
         columns = [self.total, *self.columns]
         if keys := [name for name in columns if name in KEYS]:
-            raise ValueError(f"{keys[0]!r} is the column of an id, expected one of scores. Fix: name another")
+            raise SettingError(
+                f"{keys[0]!r} is the column of an id, expected one of scores",
+                "name another",
+            )
         if self.total in self.columns:
-            raise ValueError(f"the total {self.total!r} is one of its items. Fix: take it out of `items`")
+            raise SettingError(
+                f"the total {self.total!r} is one of its items",
+                "take it out of `items`",
+            )
         if self.items and self.item:
-            raise ValueError("items and item name the columns twice. Fix: delete one")
+            raise SettingError(
+                "items and item name the columns twice",
+                "delete one",
+            )
         if self.item and not self.n_items:
-            raise ValueError("item needs n_items. Fix: say how many items the scale has")
+            raise SettingError(
+                "item needs n_items",
+                "say how many items the scale has",
+            )
         expected = self.n_items or len(self.items)
         for name, found in (("items", len(self.items)), ("numbers", len(self.numbers))):
             if found not in (0, expected):
-                raise ValueError(f"{name} has {found}, the scale {expected} items. Fix: name every item")
+                raise SettingError(
+                    f"{name} has {found}, the scale {expected} items",
+                    "name every item",
+                )
         return self
 
     @model_validator(mode="after")
@@ -211,9 +228,10 @@ class Scale(Section):
         made = self.range_of(self.item_numbers, self.score)
         if made != self.range:
             item = list(self.item_range)
-            raise ValueError(
+            raise SettingError(
                 f"range is {list(self.range)}, and {len(self.columns)} items of {item} {self.score} to "
-                f"{list(made)}. Fix: correct range, items or item_range"
+                f"{list(made)}",
+                "correct range, items or item_range",
             )
         return self
 
@@ -228,9 +246,15 @@ class Scale(Section):
         for key, numbers in named.items() if known else ():
             check_known(numbers, known, key)
         if self.occasions and not self.repeats:
-            raise ValueError("occasions need `repeats`, the column of which they are values. Fix: name it")
+            raise SettingError(
+                "occasions need `repeats`, the column of which they are values",
+                "name it",
+            )
         if taken := [name for name in self.subscales if name in RESERVED]:
-            raise ValueError(f"subscales: {taken[0]!r} is taken. Fix: rename it")
+            raise SettingError(
+                f"subscales: {taken[0]!r} is taken",
+                "rename it",
+            )
         if self.diagnosis:
             check_known(self.diagnosis.symptoms, self.subscales, "diagnosis.symptoms")
             check_known(self.criteria, self.diagnosis.criteria, "criteria")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reconfmri import nuisance
+from reconfmri.problems import SettingError
 
 Label = Annotated[str, Field(pattern=r"^[a-zA-Z0-9+]+$", description="BIDS label: letters, digits and `+`")]
 # Contrasts become the label of an entity: what is no letter or digit falls away there.
@@ -24,16 +25,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weights = dict[Name, float]
 
 
-class UnknownNameError(ValueError):
+class UnknownNameError(SettingError):
     """A part of the study names something that does not exist."""
 
-    code: ClassVar = "E-CONF-C04"
+    code: ClassVar[str] = "E-CONF-C04"
 
 
-class TakenNameError(ValueError):
+class TakenNameError(SettingError):
     """A name that the workflow has for something else, or that is one with another name in files."""
 
-    code: ClassVar = "E-CONF-C12"
+    code: ClassVar[str] = "E-CONF-C12"
 
 
 def check_known(names: Any, known: Any, where: str) -> None:
@@ -50,7 +51,8 @@ def check_known(names: Any, known: Any, where: str) -> None:
             hint = f"did you mean {near[0]!r}? " if near else ""
             listed = [str(item) for item in known if not str(item).rpartition("_")[2].isdigit()]
             raise UnknownNameError(
-                f"{where} names {name!r}, which does not exist. Fix: {hint}known are {listed}"
+                f"{where} names {name!r}, which does not exist",
+                f"{hint}known are {listed}",
             )
 
 
@@ -68,7 +70,8 @@ def check_apart(names: Iterable[str], where: str) -> None:
         other = labels.setdefault(label, name)
         if other != name:
             raise TakenNameError(
-                f"{where}: {other!r} and {name!r} are one label in file names, {label!r}. Fix: rename one"
+                f"{where}: {other!r} and {name!r} are one label in file names, {label!r}",
+                "rename one",
             )
 
 
@@ -84,7 +87,8 @@ def check_free(names: Iterable[str], where: str, taken: Sequence[str] = ()) -> N
         if nuisance.is_column(name) or name in taken:
             raise TakenNameError(
                 f"{where}: {name!r} is a name of the workflow's own, as of a column of a design or of "
-                f"confounds. Fix: rename it, e.g. {name + '_own'!r}"
+                "confounds",
+                f"rename it, e.g. {name + '_own'!r}",
             )
 
 
@@ -95,14 +99,18 @@ def bare(name: str) -> str:
 
 def _each_once(names: list[Any]) -> list[Any]:
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-        raise ValueError(f"{twice[0]!r} is there twice, expected each once. Fix: delete one")
+        raise SettingError(
+            f"{twice[0]!r} is there twice, expected each once",
+            "delete one",
+        )
     return names
 
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     if not pair[0] < pair[1]:
-        raise ValueError(
-            f"got {list(pair)}, expected the lower end before the upper one. Fix: correct the ends"
+        raise SettingError(
+            f"got {list(pair)}, expected the lower end before the upper one",
+            "correct the ends",
         )
     return pair
 

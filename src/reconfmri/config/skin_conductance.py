@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from reconfmri.config.section import EachOnce, Interval, Label, Name, Section, Share, Text
+from reconfmri.problems import SettingError
 
 # Score -> the first part of its outcomes' names, and the unit.
 SKIN_SCORES = {
@@ -22,7 +23,10 @@ Baseline = float | Name
 
 def _after_onset(window: tuple[float, float]) -> tuple[float, float]:
     if window[1] <= 0:
-        raise ValueError(f"got {list(window)}, expected an end after the onset, 0 s. Fix: correct the ends")
+        raise SettingError(
+            f"got {list(window)}, expected an end after the onset, 0 s",
+            "correct the ends",
+        )
     return window
 
 
@@ -35,7 +39,10 @@ def check_baseline(value: float | str) -> float | str:
         It is shorter than a second.
     """
     if not isinstance(value, str) and not value >= 1:
-        raise ValueError(f"got {value:g}, expected at least 1 s, or a condition. Fix: correct it")
+        raise SettingError(
+            f"got {value:g}, expected at least 1 s, or a condition",
+            "correct it",
+        )
     return value
 
 

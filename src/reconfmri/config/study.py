@@ -24,6 +24,7 @@ from reconfmri.config.sessions import Session
 from reconfmri.config.skin_conductance import SKIN_SCORES, Channel, SkinConductance
 from reconfmri.config.tasks import WHOLE_RUN, Task, condition_names
 from reconfmri.labels import is_number, spelling_fault
+from reconfmri.problems import SettingError
 from reconfmri.tables import MISSING
 
 BODY_HEADS = (
@@ -71,18 +72,27 @@ class Trunk(Section):
         ids = [session.id for session in self.sessions]
         if len(set(ids)) != len(ids):
             twice = next(label for number, label in enumerate(ids) if label in ids[:number])
-            raise ValueError(f"sessions: the id {twice!r} is there twice. Fix: delete one")
+            raise SettingError(
+                f"sessions: the id {twice!r} is there twice",
+                "delete one",
+            )
         names = [session.name for session in self.sessions]
         if len(set(names)) != len(names):
             twice = next(name for number, name in enumerate(names) if name in names[:number])
-            raise ValueError(f"sessions: two have the name {twice!r}. Fix: rename one")
+            raise SettingError(
+                f"sessions: two have the name {twice!r}",
+                "rename one",
+            )
         if fault := spelling_fault(ids, "visit"):
-            raise ValueError(f"sessions: {fault[0]}. Fix: {fault[1]}")
+            raise SettingError(
+                f"sessions: {fault[0]}",
+                f"{fault[1]}",
+            )
         days = [session.day for session in self.sessions if session.day is not None]
         if days != sorted(days):
-            raise ValueError(
-                f"sessions: the days {days} of {ids} go back in time. Fix: list the visits in order of "
-                "time, baseline first, and correct `day`"
+            raise SettingError(
+                f"sessions: the days {days} of {ids} go back in time",
+                "list the visits in order of time, baseline first, and correct `day`",
             )
         return self
 
@@ -165,7 +175,10 @@ class Study(Trunk):
             known = self.scales[outcome.what].range_of_score(outcome.condition)
             if known != ends:
                 what = f"group.bounded.{name} is {list(ends)}, the scale has {list(known)}"
-                raise ValueError(f"{what}. Fix: correct the ends")
+                raise SettingError(
+                    f"{what}",
+                    "correct the ends",
+                )
 
     def _check_conditions(self) -> None:
         if self.first_level:
@@ -195,18 +208,20 @@ class Study(Trunk):
             for pair in self.connectivity.pairs:
                 check_known(pair, self.rois.names, "connectivity.pairs")
                 if shared := sorted(set.intersection(*map(self.rois.parts_of, pair))):
-                    raise ValueError(
+                    raise SettingError(
                         f"connectivity.pairs: {list(pair)} share {shared}, expected regions without a common "
-                        "part. Fix: name another region"
+                        "part",
+                        "name another region",
                     )
 
     def _check_script_contrasts(self, settings: FirstLevel) -> None:
         task = self.tasks[settings.task].windowed
         names = list(dict.fromkeys(task.conditions.values()))
         if settings.script_contrasts and task.events != "each":
-            raise ValueError(
-                f"first_level.script_contrasts needs a regressor per script, and tasks.{settings.task}"
-                f".events is {task.events!r}. Fix: `events: each`"
+            raise SettingError(
+                f"first_level.script_contrasts needs a regressor per script, and tasks."
+                f"{settings.task}.events is {task.events!r}",
+                "`events: each`",
             )
         for name, contrast in settings.script_contrasts.items():
             check_known(contrast.weights, names, f"first_level.script_contrasts.{name}")
@@ -216,9 +231,9 @@ class Study(Trunk):
             section = getattr(self, part)
             for name in ("acompcor", "tcompcor") if section else ():
                 if name in section.confounds and getattr(self.preprocessing, name) == 0:
-                    raise ValueError(
-                        f"{part}.confounds names {name!r}, of which preprocessing.{name} keeps 0. Fix: raise "
-                        "that, or leave it out here"
+                    raise SettingError(
+                        f"{part}.confounds names {name!r}, of which preprocessing.{name} keeps 0",
+                        "raise that, or leave it out here",
                     )
 
     def _check_outcomes(self) -> None:
@@ -228,9 +243,9 @@ class Study(Trunk):
             alike = region.model_copy(update={"labels": sorted(region.labels)})
             other = same.setdefault(alike.model_dump_json(), name)
             if other != name:
-                raise ValueError(
-                    f"rois.regions: {other!r} and {name!r} have the same labels and threshold. "
-                    "Fix: delete one"
+                raise SettingError(
+                    f"rois.regions: {other!r} and {name!r} have the same labels and threshold",
+                    "delete one",
                 )
         check_free(self.rois.names, "rois", OTHERS)
         _ = self.outcomes  # their names differ
@@ -300,28 +315,30 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     for name, rule in group.responders.items():
         check_known([rule.outcome], units, f"group.responders.{name}.outcome")
         if rule.loss_of_diagnosis != (units[rule.outcome] == PROPORTION):
-            raise ValueError(
-                f"group.responders.{name}: loss_of_diagnosis and an outcome such as `caps5.diagnosis` belong "
-                "together. Fix: name the one with the other"
+            raise SettingError(
+                f"group.responders.{name}: loss_of_diagnosis and an outcome such as `caps5.diagnosis` "
+                "belong together",
+                "name the one with the other",
             )
     check_known(group.rope, {units[name] for name in group.modelled}, "group.rope")
     for name, alike in group.pooled.items():
         if len(mixed := sorted({units[item] for item in alike})) > 1:
-            raise ValueError(
-                f"group.pooled.{name} has outcomes in {mixed}; exchangeable ones have one unit. Fix: one set "
-                "per unit"
+            raise SettingError(
+                f"group.pooled.{name} has outcomes in {mixed}; exchangeable ones have one unit",
+                "one set per unit",
             )
     missing = sorted({units[name] for name in group.modelled} - set(group.scales))
     if missing:
-        raise ValueError(
-            f"group.scales: no scale for the units {missing}; it has {list(group.scales)}. Fix: add the SD "
-            "between people that is expected in that unit"
+        raise SettingError(
+            f"group.scales: no scale for the units {missing}; it has {list(group.scales)}",
+            "add the SD between people that is expected in that unit",
         )
     n_draws = group.sampling.chains * group.sampling.draws
     if group.sampling.min_ess > n_draws:
-        raise ValueError(
+        raise SettingError(
             f"group.sampling.min_ess is {group.sampling.min_ess:g}, expected at most the {n_draws} "
-            "draws that are kept. Fix: lower it, or raise draws"
+            "draws that are kept",
+            "lower it, or raise draws",
         )
 
 
@@ -335,12 +352,15 @@ def check_estimand(group: Group, n_sessions: int) -> None:
     """
     asked = f"group.primary.estimand is {group.primary.estimand!r}, "
     if n_sessions < 2 and group.primary.estimand != "difference_unadjusted":
-        raise ValueError(
-            f"{asked}which needs a visit before the one asked about, and the study has one. Fix: "
-            "difference_unadjusted"
+        raise SettingError(
+            f"{asked}which needs a visit before the one asked about, and the study has one",
+            "difference_unadjusted",
         )
     if group.primary.estimand not in group.estimands:
-        raise ValueError(f"{asked}which group.estimands lacks; it has {group.estimands}. Fix: add it there")
+        raise SettingError(
+            f"{asked}which group.estimands lacks; it has {group.estimands}",
+            "add it there",
+        )
 
 
 def check_arms(arms: Arms) -> None:
@@ -353,8 +373,9 @@ def check_arms(arms: Arms) -> None:
     """
     for key, arm in (("active", arms.active), ("control", arms.control)):
         if not ARM.fullmatch(arm):
-            raise ValueError(
-                f"group.arms.{key}: got {arm!r}, expected letters and digits, and blanks, `_`, `-`, `+`, `.` "
-                "after the first. Fix: rename the arm, in the allocation too"
+            raise SettingError(
+                f"group.arms.{key}: got {arm!r}, expected letters and digits, and blanks, `_`, `-`, `+`, "
+                "`.` after the first",
+                "rename the arm, in the allocation too",
             )
     check_apart([arms.active, arms.control], "group.arms")

@@ -18,6 +18,7 @@ from reconfmri.config.section import (
     check_free,
     check_known,
 )
+from reconfmri.problems import SettingError
 from reconfmri.tables import MISSING
 
 WHOLE_RUN = "run"  # in `connectivity.conditions`
@@ -35,8 +36,9 @@ class Window(Section):
     @model_validator(mode="after")
     def _ends_after_its_start(self) -> Window:
         if self.end is not None and self.end <= self.start:
-            raise ValueError(
-                f"the window ends at {self.end:g} s and starts at {self.start:g} s. Fix: correct one"
+            raise SettingError(
+                f"the window ends at {self.end:g} s and starts at {self.start:g} s",
+                "correct one",
             )
         return self
 
@@ -80,7 +82,10 @@ class Task(Section):
         named = set(self.conditions.values())
         for name, window in self.windows.items():
             if name in named:
-                raise TakenNameError(f"windows: {name!r} is a condition already. Fix: rename the window")
+                raise TakenNameError(
+                    f"windows: {name!r} is a condition already",
+                    "rename the window",
+                )
             check_known([window.condition], sorted(named), f"windows.{name}.condition")
         for condition in named:
             mine = sorted(
@@ -90,8 +95,9 @@ class Task(Section):
             )
             for (_, end, one), (start, _, other) in pairwise(mine):
                 if start < end:
-                    raise ValueError(
-                        f"windows: {one!r} and {other!r} of {condition!r} overlap. Fix: correct their ends"
+                    raise SettingError(
+                        f"windows: {one!r} and {other!r} of {condition!r} overlap",
+                        "correct their ends",
                     )
         return self
 
@@ -108,11 +114,20 @@ class Task(Section):
     @model_validator(mode="after")
     def _trial_types_are_named_once(self) -> Task:
         if MISSING in self.conditions:
-            raise ValueError(f"conditions names {MISSING!r}, a row without a trial type. Fix: delete it")
+            raise SettingError(
+                f"conditions names {MISSING!r}, a row without a trial type",
+                "delete it",
+            )
         if both := [kind for kind in self.ignore if kind in self.conditions]:
-            raise ValueError(f"ignore names {both[0]!r}, and so does conditions. Fix: delete one")
+            raise SettingError(
+                f"ignore names {both[0]!r}, and so does conditions",
+                "delete one",
+            )
         if self.column in ("onset", "duration"):
-            raise ValueError(f"column is {self.column!r}, expected the one of trial types. Fix: name it")
+            raise SettingError(
+                f"column is {self.column!r}, expected the one of trial types",
+                "name it",
+            )
         return self
 
     @model_validator(mode="after")
@@ -123,12 +138,13 @@ class Task(Section):
             stem, _, end = name.rpartition("_")
             if stem in names and (self.events == "each" and (end.isdigit() or end == "first")):
                 raise TakenNameError(
-                    f"conditions: {name!r} is what an event of {stem!r} is called with `events: each`. Fix: "
-                    "rename one, or set `events: condition`"
+                    f"conditions: {name!r} is what an event of {stem!r} is called with `events: each`",
+                    "rename one, or set `events: condition`",
                 )
             if stem in names and end in ("derivative", "dispersion"):
                 raise TakenNameError(
-                    f"conditions: {name!r} is what the {end} of {stem!r} is called. Fix: rename one"
+                    f"conditions: {name!r} is what the {end} of {stem!r} is called",
+                    "rename one",
                 )
         return self
 
@@ -147,7 +163,10 @@ class Task(Section):
                 single = f"{name.removesuffix('_first')}_1"
             other = seen.setdefault(single, name)
             if other != name:
-                raise ValueError(f"{where} names one event twice, {other!r} and {name!r}. Fix: delete one")
+                raise SettingError(
+                    f"{where} names one event twice, {other!r} and {name!r}",
+                    "delete one",
+                )
 
 
 def condition_names(task: Task) -> list[str]:

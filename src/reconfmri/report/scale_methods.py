@@ -17,7 +17,7 @@ def scale_methods(study: Study) -> str:
         _scale(name, scale) for name, scale in study.scales.items()
     )
     text += (
-        " A score outside its range, of a visit that stands on several lines, or of which an item is "
+        " A score outside its range, of a visit that is on several lines, or of which an item is "
         "missing, is missing, with the reason in the table of exclusions."
     )
     if unchecked:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -21,18 +22,51 @@ ENOUGH = 40  # ratings, before a whole table is said to count from another numbe
 Row = Mapping[str, object]
 
 
+class Why(NamedTuple):
+    """Why a score is missing, or what is to be known about one; `absent`: nothing was written down."""
+
+    what: str
+    fix: str = "correct the table"
+    absent: bool = False
+
+
 @dataclass(frozen=True)
 class Result:
     """A score, NaN with the reason why there is none; `remark`: it has one, and something to say."""
 
     value: float = math.nan
-    reason: str = ""
+    reason: Why | None = None
     answered: float = math.nan  # share of its items
-    remark: str = ""
+    remark: Why | None = None
 
 
-def score_scale(table: pd.DataFrame, name: str, scale: Scale) -> tuple[pd.DataFrame, list[Exclusion]]:
-    """Return a row per person, session and score of `phenotype/<name>.tsv` (text), and what is missing.
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a score of a person and session, or to be known about it; `place`: file and line."""
+
+    participant_id: str
+    session_id: str
+    outcome: str
+    code: str
+    place: str
+    why: Why
+
+    @property
+    def exclusion(self) -> Exclusion:
+        """The row of `exclusions.tsv` that records it."""
+        reason = f"{self.code} {self.place}: {self.why.what}. Fix: {self.why.fix}"
+        return Exclusion(
+            self.participant_id,
+            self.session_id,
+            region=self.outcome,
+            stage=STAGE,
+            code=self.code,
+            reason=reason,
+        )
+
+
+def score_scale(table: pd.DataFrame, name: str, scale: Scale) -> tuple[pd.DataFrame, list[Finding]]:
+    """Return a row per person, session and score of `phenotype/<name>.tsv` (text), and what was found.
 
     With items the total is their sum (or mean), which must agree with the total that was written down. A
     person and session on several lines have no score, unless `scale.repeats` tells the lines apart.
@@ -47,7 +81,7 @@ def score_scale(table: pd.DataFrame, name: str, scale: Scale) -> tuple[pd.DataFr
     of_table = _counts_from_elsewhere(table, scale)
     columns, cells = list(map(str, table.columns)), table.to_numpy(dtype=object)
     rows: list[tuple[object, ...]] = []
-    said: list[Exclusion] = []
+    found: list[Finding] = []
     for (person, session), lines in _visits(table).items():
         place = "line " + " and ".join(str(line + 2) for line in lines)
         visit = [dict(zip(columns, cells[line], strict=True)) for line in lines]
@@ -68,11 +102,10 @@ def score_scale(table: pd.DataFrame, name: str, scale: Scale) -> tuple[pd.DataFr
                     math.nan,
                 )
             )
-            if what := result.reason or result.remark:
+            if why := result.reason or result.remark:
                 code = CODE if result.reason else FILLED
-                text = f"{code} {file} {place}: {what}"
-                said.append(Exclusion(person, session, region=outcome, stage=STAGE, code=code, reason=text))
-    return pd.DataFrame(rows, columns=COLUMNS), said
+                found.append(Finding(person, session, outcome, code, f"{file} {place}", why))
+    return pd.DataFrame(rows, columns=COLUMNS), found
 
 
 def plain_id(cell: object) -> str:
@@ -91,33 +124,28 @@ def meet_people(
     people: Collection[str],
     sessions: Sequence[str],
     outcomes: Sequence[str] = ("total",),
-) -> tuple[pd.DataFrame, list[Exclusion]]:
-    """Return the rows of `people`, and an exclusion per row of nobody and per person and session without one.
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Return the rows of `people`, and a finding per row of nobody and per person and session without one.
 
     `sessions` are those that a score is expected of, `outcomes` the scores, without the scale's name.
     """
-    found: list[Exclusion] = []
+    found: list[Finding] = []
     known = rows["participant_id"].isin(list(people))
     strangers = rows.loc[~known, ["participant_id", "session_id"]].drop_duplicates()
     for person, session in strangers.itertuples(index=False):
-        what = f"{person} is in no other table. Fix: correct the id"
-        found += _without_value(str(person), str(session), name, what, outcomes)
+        why = Why(f"{person} is in no other table", "correct the id")
+        found += _without_value(str(person), str(session), name, why, outcomes)
     there = set(zip(rows["participant_id"], rows["session_id"], strict=True))
     for person, session in product(people, sessions):
         if (person, session) not in there:
-            what = f"no row of {person} session {session}. Fix: no action is needed if the visit was missed"
-            found += _without_value(person, session, name, what, outcomes)
+            why = Why(f"no row of {person} session {session}", "no action is needed if the visit was missed")
+            found += _without_value(person, session, name, why, outcomes)
     return rows[known], found
 
 
-def _without_value(
-    person: str, session: str, name: str, what: str, outcomes: Sequence[str]
-) -> list[Exclusion]:
-    reason = f"{CODE} phenotype/{name}.tsv: {what}"
-    return [
-        Exclusion(person, session, region=f"{name}.{outcome}", stage=STAGE, code=CODE, reason=reason)
-        for outcome in outcomes
-    ]
+def _without_value(person: str, session: str, name: str, why: Why, outcomes: Sequence[str]) -> list[Finding]:
+    place = f"phenotype/{name}.tsv"
+    return [Finding(person, session, f"{name}.{outcome}", CODE, place, why) for outcome in outcomes]
 
 
 def needed_columns(scale: Scale) -> list[str]:
@@ -144,7 +172,7 @@ def _visits(table: pd.DataFrame) -> dict[tuple[str, str], list[int]]:
     return visits
 
 
-def _counts_from_elsewhere(table: pd.DataFrame, scale: Scale) -> str:
+def _counts_from_elsewhere(table: pd.DataFrame, scale: Scale) -> Why | None:
     """What is wrong where a whole table counts from another number than is declared, else nothing.
 
     Then most ratings would be in range, and every one of them wrong: 1 to 5 in place of 0 to 4.
@@ -156,16 +184,14 @@ def _counts_from_elsewhere(table: pd.DataFrame, scale: Scale) -> str:
         below += list(ratings - low)
         above += list(ratings - high)
     if len(below) < ENOUGH:
-        return ""
+        return None
     from_one = min(below) >= 1 and max(above) == 1 and above.count(1) > 1
     from_zero = min(below) == -1 and max(above) <= -1 and below.count(-1) > 1
     if not (from_one or from_zero):
-        return ""
+        return None
     start = _ends_in_table(scale.item_numbers[0], scale)[0] + (1 if from_one else -1)
-    return (
-        f"all ratings fit a table that counts from {start:g}, and some are outside of the declared ends. "
-        f"Fix: declare items_from: {start:g}"
-    )
+    what = f"all ratings fit a table that counts from {start:g}, and some are outside of the declared ends"
+    return Why(what, f"declare items_from: {start:g}")
 
 
 def _ends_in_table(number: int, scale: Scale) -> tuple[float, float]:
@@ -175,26 +201,24 @@ def _ends_in_table(number: int, scale: Scale) -> tuple[float, float]:
     return low + shift, high + shift
 
 
-def _fault_of_visit(visit: Sequence[Row], session: str, scale: Scale) -> str:
+def _fault_of_visit(visit: Sequence[Row], session: str, scale: Scale) -> Why | None:
     """Why a visit has no score at all: several lines, or a day outside of its window."""
     if len(visit) > 1:
         apart = {str(row[scale.repeats]) for row in visit} if scale.repeats else set()
         if not scale.repeats:
-            return "one visit stands on several lines. Fix: delete all but one, or declare `repeats`"
+            return Why("one visit is on several lines", "delete all but one, or declare `repeats`")
         if len(apart) < len(visit):
-            return f"two lines of one visit have one {scale.repeats}. Fix: delete one"
+            return Why(f"two lines of one visit have one {scale.repeats}", "delete one")
     window = scale.windows.get(session)
     if window is None:
-        return ""
+        return None
     day = _as_number(visit[0].get(scale.day))
     if day is None or math.isnan(day):
-        return f"its day is not known, so that it cannot be in its window. Fix: complete {scale.day}"
+        return Why("its day is not known, so that it cannot be in its window", f"complete {scale.day}")
     if not window[0] <= day <= window[1]:
-        return (
-            f"day {day:g} is outside of the window, {window[0]:g} to {window[1]:g}. Fix: no action is needed "
-            "if that is its day; else correct it"
-        )
-    return ""
+        what = f"day {day:g} is outside of the window, {window[0]:g} to {window[1]:g}"
+        return Why(what, "no action is needed if that is its day; else correct it")
+    return None
 
 
 def _results(visit: Sequence[Row], scale: Scale) -> dict[str, Result]:
@@ -205,7 +229,7 @@ def _results(visit: Sequence[Row], scale: Scale) -> dict[str, Result]:
     for value in scale.occasions:
         here = [one for row, one in zip(rows, each, strict=True) if str(row[str(scale.repeats)]) == value]
         absent = Result(
-            reason=f"no rating at {scale.repeats} {value}. Fix: no action is needed if there was none"
+            reason=Why(f"no rating at {scale.repeats} {value}", "no action is needed if there was none")
         )
         found[f"{scale.repeats}_{value}"] = here[0]["total"] if here else absent
     return found
@@ -226,10 +250,10 @@ def _taken(results: list[Result], scale: Scale) -> Result:
         return results[0]
     if scale.take in ("first", "last"):
         return results[0 if scale.take == "first" else -1]
-    missing = [result for result in results if math.isnan(result.value)]
-    if missing:
-        count = f"{len(missing)} of {len(results)} ratings of the visit have no value"
-        return Result(reason=f"{count}: {missing[0].reason}")
+    reasons = [result.reason for result in results if result.reason]
+    if reasons:
+        count = f"{len(reasons)} of {len(results)} ratings of the visit have no value"
+        return Result(reason=Why(f"{count}: {reasons[0].what}", reasons[0].fix))
     if scale.take == "highest":
         return max(results, key=lambda result: result.value)
     return Result(fmean(result.value for result in results), answered=results[0].answered)
@@ -237,9 +261,10 @@ def _taken(results: list[Result], scale: Scale) -> Result:
 
 def _score(row: Row, scale: Scale) -> dict[str, Result]:
     """Score -> result of one line."""
-    written, fault = _number(row, scale.total, scale.range) if scale.total in row else (math.nan, "")
+    written, fault = _number(row, scale.total, scale.range) if scale.total in row else (math.nan, None)
     if not scale.columns:
-        reason = fault or (f"{scale.total} is missing" if math.isnan(written) else "")
+        absent = Why(f"{scale.total} is missing", "no action is needed if the visit gave none", absent=True)
+        reason = fault or (absent if math.isnan(written) else None)
         return {"total": Result(math.nan if reason else written, reason)}
     items, faults = _items(row, scale)
     results = {
@@ -252,10 +277,10 @@ def _score(row: Row, scale: Scale) -> dict[str, Result]:
     return results
 
 
-def _items(row: Row, scale: Scale) -> tuple[dict[int, float], dict[int, str]]:
+def _items(row: Row, scale: Scale) -> tuple[dict[int, float], dict[int, Why]]:
     """Number -> rating (NaN: missing) as the scale counts it, reversed ones turned; number -> fault."""
     items: dict[int, float] = {}
-    faults: dict[int, str] = {}
+    faults: dict[int, Why] = {}
     for number, column in zip(scale.item_numbers, scale.columns, strict=True):
         ends = _ends_in_table(number, scale)
         value, fault = _number(row, column, ends)
@@ -271,41 +296,43 @@ def _of_items(
     numbers: Collection[int],
     score: Score,
     items: Mapping[int, float],
-    faults: Mapping[int, str],
+    faults: Mapping[int, Why],
     scale: Scale,
 ) -> Result:
     """The score of some items; missing ones are the mean of the others, up to the declared share."""
     if mine := [faults[number] for number in numbers if number in faults]:
-        return Result(reason="; ".join(mine))
+        return Result(reason=_all_of(mine))
     known = [items[number] for number in numbers if not math.isnan(items[number])]
     absent = [number for number in numbers if math.isnan(items[number])]
     answered = len(known) / len(numbers)
     columns = dict(zip(scale.item_numbers, scale.columns, strict=True))
     named = [columns[number] for number in absent]
     if absent and (not known or len(absent) > scale.max_missing * len(numbers)):
-        return Result(reason=f"items {named} are missing, so the score is not known", answered=answered)
-    remark = (
-        f"items {named} are missing and taken to be the mean of the {len(known)} others" if absent else ""
-    )
-    remark += ". Fix: no action is needed if that is meant; else set max_missing: 0" if absent else ""
-    value = fmean(known) * (len(numbers) if score == "sum" else 1)
-    return Result(sum(known) if score == "sum" and not absent else value, "", answered, remark)
+        fix = "no action is needed if they were not answered; else complete them"
+        return Result(
+            reason=Why(f"items {named} are missing, so the score is not known", fix), answered=answered
+        )
+    if not absent:
+        return Result(sum(known) if score == "sum" else fmean(known), answered=answered)
+    what = f"items {named} are missing and taken to be the mean of the {len(known)} others"
+    remark = Why(what, "no action is needed if that is meant; else set max_missing: 0")
+    return Result(fmean(known) * (len(numbers) if score == "sum" else 1), answered=answered, remark=remark)
 
 
 def _total(
     written: float,
-    fault: str,
+    fault: Why | None,
     parts: Mapping[str, Result],
     items: Mapping[int, float],
-    faults: Mapping[int, str],
+    faults: Mapping[int, Why],
     scale: Scale,
 ) -> Result:
     """The total of the items, compared with the one that was written down."""
     if fault:
         return Result(reason=fault)
     clusters = _clusters(scale)
-    if open_ones := [parts[name].reason for name in clusters if parts[name].reason]:
-        return Result(reason="; ".join(dict.fromkeys(open_ones)))
+    if open_ones := [reason for name in clusters if (reason := parts[name].reason)]:
+        return Result(reason=_all_of(open_ones))
     filled = dict(items)
     for name in clusters:
         mine = scale.subscales[name].items
@@ -315,14 +342,20 @@ def _total(
     answered = sum(not math.isnan(value) for value in items.values()) / len(items)
     if total.reason:
         return Result(reason=total.reason, answered=answered)
-    remark = total.remark or next((part.remark for part in parts.values() if part.remark), "")
+    remark = total.remark or next((part.remark for part in parts.values() if part.remark), None)
     if not remark and not math.isnan(written) and abs(total.value - written) > ROUNDING:
         how = "items sum to" if scale.score == "sum" else "items' mean is"
         what = f"{scale.total} is {written:g}, its {how} {total.value:g}"
         if scale.score == "sum" and abs(abs(total.value - written) - len(items)) < ROUNDING:
             what += f", {len(items)} apart: one of them counts the items from another number"
-        return Result(reason=f"{what}. Fix: correct the table", answered=answered)
-    return Result(total.value, "", answered, remark)
+        return Result(reason=Why(what), answered=answered)
+    return Result(total.value, answered=answered, remark=remark)
+
+
+def _all_of(reasons: Iterable[Why]) -> Why:
+    """Several reasons as one."""
+    whats, fixes, _ = zip(*dict.fromkeys(reasons), strict=True)
+    return Why("; ".join(whats), "; ".join(dict.fromkeys(fixes)))
 
 
 def _clusters(scale: Scale) -> list[str]:
@@ -331,14 +364,14 @@ def _clusters(scale: Scale) -> list[str]:
     return list(scale.subscales) if sorted(numbers) == sorted(scale.item_numbers) else []
 
 
-def _diagnosis(row: Row, items: Mapping[int, float], faults: Mapping[int, str], scale: Scale) -> Result:
+def _diagnosis(row: Row, items: Mapping[int, float], faults: Mapping[int, Why], scale: Scale) -> Result:
     """1 where the symptoms and criteria of the diagnosis are there, 0 where not; missing items leave it open.
 
     It is known in spite of a missing item where the item could not change it.
     """
     rule = scale.diagnosis
     if rule is None or faults:
-        return Result(reason="; ".join(faults.values()))
+        return Result(reason=_all_of(faults.values()) if faults else None)
     least = most = True
     for part, needed in rule.symptoms.items():
         mine = [items[number] for number in scale.subscales[part].items]
@@ -348,13 +381,12 @@ def _diagnosis(row: Row, items: Mapping[int, float], faults: Mapping[int, str], 
     for criterion in rule.criteria:
         value, fault = _number(row, scale.criteria[criterion], (0, 1))
         if fault or not (math.isnan(value) or value in (0, 1)):
-            return Result(
-                reason=fault or f"{criterion} is {value:g}, expected 0 or 1. Fix: correct the table"
-            )
+            return Result(reason=fault or Why(f"{criterion} is {value:g}, expected 0 or 1"))
         least &= value == 1
         most &= value != 0
     if least != most:
-        return Result(reason="an item or a criterion is missing that decides the diagnosis")
+        fix = "no action is needed if it was not answered; else complete it"
+        return Result(reason=Why("an item or a criterion is missing that decides the diagnosis", fix))
     return Result(float(least))
 
 
@@ -368,21 +400,18 @@ def _as_number(cell: object) -> float | None:
         return None
 
 
-def _number(row: Row, column: str, allowed: tuple[float, float]) -> tuple[float, str]:
+def _number(row: Row, column: str, allowed: tuple[float, float]) -> tuple[float, Why | None]:
     """Return a cell as a number (NaN when missing), and what is wrong with it."""
     if (cell := row[column]) is None or cell != cell:
-        return math.nan, ""
+        return math.nan, None
     value = _as_number(cell)
     if value is None:
-        return math.nan, f"{column} is {cell!r}, not a number. Fix: correct the table, n/a for missing"
+        return math.nan, Why(f"{column} is {cell!r}, not a number", "correct the table, n/a for missing")
     if not allowed[0] <= value <= allowed[1]:
-        return (
-            math.nan,
-            f"{column} is {value:g}, outside {allowed[0]:g} to {allowed[1]:g}. Fix: correct the table",
-        )
-    return value, ""
+        return math.nan, Why(f"{column} is {value:g}, outside {allowed[0]:g} to {allowed[1]:g}")
+    return value, None
 
 
-def of_sessions(rows: Iterable[Exclusion], sessions: Collection[str]) -> list[Exclusion]:
-    """Return the rows of the study's sessions; all where it has none."""
-    return [row for row in rows if not sessions or row.session_id in (*sessions, MISSING)]
+def of_sessions(found: Iterable[Finding], sessions: Collection[str]) -> list[Finding]:
+    """Return what was found in the study's sessions; all where it has none."""
+    return [one for one in found if not sessions or one.session_id in (*sessions, MISSING)]
