@@ -17,11 +17,12 @@ import reconfmri
 from reconfmri.checks import check_study
 from reconfmri.cli import bids_app, build_parser, dashed, main, status
 from reconfmri.cli.draft import conditions_of
-from reconfmri.cli.locks import BusyError, hold, workers
+from reconfmri.cli.profiles import options_of
 from reconfmri.config import Task, bare, load_study
 from reconfmri.contracts.files import Layout
 from reconfmri.contracts.rules import RULES
 from reconfmri.exclusions import Exclusion, write_exclusions
+from reconfmri.locks import BusyError, hold
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from make_bids import PEOPLE, edit, make_bids, write
@@ -366,7 +367,7 @@ def test_a_second_run_on_the_same_work_is_told_who_is_there_and_a_killed_one_lea
     tmp_path, study, workflow, capfd
 ):
     code = (
-        "import sys, time; from pathlib import Path; from reconfmri.cli.locks import hold\n"
+        "import sys, time; from pathlib import Path; from reconfmri.locks import hold\n"
         "with hold(Path(sys.argv[1]), shared=['study'], alone=['sub-01']): time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(study)]) as first:
@@ -379,6 +380,48 @@ def test_a_second_run_on_the_same_work_is_told_who_is_there_and_a_killed_one_lea
     assert not (study / "results").exists()
     with hold(study, shared=["study"], alone=["sub-01"]):
         pass
+
+
+def test_an_index_waits_for_the_end_of_a_run(study, capsys):
+    with hold(study, shared=[], alone=["study"]):
+        assert main(["index", "--study", str(study)]) == 3
+    assert "works on study" in capsys.readouterr().err
+
+
+CODE = "__use_yte__: true\n__definitions__:\n  - import pathlib; pathlib.Path('ran').touch()\n"
+
+
+@pytest.mark.parametrize("way", ["workflow profile", "variable", "option"])
+def test_no_profile_runs_code(tmp_path, study, workflow, monkeypatch, way, capfd):
+    """A study folder from elsewhere may hold `profiles/default`, which Snakemake reads unasked."""
+    place = tmp_path / "profiles/default/config.yaml"
+    write(place, CODE + "keep-going: true\n")
+    monkeypatch.chdir(tmp_path)
+    if way == "variable":
+        monkeypatch.setenv("SNAKEMAKE_PROFILE", str(place.parent))
+    given = ["--profile", str(place.parent)] if way == "option" else []
+    assert app(tmp_path, "participant", "-n", *given) == (0 if way == "workflow profile" else 1)
+    assert ("holds code" in capfd.readouterr().err) is (way != "workflow profile")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_profile_says_where_jobs_run_and_never_what_they_compute(tmp_path, study):
+    given, content = options_of("slurm", study)
+    assert content["executor"] == "slurm"
+    assert Path(given[-1]).name == "slurm"
+    write(study / "workflow/profiles/slurm/config.yaml", "executor: slurm\njobs: 7\n")
+    assert options_of("slurm", study)[1]["jobs"] == 7, "the study's own, edited, comes first"
+    for text in (
+        "configfile: other.yaml\n",
+        "rerun_triggers: mtime\n",
+        "a: !!python/name:os.system\n",
+        "- a\n",
+    ):
+        write(tmp_path / "odd.yaml", text)
+        with pytest.raises(ValueError, match=r"E-CONF-D05 .*odd\.yaml"):
+            options_of(str(tmp_path / "odd.yaml"), study)
+    with pytest.raises(ValueError, match="no such profile"):
+        options_of("slrum", study)
 
 
 def wait_for(condition, seconds=30):
@@ -470,19 +513,6 @@ def test_status_tells_done_excluded_failed_killed_and_waiting_apart(study, capsy
     assert f"excluded sub-02 1, alignment: {reason}" in told
     assert "failed sub-03 1, alignment: MemoryError: asked for 9 GB. Next: read logs/align_run/" in told
     assert "stopped sub-04 1, alignment: it was killed" in told
-
-
-def test_status_says_what_to_type_where_a_killed_snakemake_left_its_lock(study, capsys):
-    write(study / ".snakemake/locks/0.output.lock", "results/measures.tsv\n")
-    main(["status", "--study", str(study)])
-    assert "`snakemake --unlock`" in capsys.readouterr().out
-    with subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)", "snakemake"], cwd=study
-    ) as alive:
-        wait_for(lambda: alive.pid in workers(study))
-        main(["status", "--study", str(study)])
-        assert "--unlock" not in capsys.readouterr().out, "a run is alive: the lock is its own"
-        alive.kill()
 
 
 @pytest.mark.parametrize("option", ["--participant-label", "--session-label", "--task-id"])

@@ -34,42 +34,51 @@ def reads(monkeypatch):
     return seen
 
 
+def planned(folder, file):
+    """What a run that is planned, and begun, knows of a file."""
+    contents = Contents(folder, planned=True)
+    found = contents.of(file)
+    contents.save()
+    return found
+
+
 def test_a_file_is_read_once_by_all_processes(tmp_path, file, reads):
-    first = Contents(tmp_path, planned=True).of(file)
+    first = planned(tmp_path, file)
     assert Contents(tmp_path, planned=True).of(file) == Contents(tmp_path, planned=False).of(file) == first
     assert len(reads) == 1
 
 
 def test_another_content_under_the_old_date_and_size_is_seen(tmp_path, file):
-    before, dates = Contents(tmp_path, planned=True).of(file), file.stat()
+    before, dates = planned(tmp_path, file), file.stat()
     file.write_text("two")
     os.utime(file, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     assert Contents(tmp_path, planned=True).of(file) != before
 
 
 def test_equal_content_under_a_new_date_is_the_same(tmp_path, file):
-    before = Contents(tmp_path, planned=True).of(file)
+    before = planned(tmp_path, file)
     os.utime(file)
     assert Contents(tmp_path, planned=False).of(file) == before
 
 
 def test_a_job_refuses_a_file_that_changed_after_the_plan(tmp_path, file):
-    Contents(tmp_path, planned=True).of(file)
+    planned(tmp_path, file)
     file.write_text("two")
     with pytest.raises(ValueError, match="changed after this run was planned"):
         Contents(tmp_path, planned=False).of(file)
 
 
-def test_a_dry_run_leaves_the_plan_of_a_run_that_is_alive(tmp_path, file):
-    Contents(tmp_path, planned=True).of(file)
+def test_a_plan_that_comes_to_nothing_leaves_that_of_a_run_that_is_alive(tmp_path, file):
+    """A dry run, or a second run that is refused: the jobs of the first still refuse the changed file."""
+    planned(tmp_path, file)
     before = (tmp_path / LEDGER).read_text()
     file.write_text("two")
-    Contents(tmp_path, planned=True, keep=False).of(file)
+    Contents(tmp_path, planned=True).of(file)
     assert (tmp_path / LEDGER).read_text() == before
 
 
 def test_a_ledger_that_was_cut_is_read_as_far_as_it_goes(tmp_path, file, reads):
-    expected = Contents(tmp_path, planned=True).of(file)
+    expected = planned(tmp_path, file)
     with (tmp_path / LEDGER).open("a") as stream:
         stream.write('["cut')
     assert Contents(tmp_path, planned=False).of(file) == expected

@@ -7,13 +7,14 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from reconfmri import machine
 from reconfmri.cli import build_parser
-from reconfmri.cli.locks import LOCKS, BusyError, hold
+from reconfmri.locks import LOCKS, BusyError, hold, hold_log, is_held
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +150,7 @@ def test_where_the_file_system_has_no_locks_a_second_run_is_refused_all_the_same
 
 def test_a_run_that_was_killed_leaves_no_lock_without_flock_either(tmp_path, without_flock):
     code = (
-        "import errno, fcntl, os, sys; from pathlib import Path; from reconfmri.cli.locks import hold\n"
+        "import errno, fcntl, os, sys; from pathlib import Path; from reconfmri.locks import hold\n"
         "def refuse(*_): raise OSError(errno.ENOLCK, '')\n"
         "fcntl.flock = refuse\n"
         "with hold(Path(sys.argv[1]), shared=[], alone=['study']): os.kill(os.getpid(), 9)"
@@ -168,3 +169,79 @@ def test_other_faults_of_a_lock_are_not_hidden(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", fail)
     with pytest.raises(OSError, match="Input/output"), hold(tmp_path, shared=[], alone=["study"]):
         pass
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from reconfmri.locks import hold_as_worker
+with hold_as_worker(Path(sys.argv[1]), people=[]):
+    Path(sys.argv[1], "works").touch()
+    time.sleep(60)
+"""
+STARTER = """
+import errno, fcntl, os, subprocess, sys
+from pathlib import Path
+from reconfmri.locks import hold, passed_on
+def refuse(*_): raise OSError(errno.ENOLCK, "")
+if sys.argv[3] == "without flock": fcntl.flock = refuse
+with hold(Path(sys.argv[1]), shared=[], alone=["study"]) as held:
+    descriptors, variable = passed_on(held)
+    environment = os.environ | variable
+    command = [sys.executable, "-c", sys.argv[2], sys.argv[1]]
+    worker = subprocess.Popen(command, pass_fds=descriptors, env=environment, start_new_session=True)
+    print(worker.pid, flush=True)
+    worker.wait()
+"""
+
+
+@pytest.mark.parametrize("flock", ["flock", "without flock"])
+def test_a_lock_lasts_as_long_as_the_worker_whoever_started_it_is_killed(tmp_path, flock, monkeypatch):
+    """`reconfmri run` killed by its id: its Snakemake lives on, and the study is still busy."""
+    command = [sys.executable, "-c", STARTER, str(tmp_path), WORKER, flock]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as starter:
+        worker = int(starter.stdout.readline())
+        wait_for((tmp_path / "works").is_file)
+        starter.kill()
+    if flock == "without flock":
+        monkeypatch.setattr(fcntl, "flock", _no_flock)
+    with pytest.raises(BusyError, match="works on study"), hold(tmp_path, shared=["study"], alone=[]):
+        pass
+    os.kill(worker, 9)
+    wait_for(lambda: not Path("/proc", str(worker), "cwd").exists())
+    with hold(tmp_path, shared=[], alone=["study"]):
+        pass
+
+
+def _no_flock(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_job_waits_for_the_orphan_of_a_killed_run_that_still_writes(tmp_path):
+    log = tmp_path / "job.log"
+    code = (
+        "import sys, time; from pathlib import Path; from reconfmri.locks import hold_log\n"
+        "with hold_log(Path(sys.argv[1])):\n"
+        "    for word in ('holds', 'done'): print(word, flush=True); time.sleep(0.3)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, log], stdout=subprocess.PIPE, text=True) as orphan:
+        assert orphan.stdout.readline() == "holds\n"
+        assert is_held(log)
+        with hold_log(log) as waited:
+            assert waited
+            assert orphan.stdout.readline() == "done\n"
+    assert not is_held(log)
+    with hold_log(log) as waited:
+        assert not waited
+
+
+def test_nothing_is_known_of_a_log_where_there_is_no_flock(tmp_path, without_flock):
+    with hold_log(tmp_path / "job.log"):
+        assert is_held(tmp_path / "job.log") is None

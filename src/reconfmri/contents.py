@@ -26,13 +26,16 @@ TICK = 20_000_000
 class Contents:
     """The sha256 of files, kept with their sizes and dates in a ledger of the study folder.
 
-    While a run is `planned` new files are read, and the ledger says what the run was planned with. A job
+    While a run is `planned` new files are read, and from `save` on the ledger says what the run was planned
+    with: a plan that comes to nothing, as another run is alive, leaves the ledger of that run as it is. A job
     reads only what the ledger does not hold under the same dates, and refuses a file with another content.
     """
 
-    def __init__(self, folder: Path, *, planned: bool, keep: bool = True):
-        self.path, self.planned, self.keep = folder / LEDGER, planned, keep and planned
+    def __init__(self, folder: Path, *, planned: bool):
+        self.path, self.planned = folder / LEDGER, planned
         self._known: dict[str, tuple[list[int], str]] | None = None
+        self._unsaved: dict[str, tuple[list[int], str]] = {}
+        self._saves = False
 
     def of(self, path: str | Path) -> str:
         """Return the sha256 of a file; `n/a` where there is none.
@@ -58,6 +61,19 @@ class Contents:
         self._note(place, now, found)
         return found
 
+    def save(self) -> None:
+        """Write what was read into the ledger, and from now on whatever is read."""
+        self._saves = True
+        lines = [
+            json.dumps([place, dates, digest], ensure_ascii=False) + "\n"
+            for place, (dates, digest) in self._unsaved.items()
+        ]
+        if lines:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.writelines(lines)
+        self._unsaved = {}
+
     def _ledger(self) -> dict[str, tuple[list[int], str]]:
         if self._known is None:
             self._known = {}
@@ -73,10 +89,10 @@ class Contents:
     def _note(self, place: Path, dates: list[int], digest: str) -> None:
         self._ledger()[str(place)] = (dates, digest)
         fresh = abs(time.time_ns() - max(dates[1:])) < TICK
-        if self.keep and dates == _dates(place) and not fresh:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps([str(place), dates, digest], ensure_ascii=False) + "\n")
+        if self.planned and dates == _dates(place) and not fresh:
+            self._unsaved[str(place)] = (dates, digest)
+            if self._saves:
+                self.save()
 
 
 def _dates(path: Path) -> list[int]:

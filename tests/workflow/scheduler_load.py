@@ -33,7 +33,7 @@ def run_waiting_jobs(folder: Path, seconds: float, arguments: list[str]) -> dict
     from snakemake.executors import local
     from snakemake.scheduling.job_scheduler import JobScheduler
 
-    found = {"jobs": 0, "timers": 0}
+    found: dict[str, Any] = {"jobs": 0, "timers": 0}
     leave_timer, schedule = JobScheduler._schedule_reevalutation, JobScheduler.schedule
 
     def wait(rule: Any, given: Any, output: list[str], *rest: Any) -> None:
@@ -47,6 +47,7 @@ def run_waiting_jobs(folder: Path, seconds: float, arguments: list[str]) -> dict
         leave_timer(self, delay)
 
     def measured(self: JobScheduler) -> bool:
+        found["scheduler"] = type(self._job_selector.__self__).__module__
         before = processor_time(), time.monotonic()
         done = schedule(self)
         found["planning_cpu_s"] = round(before[0], 2)

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from planned_study import ROOT, plan_study, snakemake
 
 from reconfmri import bids
-from reconfmri.contents import SEAL, Seal
+from reconfmri.contents import LEDGER, SEAL, Seal
+from reconfmri.locks import hold
 
 FUNNEL = {"stack_measures", "stack_exclusions", "describe_participants"}
 GROUP = {
@@ -256,6 +257,24 @@ def test_a_job_refuses_another_study_or_file_than_it_was_planned_with(study):
     pcl5 = study / "bids/phenotype/pcl5.tsv"
     pcl5.write_text(pcl5.read_text().replace("20", "19"))
     assert "changed after this run was planned" in job(study, seal)
+
+
+def test_plain_snakemake_keeps_to_the_locks_of_the_study_and_leaves_none_that_outlives_it(study):
+    """Beside `reconfmri run` it is refused and touches nothing; after a kill it needs no --unlock."""
+    target = ["results/scales/pcl5_measures.tsv", "--cores", "1"]
+    (study / SEAL).write_text("of the run that is alive")
+    before = (study / LEDGER).read_bytes()
+    with hold(study, shared=["study"], alone=["sub-001"]):
+        refused = snakemake(study, *target, check=False)
+    assert refused.returncode
+    assert "works on study of this study. Fix: wait for it" in refused.stdout + refused.stderr
+    assert (study / SEAL).read_text() == "of the run that is alive"
+    assert (study / LEDGER).read_bytes() == before
+    left = study / ".snakemake/locks/0.output.lock"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text("results/scales/pcl5_measures.tsv\n")
+    snakemake(study, *target)
+    Seal(**json.loads((study / SEAL).read_text()))
 
 
 def records(study: Path) -> list[str]:

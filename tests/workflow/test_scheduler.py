@@ -29,3 +29,5 @@ def test_no_timer_wakes_the_scheduler_unless_the_user_limits_the_rate_of_jobs(tm
     assert found["exit_code"] == 0
     assert found["jobs"] > 40
     assert bool(found["timers"]) is timers
+    # The default one solves integer programmes: told to end meanwhile, it can hang.
+    assert found["scheduler"] == "snakemake.scheduling.greedy"

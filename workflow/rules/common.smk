@@ -5,7 +5,9 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.scheduling.milp import SchedulerSettings as MILPSchedulerSettings
 from snakemake.settings.types import RerunTrigger
+from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
 
 from reconfmri.acquisition import acquisition_of
 from reconfmri.bids import (
@@ -27,6 +29,7 @@ from reconfmri.decisions import check_decisions, keep_decisions, people_of, read
 from reconfmri.exclusions import UNIT
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.layout import layout_of
+from reconfmri.locks import BusyError, hold_as_worker
 from reconfmri.machine import THREADS, keep_caches, settle
 from reconfmri.parity import protocol_of
 from reconfmri.provenance import code_of as code_on_disk
@@ -53,15 +56,35 @@ if "conda" in map(str, workflow.deployment_settings.deployment_method):
 # date of a script and the path of a dataset change with every copy). Results up to 5 MB are compared by their
 # content; larger ones are `ancient` too and stand behind a JSON with their sha256.
 planning = workflow.is_main_process
-contents = Contents(
-    Path(),
-    planned=planning,
-    keep=not (workflow.output_settings and workflow.output_settings.dryrun),
-)
+contents = Contents(Path(), planned=planning)
 
 
 class ByContent(type(workflow)):
-    """A workflow receives its settings only after its Snakefile was read: two of them are changed on the way in."""
+    """A workflow receives its settings only after its Snakefile was read: they are changed on the way in."""
+
+    def execute(self, **given):
+        """Run the jobs: under the study's locks, and without the scheduler that can hang when it is told to end."""
+        if self.dryrun:
+            return super().execute(**given)
+        if isinstance(given["scheduler_settings"], MILPSchedulerSettings):
+            given["scheduler_plugin"] = SchedulerPluginRegistry().get_plugin("greedy")
+            given["scheduler_settings"] = given["greedy_scheduler_settings"]
+        try:
+            with hold_as_worker(Path(), people=people_asked_for()):
+                seal.write(Path())
+                contents.save()
+                return super().execute(**given)
+        except BusyError as error:
+            raise WorkflowError(str(error))
+
+    @property
+    def execution_settings(self):
+        return vars(self)["execution_settings"]
+
+    @execution_settings.setter
+    def execution_settings(self, given):
+        # Snakemake's lock outlives a kill and does not see `reconfmri run`: the study's own stand in for it.
+        vars(self)["execution_settings"] = given and replace(given, lock=False)
 
     @property
     def dag_settings(self):
@@ -116,8 +139,6 @@ except (ValueError, FileNotFoundError) as error:
     )
 if planning:
     # Jobs are told what they were planned with, on every executor, and refuse anything else.
-    if contents.keep:
-        seal.write(Path())
     workflow.config_settings.config_args = [
         *(workflow.config_settings.config_args or []),
         f"seal={seal.name}",
@@ -139,6 +160,13 @@ FILTERS = {
     "task": "only_tasks",
 }
 partial_by = [key for key in FILTERS.values() if key in config]
+
+
+def people_asked_for():
+    """The people whom a run is about, none where it is about all."""
+    if "only_participants" not in config:
+        return []
+    return list(dict.fromkeys(scans["participant_id"]))
 
 
 def asked_for(given, labels):

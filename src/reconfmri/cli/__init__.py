@@ -11,6 +11,7 @@ from typing import TypeAlias
 import shtab
 
 from reconfmri import __version__
+from reconfmri.locks import BusyError
 from reconfmri.machine import processors, settle
 
 EXIT_PROBLEM = 1
@@ -33,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         return int(getattr(commands, options.command.replace("-", "_"))(options))
+    except BusyError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BUSY
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return EXIT_PROBLEM
@@ -187,6 +191,11 @@ def _run(commands: Commands) -> None:
     new.add_argument("--dry-run", "-n", action="store_true", help="say what would be done")
     new.add_argument("-v", "--verbose", action="count", default=0, help="show each job; -vv its command too")
     new.add_argument("--config", type=Path, metavar="FILE", help="study file to start from, for a new OUT")
+    new.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="where jobs run: a profile of Snakemake, by name (local, slurm) or path (default: this machine)",
+    )
     new.add_argument("-w", "--work-dir", type=Path, metavar="DIR", help="place of temporary files")
     new.add_argument(
         "--skip-bids-validation", action="store_true", help="do not run the BIDS validator first"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,12 +18,13 @@ from reconfmri import bids
 from reconfmri.checks import check_places, check_study, read_study
 from reconfmri.cli.commands import make_index
 from reconfmri.cli.draft import bids_from, start_study
-from reconfmri.cli.locks import BusyError, hold
+from reconfmri.cli.profiles import VARIABLE, options_of
 from reconfmri.cli.screen import show_problems
 from reconfmri.cli.status import failures
 from reconfmri.config import CONFIG, Study
 from reconfmri.decisions import keep_decisions, read_decisions
 from reconfmri.layout import layout_of
+from reconfmri.locks import hold, passed_on
 from reconfmri.machine import keep_caches
 from reconfmri.problems import Problem, stops
 from reconfmri.provenance import workflow_folder
@@ -38,6 +40,7 @@ COLUMNS = {"participant_id": "sub-", "session_id": "ses-", "task": "task-"}
 def run_level(options: Namespace) -> int:
     """Return 0 when all asked for is made; 1 when not, 2 when misused, after saying why; 3 when busy."""
     root, out = options.bids, options.out
+    options_of(options.profile, out)  # before anything is written
     if options.level == "group" and (options.participant_label or options.session_label or options.task_id):
         print(
             "E-CONF-A04 a group result of some people or scans would replace that of all. Fix: leave out "
@@ -55,8 +58,11 @@ def run_level(options: Namespace) -> int:
     if options.config:
         adopt(out, root, options.config)
     fresh = not (out / "config/runs.tsv").is_file()
-    if fresh and prepare(out, root):
-        return 1
+    if fresh:
+        # Of several that are started at once on a new OUT the first makes it.
+        with hold(out, shared=[], alone=["study"], wait=True):
+            if not (out / "config/runs.tsv").is_file() and prepare(out, root):
+                return 1
     study, problems = read_study(out / CONFIG)
     if study is not None:
         same_dataset(out / study.bids, root)
@@ -65,11 +71,7 @@ def run_level(options: Namespace) -> int:
         show_problems(problems)
         return 1
     scans = keep_decisions(bids.read_run_table(out / "config/runs.tsv"), read_decisions(out))
-    try:
-        return _locked(options, study, chosen(scans, options))
-    except BusyError as error:
-        print(error, file=sys.stderr)
-        return 3
+    return _locked(options, study, chosen(scans, options))
 
 
 def validate(root: Path) -> list[Problem]:
@@ -181,14 +183,14 @@ def _locked(options: Namespace, study: Study, filters: dict[str, list[str]]) -> 
             participant_level_is_done(options)
         return snakemake(options, [target], filters)
     if options.level == "group" or not people:
-        with hold(options.out, shared=[], alone=["study"]):
+        with hold(options.out, shared=[], alone=["study"]) as held:
             if options.level == "group":
                 participant_level_is_done(options)
-            return _told(options.out, snakemake(options, [target], filters))
-    with hold(options.out, shared=["study"], alone=[f"sub-{label}" for label in sorted(people)]):
-        with hold(options.out, shared=[], alone=["shared"], wait=True):
-            code = snakemake(options, shared_targets(options.out, study), {})
-        return _told(options.out, code or snakemake(options, [target], filters))
+            return _told(options.out, snakemake(options, [target], filters, held))
+    with hold(options.out, shared=["study"], alone=[f"sub-{label}" for label in sorted(people)]) as held:
+        with hold(options.out, shared=[], alone=["shared"], wait=True) as common:
+            code = snakemake(options, shared_targets(options.out, study), {}, [*held, *common])
+        return _told(options.out, code or snakemake(options, [target], filters, held))
 
 
 def participant_level_is_done(options: Namespace) -> None:
@@ -230,8 +232,10 @@ def _told(out: Path, code: int) -> int:
     return 1 if code else 0
 
 
-def snakemake(options: Namespace, targets: list[str], filters: dict[str, list[str]]) -> int:
-    """Run Snakemake on the study folder; return its exit code. Our locks stand in for its own."""
+def snakemake(
+    options: Namespace, targets: list[str], filters: dict[str, list[str]], held: Sequence[str] = ()
+) -> int:
+    """Run Snakemake on the study folder; return its exit code. It holds our locks as long as it lives."""
     command = _command(options, targets)
     if options.dry_run:
         command += ["--dry-run"]
@@ -244,13 +248,19 @@ def snakemake(options: Namespace, targets: list[str], filters: dict[str, list[st
     # The last comma keeps Snakemake from reading the label 001 as the number 1.
     given = [f"{names[column]}={','.join(labels)}," for column, labels in filters.items()]
     command += ["--config", *given] if given else []
-    return subprocess.run(command, check=False, env=_environment(options)).returncode
+    descriptors, variable = passed_on(list(held))
+    environment = _environment(options) | (variable if held else {})
+    return subprocess.run(command, check=False, env=environment, pass_fds=descriptors).returncode
 
 
 def _command(options: Namespace, targets: list[str]) -> list[str]:
     command = [sys.executable, "-m", "snakemake", *targets]
     command += ["--snakefile", str(workflow_folder() / "Snakefile"), "--directory", str(options.out)]
-    command += ["--cores", str(options.n_cpus), "--keep-going", "--rerun-incomplete", "--nolock"]
+    command += ["--keep-going", "--rerun-incomplete", "--nolock"]
+    given, profile = options_of(options.profile, options.out)
+    # On a cluster the profile says how many jobs at once; the processors are those of many machines.
+    elsewhere = profile.get("executor", "local") != "local" and "jobs" in profile
+    command += given if elsewhere else [*given, "--cores", str(options.n_cpus)]
     return command + (["--resources", f"mem_mb={options.mem}"] if options.mem else [])
 
 
@@ -261,4 +271,5 @@ def _environment(options: Namespace) -> dict[str, str]:
         options.work_dir.mkdir(parents=True, exist_ok=True)
         given["TMPDIR"] = str(options.work_dir.resolve())
     keep_caches(options.work_dir or options.out)
-    return {**os.environ, **given, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    kept = {name: value for name, value in os.environ.items() if name != VARIABLE}  # read by us, checked
+    return {**kept, **given, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

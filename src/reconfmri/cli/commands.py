@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from reconfmri.cli.screen import bar, show_problems
+from reconfmri.locks import hold
 from reconfmri.machine import keep_caches
 from reconfmri.problems import stops
 
@@ -53,7 +54,12 @@ def import_table(options: Namespace) -> int:
 
 def index(options: Namespace) -> int:
     """Write the run table and the exclusions of a study folder."""
-    return make_index(options.study)
+    from reconfmri.config import CONFIG
+
+    if not (options.study / CONFIG).is_file():
+        return make_index(options.study)  # which says so
+    with hold(options.study, shared=[], alone=["study"]):
+        return make_index(options.study)
 
 
 def make_index(folder: Path) -> int:

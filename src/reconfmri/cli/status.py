@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from reconfmri.bids import read_run_table
-from reconfmri.cli.locks import left_locked, workers
 from reconfmri.cli.screen import show_table
 from reconfmri.config import CONFIG, Study, load_study
 from reconfmri.contracts.files import Layout
@@ -18,6 +17,7 @@ from reconfmri.contracts.rules import RULES
 from reconfmri.decisions import keep_decisions, read_decisions
 from reconfmri.exclusions import MISSING, read_exclusions
 from reconfmri.layout import layout_of
+from reconfmri.locks import workers
 
 WORST_FIRST = ("failed", "stopped", "running", "waiting", "excluded", "done", "-")
 COLOURS = {"done": "green", "failed": "bold red", "stopped": "red", "running": "cyan", "excluded": "yellow"}
@@ -56,12 +56,6 @@ def show_status(folder: Path) -> int:
     show_table(["study", "state"], [[c.stage, c.state] for c in cells if not c.unit], colours=COLOURS)
     for line in dict.fromkeys(_reasons(cells)):
         print(line)
-    if left_locked(folder):
-        print(
-            "locked by Snakemake, and no run is alive on this machine: it was killed. Next: type `snakemake "
-            "--unlock` in the study folder (unless a run is alive on another machine), then the same command "
-            "again; `reconfmri run` goes on without it"
-        )
     for row in read_exclusions(folder / "config/exclusions.tsv") if has_exclusions(folder) else ():
         kind = "excluded" if row.takes_the_run_out else "remark"
         unit = " ".join(
