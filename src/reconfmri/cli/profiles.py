@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from reconfmri.files import InputError
 from reconfmri.provenance import workflow_folder
 
 VARIABLE = "SNAKEMAKE_PROFILE"
@@ -20,7 +21,8 @@ RULED_OUT = (
     *("nolock", "ignore-incomplete", "rerun-triggers", "touch", "forceall", "force", "targets"),
     *("omit-from", "until", "batch", "allowed-rules", "consider-ancient", "set-scatter", "wrapper-prefix"),
 )
-CODE = "__use_yte__"
+CODE = "E-CONF-D05"
+SWITCH = "__use_yte__"  # Snakemake runs the code of a profile that sets it
 
 
 def options_of(given: str | None, folder: Path) -> tuple[list[str], Mapping[str, Any]]:
@@ -59,7 +61,8 @@ def find(name: str, folder: Path) -> Path:
         if files_of(place):
             return place.absolute()
     where = ", ".join(str(room) for room in rooms)
-    raise ValueError(f"E-CONF-D05 --profile {name}: no such profile. Fix: give a path, or a name in {where}")
+    fix = f"give a path, or a name in {where}"
+    raise InputError(f"--profile {name}", "no such profile", fix=fix, code=CODE)
 
 
 def files_of(place: Path) -> list[Path]:
@@ -81,16 +84,15 @@ def read(file: Path) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())
-        raise ValueError(f"E-CONF-D05 {file}: {why}. Fix: a profile holds plain YAML") from error
+        raise InputError(file, why, fix="a profile holds plain YAML", code=CODE) from error
     if content is None:
         return {}
-    if not isinstance(content, dict) or CODE in content:
-        raise ValueError(
-            f"E-CONF-D05 {file}: holds code ({CODE}), or no settings. Fix: a profile holds plain `key: value`"
-        )
+    if not isinstance(content, dict) or SWITCH in content:
+        fix = "a profile holds plain `key: value`"
+        raise InputError(file, f"holds code ({SWITCH}), or no settings", fix=fix, code=CODE)
     if taken := sorted(set(map(_bare, content)) & set(RULED_OUT)):
         fix = "delete them: a profile says where and with what jobs run, the study file what they compute"
-        raise ValueError(f"E-CONF-D05 {file}: sets {', '.join(taken)}. Fix: {fix}")
+        raise InputError(file, f"sets {', '.join(taken)}", fix=fix, code=CODE)
     return content
 
 
