@@ -38,7 +38,7 @@ NOTHING = Path("none.nii.gz")
         lambda: events.event_response(np.arange(3.0), 1.0, "typo"),
         lambda: reml.fit_reml(VALUES, PEOPLE, "typo"),
         lambda: reml.fit_reml(VALUES, PEOPLE, "unstructured", information="typo"),
-        lambda: bayes_model.build_model(bayes_model.Form(4, 3, "toeplitz")),
+        lambda: bayes_model.build_model(bayes_model.Form(3, "toeplitz")),
         lambda: joint._in(np.arange(3.0), "typo"),
         lambda: moderation._answer("typo", VALUES[:, 0], PEOPLE[:, 0], None, None),
         lambda: Question("typo", 1, "2"),

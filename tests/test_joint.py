@@ -228,7 +228,7 @@ def test_the_density_of_the_model_is_that_of_its_priors_and_its_data(covariance)
     factor = np.linalg.cholesky(np.eye(4) + 0.4)
     data = {"side": side, "used": used, "values": values, "seen": 1.0 * seen, "start_factor": factor}
     data |= {"prior_sd": np.array([5, 2.5, 2.5]), "start_means": random.normal(size=(2, 4)) * used}
-    model = build_model(Form(6, 4, covariance, n_outcomes=2))
+    model = build_model(Form(4, covariance, n_outcomes=2))
     model.set_data("known", np.zeros((6, 4)))
     for name, block in data.items():
         model.set_data(name, block)

@@ -106,7 +106,7 @@ def by_pymc(_folder: Path) -> Found:
     without_compiler()
     outcome, group = first_outcome()
     data = bayes.model_data(outcome, True, group.priors)
-    with build_model(Form(*data["values"].shape)):
+    with build_model(Form(data["values"].shape[1])):
         pm.set_data(data)
         trace = pm.sample(
             draws=1000, tune=1000, chains=4, cores=2, random_seed=1, target_accept=0.9, progressbar=False,

@@ -199,7 +199,7 @@ def rope_probability(draws: Array, outcome: Outcome, group: Group) -> float:
 
 
 class Sampler:
-    """Fits outcomes one by one with the model that was compiled once for the size of their grid."""
+    """Fits outcomes one by one with the model that was compiled once for their form."""
 
     def __init__(self, seed: int, cores: int | None = None):
         self.seed, self.cores = seed, cores
@@ -218,7 +218,6 @@ class Sampler:
             if covariance == "shrunk_unstructured":  # its priors shrink already
                 continue
             form = Form(
-                n_people,
                 n_visits,
                 covariance,
                 student_t=group.likelihood == "student_t",

@@ -1,4 +1,4 @@
-"""The PyMC model of repeated measures and its compilation: once per form and size of the grid, for any data.
+"""The PyMC model of repeated measures and its compilation: once per form, for any data and number of people.
 
 Priors and the meaning of every parameter: `reconfmri.group.bayes`.
 """
@@ -18,15 +18,15 @@ import numpy as np
 from reconfmri.choices import check_choice
 from reconfmri.machine import cache_folder
 
+PEOPLE = 4  # with whom a model is compiled
 RATIO_SD = 0.5  # prior SD of the log ratio of the arms' SDs: a ratio of 0.37 to 2.7 with 95 %
 DF_SHAPE, DF_RATE = 2.0, 0.1  # of the gamma prior of the degrees of freedom (Juarez & Steel 2010)
 log = logging.getLogger("reconfmri")
 
 
 class Form(NamedTuple):
-    """What a compiled model depends on."""
+    """What a compiled model depends on; the number of people is none of it."""
 
-    n_people: int
     n_visits: int
     covariance: str = "unstructured"
     student_t: bool = False
@@ -37,7 +37,7 @@ class Form(NamedTuple):
 
 @cache
 def compile_model(form: Form) -> Any:
-    """Return nutpie's compiled model for any data on a grid of this size, by numba alone."""
+    """Return nutpie's compiled model for the data of any number of people, by numba alone."""
     started = time.monotonic()
     name_compile_folder()
     with warnings.catch_warnings():
@@ -52,7 +52,7 @@ def compile_model(form: Form) -> Any:
         warnings.filterwarnings("ignore", message=".*is faster on contiguous arrays")
         compiled = nutpie.compile_pymc_model(build_model(form), backend="numba")
     took = time.monotonic() - started
-    log.info("compiled for %d people x %d visits, %s, %.1f s", *form[:3], took)
+    log.info("compiled for %d visits, %s, %.1f s", *form[:2], took)
     return compiled
 
 
@@ -74,9 +74,9 @@ def build_model(form: Form) -> Any:
     import pymc as pm
     import pytensor.tensor as pt
 
-    n_people, n_visits = form.n_people, form.n_visits
+    n_visits = form.n_visits
     with pm.Model() as model:
-        side = pm.Data("side", np.resize([0.5, -0.5], n_people))
+        side = pm.Data("side", np.resize([0.5, -0.5], PEOPLE))
         used = pm.Data("used", np.ones(n_visits))
         prior_sd = pm.Data("prior_sd", np.ones(3))
         start_means = pm.Data("start_means", np.zeros((2 + form.n_covariates, n_visits)))
@@ -116,7 +116,7 @@ def _covariates(pm: Any, form: Form, root: Any, start: Any, prior_sd: Any) -> An
     import pytensor.tensor as pt
 
     shape = (form.n_covariates, form.n_visits)
-    covariates = pm.Data("covariates", np.zeros((form.n_people, form.n_covariates)))
+    covariates = pm.Data("covariates", np.zeros((PEOPLE, form.n_covariates)))
     moved = pm.Flat("moved_slope", shape=shape, initval=np.zeros(shape))
     own = pm.Data("per_visit", np.ones(form.n_covariates))[:, None]  # 1, or 0: one for all
     first = np.eye(form.n_visits)[:, :1]
@@ -135,7 +135,7 @@ def _likelihood(pm: Any, form: Form, means: Any, covariance: Any, side: Any) -> 
 
     from reconfmri.group.likelihood import seen_log_density
 
-    grid = (form.n_people, form.n_visits)
+    grid = (PEOPLE, form.n_visits)
     values = pm.Data("values", np.zeros(grid))
     seen = pm.Data("seen", np.ones(grid))
     known = pm.Data("known", np.zeros(grid))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from reconfmri.group.estimands import Array
 from reconfmri.group.grid import Outcome
+
+BLOCK = 200  # draws of which the densities of all people are held at once
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,11 @@ class Draws:
     slope: Array  # (n_draws, n_covariates, n_visits)
     log_ratio: Array  # of the active arm's SD over that of the control arm
     df: Array  # (n_draws,), infinite where residuals are Gaussian
+
+    def some(self, chosen: NDArray[np.int_]) -> Draws:
+        """Return some of the draws."""
+        names = [field.name for field in fields(Draws)]
+        return Draws(**{name: getattr(self, name)[chosen] for name in names})
 
     def covariances(self) -> Array:
         """(n_draws, n_visits, n_visits): covariance over visits, the arms' geometric mean."""
@@ -44,8 +53,13 @@ class Draws:
     def log_densities(self, outcome: Outcome, values: Array) -> Array:
         """(n_draws, n_people): log density of each person's seen `values` (n_people, n_visits), in s.
 
-        Without the constant of pi, which no comparison needs.
+        Without the constant of pi, which no comparison needs. By blocks of draws: memory does not grow with
+        their number.
         """
+        blocks = np.array_split(np.arange(len(self.mean)), math.ceil(len(self.mean) / BLOCK))
+        return np.concatenate([self.some(block)._log_densities(outcome, values) for block in blocks])
+
+    def _log_densities(self, outcome: Outcome, values: Array) -> Array:
         seen, means, covariances = ~np.isnan(values), self.means(outcome), self.covariances()
         total = np.zeros((len(means), len(values)))
         for active in (True, False):

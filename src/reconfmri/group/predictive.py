@@ -51,7 +51,7 @@ def check(
         if fault:
             yield {**start, "check": name, **withheld(fault)}
             continue
-        draws = draw_prior(fit, group, random) if name == "prior" else some_of(fit, chosen)
+        draws = draw_prior(fit, group, random) if name == "prior" else fit.some(chosen)
         values = replicate(draws, fit.visits, outcome, random)
         for row in _compare(values, fit.visits, outcome, group, labels):
             yield {**start, "check": name, **row}
@@ -109,12 +109,6 @@ def lkj(n_draws: int, n_visits: int, random: np.random.Generator) -> Array:
         factor[:, row, row] = np.sqrt(1 - length[:, 0])
     rows, columns = np.tril_indices(n_visits, -1)
     return np.asarray((factor @ factor.transpose(0, 2, 1))[:, rows, columns])
-
-
-def some_of(fit: Draws, chosen: Array) -> Draws:
-    """Return some of the draws."""
-    names = ("mean", "difference", "visit_sd", "correlation", "slope", "log_ratio", "df")
-    return Draws(**{name: getattr(fit, name)[chosen] for name in names})
 
 
 def _prior_df(n_draws: int, random: np.random.Generator) -> Array:
