@@ -100,15 +100,15 @@ HOSTILE = [
 @settings(max_examples=200, deadline=None)
 @given(label=st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8)))
 def test_a_label_is_letters_and_digits_or_refused(label):
-    """Labels become wildcards, file names and shell words: nothing else may pass any door."""
+    """Labels become wildcards, file names and shell words: nothing else may pass any check."""
     harmless = re.fullmatch(r"[a-zA-Z0-9]+", label) is not None and label.isascii()
-    for door in (_as_session, _as_entity, _as_participant):
+    for check in (_as_session, _as_entity, _as_participant):
         try:
-            door(label)
+            check(label)
         except ValueError:
             assert not harmless
         else:
-            assert harmless, f"{door.__name__} let {label!r} pass"
+            assert harmless, f"{check.__name__} let {label!r} pass"
 
 
 def _as_session(label):

@@ -59,25 +59,29 @@ def run_seed(seed: int, *, participants: int = 8, cores: int = 1, study: Study |
         simulate_trial(
             out, participants=participants, seed=seed, sessions=SESSIONS, study=study, processes=cores
         )
-        nib.save(_region_masks(study.model_dump_json()), out / "masks.nii.gz")
+        nib.save(region_masks(study.model_dump_json()), out / "masks.nii.gz")
         people = sorted(path.name for path in (out / "bids").glob("sub-*"))
         with ProcessPoolExecutor(cores, mp_context=get_context("fork")) as pool:
-            parts = list(pool.map(_measure_person, people, [out] * len(people), [study] * len(people)))
+            parts = list(pool.map(measure_person, people, [out] * len(people), [study] * len(people)))
         measures = pd.concat([*parts, *_clinical(out, study)], ignore_index=True)
         truth = json.loads((out / "bids" / "truth.json").read_text(encoding="utf-8"))
         allocation = read_table(out / "allocation.tsv")
-    return Seed(_beside_truth(measures, truth), _answers(measures, truth, allocation, study, seed))
+    measures = measures.assign(coverage=np.nan, n_runs=1)
+    estimates, _ = group.answer(Asked(measures, allocation, study.group, list(SESSIONS), seed))
+    return Seed(
+        beside_truth(measures, truth), answers_beside_truth(estimates, measures, truth, allocation, study)
+    )
 
 
 @cache
-def _region_masks(study_json: str) -> nib.Nifti1Image:
+def region_masks(study_json: str) -> nib.Nifti1Image:
     """Return the study's regions on its grid; the same for every seed."""
     study = Study.model_validate_json(study_json)
     masks, affine, _ = rois.carry_atlas(study.rois.regions, resolution=study.preprocessing.resolution)
     return nib.Nifti1Image(masks, affine)
 
 
-def _measure_person(person: str, out: Path, study: Study) -> pd.DataFrame:
+def measure_person(person: str, out: Path, study: Study) -> pd.DataFrame:
     """Return the rows of every scan of a participant, by direct calls of the library."""
     names = ("t1w.nii.gz", "mask.nii.gz", "dseg.nii.gz", "map.nii.gz", "facts.json")
     anatomy = AnatomyFiles(*(out / f"{person}_{name}" for name in names))
@@ -157,7 +161,8 @@ def _clinical(out: Path, study: Study) -> list[pd.DataFrame]:
     return tables
 
 
-def _beside_truth(measures: pd.DataFrame, truth: dict) -> pd.DataFrame:
+def beside_truth(measures: pd.DataFrame, truth: dict) -> pd.DataFrame:
+    """Return the measures of simulated scans with `psc_expected` and `psc_source` of truth.json."""
     known = pd.DataFrame(
         [
             (scan["participant_id"], scan["session_id"], name, value, scan["psc_source"][name])
@@ -169,13 +174,11 @@ def _beside_truth(measures: pd.DataFrame, truth: dict) -> pd.DataFrame:
     return measures.merge(known, on=["participant_id", "session_id", "outcome"], validate="one_to_one")
 
 
-def _answers(
-    measures: pd.DataFrame, truth: dict, allocation: pd.DataFrame, study: Study, seed: int
+def answers_beside_truth(
+    estimates: pd.DataFrame, measures: pd.DataFrame, truth: dict, allocation: pd.DataFrame, study: Study
 ) -> pd.DataFrame:
     """Return the estimates of the group models beside the same contrasts of psc_expected."""
-    measures = measures.assign(coverage=np.nan, n_runs=1)
-    estimates, _ = group.answer(Asked(measures, allocation, study.group, list(SESSIONS), seed))
-    beside = _beside_truth(measures, truth)
+    beside = beside_truth(measures, truth)
     expected = beside.assign(value=beside["psc_expected"])[measures.columns]
     true = frequentist.estimate(Asked(expected, allocation, study.group, list(SESSIONS)))
     true = true[true["method"].isin(["ancova", "welch"])]

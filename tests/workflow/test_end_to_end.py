@@ -19,6 +19,7 @@ import SimpleITK
 import yaml
 from nilearn.interfaces.fmriprep import load_confounds_strategy
 from nitransforms import linear
+from tests.recovery.recover import answers_beside_truth, beside_truth, inside, line_of
 
 from reconfmri.bids import read_run_table
 from reconfmri.config import load_study
@@ -148,6 +149,28 @@ def test_all_declared_outcomes_are_answered_by_both_methods(study):
     assert set(estimates["outcome"]) == set(settings["group"]["outcomes"])
     assert {"bayes", "ancova", "welch"} <= set(estimates["method"])
     assert estimates["status"].notna().all()
+
+
+def test_what_was_planted_comes_back(study):
+    """The bounds of one seed of `make recover`: they catch errors of sign, unit, region and scale."""
+    truth = json.loads((study / "bids/truth.json").read_text(encoding="utf-8"))
+    measures = read_table(study / "results/measures.tsv", numeric=["value", "se"])
+    scans = beside_truth(measures, truth).dropna(subset=["value"])
+    active = scans[scans["domain"] == "activation"]
+    slope, intercept = line_of(active["value"], active["psc_expected"])
+    # Seven scans of 16 correlated rows: standard errors of about 0.12 and 0.04 %; bounds at 2.5 of them.
+    assert 0.7 <= slope <= 1.3
+    assert abs(intercept) <= 0.1
+    skin = scans[scans["domain"] == "skin_conductance"]
+    assert (skin["value"] - skin["psc_expected"]).abs().max() < 0.1  # ln µS; noise of 0.004 µS
+    clinical = scans[scans["domain"] == "clinical"]
+    assert (clinical["value"] - clinical["psc_expected"]).abs().max() <= 0.5 + 1e-6  # points are whole
+    estimates = read_table(study / "results/estimates.tsv", numeric=["estimate", "lower", "upper"])
+    allocation = read_table(study / "allocation.tsv")
+    settings = load_study(study / "config/config.yaml")
+    answers = answers_beside_truth(estimates, measures, truth, allocation, settings)
+    # Two people per arm: ANCOVA has one degree of freedom; what is answered must hold the truth mostly.
+    assert inside(answers[answers["reported"] == "true"], "truth").mean() >= 0.8
 
 
 def test_a_second_run_does_nothing(study):

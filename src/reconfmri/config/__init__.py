@@ -1,6 +1,6 @@
-"""The study file: every setting of a trial, checked once at the door and frozen.
+"""The study file: every setting of a trial, checked once when it is read, and frozen.
 
-One file per section; `study` has what sections must agree on, `door` reads YAML and words what is wrong.
+One file per section; `study` has what sections must agree on, `reading` reads YAML and words what is wrong.
 Field descriptions carry unit and meaning; `config/README.md` and the JSON schema are made from them.
 """
 
@@ -13,7 +13,6 @@ from reconfmri.config.catalogue import (
     outcome_label,
 )
 from reconfmri.config.connectivity import Connectivity, Coupled
-from reconfmri.config.door import CONFIG, load_section, load_study, load_trial, parse_config
 from reconfmri.config.filters import FILTERED, Filters
 from reconfmri.config.first_level import FirstLevel, ScriptContrast, contrast_label
 from reconfmri.config.group import (
@@ -30,6 +29,7 @@ from reconfmri.config.group import (
 from reconfmri.config.physiology import SIGNALS, Physiology
 from reconfmri.config.preprocessing import Container, Fmriprep, Preprocessing
 from reconfmri.config.quality import QUALITY_UNITS, Quality, quality_units
+from reconfmri.config.reading import CONFIG, load_section, load_study, load_trial, parse_config
 from reconfmri.config.responders import Responder
 from reconfmri.config.rois import Region, Rois, Sphere
 from reconfmri.config.scales import Scale

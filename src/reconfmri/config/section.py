@@ -126,7 +126,7 @@ ConfoundGroups = Annotated[list[str], AfterValidator(_known_groups), EachOnce]
 
 
 class Section(BaseModel):
-    """A part of the study file: unknown keys are errors, nothing changes after the door."""
+    """A part of the study file: unknown keys are errors, nothing changes once it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

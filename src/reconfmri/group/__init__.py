@@ -1,4 +1,4 @@
-"""The group room: measures and allocation in, the answers of two engines to the same questions out."""
+"""The group level: measures and allocation in, the estimates of two engines for the same questions out."""
 
 from __future__ import annotations
 

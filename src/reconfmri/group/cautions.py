@@ -14,13 +14,13 @@ import pandas as pd
 
 from reconfmri.config import Group
 from reconfmri.group.estimands import AVERAGE, Array, NotEstimableError, with_caution
-from reconfmri.group.grid import Outcome, share_told
+from reconfmri.group.grid import Outcome, share_explained
 from reconfmri.labels import first_of
 
 WIDE, FAR_TOO_WIDE, NARROW = 3.0, 10.0, 0.1  # SD between people over s
 WILD = 15.0  # robust SDs from the median of the arm; of exponential values 1 in 100,000 is as far
 FEWEST = 8  # people at a visit, below which its spread says too little
-TOLD = 0.9  # share of the arm's variance that covariates explain: standard errors are 3 times as long
+EXPLAINED = 0.9  # share of the arm's variance that covariates explain: standard errors are 3 times as long
 MARGIN = 0.25  # standard errors of REML by which the engines may differ, on top of Monte Carlo error
 LENGTHS = 1.5  # ratio of the lengths of the engines' intervals
 LEAST_SQUARES = ("ancova", "ancova_hc2", "welch", "paired_t")  # they use the visits of the question only
@@ -77,8 +77,8 @@ def cautions_of(outcome: Outcome, sessions: Sequence[str]) -> list[Caution]:
         if far:
             text = f"far from the median of the arm at session {label}, check the value: {first_of(far)}"
             found.append(Caution(text, visit=visit))
-    share = share_told(outcome.active, outcome.adjusted_for)
-    if share > TOLD:
+    share = share_explained(outcome.active, outcome.adjusted_for)
+    if share > EXPLAINED:
         text = (
             f"the covariates tell {100 * share:.0f} % of the arm: the standard error is "
             f"{(1 - share) ** -0.5:.2g} times what it would be without them"

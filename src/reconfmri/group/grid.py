@@ -19,7 +19,7 @@ from reconfmri.labels import first_of, in_order, refuse_alike
 STAGE, OTHER_ARM, NO_ARM = "compare_arms", "E-STAT-C05", "E-STAT-C06"
 NO_SESSION = NO_STRATUM = "n/a"
 KEY = ["participant_id", "session_id", "outcome"]
-ALL_TOLD = 0.99  # share of the arm's variance: what is left of it is a few people's chance
+ALL_EXPLAINED = 0.99  # share of the arm's variance: what is left of it is a few people's chance
 SEE_VALUES = "look at its rows of measures.tsv and at what made them"
 
 
@@ -152,7 +152,7 @@ def _covariates(
         columns += columns_of(name, settings, {person: cells.get(person) for person in people}, file)
     values = np.column_stack([np.zeros((len(people), 0)), *(column.values for column in columns)])
     dependent = np.linalg.matrix_rank(np.column_stack([np.ones(len(people)), values])) < 1 + len(columns)
-    if dependent or share_told(active, values) > ALL_TOLD:
+    if dependent or share_explained(active, values) > ALL_EXPLAINED:
         raise ValueError(
             f"{CODE} group.covariates: {list(group.covariates)} cannot be told apart from the arm or one "
             "from another. Fix: drop one"
@@ -160,7 +160,7 @@ def _covariates(
     return tuple(columns)
 
 
-def share_told(active: NDArray[np.bool_], covariates: Array) -> float:
+def share_explained(active: NDArray[np.bool_], covariates: Array) -> float:
     """Return the share of the arm's variance that covariates (n_people, n) explain: 1 where they tell it."""
     if not covariates.shape[1] or active.all() or not active.any():
         return 0.0
@@ -366,8 +366,8 @@ def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:
             raise NotEstimableError(reason, fix=SEE_VALUES)
         seen = outcome.seen[:, visit]
         design = np.column_stack([np.ones(seen.sum()), outcome.active[seen], outcome.adjusted_for[seen]])
-        told = share_told(outcome.active[seen], outcome.adjusted_for[seen]) > ALL_TOLD
-        if outcome.columns and (told or np.linalg.matrix_rank(design) < design.shape[1]):
+        explained = share_explained(outcome.active[seen], outcome.adjusted_for[seen]) > ALL_EXPLAINED
+        if outcome.columns and (explained or np.linalg.matrix_rank(design) < design.shape[1]):
             raise NotEstimableError(
                 "among the people seen, arm and covariates cannot be told apart", fix="fewer covariates"
             )

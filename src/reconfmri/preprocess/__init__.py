@@ -1,4 +1,4 @@
-"""The door of every preprocessing engine: the files of one person's anatomy and of one preprocessed run."""
+"""What every preprocessing engine makes: the files of one person's anatomy and of one preprocessed run."""
 
 from __future__ import annotations
 

@@ -31,45 +31,45 @@ def scale_methods(study: Study) -> str:
 def _scale(name: str, scale: Scale) -> str:
     """How one scale is scored."""
     ends = f"{scale.unit}, {scale.range[0]:g} to {scale.range[1]:g}"
-    told = f"{name} ({ends}) is the column {scale.total}."
+    text = f"{name} ({ends}) is the column {scale.total}."
     if scale.columns:
-        told = (
+        text = (
             f"{name} ({ends}) is the {scale.score} of {count_of(len(scale.columns), 'item')} of "
             f"{scale.item_range[0]:g} to {scale.item_range[1]:g}, compared with the column {scale.total} "
             f"where it is there.{_items_of(scale)}"
         )
     if scale.table:
-        told += f" It is read from phenotype/{scale.table}.tsv."
+        text += f" It is read from phenotype/{scale.table}.tsv."
     if scale.windows:
         windows = [f"session {key}: {low:g} to {high:g}" for key, (low, high) in scale.windows.items()]
-        told += f" Days ({scale.day}) outside of a window are missing: {list_of(windows)}."
+        text += f" Days ({scale.day}) outside of a window are missing: {list_of(windows)}."
     if scale.repeats:
-        told += f" Of several ratings of a visit ({scale.repeats}) the {scale.take} counts."
+        text += f" Of several ratings of a visit ({scale.repeats}) the {scale.take} counts."
         if scale.occasions:
-            told += f" The totals at {list_of(scale.occasions)} are outcomes of their own."
-    return told
+            text += f" The totals at {list_of(scale.occasions)} are outcomes of their own."
+    return text
 
 
 def _items_of(scale: Scale) -> str:
     """What is said of items, subscales and diagnosis."""
-    told = ""
+    text = ""
     if scale.numbers:
-        told += f" Items are numbered {list_of(list(map(str, scale.numbers)))}."
+        text += f" Items are numbered {list_of(list(map(str, scale.numbers)))}."
     if scale.item_ranges:
         others = [f"{number}: {low:g} to {high:g}" for number, (low, high) in scale.item_ranges.items()]
-        told += f" Other ends have the items {list_of(others)}."
+        text += f" Other ends have the items {list_of(others)}."
     if scale.items_from is not None:
-        told += f" In the table items count from {scale.items_from:g}."
+        text += f" In the table items count from {scale.items_from:g}."
     if scale.reversed:
-        told += f" Items {list_of(list(map(str, scale.reversed)))} are reversed."
+        text += f" Items {list_of(list(map(str, scale.reversed)))} are reversed."
     if scale.subscales:
         parts = [
             f"{part.replace('_', ' ')} ({subscale.score} of {list_of(list(map(str, subscale.items)))})"
             for part, subscale in scale.subscales.items()
         ]
-        told += f" Subscales: {list_of(parts)}."
+        text += f" Subscales: {list_of(parts)}."
     if scale.max_missing:
-        told += (
+        text += (
             f" Up to {100 * scale.max_missing:g} % missing items of a score are the person's mean of the "
             "others in it; a remark in the table of exclusions names them."
         )
@@ -77,15 +77,15 @@ def _items_of(scale: Scale) -> str:
         rule = scale.diagnosis
         needed = [f"{count} of {part.replace('_', ' ')}" for part, count in rule.symptoms.items()]
         also = [f"{key} ({column})" for key, column in scale.criteria.items()]
-        told += (
+        text += (
             f" The diagnosis ({scale.period.replace('_', ' ')}) needs items rated {rule.rated:g} or more: "
         )
-        told += f"{list_of(needed)}{f', and {list_of(also)}' if also else ''}."
+        text += f"{list_of(needed)}{f', and {list_of(also)}' if also else ''}."
     elif scale.diagnosis:
-        told += " No diagnosis is made of it: "
-        told += (
+        text += " No diagnosis is made of it: "
+        text += (
             "the past-week form gives none."
             if scale.period == "past_week"
             else "its criteria have no column."
         )
-    return told
+    return text
