@@ -1,4 +1,4 @@
-# make demo | test | recover | validate | bench | lock. Everything happens in .venv, from envs/*.lock.
+# make demo | test | recover | validate | bench | mutate | docs | lock. Everything happens in .venv, from envs/*.lock.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -17,7 +17,7 @@ ifneq ($(CERTIFICATES),)
 export PIP_CERT ?= $(or $(SSL_CERT_FILE),$(CERTIFICATES))
 endif
 
-.PHONY: demo test lint recover validate bench lock wheel install install-test clean
+.PHONY: demo test lint recover validate bench mutate docs lock wheel install install-test clean
 
 $(BIN)/uv:
 	@test "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2] == (3, 11))')" = True || { echo "make: Python 3.11 is needed; give one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -78,9 +78,17 @@ bench: $(VENV)/.installed-test .bench/.installed
 	$(BIN)/uv pip install --quiet --target .bench --no-deps --require-hashes -r envs/requirements-bench.lock
 	@touch $@
 
+# How many small faults in the library its tests notice (a few hours; docs/mutation.tsv).
+mutate: $(VENV)/.installed-test
+	$(BIN)/python -m tests.mutation --table docs/mutation.tsv
+
+# The documentation as a web site, with a page per rule: build/site/index.html.
+docs: $(VENV)/.installed-test
+	$(BIN)/python docs/site.py
+
 # Resolve everything in one step, then the runtime part of it.
 lock: $(BIN)/uv
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra slurm --extra test --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o envs/requirements-test.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra slurm --extra test --extra docs --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o envs/requirements-test.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -c envs/requirements-test.lock pyproject.toml -o envs/requirements.lock
 	test ! -x $(BIN)/reconfmri || $(BIN)/python docs/generate.py
 	echo "bambi>=0.17,<0.18" | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -c envs/requirements-test.lock $$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' envs/requirements-test.lock) - -o envs/requirements-bench.lock
