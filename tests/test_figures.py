@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from reconfmri.config import parse_config
 from reconfmri.figures import carpet as carpets
-from reconfmri.figures import images, labels, scans, slices, style, trial
+from reconfmri.figures import habituation, images, labels, scans, slices, style, trial
 from reconfmri.figures.scans import EDGE, OUTLINE
 from reconfmri.figures.slices import MARGIN_MM, PIXEL_MM
 from reconfmri.registration import Volume
@@ -391,6 +391,24 @@ def test_the_design_is_drawn_against_seconds():
     assert [line.get_xdata()[-1] for line in upper.lines] == [7.5, 7.5]
     assert tuple(lower.images[0].get_extent()) == (-0.5, 2.5, 10.0, 0.0)
     assert [text.get_text() for text in upper.get_legend().get_texts()] == ["trauma"]
+
+
+def test_habituation_shows_the_mean_of_each_repetition_and_arm(study):
+    people = {"sub-01": ("ketamine", 1.0), "sub-02": ("ketamine", 3.0), "sub-03": ("midazolam", 5.0)}
+    rows = [
+        (who, session, condition, number, level - number, arm)
+        for who, (arm, level) in people.items()
+        for session in ("1", "2")
+        for condition in ("trauma", "neutral")
+        for number in range(3)
+    ]
+    columns = ["participant_id", "session_id", "condition", "repetition", "value", "arm"]
+    figure = habituation.habituation(pd.DataFrame(rows, columns=columns), study)
+    assert len(figure.axes) == 2 * len(study.sessions), "a row per condition, a column per session"
+    drawn = {bars.get_label(): bars.lines[0].get_ydata() for bars in figure.axes[0].containers}
+    np.testing.assert_allclose(drawn["ketamine"], [2, 1, 0])
+    np.testing.assert_allclose(drawn["midazolam"], [5, 4, 3])
+    assert not figure.axes[2].containers, "nobody was seen at the third session"
 
 
 @pytest.mark.parametrize(

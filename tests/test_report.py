@@ -17,10 +17,12 @@ from reconfmri import report
 from reconfmri.config import Study, parse_config
 from reconfmri.contracts import questions
 from reconfmri.exclusions import Exclusion, write_exclusions
+from reconfmri.report import brain
 from reconfmri.report.flow import COMPARISON, not_compared, scans_of, stations
 from reconfmri.report.methods import Facts
 from reconfmri.report.scans import parity, scan_quality
 from reconfmri.report.words import planted_difference
+from reconfmri.signal.single_scripts import SCRIPTS
 from reconfmri.tables import write_table
 
 CONFIG = Path(__file__).parents[1] / "config" / "config.yaml"
@@ -298,6 +300,24 @@ def group_tables(study: Study) -> dict[str, pd.DataFrame]:
     asked = [primary.outcome, primary.session, primary.estimand]
     estimates["is_primary"] = (estimates[["outcome", "session", "estimand"]] == asked).all(axis=1)
     return tables
+
+
+def script_table() -> pd.DataFrame:
+    """Three repetitions of two conditions in two regions."""
+    rows = [
+        {
+            "region": region,
+            "event": f"{name}_{n + 1}",
+            "condition": name,
+            "repetition": n,
+            "position": 2 * n,
+            "lsa": 1.0 - n,
+        }
+        for region in ("amygdala", "hippocampus")
+        for name in ("trauma", "neutral")
+        for n in range(3)
+    ]
+    return SCRIPTS.frame(rows)
 
 
 def make_inputs(folder: Path, *, config: dict | None = None) -> report.ReportInputs:
@@ -762,7 +782,7 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
     write_table(folder / "allocation.tsv", bare)
     write_exclusions(folder / "exclusions.tsv", made.exclusions)
     (folder / "truth.json").write_text(json.dumps(made.truth), encoding="utf-8")
-    designs, outlines = [], []
+    designs, outlines, scripts = [], [], []
     for row in made.runs.itertuples():
         stem = f"{row.participant_id}_ses-{row.session_id}_task-memory"
         first = (row.participant_id, row.session_id) == ("sub-01", "1")
@@ -772,11 +792,16 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
         designs[-1].write_text("", encoding="utf-8")
         if not first:
             write_table(designs[-1], made.design)
+        scripts.append(folder / f"{stem}_desc-scripts_estimates.tsv")
+        scripts[-1].write_text("", encoding="utf-8")
+        if not first:
+            SCRIPTS.write(scripts[-1], script_table())
     files = report.ReportFiles.of(
         {
             "config": str(folder / "config.yaml"),
             "outlines": [str(path) for path in outlines],
             "designs": [str(path) for path in designs],
+            "scripts": [str(path) for path in scripts],
             "maps": [],
             **{
                 name: str(folder / f"{name}.tsv") for name in ("runs", "measures", "exclusions", "allocation")
@@ -789,6 +814,14 @@ def test_the_report_is_gathered_from_the_files_of_a_study(tmp_path):
     )
     read = report.gather(files)
     assert read.design_run["session_id"] == "2"
+    assert set(read.scripts["region"]) == {"amygdala"}, "the region of the primary outcome"
+    out = {(row.participant_id, row.session_id) for row in made.exclusions if row.takes_the_run_out}
+    assert len(read.scripts) == 6 * (len(scripts) - 1 - len(out))
+    assert not out & set(zip(read.scripts["participant_id"], read.scripts["session_id"], strict=True))
+    curve = brain.response(read)["habituation"]
+    assert curve["caption"].startswith("Amygdala: response to each script in the order")
+    once = replace(read, scripts=read.scripts[read.scripts["repetition"] == 0])
+    assert brain.response(once)["habituation"] is None, "no script is heard again"
     assert len(read.pictures) == len(outlines) - 1
     assert stations(read) == stations(made)
     assert parity(read) == parity(made)

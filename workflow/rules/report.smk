@@ -16,6 +16,7 @@ rule build_report:
         edges=of_runs(rules.assess_quality.output.edges),
         metadata=of_runs(preprocessed.metadata),
         designs=of_runs(rules.fit_first_level.output.design, "fit_first_level"),
+        scripts=of_runs(rules.fit_first_level.output.scripts, "fit_first_level"),
         maps=map_files(),
         allocation=allocation_table(),
         codes=codes_table,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from reconfmri.config import outcome_label
+from reconfmri.figures import habituation as curves
 from reconfmri.figures import images, trial
 from reconfmri.figures.labels import region_groups, session_name
 from reconfmri.report import results
@@ -49,7 +51,30 @@ def response(inputs: ReportInputs) -> Block:
         where = scan_label(run["participant_id"], run["session_id"], run["task"], run["run"])
         caption = f"Design of {where}: the task regressors above, all {inputs.design.shape[1]} columns below."
         shown = picture(figure, alt="Design matrix of one run", caption=caption, as_png=True)
-    return {"design": shown, **_first_level(inputs)}
+    return {"design": shown, "habituation": _habituation(inputs), **_first_level(inputs)}
+
+
+def _habituation(inputs: ReportInputs) -> Block | None:
+    """Responses over the repetitions of a script, where a condition has several."""
+    scripts, study = inputs.scripts, inputs.study
+    if scripts is None or not (scripts["repetition"] > 0).any():
+        return None
+    region = str(scripts["region"].iloc[0])
+    keys = ["participant_id", "session_id", "condition", "repetition"]
+    means = scripts.groupby(keys, sort=False)["value"].mean().reset_index()
+    means["arm"] = curves.EVERYBODY
+    if study.group and inputs.allocation is not None:
+        means["arm"] = means["participant_id"].map(inputs.allocation.set_index("participant_id")["arm"])
+    level = 100 * study.group.level if study.group else 95
+    caption = (
+        f"{outcome_label(region)}: response to each script in the order in which it was heard again, all "
+        f"scripts in one model; means over people with {level:g} % intervals of Student's t. What the order "
+        "of the scripts can separate is in the methods."
+    )
+    alt = (
+        f"Mean response of the {outcome_label(region)} over repetitions of a script, by condition and session"
+    )
+    return picture(curves.habituation(means, study), alt=alt, caption=caption)
 
 
 def _first_level(inputs: ReportInputs) -> Block:

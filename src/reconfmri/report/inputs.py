@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from reconfmri.decisions import by_hand, keep_decisions
 from reconfmri.exclusions import MISSING, UNIT, Exclusion, read_exclusions
 from reconfmri.measures import read_measures
 from reconfmri.provenance import software_versions
+from reconfmri.signal.single_scripts import SCRIPTS
 from reconfmri.step import is_empty
 from reconfmri.tables import read_table
 from reconfmri.trial.codes import as_seen, by_code, is_coded
@@ -87,6 +88,7 @@ class ReportFiles:
     edges: tuple[Path, ...] = ()
     metadata: tuple[Path, ...] = ()
     designs: tuple[Path, ...] = ()
+    scripts: tuple[Path, ...] = ()
     maps: tuple[Path, ...] = ()
     tables: tuple[Path, ...] = ()
     truth: Path | None = None
@@ -94,7 +96,7 @@ class ReportFiles:
     @classmethod
     def of(cls, named: Iterable[tuple[str, Any]]) -> ReportFiles:
         """Return the files of `snakemake.input.items()`; an empty list stands for what the study lacks."""
-        several = ("outlines", "edges", "metadata", "designs", "maps", "tables")
+        several = ("outlines", "edges", "metadata", "designs", "scripts", "maps", "tables")
         given: dict[str, Any] = {}
         for name, value in named:
             paths = [Path(value)] if isinstance(value, str | Path) else [Path(item) for item in value]
@@ -131,6 +133,7 @@ class ReportInputs(Compared):
     region_table: pd.DataFrame | None = None
     design: pd.DataFrame | None = None
     design_run: Mapping[str, str] = field(default_factory=dict)
+    scripts: pd.DataFrame | None = None
     pictures: list[Picture] = field(default_factory=list)
     processed: list[Processed] = field(default_factory=list)
     maps: list[Path] = field(default_factory=list)
@@ -171,6 +174,7 @@ def gather(files: ReportFiles) -> ReportInputs:
         region_table=read_table(files.region_table) if files.region_table else None,
         design=design,
         design_run=design_run,
+        scripts=_scripts(files.scripts, runs, exclusions, study),
         pictures=[
             *_pictures(files.outlines, runs, "outlines"),
             *_pictures(files.edges, runs, "edges"),
@@ -279,13 +283,37 @@ def _representative_design(
     paths: tuple[Path, ...], runs: pd.DataFrame, exclusions: list[Exclusion]
 ) -> tuple[pd.DataFrame | None, dict[str, str]]:
     """The design of the first scan, in the order of the run table, that was fitted and not excluded."""
+    for row, path in _usable(paths, runs, exclusions, "design"):
+        return read_table(path).astype(float), key_of(row) | {"tr": f"{row['tr']:g}"}
+    return None, {}
+
+
+def _scripts(
+    paths: tuple[Path, ...], runs: pd.DataFrame, exclusions: list[Exclusion], study: Study
+) -> pd.DataFrame | None:
+    """Responses to single scripts in the region of the primary outcome, else in the first region.
+
+    A row per scan and script: participant_id, session_id, region, condition, repetition, value.
+    """
+    primary = study.outcomes.get(study.group.primary.outcome) if study.group else None
+    region = primary.what if primary and primary.domain == "activation" else study.rois.names[0]
+    parts = []
+    for row, path in _usable(paths, runs, exclusions, "scripts"):
+        table = SCRIPTS.read(path)
+        mine = table[table["region"] == region].rename(columns={"lsa": "value"})
+        parts.append(mine.assign(**key_of(row))[[*UNIT[:2], "region", "condition", "repetition", "value"]])
+    return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def _usable(
+    paths: tuple[Path, ...], runs: pd.DataFrame, exclusions: list[Exclusion], output: str
+) -> Iterator[tuple[Mapping[Any, Any], Path]]:
+    """The scans, in the order of the run table, that were fitted and not excluded, with a file of each."""
     found = {path.name: path for path in paths if not is_empty(path)}
     for row in runs.to_dict("records"):
-        path = found.get(file_of(row, runs, "fit_first_level", "design"))
+        path = found.get(file_of(row, runs, "fit_first_level", output))
         if path is not None and not any(item.takes_out(Exclusion(**key_of(row))) for item in exclusions):
-            table = read_table(path)
-            return table.astype(float), key_of(row) | {"tr": f"{row['tr']:g}"}
-    return None, {}
+            yield row, path
 
 
 def hashes(named: Mapping[str, Path | None]) -> dict[str, str]:

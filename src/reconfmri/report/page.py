@@ -155,7 +155,7 @@ SECTIONS = [
     ("quality", "Quality of the scans", ("quality_dots", "scan_pictures", "processing")),
     ("parity", "Parity of a person's sessions", ("parity_items", "parity_alike")),
     ("regions", "Regions", ("region_rows",)),
-    ("response", "Model of one run", ("design",)),
+    ("response", "Model of one run", ("design", "habituation")),
     ("first-level", "First-level results", ("measure_rows",)),
     ("people", "People measured", ("people_rows",)),
     ("course", "Outcomes over sessions", ("trajectories",)),
