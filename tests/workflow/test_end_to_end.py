@@ -23,10 +23,12 @@ from tests.recovery.recover import answers_beside_truth, beside_truth, inside, l
 
 from reconfmri.bids import read_run_table
 from reconfmri.config import load_study
+from reconfmri.contracts import questions
 from reconfmri.itk import read_warp
 from reconfmri.layout import layout_of
 from reconfmri.registration import Volume, sample_map, to_itk, transform_points
 from reconfmri.tables import read_table
+from reconfmri.trial.flow import FLOW, unreconciled
 
 ROOT = Path(__file__).resolve().parents[2]
 DERIVATIVES = "results/derivatives"
@@ -173,6 +175,19 @@ def test_what_was_planted_comes_back(study):
     assert inside(answers[answers["reported"] == "true"], "truth").mean() >= 0.8
 
 
+def test_the_flow_is_that_of_the_models(study):
+    flow = FLOW.read(study / "results/group/flow.tsv")
+    estimates = questions.specs()["estimates"].read(study / "results/estimates.tsv")
+    settings = load_study(study / "config/config.yaml")
+    assert unreconciled(flow, estimates, settings) == []
+    lost = flow[flow["code"].notna() & (flow["stage"] == "readable")]
+    assert lost[["session", "people", "code"]].to_numpy().tolist() == [["2", 1, "E-DATA-B01"]]
+    assert not (flow["code"] == "W-STAT-C08").any(), "no loss without a reason"
+    assert 'aria-label="Flow of participants' in (study / "results/group/flow.svg").read_text(
+        encoding="utf-8"
+    )
+
+
 def test_a_second_run_does_nothing(study):
     assert "Nothing to be done" in snakemake(study, "--cores", "2")
 
@@ -290,6 +305,7 @@ def test_a_blinded_study_names_no_arm_until_it_is_unblinded(study, tmp_path):
     for command in ("lock", "unblind"):
         assert run(["reconfmri", command, *signed], copy).returncode == 0
     assert planned(copy) & {"resample_run", "fit_first_level", "stack_measures", "score_scale"} == set()
+    assert {*FLOW.read(copy / "results/group/flow.tsv")["arm"]} == {"all", "A", "B"}
     table = "results/group/frequentist_estimates.tsv"
     snakemake(copy, "--cores", "2", table)
     named = change_by_welch(copy)

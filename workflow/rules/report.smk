@@ -1,6 +1,8 @@
 # The report: one offline page with the question, the flow of scans, quality, regions, estimates and methods.
 
 truth = bids_root / "truth.json"
+everybody = bids_root / "participants.tsv"
+record_file = Path("config/index.json")
 
 
 rule build_report:
@@ -20,6 +22,8 @@ rule build_report:
         maps=map_files(),
         allocation=allocation_table(),
         codes=codes_table,
+        participants=[ancient(str(everybody))] if everybody.is_file() else [],
+        record=[ancient("config/index.json")] if record_file.is_file() else [],
         tables=list(questions.every_file(layout.root).values()) if study.group else [],
         truth=[ancient(str(truth))] if truth.is_file() else [],
     output:
@@ -32,7 +36,8 @@ rule build_report:
         mem_mb=2000,
         runtime=20,
     params:
-        raw=lambda wildcards: content_of(["config/runs.tsv", truth]) + group_content(wildcards),
+        raw=lambda wildcards: content_of(["config/runs.tsv", truth, record_file, everybody])
+        + group_content(wildcards),
         settings=study.model_dump(mode="json", exclude={"bids"}),
         code=code_of("build_report"),
     script:

@@ -4,10 +4,16 @@ from pathlib import Path
 
 from reconfmri.provenance import log_to
 from reconfmri.report import ReportFiles, compose, gather, headline
+from reconfmri.report.flow import diagram
+from reconfmri.trial.flow import FLOW, unreconciled
 
 with log_to(snakemake.log[0]) as log:
     inputs = gather(ReportFiles.of(snakemake.input.items()))
     Path(snakemake.output.report).write_text(compose(inputs), encoding="utf-8")
+    FLOW.write(snakemake.output.flow, inputs.flow)
+    Path(snakemake.output.flow_diagram).write_text(diagram(inputs), encoding="utf-8")
+    for fault in unreconciled(inputs.flow, inputs.tables.get("estimates"), inputs.study):
+        log.warning("the flow does not reconcile: %s", fault)
     study, line = inputs.study, f"{inputs.study.name}: {len(inputs.runs)} scans, no arms to compare"
     if study.group:
         names = {session.id: session.name for session in study.sessions}

@@ -427,6 +427,9 @@ RULES: dict[str, Rule] = {
         {
             "report": in_results("The report, one page", "report.html", caption="report", category="Report"),
             "headline": in_results("The primary result in one line", "headline.txt"),
+            "flow": in_results("People and scans from screening to the models", "group/flow.tsv"),
+            "flow_description": in_results("Columns of flow.tsv", "group/flow.json"),
+            "flow_diagram": in_results("The same as a CONSORT diagram", "group/flow.svg"),
         },
     ),
 }

@@ -1,51 +1,19 @@
-"""The flow of scans: what was expected, present, excluded and modelled, by arm and session."""
+"""The flow of participants and scans on the page: diagram, table, and who is absent or not compared."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
-from reconfmri.config import Arms
+from reconfmri.config import Arms, outcome_label
 from reconfmri.exclusions import MISSING, Exclusion
+from reconfmri.figures.flow import flow_diagram
+from reconfmri.figures.labels import session_name
+from reconfmri.report.blocks import Block
 from reconfmri.report.inputs import ReportInputs, key_of
-
-SCALES = "score_scale"
-COMPARISON = "compare_arms"
-# Stages that decide on one signal or scale only, and what they take out: the scan itself stays in the study.
-SIGNAL_STAGES = {
-    "score_skin_conductance": "skin conductance",
-    "score_physiology": "physiology",
-    "estimate_connectivity": "connectivity",
-    "estimate_maps": "maps",
-    SCALES: "scale",
-    COMPARISON: "comparison of arms",
-}
-EVERYONE = "all participants"
-
-
-@dataclass(frozen=True)
-class Station:
-    """Participants of one arm at one session in one task; each number is a count of people."""
-
-    arm: str
-    session: str
-    task: str
-    expected: int
-    present: int
-    excluded: int
-    modelled: int | None
-
-    @property
-    def absent(self) -> int:
-        """People whose scan is not in the dataset."""
-        return self.expected - self.present
-
-    @property
-    def usable(self) -> int:
-        """People with at least one scan that was not excluded."""
-        return self.present - self.excluded
+from reconfmri.trial.flow import COMPARISON, EVERYONE, takes_scan_out, unreconciled
 
 
 def arms_of(inputs: ReportInputs) -> dict[str, list[str]]:
@@ -76,27 +44,76 @@ def not_compared(inputs: ReportInputs) -> list[str]:
     return counted
 
 
-def stations(inputs: ReportInputs) -> list[Station]:
-    """Return the counts by task, session and arm, in the order of the study file.
+def diagram(inputs: ReportInputs) -> str:
+    """Return the CONSORT diagram of the study as SVG."""
+    study = inputs.study
+    outcome = study.group.primary.outcome if study.group else None
+    named = study.session_names or {MISSING: "All scans"}
+    return flow_diagram(
+        inputs.flow,
+        arms=list(arms_of(inputs)),
+        sessions=named,
+        outcome=outcome,
+        label=outcome_label(outcome) if outcome else "",
+    )
 
-    A scan is expected of every participant of an arm at each session where anybody has that task.
-    """
-    sessions = [item.id for item in inputs.study.sessions] or [MISSING]
-    counted = []
-    scans = scans_of(inputs)
-    for task in inputs.study.tasks:
-        for session in sessions:
-            here = [scan for scan in scans if (scan["task"], scan["session_id"]) == (task, session)]
-            if not here:
-                continue
-            for arm, people in arms_of(inputs).items():
-                counted.append(_station(inputs, here, arm, people, session, task))
-    return counted
+
+def flow_blocks(inputs: ReportInputs) -> Block:
+    """Return diagram, table by task, and where the flow does not reconcile with the models."""
+    found = unreconciled(inputs.flow, inputs.tables.get("estimates"), inputs.study)
+    return {
+        # Every text in it was escaped when it was drawn.
+        "flow_diagram": Markup(diagram(inputs)),  # noqa: S704
+        "flow": _tables(inputs),
+        "flow_faults": found,
+    }
+
+
+def _tables(inputs: ReportInputs) -> list[tuple[str, list[Block]]]:
+    """Task -> one row per visit and arm, with the people at every station of its scans."""
+    flow = inputs.flow
+    boxes = flow[flow["code"].isna()]
+    scans = boxes[boxes["outcome"].isna() & boxes["task"].notna()]
+    return [(str(task), list(_rows(inputs, part, boxes))) for task, part in scans.groupby("task", sort=False)]
+
+
+def _rows(inputs: ReportInputs, scans: pd.DataFrame, boxes: pd.DataFrame) -> Any:
+    study = inputs.study
+    classes = {}
+    if study.group:
+        classes = {study.group.arms.active: "arm-active", study.group.arms.control: "arm-control"}
+    groups = list(scans.groupby(["session", "arm"], sort=False, dropna=False))
+    for place, ((session, arm), part) in enumerate(groups):
+        count = {str(stage): int(n) for stage, n in zip(part["stage"], part["people"], strict=True)}
+        following = groups[place + 1][0][0] if place + 1 < len(groups) else None
+        of = max(count["expected"], 1)
+        yield {
+            **count,
+            "session": session_name(study, session) if isinstance(session, str) else "all scans",
+            "arm": arm,
+            "arm_class": classes.get(str(arm), ""),
+            "modelled": _modelled(inputs, part, boxes),
+            "share_acquired": f"{100 * count['acquired'] / of:.1f}",
+            "share_passed": f"{100 * count['passed'] / of:.1f}",
+            "last": following != session,
+        }
+
+
+def _modelled(inputs: ReportInputs, part: pd.DataFrame, boxes: pd.DataFrame) -> int | None:
+    """People with the primary outcome; None where the task does not make it."""
+    group, first = inputs.study.group, part.iloc[0]
+    if group is None:
+        return None
+    here = boxes[(boxes["stage"] == "modelled") & (boxes["outcome"] == group.primary.outcome)]
+    here = here[(here["arm"] == first["arm"]) & (here["task"] == first["task"])]
+    if isinstance(first["session"], str):
+        here = here[here["session"] == first["session"]]
+    return int(here["people"].iloc[0]) if len(here) else None
 
 
 def scans_of(inputs: ReportInputs) -> list[dict[str, Any]]:
     """Return the scans of the run table, each with whether it is excluded."""
-    deciding = [item for item in inputs.exclusions if item.stage not in SIGNAL_STAGES]
+    deciding = [item for item in inputs.exclusions if takes_scan_out(item)]
     scans = []
     for row in inputs.runs.to_dict("records"):
         key: dict[str, Any] = {**key_of(row)}
@@ -104,36 +121,6 @@ def scans_of(inputs: ReportInputs) -> list[dict[str, Any]]:
         key["session_id"] = key["session_id"].removeprefix("ses-")
         scans.append(key | {"excluded": any(item.takes_out(unit) for item in deciding)})
     return scans
-
-
-def _station(
-    inputs: ReportInputs, here: list[dict[str, Any]], arm: str, people: list[str], session: str, task: str
-) -> Station:
-    mine = set(people)
-    present = {scan["participant_id"] for scan in here} & mine
-    usable = {scan["participant_id"] for scan in here if not scan["excluded"]} & mine
-    return Station(
-        arm=arm,
-        session=session,
-        task=task,
-        expected=len(people),
-        present=len(present),
-        excluded=len(present - usable),
-        modelled=_modelled(inputs, mine, session, task),
-    )
-
-
-def _modelled(inputs: ReportInputs, people: set[str], session: str, task: str) -> int | None:
-    """People with a value of the primary outcome at this session; None where the task does not make it."""
-    study = inputs.study
-    if study.group is None or task != study.outcomes[study.group.primary.outcome].task:
-        return None
-    rows = inputs.measures[
-        (inputs.measures["outcome"] == study.group.primary.outcome)
-        & (inputs.measures["session_id"] == session)
-        & inputs.measures["value"].notna()
-    ]
-    return len(set(rows["participant_id"]) & people)
 
 
 def absent_people(inputs: ReportInputs) -> list[tuple[str, list[str]]]:

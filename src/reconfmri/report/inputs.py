@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from reconfmri.signal.single_scripts import SCRIPTS
 from reconfmri.step import is_empty
 from reconfmri.tables import read_table
 from reconfmri.trial.codes import as_seen, by_code, is_coded
+from reconfmri.trial.flow import Key, Records, count_flow, units_of_images
 from reconfmri.trial.lock import Stamp, stamp_of
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ class ReportFiles:
     exclusions: Path
     allocation: Path | None = None
     codes: Path | None = None
+    participants: Path | None = None
+    record: Path | None = None
     parity: Path | None = None
     regions: Path | None = None
     region_table: Path | None = None
@@ -122,7 +126,11 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs(Compared):
-    """All that the page of a study shows."""
+    """All that the page of a study shows.
+
+    `runs` are without what people took out by hand, `indexed` is the run table as it was written; `screened`
+    and `images` are everybody, and the functional images, that the dataset or the allocation names.
+    """
 
     study: Study
     config_text: str
@@ -140,6 +148,24 @@ class ReportInputs(Compared):
     versions: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     stamp: Stamp = field(default_factory=Stamp)
+    indexed: pd.DataFrame | None = None
+    screened: tuple[str, ...] = ()
+    images: frozenset[Key] | None = None
+
+    @cached_property
+    def flow(self) -> pd.DataFrame:
+        """The flow of participants and scans, a table of `trial.flow.FLOW`."""
+        return count_flow(
+            Records(
+                study=self.study,
+                runs=self.runs if self.indexed is None else self.indexed,
+                exclusions=self.exclusions,
+                measures=self.measures,
+                allocation=self.allocation,
+                screened=self.screened,
+                images=self.images,
+            )
+        )
 
 
 def gather(files: ReportFiles) -> ReportInputs:
@@ -152,9 +178,9 @@ def gather(files: ReportFiles) -> ReportInputs:
     """
     written, folder = load_study(files.config), files.config.resolve().parent.parent
     study = as_seen(written, folder)
-    runs = read_table(files.runs, numeric=("tr", "n_volumes"), required=UNIT)
+    indexed = read_table(files.runs, numeric=("tr", "n_volumes"), required=UNIT)
     exclusions = read_exclusions(files.exclusions)
-    runs = keep_decisions(runs, by_hand(exclusions))
+    runs = keep_decisions(indexed, by_hand(exclusions))
     tables = {path.stem: path for path in files.tables}
     left_out = tables.pop("exclusions", None)
     exclusions += read_exclusions(left_out) if left_out else []
@@ -164,6 +190,9 @@ def gather(files: ReportFiles) -> ReportInputs:
         config_text=_text_of(study, files.config),
         stamp=stamp_of(folder, written),
         runs=runs,
+        indexed=indexed,
+        screened=_screened(files),
+        images=_images(files.record, study),
         exclusions=exclusions,
         parity=read_table(files.parity).fillna(MISSING) if files.parity else None,
         truth=None if files.truth is None or is_coded(study.group) else _planted(files.truth),
@@ -205,6 +234,23 @@ def read_tables(files: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
         name: table.fillna({"session": MISSING}) if "session" in table else table
         for name, table in found.items()
     }
+
+
+def _screened(files: ReportFiles) -> tuple[str, ...]:
+    """Everybody in participants.tsv and in the allocation, with an arm or without."""
+    tables = [
+        read_table(path, required=["participant_id"])
+        for path in (files.participants, files.allocation)
+        if path
+    ]
+    named = (str(cell) for table in tables for cell in table["participant_id"].dropna())
+    return tuple(dict.fromkeys("sub-" + person.removeprefix("sub-") for person in named))
+
+
+def _images(record: Path | None, study: Study) -> frozenset[Key] | None:
+    """The functional images of the dataset, as the index listed them; None where it listed nothing."""
+    listed = read_json(record).get("files") if record else None
+    return frozenset(units_of_images(listed, study)) if listed else None
 
 
 def _open(path: Path | None) -> SpatialImage | None:

@@ -22,10 +22,10 @@ from reconfmri.figures.style import light_png
 from reconfmri.preprocess import AnatomyFiles
 from reconfmri.quality import LIMITS
 from reconfmri.report.blocks import Block, scan_label, several
-from reconfmri.report.flow import SIGNAL_STAGES
 from reconfmri.report.rendering import render
 from reconfmri.step import is_empty
 from reconfmri.tables import read_table
+from reconfmri.trial.flow import SIGNAL_STAGES
 
 KINDS = {
     "edges": "EPI on T1w and template",

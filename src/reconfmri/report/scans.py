@@ -22,6 +22,7 @@ from reconfmri.report.blocks import Block, picture, scan_label, several
 from reconfmri.report.inputs import Picture, Processed, ReportInputs
 from reconfmri.report.words import DISTORTION
 from reconfmri.signal.first_level import costs_of_order
+from reconfmri.trial.flow import SCALES, SIGNAL_STAGES
 
 if TYPE_CHECKING:
     pass
@@ -47,7 +48,7 @@ def people(inputs: ReportInputs) -> Block:
         "timeline": course,
         "design_facts": _design_facts(inputs, randomised),
         "attributes": attributes(study.group) if study.group else [],
-        "flow": _flow_tables(inputs),
+        **flow.flow_blocks(inputs),
         "not_compared": flow.not_compared(inputs),
         "absent": [(session_name(study, session), ", ".join(names)) for session, names in absent],
         "absent_count": sum(len(names) for _, names in absent),
@@ -94,40 +95,12 @@ def _separable(inputs: ReportInputs) -> list[tuple[str, str]]:
     return [(what, "; ".join(said))]
 
 
-def _flow_tables(inputs: ReportInputs) -> list[tuple[str, list[Block]]]:
-    study = inputs.study
-    classes = {}
-    if study.group:
-        classes = {study.group.arms.active: "arm-active", study.group.arms.control: "arm-control"}
-    tables: dict[str, list[Block]] = {}
-    counted = flow.stations(inputs)
-    for place, item in enumerate(counted):
-        last = place + 1 == len(counted) or counted[place + 1].session != item.session
-        expected = max(item.expected, 1)
-        tables.setdefault(item.task, []).append(
-            {
-                "session": "all scans" if item.session == MISSING else session_name(study, item.session),
-                "arm": item.arm,
-                "arm_class": classes.get(item.arm, ""),
-                "expected": item.expected,
-                "present": item.present,
-                "excluded": item.excluded,
-                "usable": item.usable,
-                "modelled": item.modelled,
-                "share_present": f"{100 * item.present / expected:.1f}",
-                "share_usable": f"{100 * item.usable / expected:.1f}",
-                "last": last,
-            }
-        )
-    return list(tables.items())
-
-
 def _exclusion_row(row: Exclusion) -> Block:
     return {
         "what": _what(row),
         "where": scan_label(row.participant_id, row.session_id, row.task, row.run),
         "stage": row.stage.replace("_", " "),
-        "reason": _without_values(row.reason) if row.stage == flow.SCALES else row.reason,
+        "reason": _without_values(row.reason) if row.stage == SCALES else row.reason,
         "by": row.decided_by,
     }
 
@@ -136,7 +109,7 @@ def _what(row: Exclusion) -> str:
     """What an exclusion takes out: a scan, a region, or one signal of a scan."""
     if row.code.startswith("W-"):
         return "remark"
-    noun = flow.SIGNAL_STAGES.get(row.stage, "scan" if row.region == MISSING else "region")
+    noun = SIGNAL_STAGES.get(row.stage, "scan" if row.region == MISSING else "region")
     return noun if row.region == MISSING else f"{noun} {row.region}"
 
 
@@ -357,6 +330,6 @@ def _flags(inputs: ReportInputs) -> dict[tuple[str, str, str, str], str]:
             flags[key] = "excluded"
     for row in inputs.exclusions:
         key = (row.participant_id, row.session_id.removeprefix("ses-"), row.task, row.run)
-        if row.stage not in flow.SIGNAL_STAGES:
+        if row.stage not in SIGNAL_STAGES:
             flags.setdefault(key, "see remarks")
     return flags
