@@ -182,7 +182,7 @@ def test_an_arm_that_is_empty_at_a_visit_has_the_reason_in_place_of_numbers(page
     words = Page(page).words
     estimates = words.split("All estimates Each cell")[1]
     late = estimates.split("Late: y percent signal change")[1].split("PCL-5 total PCL-5 points")[0]
-    assert late.count("there are 0 active and 6 control") >= 6
+    assert late.count("there are 0 ketamine and 6 midazolam") >= 6
     assert "[" not in late
     assert "6 + 60 + 6" in words
 
@@ -222,9 +222,9 @@ def one_person(measures):
     [
         (constant, "the values do not vary within the arms"),
         (without_sessions, "the values do not vary within the arms"),
-        (without_ketamine_later, "there are 0 active and 6 control"),
+        (without_ketamine_later, "there are 0 ketamine and 6 midazolam"),
         (without_numbers, "there is no measurement"),
-        (one_person, "there are 1 active and 6 control"),
+        (one_person, "there are 1 ketamine and 6 midazolam"),
     ],
 )
 def test_a_table_without_an_answer_gives_a_page_of_reasons(spoil, says, tmp_path, capsys):

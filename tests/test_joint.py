@@ -193,7 +193,7 @@ def test_outcomes_of_different_people_are_not_modelled_together(given):
     even = measures["participant_id"].str[-1].isin(list("02468"))
     apart = measures[even == (measures["outcome"] == "amygdala.x")]
     table = joint.estimate(Asked(apart, allocation, asked(), SESSIONS, seed=1))
-    assert table["status"].str.startswith("not reported: 0 active and 0 control have both outcomes").all()
+    assert table["status"].str.startswith("not reported: 0 ketamine and 0 midazolam have both outcomes").all()
 
 
 def half_t(sd):

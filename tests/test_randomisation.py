@@ -67,10 +67,39 @@ def test_one_visit_is_the_permutation_test_of_the_mean_difference():
         (active, control), lambda a, b: a.mean() - b.mean(), n_resamples=np.inf, vectorized=False
     )
     assert found["estimate"] == pytest.approx(active.mean() - control.mean())
-    assert found["p"] == pytest.approx(exact.pvalue, abs=4 * np.sqrt(exact.pvalue / 20_000))
+    assert found["p"] == pytest.approx(exact.pvalue, abs=1e-12), "no more allocations than draws: all of them"
     # The t interval of equal variances is close to the inverted test.
     interval = stats.ttest_ind(active, control).confidence_interval(0.95)
     assert (found["lower"], found["upper"]) == pytest.approx((interval.low, interval.high), abs=0.12)
+
+
+@pytest.mark.parametrize(
+    ("arms", "strata", "known", "lowest"),
+    [
+        ("aabbaabb", "mmmmffff", 36, 2 / 36),
+        ("aaabbb", "xxxxxx", 20, 2 / 20),
+        ("aaabb", "xxxxx", 10, 1 / 10),
+        ("aabbaab", "mmmmfff", 18, 1 / 18),
+        ("aabb", "ffmm", 1, 1.0),
+    ],
+)
+def test_few_allocations_are_all_taken_and_bound_the_p_value(arms, strata, known, lowest):
+    active, strata = np.array(list(arms)) == "a", list(strata)
+    sides = randomisation.draw_sides(active, strata, n_draws=400, seed=1)
+    assert len(sides) == len(np.unique(sides, axis=0)) == known == randomisation.n_allocations(active, strata)
+    np.testing.assert_array_equal(sides[0] > 0, active)
+    for stratum in set(strata):
+        mine = np.array(strata) == stratum
+        assert set((sides[:, mine] > 0).sum(axis=1)) == {int(active[mine].sum())}
+    assert randomisation.lowest_p(active, strata) == pytest.approx(lowest)
+    if known > 1:
+        values = np.random.default_rng(5).normal(size=(len(arms), 1)) * 0.1 + 5 * active[:, None]
+        outcome = Outcome("x", "activation", UNIT, 1.0, values, active, strata=tuple(strata))
+        (question,) = estimands.ask(["difference_unadjusted"], ["1"])
+        row, _ = randomisation.Test(outcome, group_of(), sides).answer(question)
+        assert row["p"] == pytest.approx(lowest), "the arms are far apart: p is as low as it can be"
+        assert ("p is at least" in row["status"]) == (lowest > 0.05)
+        assert np.isinf([row["lower"], row["upper"]]).all() == (lowest > 0.05)
 
 
 def test_strata_and_sizes_are_kept():

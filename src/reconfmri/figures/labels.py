@@ -56,9 +56,15 @@ def session_name(study: Study | Trial, session: str) -> str:
     return study.session_names.get(session, SESSIONS.get(session, session))
 
 
-def estimand_label(name: str) -> str:
-    """Return what the report calls an estimand."""
-    return ESTIMANDS.get(name, name.replace("_", " "))
+def estimand_label(name: str, group: Group | None = None) -> str:
+    """Return what the report calls an estimand; given the group, a change within an arm by its name."""
+    said = ESTIMANDS.get(name, name.replace("_", " "))
+    if group is None:
+        return said
+    arms = {"active arm": group.arms.active, "control arm": group.arms.control}
+    for kind, arm in arms.items():
+        said = said.replace(kind, f"arm {arm}")
+    return said
 
 
 def method_label(name: str) -> str:
@@ -89,8 +95,13 @@ def number(value: float, unit: str = "", *, width: float = math.nan) -> str:
 
 
 def number_with_ends(row: Mapping[Any, Any], unit: str | None = None, *, between: str = ", ") -> str:
-    """Return estimate, lower and upper of a row as `0.12 [−0.08, 0.32]`, all with the same digits."""
+    """Return estimate, lower and upper of a row as `0.12 [−0.08, 0.32]`, all with the same digits.
+
+    An interval without ends, as of a randomisation test of few allocations, is said in words.
+    """
     said = str(row["unit"]) if unit is None else unit
+    if is_unbounded(row):
+        return f"{number(row['estimate'], said)} (no bounded interval)"
     return f"{number(row['estimate'], said, width=half_width(row))} [{ends(row, said, between=between)}]"
 
 
@@ -98,6 +109,11 @@ def ends(row: Mapping[Any, Any], unit: str, *, between: str = " to ") -> str:
     """Return the interval of a row as `−0.08 to 0.32`."""
     width = half_width(row)
     return between.join(number(row[name], unit, width=width) for name in ("lower", "upper"))
+
+
+def is_unbounded(row: Mapping[Any, Any]) -> bool:
+    """Return whether the interval of a row has neither a lower nor an upper end."""
+    return bool(row["lower"] == -math.inf and row["upper"] == math.inf)
 
 
 def half_width(row: Mapping[Any, Any]) -> float:

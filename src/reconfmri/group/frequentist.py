@@ -319,7 +319,8 @@ def answer_question(outcome: Outcome, question: Question, *, robust: bool = Fals
     n_active, n_control = int((people & outcome.active).sum()), int((people & ~outcome.active).sum())
     if min(n_active, n_control) < 2:
         raise NotEstimableError(
-            f"two people per arm with both visits are needed, there are {n_active} and {n_control}"
+            "two people per arm with both visits are needed, there are "
+            + outcome.in_words(n_active, n_control)
         )
     later = list(question.averaged or (question.visit,))
     values, baseline = outcome.values[people][:, later].mean(axis=1), outcome.values[people, BASELINE]

@@ -39,6 +39,7 @@ class Outcome:
     columns: tuple[Column, ...] = ()  # of covariates
     ses: Array | None = None  # (n_people, n_visits), standard errors of the values; None where one is missing
     decided: tuple[int, ...] | None = None  # visits of the model, where they do not follow from the values
+    arms: tuple[str, str] = ("active", "control")  # what they are called, in sentences
     baselines: tuple[int, ...] = (0,)  # visits before treatment: one, or one per outcome stacked side by side
 
     @property
@@ -55,6 +56,10 @@ class Outcome:
         """People with a value at the visit: active arm, control arm."""
         seen = self.seen[:, visit]
         return int((seen & self.active).sum()), int((seen & ~self.active).sum())
+
+    def in_words(self, n_active: int, n_control: int) -> str:
+        """Return `3 ketamine and 2 midazolam`, by code while a study is blinded."""
+        return f"{n_active} {self.arms[0]} and {n_control} {self.arms[1]}"
 
     def of(self, people: NDArray[np.bool_]) -> Outcome:
         """Return the outcome of some of the people, chosen by a mask (n_people,)."""
@@ -119,11 +124,16 @@ def lay_out(
         _outcome(name, measures[measures["outcome"] == name], group, (people, sessions), active)
         for name in group.modelled
     ]
+    named = (group.arms.active, group.arms.control)
     row_strata = tuple(strata[person] for person in people)
     columns = _covariates(measures, allocation, group, (people, sessions), active)
     return [
         replace(
-            _not_its_own_baseline(outcome, group), people=tuple(people), strata=row_strata, columns=columns
+            _not_its_own_baseline(outcome, group),
+            people=tuple(people),
+            strata=row_strata,
+            columns=columns,
+            arms=named,
         )
         for outcome in outcomes
     ]
@@ -354,7 +364,8 @@ def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:
         at_baseline = " at baseline" if visit == 0 and len(visits) > 1 else ""
         if min(n_active, n_control) < 2:
             raise NotEstimableError(
-                f"two people per arm are needed, there are {n_active} active and {n_control} control"
+                "two people per arm are needed, there are "
+                + outcome.in_words(n_active, n_control)
                 + at_baseline,
                 fix="see exclusions.tsv for scans that can be saved; without them nothing can be compared",
             )

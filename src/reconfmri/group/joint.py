@@ -122,7 +122,7 @@ def _refuse(pair: Pair, question: Question, group: Group) -> None:
             raise NotEstimableError(f"{outcome.name}: {reason}") from reason
     if sum(both := pair.counts(question.visit)) < FEW_WITH_BOTH:
         raise NotEstimableError(
-            f"{both[0]} active and {both[1]} control have both outcomes, six people are needed",
+            f"{pair.outcomes[0].in_words(*both)} have both outcomes, six people are needed",
             fix="see exclusions.tsv",
         )
 

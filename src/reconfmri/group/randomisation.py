@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import cast
 
 import numpy as np
@@ -142,23 +142,54 @@ def _refuse_one_allocation(outcome: Outcome) -> None:
         )
 
 
+def lowest_p(active: NDArray[np.bool_], strata: Sequence[str]) -> float:
+    """Return the smallest two-sided p value that the allocations allow.
+
+    With arms of one size in every stratum each allocation has a mirror image, whose statistic is as high.
+    """
+    labels = np.asarray(strata or [""] * len(active))
+    arms = [active[labels == stratum] for stratum in dict.fromkeys(labels)]
+    mirrored = all(2 * arm.sum() == len(arm) for arm in arms)
+    return min(1.0, (2 if mirrored else 1) / n_allocations(active, strata))
+
+
 def _status(outcome: Outcome, level: float) -> str:
-    known = n_allocations(outcome.active, outcome.strata)
-    if known * (1 - level) >= 1:
+    lowest = lowest_p(outcome.active, outcome.strata)
+    if lowest <= 1 - level + TIE:
         return "ok"
+    known = n_allocations(outcome.active, outcome.strata)
     return with_caution(
-        "ok", f"{known} allocations are possible within the strata: p is at least {1 / known:.2g}"
+        "ok", f"{known} allocations are possible within the strata: p is at least {lowest:.2g}"
     )
 
 
 def draw_sides(active: NDArray[np.bool_], strata: Sequence[str], *, n_draws: int, seed: int) -> Array:
-    """Return (1 + n_draws, n_people) of +1/2 (active) and -1/2: the allocation as it is, then drawn anew."""
+    """Return (1 + n_draws, n_people) of +1/2 (active) and -1/2: the allocation as it is, then drawn anew.
+
+    Where no more allocations are possible than draws are asked for, each of them is there once instead.
+    """
+    if n_allocations(active, strata) <= n_draws:
+        return _every_allocation(active, strata)
     random = np.random.default_rng(seed)
     sides = np.tile(np.where(active, 0.5, -0.5), (1 + n_draws, 1))
     for stratum in dict.fromkeys(strata):
         members = np.flatnonzero(np.asarray(strata) == stratum)
         sides[1:, members] = random.permuted(sides[1:, members], axis=1)
     return sides
+
+
+def _every_allocation(active: NDArray[np.bool_], strata: Sequence[str]) -> Array:
+    """Every allocation with the arms of each stratum as large as they are, the one as it is first."""
+    labels = np.asarray(strata or [""] * len(active))
+    within = []
+    for stratum in dict.fromkeys(labels):
+        members = np.flatnonzero(labels == stratum)
+        within.append(list(combinations(members, int(active[members].sum()))))
+    sides = np.full((n_allocations(active, strata), len(active)), -0.5)
+    for row, chosen in enumerate(product(*within)):
+        sides[row, [person for part in chosen for person in part]] = 0.5
+    place = int(np.flatnonzero(((sides > 0) == active).all(axis=1))[0])
+    return np.vstack([sides[place], np.delete(sides, place, axis=0)])
 
 
 class Test:

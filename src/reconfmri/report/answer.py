@@ -9,13 +9,12 @@ from reconfmri.figures.labels import (
     ends,
     estimand_label,
     half_width,
-    method_label,
+    is_unbounded,
     number,
-    number_with_ends,
-    p_text,
     probability_text,
     session_name,
 )
+from reconfmri.report.agreement import agreement
 from reconfmri.report.blocks import Block, several
 from reconfmri.report.inputs import Compared, ReportInputs
 from reconfmri.report.words import ADJECTIVES, cautions, planted_difference, primary_rows, sign_of
@@ -30,9 +29,15 @@ def front(inputs: ReportInputs) -> Block:
         "question": study.question.strip(),
         "truth": inputs.truth is not None,
         "has_group": study.group is not None,
+        "arm_names": arm_names(study.group) if study.group else None,
         "answer": primary_answer(study.trial, inputs) if study.trial else None,
         "headline": f"{several(people, 'participant')}, {several(scans, 'scan')}. No arms: no group model.",
     }
+
+
+def arm_names(group: Group) -> dict[str, str]:
+    """Return what the arms are called in the introductions of sections."""
+    return {"active": f"the {group.arms.active} arm", "control": f"the {group.arms.control} arm"}
 
 
 def question_facts(trial: Trial, randomised: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -83,10 +88,10 @@ def primary_answer(trial: Trial, compared: Compared) -> Block | None:
     withheld = bayes is None or not _reported(bayes)
     if bayes is None:
         facts.append({"name": "Bayesian estimate", "value": "not estimated"})
-    elif not withheld:
+    elif withheld:
+        facts.append({"name": "Bayesian estimate", "value": "–", "detail": bayes["status"]})
+    else:
         facts += _bayesian_facts(bayes)
-    facts += [_frequentist_fact(row) for name, row in rows.items() if name != "bayes" and _reported(row)]
-    facts += _silent_facts([row for row in rows.values() if not _reported(row)])
     if bayes is not None and bayes["n_active"] == bayes["n_active"]:
         value = f"{bayes['n_active']:.0f} + {bayes['n_control']:.0f}"
         facts.append({"name": "n", "value": value, "detail": f"{group.arms.active} + {group.arms.control}"})
@@ -96,8 +101,11 @@ def primary_answer(trial: Trial, compared: Compared) -> Block | None:
         "title": title,
         "facts": facts,
         "withheld": withheld,
-        "reading": _reading(trial, bayes),
-        "cautions": cautions(rows),
+        "reading": " ".join(
+            part for part in (_reading(trial, bayes), agreement(trial, compared, rows)) if part
+        ),
+        # What few allocations mean for the randomisation test is said in the reading.
+        "cautions": cautions({name: row for name, row in rows.items() if not is_unbounded(row)}),
     }
 
 
@@ -122,12 +130,6 @@ def _bayesian_facts(row: Block) -> list[Block]:
     ]
 
 
-def _frequentist_fact(row: Block) -> Block:
-    name = method_label(str(row["method"]))
-    detail = ", ".join([number_with_ends(row), *_label_of(row)])
-    return {"name": f"p, {name}", "value": p_text(row["p"]), "detail": detail}
-
-
 def _label_of(row: Block) -> list[str]:
     """What the status names besides `ok`: the covariance over visits where it is not unstructured."""
     return str(row["status"]).partition("; ")[0].split(", ")[1:]
@@ -135,16 +137,6 @@ def _label_of(row: Block) -> list[str]:
 
 def _reported(row: Block) -> bool:
     return bool(row["reported"])
-
-
-def _silent_facts(rows: list[Block]) -> list[Block]:
-    """Why methods have no number: one fact per reason, with the methods that give it."""
-    reasons: dict[str, list[str]] = {}
-    for row in rows:
-        reasons.setdefault(str(row["status"]), []).append(method_label(str(row["method"])))
-    return [
-        {"name": ", ".join(methods), "value": "–", "detail": reason} for reason, methods in reasons.items()
-    ]
 
 
 def _truth_fact(trial: Trial, compared: Compared, row: Block | None) -> list[Block]:
@@ -168,7 +160,7 @@ def _truth_fact(trial: Trial, compared: Compared, row: Block | None) -> list[Blo
 
 def _reading(trial: Trial, row: Block | None) -> str:
     if row is None or not _reported(row):
-        return "The primary result is withheld; the table of all estimates says why."
+        return "The primary result is withheld; what other methods found is in the table of all estimates."
     verb = "contains" if row["lower"] <= 0 <= row["upper"] else "excludes"
     direction = "lower" if row["estimate"] < 0 else "higher"
     start = f"The estimate is {direction} in the {trial.group.arms.active} arm"

@@ -31,7 +31,7 @@ def arms(trial: Trial | None, compared: Compared) -> Block:
         "trajectories": _trajectories(trial, compared),
         "forests": _forests(trial, compared, estimates),
         "estimate_groups": results.estimate_groups(estimates, trial),
-        "estimand_titles": [estimand_label(name) for name in trial.group.estimands],
+        "estimand_titles": [estimand_label(name, trial.group) for name in trial.group.estimands],
         "diagnostics": _plain_table(compared.tables.get("bayesian_diagnostics")),
         "convergence": _convergence(trial, compared.tables.get("bayesian_diagnostics")),
         **_predictions(trial, compared.tables.get("predictions")),

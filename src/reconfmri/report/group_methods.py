@@ -8,7 +8,7 @@ from reconfmri.config import Group, Trial, outcome_label
 from reconfmri.figures.labels import estimand_label, session_name
 from reconfmri.group.bayes_model import DF_RATE, DF_SHAPE, RATIO_SD
 from reconfmri.group.bounded import N_PLACES, PRIOR_MEAN, PRIOR_SD
-from reconfmri.report.words import count_of, list_of
+from reconfmri.report.words import count_of, list_of, uncapitalised
 from reconfmri.trial.codes import is_coded
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def _responders(group: Group) -> str:
         "Breslow and Greenland. The Bayesian twin is a logistic model with a level per stratum; levels and "
         "the log odds ratio have normal priors with the SD above; medians and equal-tailed intervals. Where "
         "nobody or everybody of an arm responded, ratios have only the Bayesian estimate. The number needed "
-        "to treat is one over the difference. Bounds count every person who is not known for or against the "
-        "active arm. Times to the first response and to relapse are in visits: Kaplan and Meier's curves, "
-        "proportional hazards with Efron's ties (statsmodels), and the same partial likelihood with that "
-        "prior."
+        "to treat is one over the difference. Bounds count every person who is not known for or against "
+        f"{group.arms.active}. Times to the first response and to relapse are in visits: Kaplan and "
+        "Meier's curves, proportional hazards with Efron's ties (statsmodels), and the same partial "
+        "likelihood with that prior."
     )
 
 
@@ -98,7 +98,7 @@ def _estimands(trial: Trial, group: Group) -> str:
         f"{outcome_label(primary.outcome)} at "
         f"{session_name(trial, primary.session)}, {estimand_label(primary.estimand).lower()}. Reported for "
         f"every outcome{' and later session' if len(trial.session_names) > 1 else ''}: "
-        f"{list_of([estimand_label(item).lower() for item in group.estimands], comma='; ')}. "
+        f"{list_of([uncapitalised(estimand_label(item, group)) for item in group.estimands], comma='; ')}. "
     )
     text += _covariates(group)
     if families:
@@ -259,7 +259,8 @@ def _frequentist(group: Group) -> str:
     if group.permutations:
         text += (
             " A randomisation test drew the allocation anew "
-            f"{group.permutations:,} times, within strata, and compared studentised one-step estimates; "
+            f"{group.permutations:,} times within strata, or took every possible one where there are fewer, "
+            "and compared studentised one-step estimates; "
             "its p values within a family are corrected by the highest statistic of the family (max-T)."
         )
     return text
@@ -274,9 +275,9 @@ def _sensitivity(group: Group) -> str:
         "standard errors of the values where all are known, and without each participant in turn (the "
         "posterior reweighted by Pareto-smoothed importance sampling, or fitted again). Visits without a "
         "measurement were filled in with their conditional means plus a shift per arm, and by jumping to the "
-        "mean of the control arm, with jackknife standard errors; the shift at which the verdict tips was "
-        f"solved for. No difference was expected {expected}. Reliability within an arm is ICC(2,1) and "
-        f"ICC(3,1) with intervals of {100 * group.level:g} %."
+        f"mean of {group.arms.control}, with jackknife standard errors; the shift at which the "
+        f"verdict tips was solved for. No difference was expected {expected}. Reliability within an "
+        f"arm is ICC(2,1) and ICC(3,1) with intervals of {100 * group.level:g} %."
         + (
             f" Intercurrent events and the strategy for each are those of {group.intercurrent_events}."
             if group.intercurrent_events

@@ -88,6 +88,7 @@ def compose_tables(
             "question": trial.question,
             "truth": compared.truth is not None,
             "has_group": True,
+            "arm_names": answer.arm_names(group),
             "answer": answer.primary_answer(trial, compared),
             "timeline": None,
             "design_facts": facts,
@@ -114,6 +115,7 @@ def _laid_out(*parts: Block) -> Page:
     from reconfmri import __version__
 
     shown = {name: value for part in parts for name, value in part.items()} | {"version": __version__}
+    shown |= {"arm_names": shown.get("arm_names") or {"active": "", "control": ""}}
     shown["sections"] = list(_sections(shown))
     return Page(render("page.html.j2", **shown), dict(_figures(shown)))
 
@@ -142,7 +144,8 @@ def _sections(shown: Block) -> Iterator[Block]:
         if any(shown.get(piece) for piece in pieces):
             if name == "design" and shown["question"]:
                 title = "Question and design"
-            yield {"id": name, "title": title, "intro": INTRODUCTIONS.get(name, ""), "tables": []}
+            intro = INTRODUCTIONS.get(name, "").format(**shown["arm_names"])
+            yield {"id": name, "title": title, "intro": intro, "tables": []}
         if name == LAST_QUESTION:
             yield from shown.get("plain", [])
 
@@ -206,8 +209,8 @@ INTRODUCTIONS = {
     "controls": "Differences before treatment, in control outcomes, and in the quality of the scans.",
     "reliability": "How well one visit stands for a person. ICC(2,1): agreement, a mean change over visits "
     "counts as error; ICC(3,1): consistency. People who respond to treatment unlike one another lower both, "
-    "so that the control arm is nearer to the measure itself. Smallest detectable change: of one person.",
-    "connectivity": "Negative values: lower connectivity in the active arm.",
+    "so that {control} is nearer to the measure itself. Smallest detectable change: of one person.",
+    "connectivity": "Negative values: lower connectivity in {active}.",
     "truth": "This trial was simulated with known effects, so each estimate can be judged.",
     "conduct": "Who drew codes, locked and unblinded, and what differs from the first lock. Each line of the "
     "log holds the hash of the one before (reconfmri verify-log).",

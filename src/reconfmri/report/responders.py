@@ -60,7 +60,8 @@ def _note(trial: Trial, mine: pd.DataFrame) -> str:
     strata = int(mine["n_strata"].max())
     text = f"As declared, {MISSING[declared]}. Differences are {trial.group.arms.active} minus "
     text += f"{trial.group.arms.control}, intervals {100 * trial.group.level:g} %. "
-    text += "Bounds: every person who is not known responded, or did not, against and for the active arm."
+    text += "Bounds: every person who is not known responded, or did not, against and for "
+    text += f"{trial.group.arms.active}."
     return text + (f" Randomisation had {strata} strata." if strata > 1 else "")
 
 

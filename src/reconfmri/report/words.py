@@ -126,3 +126,8 @@ def list_of(items: list[str], *, comma: str = ", ") -> str:
     if len(items) < 2:
         return "".join(items)
     return comma.join(items[:-1]) + f"{';' if comma == '; ' else ''} and {items[-1]}"
+
+
+def uncapitalised(text: str) -> str:
+    """Return a sentence as part of another one; only its first letter changes."""
+    return text[:1].lower() + text[1:]
