@@ -136,12 +136,13 @@ def test_a_region_may_be_its_median_or_its_first_eigenvariate():
     course = rng.normal(size=60)
     voxels = 500 + np.outer(course, rng.uniform(0.5, 2, 30)) + 0.2 * rng.normal(size=(60, 30))
     given = voxels.astype(np.float32)
-    np.testing.assert_allclose(_summary(given, "median"), np.median(voxels, axis=1), rtol=1e-6)
+    alike = np.full(30, 100, np.uint8)
+    np.testing.assert_allclose(_summary(given, "median", alike), np.median(voxels, axis=1), rtol=1e-6)
     centred = voxels - voxels.mean(axis=0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     first = centred @ vectors[:, -1] / np.sqrt(30)
     first *= np.sign(vectors[:, -1].sum())
-    found = _summary(given, "eigenvariate")
+    found = _summary(given, "eigenvariate", alike)
     np.testing.assert_allclose(found - voxels.mean(), first, atol=1e-3)
     assert np.corrcoef(found, course)[0, 1] > 0.99
 
@@ -171,6 +172,34 @@ def scan(folder, *, data=None, inside=None, affine=None):
         own = affine if affine is not None and name == "mask" else grid
         nibabel.save(nibabel.Nifti1Image(values, own), folder / f"{name}.nii.gz")
     return [folder / f"{name}.nii.gz" for name in files], series, masks
+
+
+def test_a_weighted_mean_weighs_voxels_by_their_probability(tmp_path):
+    files, series, masks = scan(tmp_path)
+    probabilities = masks * np.random.default_rng(2).integers(30, 101, masks.shape, dtype=np.uint8)
+    nibabel.save(nibabel.Nifti1Image(probabilities, np.diag([3.0, 3, 3, 1])), files[2])
+    weighted, coverage, _ = extract_region_signals(
+        *files, ROIS.model_copy(update={"summary": "weighted_mean"})
+    )
+    plain, same, _ = extract_region_signals(*files, ROIS)
+    for index, name in enumerate(("one_left", "one_right", "two")):
+        inside = masks[..., index] > 0
+        expected = np.average(series[inside], axis=0, weights=probabilities[inside, index])
+        np.testing.assert_allclose(weighted[name], expected, rtol=1e-6)  # float32 image
+        np.testing.assert_allclose(plain[name], series[inside].mean(axis=0), rtol=1e-6)
+    both = (20 * weighted["one_left"] + 60 * weighted["one_right"]) / 80
+    np.testing.assert_allclose(weighted["one"], both, rtol=1e-9)
+    assert coverage.equals(same), "coverage counts voxels"
+
+
+def test_the_regions_hold_the_probability_of_the_atlas(carried):
+    weights, _, table = carried
+    least = {name: region.threshold for name, region in REGIONS.items()}
+    for index, name in enumerate(table["name"]):
+        inside = weights[..., index][weights[..., index] > 0]
+        assert inside.min() >= np.floor(100 * least[name])
+        assert 60 < inside.max() <= 100
+        assert table["n_voxels"][index] == len(inside)
 
 
 def test_signals_are_means_and_both_sides_are_weighted_by_volume(tmp_path):

@@ -18,7 +18,7 @@ from reconfmri.exclusions import DataFault
 from reconfmri.series import volumes_within
 
 Array = npt.NDArray[np.float64]
-Masks = npt.NDArray[np.uint8]
+Weights = npt.NDArray[np.uint8]  # percent; 0 outside of a region
 FINEST_MM = 2.0  # of the template-to-template warp: both brains are smooth averages
 ATLAS_SPACE = "MNI152NLin6Asym"
 GRID_MM = 0.01  # difference of affines that is rounding
@@ -26,7 +26,7 @@ GRID_MM = 0.01  # difference of affines that is rounding
 CONSTANT = 1e-4
 
 REGION_DESCRIPTIONS = {
-    "index": "Volume of the region in the 4-D image of masks, from 0",
+    "index": "Volume of the region in the 4-D image of regions, from 0",
     "name": "Name of the region in the study file",
     "labels": "Labels of the Harvard-Oxford atlas whose probabilities were summed, or the other source",
     "threshold": "Probability, or value of a map, from which a voxel belongs to the region",
@@ -43,8 +43,11 @@ COVERAGE_DESCRIPTIONS = {
 
 def carry_atlas(
     regions: dict[str, Region], *, resolution: float, like: Path | None = None, threads: int = 1
-) -> tuple[Masks, Array, pd.DataFrame]:
-    """Return the masks (x, y, z, n_regions) on the target grid of `resolution` mm, its affine, and a table.
+) -> tuple[Weights, Array, pd.DataFrame]:
+    """Return the regions (x, y, z, n_regions) on the target grid of `resolution` mm, its affine, and a table.
+
+    A voxel outside of a region is 0, one inside its summed probability in percent, and 100 where the source
+    is no atlas.
 
     With `like`, an image in MNI152NLin2009cAsym, the grid is that image's.
 
@@ -68,16 +71,17 @@ def carry_atlas(
     )
     here = registration.grid_points(shape, affine)
     points = {templates.SPACE: here, ATLAS_SPACE: registration.sample_map(carry, here)}
-    masks = np.zeros((*shape, len(regions)), dtype=np.uint8)
+    weights = np.zeros((*shape, len(regions)), dtype=np.uint8)
     rows = []
     for index, (name, region) in enumerate(regions.items()):
         at = points[region.space or ATLAS_SPACE]
-        masks[..., index] = (
-            registration.sample(probabilities[name], at, order=1) >= region.threshold
-            if region.labels
-            else _inside(name, region, at)
-        )
-        n_voxels = int(masks[..., index].sum())
+        if region.labels:
+            sampled = registration.sample(probabilities[name], at, order=1)
+            percent = np.clip(np.rint(100 * sampled), 1, 100)
+            weights[..., index] = np.where(sampled >= region.threshold, percent, 0)
+        else:
+            weights[..., index] = 100 * _inside(name, region, at)
+        n_voxels = int(np.count_nonzero(weights[..., index]))
         if n_voxels == 0:
             raise ValueError(
                 f"rois.regions.{name}: no voxel of the grid belongs to it ({region.source}). Fix: lower the "
@@ -85,7 +89,7 @@ def carry_atlas(
             )
         labels = ", ".join(region.labels) or region.source
         rows.append((index, name, labels, region.threshold, n_voxels, n_voxels * voxel_mm3))
-    return masks, affine, pd.DataFrame(rows, columns=list(REGION_DESCRIPTIONS))
+    return weights, affine, pd.DataFrame(rows, columns=list(REGION_DESCRIPTIONS))
 
 
 def _inside(name: str, region: Region, points: Array) -> npt.NDArray[np.bool_]:
@@ -139,10 +143,12 @@ def _read_source(name: str, path: Path) -> registration.Volume:
     return registration.Volume(np.nan_to_num(data), np.asarray(image.affine, dtype=np.float64))
 
 
-def _summary(voxels: npt.NDArray[np.float32], how: str) -> Array:
-    """Return one signal (n_volumes,) of a region's voxels (n_volumes, n_voxels)."""
+def _summary(voxels: npt.NDArray[np.float32], how: str, weights: Weights) -> Array:
+    """Return one signal (n_volumes,) of a region's voxels (n_volumes, n_voxels), `weights` (n_voxels,)."""
     if how == "mean":
         return np.asarray(voxels.mean(axis=1, dtype=np.float64))
+    if how == "weighted_mean":
+        return np.asarray(voxels @ (weights / weights.sum(dtype=np.float64)))
     if how == "median":
         return np.asarray(np.median(voxels, axis=1).astype(np.float64))
     level = voxels.mean(axis=0, dtype=np.float64)
@@ -154,7 +160,7 @@ def _summary(voxels: npt.NDArray[np.float32], how: str) -> Array:
 def extract_region_signals(
     bold: Path,
     mask: Path,
-    masks_image: Path,
+    regions_image: Path,
     rois: Rois,
     *,
     non_steady: int = 0,
@@ -173,7 +179,8 @@ def extract_region_signals(
     DataFault
         The images are not on one grid, or the run is not 4-D.
     """
-    masks, inside = _open_on_one_grid(bold, mask, masks_image, rois)
+    weights, inside = _open_on_one_grid(bold, mask, regions_image, rois)
+    masks = weights > 0
     anywhere = np.asarray(masks.any(axis=-1) & inside)
     voxels = _voxel_series(bold, anywhere)
     with np.errstate(invalid="ignore"):
@@ -194,12 +201,16 @@ def extract_region_signals(
     known = coverage.set_index("region")
     faults = [fault for name in parts if (fault := _region_fault(name, known, rois))]
     missing = {fault.region for fault in faults}
+    place = {name: i for i, name in enumerate(rois.regions)}
     signals: dict[str, Array] = {}
     for name, of in parts.items():
         if name in missing:
             signals[name] = np.full(len(voxels), np.nan)
             continue
-        series = [_summary(voxels[:, members[part]], rois.summary) for part in of]
+        series = [
+            _summary(voxels[:, members[part]], rois.summary, weights[anywhere, place[part]][members[part]])
+            for part in of
+        ]
         signals[name] = np.average(series, axis=0, weights=[sizes[part] for part in of])
     return pd.DataFrame(signals), coverage, faults
 
@@ -245,24 +256,24 @@ def _label_indices(labels: Sequence[str], known: Sequence[str], region: str) -> 
 
 
 def _open_on_one_grid(
-    bold: Path, mask: Path, masks_image: Path, rois: Rois
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return the region masks (x, y, z, n) and the mask of the run as booleans."""
+    bold: Path, mask: Path, regions_image: Path, rois: Rois
+) -> tuple[Weights, npt.NDArray[np.bool_]]:
+    """Return the weights of the regions (x, y, z, n) and the mask of the run as booleans."""
     import nibabel
 
-    run, regions, inside = (nibabel.load(path) for path in (bold, masks_image, mask))
+    run, regions, inside = (nibabel.load(path) for path in (bold, regions_image, mask))
     if len(run.shape) != 4:
         raise DataFault("E-DATA-B05", f"{len(run.shape)}-D image, a run has 4", file=bold.name)
     if regions.shape[3:] != (len(rois.regions),):
-        raise ValueError(f"{masks_image}: {regions.shape[3:]} masks for the regions {list(rois.regions)}")
-    for path, image in ((masks_image, regions), (mask, inside)):
+        raise ValueError(f"{regions_image}: {regions.shape[3:]} volumes for the regions {list(rois.regions)}")
+    for path, image in ((regions_image, regions), (mask, inside)):
         apart = np.abs(image.affine - run.affine).max()
         if image.shape[:3] != run.shape[:3] or apart > GRID_MM:
             reason = (
                 f"not on the grid of {path.name}: {run.shape[:3]} and {image.shape[:3]}, {apart:.3g} mm apart"
             )
             raise DataFault("E-DATA-B06", reason, fix="resample the run again", file=bold.name)
-    return np.asarray(regions.dataobj) > 0, np.asarray(inside.dataobj) > 0
+    return np.asarray(regions.dataobj, dtype=np.uint8), np.asarray(inside.dataobj) > 0
 
 
 def _voxel_series(bold: Path, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

@@ -182,30 +182,48 @@ def _imported(path: Path) -> set[str]:
 
 
 def judge(mutant: Mutant, folder: Path, most: int) -> tuple[str, str]:
-    """Return `killed` or `survived`, and the tests that ran, with the mutant in the copy of the library."""
-    tests = tests_of(mutant.path)[:most]
+    """Return what became of a mutant in the copy of the library, and the tests that ran.
+
+    `killed`, `survived`, or `not judged` where its tests fail without it.
+    """
+    tests = tuple(tests_of(mutant.path)[:most])
     if not tests:
         return "survived", "no test imports it"
-    path = folder / mutant.path.relative_to(SOURCE.parent)
-    tree = Changer(mutant.number).visit(ast.parse(path.read_text(encoding="utf-8")))
-    kept = path.read_bytes()
-    path.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
     shown = " ".join(test.relative_to(ROOT).as_posix() for test in tests)
+    if not _pass(tests, folder):
+        return "not judged", shown
+    path = folder / mutant.path.relative_to(ROOT)
+    kept = path.read_bytes()
+    tree = Changer(mutant.number).visit(ast.parse(kept))
+    path.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+    try:
+        return ("survived" if _run(tests, folder) else "killed"), shown
+    finally:
+        path.write_bytes(kept)
+
+
+@cache
+def _pass(tests: tuple[Path, ...], folder: Path) -> bool:
+    """Whether tests pass with the library as it is."""
+    return _run(tests, folder)
+
+
+def _run(tests: tuple[Path, ...], folder: Path) -> bool:
+    """Whether tests pass with the library of a folder in the time that they have."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", "-m"]
+    place = {"PYTHONPATH": f"{folder / 'src'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
             [*command, "not slow", *map(str, tests)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, **place},
             capture_output=True,
             timeout=LIMIT,
             check=False,
         )
-        return ("killed" if done.returncode else "survived"), shown
     except subprocess.TimeoutExpired:
-        return "killed", f"{shown} (time)"
-    finally:
-        path.write_bytes(kept)
+        return False
+    return done.returncode == 0
 
 
 def main() -> int:
@@ -225,7 +243,10 @@ def main() -> int:
     rows: list[tuple[object, ...]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copytree(SOURCE, folder / "reconfmri")
+        shutil.copytree(SOURCE, folder / "src" / "reconfmri")
+        for item in ROOT.iterdir():  # what the library looks for beside itself
+            if item.name != "src":
+                (folder / item.name).symlink_to(item)
         for mutant in chosen:
             started = time.monotonic()
             result, tests = judge(mutant, folder, given.most)
@@ -234,8 +255,9 @@ def main() -> int:
             print(*rows[-1], sep="\t", flush=True)
             lines = ["\t".join(map(str, row)) for row in (COLUMNS, *rows)]
             given.table.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    share = sum(row[3] == "killed" for row in rows) / len(rows)
-    print(f"killed: {share:.1%} of {len(rows)}")
+    judged = [row for row in rows if row[3] != "not judged"]
+    share = sum(row[3] == "killed" for row in judged) / len(judged)
+    print(f"killed: {share:.1%} of {len(judged)}, not judged {len(rows) - len(judged)}")
     return 0 if share >= given.goal else 1
 
 

@@ -1,4 +1,4 @@
-"""The regions of the study as masks on the template grid."""
+"""The regions of the study on the template grid."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from reconfmri.tables import write_table
 
 with log_to(snakemake.log[0]):
     regions = {name: Region.from_params(region) for name, region in snakemake.params.regions.items()}
-    masks, affine, table = carry_atlas(
+    weights, affine, table = carry_atlas(
         regions,
         resolution=snakemake.params.resolution,
         like=Path(snakemake.input.grid) if snakemake.input.grid else None,
         threads=snakemake.threads,
     )
-    nib.save(nib.Nifti1Image(masks, affine), snakemake.output.masks)
+    nib.save(nib.Nifti1Image(weights, affine), snakemake.output.masks)
     write_table(snakemake.output.table, table, REGION_DESCRIPTIONS)

@@ -113,10 +113,10 @@ class Rois(Section):
     combined: dict[Name, Annotated[list[Name], Field(min_length=2), EachOnce]] = Field(
         default_factory=dict, description="Name without a side -> its parts, weighted by volume"
     )
-    summary: Literal["mean", "median", "eigenvariate"] = Field(
+    summary: Literal["mean", "weighted_mean", "median", "eigenvariate"] = Field(
         "mean",
-        description="Signal of a region over its voxels; `eigenvariate`: the first one, scaled as SPM's, "
-        "around the mean",
+        description="Signal of a region over its voxels; `weighted_mean`: by the atlas's probabilities; "
+        "`eigenvariate`: the first one, scaled as SPM's, around the mean",
     )
     min_coverage: Share = Field(
         0.8, description="A region covered less by the run's mask is missing in that run"

@@ -234,7 +234,8 @@ RULES: dict[str, Rule] = {
         "regions",
         {
             "masks": in_results(
-                "Masks of the regions on the target grid", f"derivatives/atlas/space-{SPACE}_regions.nii.gz"
+                "Regions on the target grid, percent probability inside of each",
+                f"derivatives/atlas/space-{SPACE}_regions.nii.gz",
             ),
             "table": in_results("Sizes of the regions", f"derivatives/atlas/space-{SPACE}_regions.tsv"),
         },

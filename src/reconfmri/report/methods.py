@@ -276,7 +276,12 @@ def _regions(study: Study) -> str:
     )
 
 
-_SUMMARIES = {"mean": "mean", "median": "median", "eigenvariate": "first eigenvariate (around the mean)"}
+_SUMMARIES = {
+    "mean": "mean",
+    "weighted_mean": "mean, weighted by the atlas's probabilities,",
+    "median": "median",
+    "eigenvariate": "first eigenvariate (around the mean)",
+}
 
 
 def _first_level(study: Study, settings: FirstLevel) -> str:

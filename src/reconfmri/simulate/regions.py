@@ -50,7 +50,8 @@ def _survey(regions: str, resolution: float, threads: int) -> Territory:
         templates.target_brain(), maps.t1w, finest_mm=FINEST_MM, threads=threads
     )
     wanted = {f"source_{name}": region for name, region in SOURCES.items()} | study.regions
-    masks, affine, _ = rois.carry_atlas(wanted, resolution=resolution, threads=threads)
+    weights, affine, _ = rois.carry_atlas(wanted, resolution=resolution, threads=threads)
+    masks = (weights > 0).astype(np.uint8)
     sources = _sources_in_model(masks[..., : len(SOURCES)], affine, to_target)
     voxels = {
         name: registration.inverse_at(to_target, _points_of(masks[..., index], affine))
@@ -62,7 +63,7 @@ def _survey(regions: str, resolution: float, threads: int) -> Territory:
 
 
 def _sources_in_model(
-    masks: rois.Masks, affine: Points, to_target: registration.Volume
+    masks: npt.NDArray[np.uint8], affine: Points, to_target: registration.Volume
 ) -> npt.NDArray[np.uint8]:
     """Return the sources on the model's grid: each voxel asks the target grid, linearly, what it is."""
     found = np.zeros(SHAPE, np.uint8)
