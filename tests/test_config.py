@@ -51,7 +51,7 @@ def test_shipped_study_files_are_sound(path):
         ("engine: embedded", "engine: fsl", "E-CONF-C02", "'embedded'"),
         ("level: 0.95", "level: 95", "E-CONF-C02", "(above 0.5, below 1), e.g. 0.95"),
         ("control: midazolam", "control: ketamine", "E-CONF-C02", "both 'ketamine'"),
-        ("  hrf: glover\n", "  hrf: glover\n  hrf: spm\n", "E-CONF-C03", "'hrf' stands on lines"),
+        ("  hrf: glover\n", "  hrf: glover\n  hrf: spm\n", "E-CONF-C03", "'hrf' is on lines"),
         ("{trauma: 1, neutral: -1}", "{traumma: 1, neutral: -1}", "E-CONF-C04", "did you mean 'trauma'?"),
         ("  task: memory\n  hrf", "  task: rest\n  hrf", "E-CONF-C04", "known are ['memory']"),
         ("[amygdala_left, amygdala_right]", "[amygdala, right]", "E-CONF-C04", "rois.combined.amygdala"),

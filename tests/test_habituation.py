@@ -146,3 +146,24 @@ def test_single_scripts_equal_plain_least_squares(nuisance):
         beta = np.linalg.lstsq(np.column_stack([answers[:, k], *sums, beside]), series, rcond=None)[0]
         assert table["lss"][k] == pytest.approx(100 * beta[0] / beta[-1], rel=1e-8)
     np.testing.assert_allclose(table["lsa"], heights, atol=5 * table["lsa_se"].max())
+
+
+def test_a_condition_of_two_events_or_of_one_is_separated_too(nuisance):
+    """LSS: the other event of a condition stands beside the one, and nothing where there is no other."""
+    rng = np.random.default_rng(3)
+    _, built = design({"plain": DIFFERENCE}, nuisance)
+    few = EVENTS.iloc[:4].reset_index(drop=True)
+    conditions = ORDER[:4]
+    assert sorted(conditions.count(name) for name in set(conditions)) == [1, 1, 2]
+    answers = script_regressors(few, tr=TR, n_volumes=N, task=TASK)
+    beside = built.iloc[:, 9:]
+    series = 500 * (1 + answers.to_numpy() @ [1.0, 0.5, 0.2, 0.8] / 100 + 0.002 * rng.normal(size=N))
+    own = pd.concat([answers, beside.set_axis(answers.index)], axis=1)
+    table = single_scripts(pd.DataFrame({"a": series}), own, few, tr=TR, task=TASK, noise="ols")
+    of = np.array(conditions)
+    for k in range(4):
+        others = [(of == name) & (np.arange(4) != k) for name in dict.fromkeys(conditions)]
+        sums = [answers.to_numpy()[:, other].sum(axis=1) for other in others if other.any()]
+        matrix = np.column_stack([answers.to_numpy()[:, k], *sums, beside.to_numpy()])
+        beta = np.linalg.lstsq(matrix, series, rcond=None)[0]
+        assert table["lss"][k] == pytest.approx(100 * beta[0] / beta[-1], rel=1e-8)

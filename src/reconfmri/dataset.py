@@ -232,7 +232,7 @@ def twice(rows: list[str], name: str) -> list[Problem]:
     for line, row in enumerate(rows, start=2):
         lines[row].append(line)
     return [
-        Problem("STOP", "E-BIDS-A03", f"{row} stands on lines {at}", "keep one of the lines", name)
+        Problem("STOP", "E-BIDS-A03", f"{row} is on lines {at}", "keep one of the lines", name)
         for row, at in lines.items()
         if len(at) > 1
     ]

@@ -21,7 +21,8 @@ def show_problems(problems: Sequence[Problem]) -> None:
 def counted(problems: Sequence[Problem]) -> str:
     """Return how many problems there are, of each severity."""
     counts = [f"{sum(p.severity == name for p in problems)} {name}" for name in SEVERITIES]
-    return f"{len(problems)} problems: {', '.join(counts)}" if problems else "No problems found."
+    noun = "problem" if len(problems) == 1 else "problems"
+    return f"{len(problems)} {noun}: {', '.join(counts)}" if problems else "No problems found."
 
 
 def _coloured(severity: str) -> str:

@@ -254,7 +254,7 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
         key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
         if key in seen:
-            raise _GivenTwice(f"the key {key!r} stands on lines {seen[key]} and {line}")
+            raise _GivenTwice(f"the key {key!r} is on lines {seen[key]} and {line}")
         seen[key] = line
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 

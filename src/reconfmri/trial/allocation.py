@@ -40,7 +40,7 @@ def read_allocation(
         if not PARTICIPANT.fullmatch(person):
             raise InputError(path, f"line {line}: participant_id {person!r} must look like sub-01")
         if person in seen:
-            raise InputError(path, f"{person} stands on lines {seen[person]} and {line}; keep one")
+            raise InputError(path, f"{person} is on lines {seen[person]} and {line}; keep one")
         seen[person] = line
     table = table[table["arm"] != MISSING].reset_index(drop=True)
     if table.empty:
