@@ -8,6 +8,7 @@ UV_VERSION := 0.13.8
 CORES ?= $(or $(SLURM_CPUS_PER_TASK),$(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc))
 SEEDS ?= 20
 TRIALS ?= 2000
+KILLS ?= 200
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 # Behind a proxy that signs TLS anew its certificate is in the system's store: uv and pip look there.
@@ -17,7 +18,7 @@ ifneq ($(CERTIFICATES),)
 export PIP_CERT ?= $(or $(SSL_CERT_FILE),$(CERTIFICATES))
 endif
 
-.PHONY: demo test lint recover validate bench mutate docs lock wheel install install-test clean
+.PHONY: demo test lint fresh recover validate soak bench mutate docs lock wheel sbom audit install install-test clean
 
 $(BIN)/uv:
 	@test "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2] == (3, 11))')" = True || { echo "make: Python 3.11 is needed; give one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -60,6 +61,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check src workflow/scripts tests
 	$(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/snakefmt --check Snakefile workflow
 
+# The generated documents are those of today's code.
+fresh: $(VENV)/.installed-test
+	$(BIN)/python docs/generate.py --check
+
 # Image-level recovery of the planted truth over many small trials (about 40 minutes).
 recover: $(VENV)/.installed-test
 	$(BIN)/python -m tests.recovery.recover --seeds $(SEEDS) --cores $(CORES)
@@ -67,6 +72,10 @@ recover: $(VENV)/.installed-test
 # Calibration of the group models over many simulated trials (about an hour).
 validate: $(VENV)/.installed-test
 	$(BIN)/python -m tests.validate --trials $(TRIALS) --table docs/calibration.tsv
+
+# A run that is killed at random moments must end as an unbroken one (hours).
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.workflow.soak soak --kills $(KILLS)
 
 # Time, memory and error of preprocessing and of the group stage, others' beside ours (about half an hour).
 bench: $(VENV)/.installed-test .bench/.installed
@@ -97,5 +106,13 @@ lock: $(BIN)/uv
 wheel: $(BIN)/uv
 	$(BIN)/uv build --quiet --wheel
 
+# What the lock holds, as CycloneDX; the lock beside the known advisories (needs a network).
+sbom: $(BIN)/uv
+	mkdir -p dist
+	$(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json envs/requirements.lock
+
+audit: $(BIN)/uv
+	$(BIN)/uv tool run --quiet --from pip-audit==2.10.1 pip-audit --require-hashes --disable-pip -r envs/requirements.lock
+
 clean:
-	rm -rf demo recover validate dist .bench .venv
+	rm -rf demo recover validate soak dist .bench .venv

@@ -42,6 +42,8 @@ EVERYWHERE = (
     "config",
     "decisions",
     "exclusions",
+    "jobs",
+    "locks",
     "measures",
     "provenance",
     "tables",
@@ -64,7 +66,7 @@ CONTENTS = {
         "docs/rulegraph",
         "docs/rules/index",
     ],
-    "Change it": ["docs/architecture", "docs/extending", "CONTRIBUTING"],
+    "Change it": ["docs/architecture", "docs/extending", "docs/ci", "CONTRIBUTING"],
 }
 OPTIONS = {
     "extensions": "myst_parser",

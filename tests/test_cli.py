@@ -505,14 +505,17 @@ def test_status_tells_done_excluded_failed_killed_and_waiting_apart(study, capsy
         "done",
         "excluded",
         "failed",
-        "stopped",
-        "stopped",
+        "killed",
+        "killed",
         "waiting",
     ]
     told = "\n".join(lines)
     assert f"excluded sub-02 1, alignment: {reason}" in told
-    assert "failed sub-03 1, alignment: MemoryError: asked for 9 GB. Next: read logs/align_run/" in told
-    assert "stopped sub-04 1, alignment: it was killed" in told
+    assert (
+        "failed sub-03 1, alignment (software): MemoryError: asked for 9 GB. Next: read logs/align_run/"
+        in told
+    )
+    assert "killed sub-04 1, alignment: it ended without a word" in told
 
 
 @pytest.mark.parametrize("option", ["--participant-label", "--session-label", "--task-id"])

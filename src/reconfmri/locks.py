@@ -16,7 +16,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -111,6 +111,23 @@ def is_held(path: Path) -> bool | None:
     return False
 
 
+def at_work(folder: Path) -> list[str]:
+    """Return who holds a lock of a study now, on whichever host: `run 12 on host h, alive since ...`."""
+    found = []
+    for path in sorted((folder / LOCKS).glob("*")):
+        if path.is_file() and is_held(path):
+            found.append(_words(path).strip() or "another run")
+        holders = [file for file in sorted(path.glob("*")) if not _swept(file)] if path.is_dir() else []
+        found += [_words(file).strip() or "another run" for file in holders]
+    return list(dict.fromkeys(found))
+
+
+def can_lock(folder: Path) -> bool | None:
+    """Whether the file system of a study has locks; None where none was ever asked for."""
+    found = {is_held(path) for path in (folder / LOCKS).glob("*") if path.is_file()}
+    return True if found & {True, False} else (False if found else None)
+
+
 def _take(stack: ExitStack, folder: Path, name: str, kind: int, *, wait: bool) -> str:
     stream = stack.enter_context(_open(folder, name))
     try:
@@ -192,7 +209,9 @@ def _swept(file: Path) -> bool:
     if named is None:
         return True
     if named[2] == socket.gethostname() and not _is_alive(named[3]):
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+        return True
     return not file.exists()
 
 
@@ -202,16 +221,3 @@ def _is_alive(process: str) -> bool:
         return Path("/proc", process, "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def workers(folder: Path) -> list[int]:
-    """Return the ids of live Snakemake processes (ours or started by hand) that work in `folder`."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            here = (process / "cwd").resolve() == folder.resolve()
-            if here and b"snakemake" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue  # gone meanwhile, or somebody else's
-    return found

@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 # How many processors a batch system gave the job on this node; the first that is set counts.
@@ -31,6 +33,17 @@ def processors() -> int:
     said = next((os.environ[name] for name in ALLOCATED if os.environ.get(name)), "")
     found += [int(said)] if said.isdigit() else []
     return max(min(found), 1)
+
+
+def memory_mb() -> int:
+    """Return the memory that this process may use, MB: the least of the machine's and its control group's."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for place in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            found.append(int((Path("/") / place).read_text(encoding="utf-8")))
+        except (OSError, ValueError):  # no limit: the file is absent, or says `max`
+            continue
+    return min(found) // 1_000_000
 
 
 def _quotas(root: Path) -> list[int]:
@@ -75,6 +88,12 @@ def settle() -> None:
     for variable in THREADS:  # before numpy is imported
         os.environ.setdefault(variable, "1")
     os.umask(os.umask(0o077) | 0o007)
+
+
+def close_to_the_world(folder: Path) -> None:
+    """Take the rights of the rest of the world from a folder of ours, and so from all that lies in it."""
+    with suppress(OSError):  # not there yet, or somebody else's
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) & ~0o007)
 
 
 def keep_caches(work: Path) -> None:

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 
 from reconfmri import __version__
+from reconfmri.tracebacks import PACKAGE, traceback_without_data
 
-PACKAGE = Path(__file__).parent
 # Names of community usage, as fMRIPrep's own list has them, and tables and pictures of ours.
 NOT_IN_BIDS = (
     *("*_xfm.*", "*_boldref.nii.gz", "*_timeseries.*", "*_statmap.nii.gz", "*_fieldmap.nii.gz"),
@@ -155,7 +155,7 @@ def export_package_source() -> None:
 
 @contextmanager
 def log_to(path: str | Path) -> Iterator[logging.Logger]:
-    """Send the package's log records and warnings to `path` while the block runs."""
+    """Send the package's log records and warnings to `path` while the block runs; of an exception no data."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("reconfmri")
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
@@ -167,8 +167,8 @@ def log_to(path: str | Path) -> Iterator[logging.Logger]:
     logger.setLevel(logging.INFO)
     try:
         yield logger
-    except Exception:
-        logger.exception("failed")
+    except Exception as error:
+        logger.error("failed\n%s", traceback_without_data(error))
         raise
     finally:
         for target in (logger, warned):

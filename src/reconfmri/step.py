@@ -10,7 +10,7 @@ from typing import Any
 
 from reconfmri.bids import sha256
 from reconfmri.exclusions import MISSING, DataFault, Decisions, Exclusion, read_exclusions, write_exclusions
-from reconfmri.provenance import log_to
+from reconfmri.jobs import job
 
 NO_FACTS = b"{}\n"  # an empty file is no JSON: readers of the whole dataset would stop at it
 
@@ -25,7 +25,7 @@ def run_step(snakemake: Any, work: Callable[[Any, Decisions], None], *, describe
     """
     unit = unit_of(snakemake.wildcards)
     decisions = Decisions(unit, [row for row in _exclusions_before(snakemake.input) if row.concerns(unit)])
-    with log_to(snakemake.log[0]) as log:
+    with job(snakemake) as log:
         started = time.monotonic()
         if decisions.excluded:
             _leave_empty(snakemake.output)

@@ -260,6 +260,27 @@ def test_a_table_of_a_producer_that_was_cut_stops_the_group(study, tmp_path):
     assert "rows are missing" in told
 
 
+def test_a_damaged_file_is_found_and_made_again_byte_by_byte_and_nothing_else(study, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy, symlinks=True)
+    intact = run(["reconfmri", "verify"], copy)
+    assert intact.returncode == 0, intact.stdout + intact.stderr
+    assert "nothing is recorded" not in intact.stdout
+    place = next((copy / DERIVATIVES).rglob("*_desc-quality_measures.tsv"))
+    before, dates = place.read_bytes(), place.stat()
+    place.write_bytes(before.replace(b"1", b"2"))
+    os.utime(place, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    ended = {log: log.stat().st_mtime_ns for log in copy.glob("logs/*/*.log")}
+    repaired = run(["reconfmri", "verify", "--repair", "--n-cpus", "2"], copy)
+    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    assert f"damaged {place.relative_to(copy)}: " in repaired.stdout
+    assert "byte-equal" in repaired.stdout
+    assert place.read_bytes() == before
+    again = [log.parent.name for log, at in ended.items() if log.stat().st_mtime_ns != at]
+    assert again == ["assess_quality"]
+    assert planned(copy) == set()
+
+
 def test_a_person_taken_out_by_hand_is_in_no_number_and_has_no_page(study, tmp_path):
     copy = without_dates(study, tmp_path / "copy")
     with (copy / "config/exclusions.tsv").open("a", encoding="utf-8") as stream:

@@ -5,12 +5,16 @@ The study is planned and touched, so that Snakemake holds a record of every job;
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +25,7 @@ from planned_study import ROOT, plan_study, snakemake
 
 from reconfmri import bids
 from reconfmri.contents import LEDGER, SEAL, Seal
-from reconfmri.locks import hold
+from reconfmri.locks import hold, hold_log
 
 FUNNEL = {"stack_measures", "stack_exclusions", "describe_participants"}
 GROUP = {
@@ -267,14 +271,41 @@ def test_plain_snakemake_keeps_to_the_locks_of_the_study_and_leaves_none_that_ou
     with hold(study, shared=["study"], alone=["sub-001"]):
         refused = snakemake(study, *target, check=False)
     assert refused.returncode
-    assert "works on study of this study. Fix: wait for it" in refused.stdout + refused.stderr
+    assert "works on study of this study. Fix: wait for it" in said(refused)
     assert (study / SEAL).read_text() == "of the run that is alive"
     assert (study / LEDGER).read_bytes() == before
     left = study / ".snakemake/locks/0.output.lock"
     left.parent.mkdir(exist_ok=True)
     left.write_text("results/scales/pcl5_measures.tsv\n")
-    snakemake(study, *target)
+    assert "Nothing to be done" in said(snakemake(study, *target))
     Seal(**json.loads((study / SEAL).read_text()))
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
+
+
+def test_what_a_cluster_job_leaves_that_outlived_its_main_process_is_made_again(study):
+    """Its files lie there whole, without a record: that of an earlier job must not stand for them."""
+    target = ["results/scales/pcl5_measures.tsv", "--cores", "1"]
+    place, log = study / target[0], study / "logs/score_scale/pcl5.log"
+    record = study / ".snakemake/metadata" / base64.urlsafe_b64encode(target[0].encode()).decode()
+    assert record.is_file()
+    place.unlink()
+    command = [sys.executable, "-m", "snakemake", "--directory", str(study), *target]
+    run = [*command, "--snakefile", str(ROOT / "Snakefile")]
+    with hold_log(log), subprocess.Popen(run, start_new_session=True, stderr=subprocess.DEVNULL) as begun:
+        end = time.monotonic() + 120  # the job waits for its log
+        while record.exists() and begun.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        os.killpg(begun.pid, signal.SIGKILL)
+    assert not record.exists(), "from its beginning on nothing is known of the job"
+    shutil.rmtree(study / ".snakemake/incomplete")  # as the job does at its end
+    place.write_text("of a job that nobody saw end")
+    place.with_name("pcl5_exclusions.tsv").write_text("too")
+    snakemake(study, *target)
+    assert place.read_text().startswith("participant_id\t")
+    assert record.is_file()
 
 
 def records(study: Path) -> list[str]:

@@ -30,7 +30,8 @@ from reconfmri.exclusions import UNIT
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.layout import layout_of
 from reconfmri.locks import BusyError, hold_as_worker
-from reconfmri.machine import THREADS, keep_caches, settle
+from reconfmri.machine import THREADS, close_to_the_world, keep_caches, settle
+from reconfmri.needs import growing, read_needs
 from reconfmri.parity import protocol_of
 from reconfmri.provenance import code_of as code_on_disk
 from reconfmri.provenance import export_package_source
@@ -41,6 +42,7 @@ from reconfmri.trial.codes import as_seen, codes_file, is_coded
 os.environ |= dict.fromkeys(THREADS, "1")
 settle()
 keep_caches(Path())
+close_to_the_world(Path(".snakemake"))  # begun before this file was read
 
 ENVIRONMENT = "../../envs/reconfmri.yaml"
 DEFAULT_LIMIT = (100, 1)  # jobs, s: `--max-jobs-per-timespan` of Snakemake
@@ -76,6 +78,27 @@ class ByContent(type(workflow)):
                 return super().execute(**given)
         except BusyError as error:
             raise WorkflowError(str(error))
+
+    def _prepare_dag(self, *arguments, **given):
+        """Hold a result for finished only where Snakemake saw its job end: else its record is of an earlier job.
+
+        A job on a cluster outlives a killed main process. What it leaves would count as made from whatever the
+        record of the job before says, or, without a record, never be made again.
+        """
+        super()._prepare_dag(*arguments, **given)
+        kept = self.persistence
+        mark, marked = kept.started, kept.incomplete
+
+        def started(job, external_jobid=None):
+            for file in job.output:
+                kept.cleanup_metadata(file)
+            mark(job, external_jobid)
+
+        async def incomplete(job):
+            unseen = [file for file in job.output if not kept.metadata(file) and await file.exists()]
+            return list(dict.fromkeys([*await marked(job), *unseen]))
+
+        kept.started, kept.incomplete = started, incomplete
 
     @property
     def execution_settings(self):
@@ -126,6 +149,7 @@ try:
         )
     scans = read_run_table("config/runs.tsv")
     decided = read_decisions(Path())
+    measured = read_needs(Path())
     seal = seal_of(Path(), study)
     if planning:
         record = read_record(Path())
@@ -225,6 +249,12 @@ row_of = {tuple(layout.wildcards(scan._asdict()).values()): scan for scan in sca
 def scan_of(wildcards):
     given = {"ses": "n/a", "run": "1", **dict(wildcards.items())}
     return row_of[tuple(given[key] for key in ("sub", "ses", "task", "run"))]
+
+
+def needs(rule_name, *, mem_mb, runtime):
+    """Memory, MB, and time, min, of a job: as `reconfmri resources` measured it, else as given; each retry asks more."""
+    mem_mb, runtime = measured.get(rule_name, (mem_mb, runtime))
+    return {"mem_mb": growing(mem_mb), "runtime": growing(runtime)}
 
 
 def code_of(rule_name):

@@ -15,8 +15,7 @@ rule estimate_connectivity:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
-        runtime=20,
+        **needs("estimate_connectivity", mem_mb=1000, runtime=20),
     params:
         raw=lambda wildcards: (
             raw_content("events")(wildcards) if study.tasks[wildcards.task].conditions else {}

@@ -16,8 +16,7 @@ rule fit_first_level:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
-        runtime=20,
+        **needs("fit_first_level", mem_mb=1000, runtime=20),
     params:
         raw=raw_content("events"),
         tr=lambda wildcards: float(scan_of(wildcards).tr),
@@ -44,8 +43,7 @@ rule estimate_maps:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=8000,
-        runtime=60,
+        **needs("estimate_maps", mem_mb=8000, runtime=60),
     params:
         settings=settings_of(study.first_level),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),

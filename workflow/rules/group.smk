@@ -17,8 +17,7 @@ rule fit_frequentist_models:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
-        runtime=20,
+        **needs("fit_frequentist_models", mem_mb=1000, runtime=20),
     params:
         raw=group_content,
         settings=settings_of(study.group),
@@ -42,8 +41,7 @@ rule test_by_randomisation:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
-        runtime=20,
+        **needs("test_by_randomisation", mem_mb=2000, runtime=20),
     params:
         raw=group_content,
         settings=settings_of(study.group),
@@ -69,8 +67,7 @@ rule examine_missing_visits:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
-        runtime=20,
+        **needs("examine_missing_visits", mem_mb=1000, runtime=20),
     params:
         raw=group_content,
         settings=settings_of(study.group),
@@ -95,8 +92,7 @@ rule fit_bayesian_models:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **needs("fit_bayesian_models", mem_mb=3000, runtime=60),
     params:
         raw=group_content,
         settings=settings_of(study.group),
@@ -122,8 +118,7 @@ rule collect_estimates:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
-        runtime=10,
+        **needs("collect_estimates", mem_mb=500, runtime=10),
     params:
         settings=settings_of(study.group),
         code=code_of("collect_estimates"),

@@ -15,8 +15,7 @@ rule stack_measures:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
-        runtime=20,
+        **needs("stack_measures", mem_mb=1000, runtime=20),
     params:
         whole=whole_study,
         outcomes=outcomes_of_runs(study),
@@ -42,8 +41,7 @@ rule stack_exclusions:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
-        runtime=10,
+        **needs("stack_exclusions", mem_mb=500, runtime=10),
     params:
         whole=whole_study,
         index=lambda wildcards: content_of([DECIDED_TABLE]),
@@ -64,8 +62,7 @@ rule describe_derivatives:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
-        runtime=10,
+        **needs("describe_derivatives", mem_mb=500, runtime=10),
     params:
         name=study.name,
         code=code_of("describe_derivatives"),

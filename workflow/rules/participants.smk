@@ -28,8 +28,7 @@ rule describe_participants:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1500,
-        runtime=30,
+        **needs("describe_participants", mem_mb=1500, runtime=30),
     params:
         settings=settings_of(study.quality),
         rois=settings_of(study.rois),

@@ -12,8 +12,7 @@ rule score_physiology:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1500,
-        runtime=20,
+        **needs("score_physiology", mem_mb=1500, runtime=20),
     params:
         raw=raw_content("physio", "events"),
         sidecars=recording_facts,

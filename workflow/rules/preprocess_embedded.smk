@@ -12,8 +12,7 @@ rule prepare_anatomy:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **needs("prepare_anatomy", mem_mb=4000, runtime=60),
     params:
         sha256=lambda wildcards: content_of(t1w_images(wildcards)),
         template=lambda wildcards: content_of([target_brain()]),
@@ -43,8 +42,7 @@ rule align_run:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **needs("align_run", mem_mb=3000, runtime=60),
     params:
         t1w=lambda wildcards: scan_of(wildcards).t1w,
         sidecar=sidecar_of,
@@ -76,8 +74,7 @@ rule resample_run:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **needs("resample_run", mem_mb=3000, runtime=60),
     params:
         tr=lambda wildcards: float(scan_of(wildcards).tr),
         raw=raw_content("bold"),

@@ -67,8 +67,7 @@ rule adopt_fmriprep_run:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **needs("adopt_fmriprep_run", mem_mb=3000, runtime=20),
     params:
         scan=lambda wildcards: {
             "raw": scan_of(wildcards).bold,
@@ -100,8 +99,7 @@ rule adopt_fmriprep_anatomy:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1500,
-        runtime=20,
+        **needs("adopt_fmriprep_anatomy", mem_mb=1500, runtime=20),
     params:
         raw=lambda wildcards: scans_of_anatomy(wildcards)["bold"].iloc[0],
         made=lambda wildcards: (

@@ -25,8 +25,7 @@ rule assess_quality:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1500,
-        runtime=20,
+        **needs("assess_quality", mem_mb=1500, runtime=20),
     params:
         raw=raw_content("events"),
         encoding=encoding_of,
@@ -50,8 +49,7 @@ rule compare_sessions:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
-        runtime=10,
+        **needs("compare_sessions", mem_mb=500, runtime=10),
     params:
         settings=settings_of(study.quality),
         code=code_of("compare_sessions"),
@@ -72,8 +70,7 @@ rule audit_sessions:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
-        runtime=20,
+        **needs("audit_sessions", mem_mb=500, runtime=20),
     params:
         root=bids_root,  # a Path is no setting: Snakemake does not record it
         raw=lambda wildcards: {

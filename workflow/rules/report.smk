@@ -33,8 +33,7 @@ rule build_report:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
-        runtime=20,
+        **needs("build_report", mem_mb=2000, runtime=20),
     params:
         raw=lambda wildcards: content_of(["config/runs.tsv", truth, record_file, everybody])
         + group_content(wildcards),

@@ -13,8 +13,7 @@ rule carry_atlas:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **needs("carry_atlas", mem_mb=4000, runtime=30),
     params:
         regions={name: region.model_dump(mode="json") for name, region in study.rois.regions.items()},
         resolution=study.preprocessing.resolution,
@@ -44,8 +43,7 @@ rule extract_region_signals:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1500,
-        runtime=20,
+        **needs("extract_region_signals", mem_mb=1500, runtime=20),
     params:
         settings=settings_of(study.rois),
         code=code_of("extract_region_signals"),

@@ -11,8 +11,7 @@ rule score_scale:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **needs("score_scale", mem_mb=1000, runtime=10),
     params:
         raw=lambda wildcards: content_of([phenotype_of(wildcards)]),
         settings=lambda wildcards: settings_of(study.scales[wildcards.scale]),

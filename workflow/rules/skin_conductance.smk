@@ -12,8 +12,7 @@ rule score_skin_conductance:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
-        runtime=20,
+        **needs("score_skin_conductance", mem_mb=1000, runtime=20),
     params:
         raw=raw_content("physio", "events"),
         sidecars=recording_facts,

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from reconfmri.derivatives import place_of
+from reconfmri.jobs import job
 from reconfmri.preprocess import AnatomyFiles
 from reconfmri.preprocess.fmriprep import adopt_anatomy
-from reconfmri.provenance import log_to
 from reconfmri.step import describe_images
 
-with log_to(snakemake.log[0]) as log:
+with job(snakemake) as log:
     out, params = snakemake.output, snakemake.params
     root = place_of(Path(), str(params.root))
     files = AnatomyFiles(*map(Path, (out.t1w, out.mask, out.dseg, out.to_t1w, out.facts)))

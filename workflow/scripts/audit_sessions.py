@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from reconfmri.bids import read_run_table
+from reconfmri.jobs import job
 from reconfmri.parity import DESCRIPTIONS, audit, gather_facts
-from reconfmri.provenance import log_to
 from reconfmri.tables import write_table
 
-with log_to(snakemake.log[0]) as log:
+with job(snakemake) as log:
     given, params = snakemake.input, snakemake.params
     bold = list(params.protocols)
     runs = read_run_table(given.runs)

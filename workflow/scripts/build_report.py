@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from reconfmri.provenance import log_to
+from reconfmri.jobs import job
 from reconfmri.report import ReportFiles, compose, gather, headline
 from reconfmri.report.flow import diagram
 from reconfmri.trial.flow import FLOW, unreconciled
 
-with log_to(snakemake.log[0]) as log:
+with job(snakemake) as log:
     inputs = gather(ReportFiles.of(snakemake.input.items()))
     Path(snakemake.output.report).write_text(compose(inputs), encoding="utf-8")
     FLOW.write(snakemake.output.flow, inputs.flow)

@@ -5,11 +5,11 @@ from pathlib import Path
 import nibabel as nib
 
 from reconfmri.config import Region
-from reconfmri.provenance import log_to
+from reconfmri.jobs import job
 from reconfmri.rois import REGION_DESCRIPTIONS, carry_atlas
 from reconfmri.tables import write_table
 
-with log_to(snakemake.log[0]):
+with job(snakemake):
     regions = {name: Region.from_params(region) for name, region in snakemake.params.regions.items()}
     weights, affine, table = carry_atlas(
         regions,

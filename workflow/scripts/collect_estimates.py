@@ -3,9 +3,9 @@
 from reconfmri.config import Group
 from reconfmri.contracts.questions.columns import ESTIMATES
 from reconfmri.group import combine, unanswered
-from reconfmri.provenance import log_to
+from reconfmri.jobs import job
 
-with log_to(snakemake.log[0]) as log:
+with job(snakemake) as log:
     tables = [ESTIMATES.read(path) for path in snakemake.input.estimates]
     estimates = combine(tables, Group.from_params(snakemake.params.settings))
     ESTIMATES.write(snakemake.output.estimates, estimates)

@@ -6,12 +6,12 @@ import pandas as pd
 
 from reconfmri.config import Quality
 from reconfmri.exclusions import write_exclusions
+from reconfmri.jobs import job
 from reconfmri.measures import read_rows
-from reconfmri.provenance import log_to
 from reconfmri.quality import compare_sessions
 from reconfmri.step import unit_of
 
-with log_to(snakemake.log[0]):
+with job(snakemake):
     rows = pd.concat([read_rows(path) for path in snakemake.input.measures], ignore_index=True)
     found = compare_sessions(rows, Quality.from_params(snakemake.params.settings))
     person = unit_of(snakemake.wildcards)

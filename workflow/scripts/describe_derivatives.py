@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from reconfmri.provenance import describe_dataset, log_to, readme_of_dataset
+from reconfmri.jobs import job
+from reconfmri.provenance import describe_dataset, readme_of_dataset
 
-with log_to(snakemake.log[0]):
+with job(snakemake):
     name = f"{snakemake.params.name}: preprocessed runs and measures"
     Path(snakemake.output.description).write_text(describe_dataset(name), encoding="utf-8")
     Path(snakemake.output.readme).write_text(readme_of_dataset(name), encoding="utf-8")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from reconfmri.config import Quality, Rois
+from reconfmri.jobs import job
 from reconfmri.preprocess import AnatomyFiles
-from reconfmri.provenance import log_to
 from reconfmri.report import participants
 
-with log_to(snakemake.log[0]) as log:
+with job(snakemake) as log:
     given, out, params = snakemake.input, snakemake.output, snakemake.params
     parts = [given.get(name, []) for name in ("t1w", "mask", "dseg", "to_t1w", "facts")]
     anatomies = [AnatomyFiles(*map(Path, files)) for files in zip(*parts, strict=True)]

@@ -1,7 +1,7 @@
 """Who was not seen, and what the answers would be had the unseen fared otherwise."""
 
 from reconfmri.group.tables import answer_rule
-from reconfmri.provenance import log_to
+from reconfmri.jobs import job
 
-with log_to(snakemake.log[0]):
+with job(snakemake):
     answer_rule(snakemake)

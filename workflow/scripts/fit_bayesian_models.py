@@ -1,7 +1,7 @@
 """The arms compared by the Bayesian model: estimates, diagnostics, predictions, other choices, pairs."""
 
 from reconfmri.group.tables import answer_rule
-from reconfmri.provenance import log_to
+from reconfmri.jobs import job
 
-with log_to(snakemake.log[0]):
+with job(snakemake):
     answer_rule(snakemake)

@@ -1,7 +1,7 @@
 """The arms compared by REML and by least squares; moderation and pooled effects; controls; reliability."""
 
 from reconfmri.group.tables import answer_rule
-from reconfmri.provenance import log_to
+from reconfmri.jobs import job
 
-with log_to(snakemake.log[0]):
+with job(snakemake):
     answer_rule(snakemake)

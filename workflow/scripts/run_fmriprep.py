@@ -5,10 +5,10 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from reconfmri.jobs import job
 from reconfmri.preprocess.container import Places, command_line, run_participant
-from reconfmri.provenance import log_to
 
-with log_to(snakemake.log[0]) as log:
+with job(snakemake) as log:
     params, sub = snakemake.params, snakemake.wildcards.sub
     places = Places(**{name: params[name].expanduser().absolute() for name in Places._fields})
     places = places._replace(work=places.work / f"sub-{sub}")

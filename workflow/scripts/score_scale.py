@@ -3,12 +3,12 @@
 from reconfmri.config import Scale
 from reconfmri.decisions import is_out
 from reconfmri.exclusions import Exclusion, write_exclusions
+from reconfmri.jobs import job
 from reconfmri.measures import write_rows
-from reconfmri.provenance import log_to
 from reconfmri.scales.scoring import meet_people, of_sessions, score_scale
 from reconfmri.tables import read_table
 
-with log_to(snakemake.log[0]) as log:
+with job(snakemake) as log:
     params, name = snakemake.params, snakemake.wildcards.scale
     scale = Scale.from_params(params.settings)
     rows, found = score_scale(read_table(snakemake.input.phenotype), name, scale)

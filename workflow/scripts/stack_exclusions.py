@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from reconfmri.exclusions import COLUMNS, DESCRIPTIONS, read_exclusions, write_exclusions
-from reconfmri.provenance import ignored_by_validators, log_to
+from reconfmri.jobs import job
+from reconfmri.provenance import ignored_by_validators
 
-with log_to(snakemake.log[0]) as log:
+with job(snakemake) as log:
     paths = [snakemake.input.index, *snakemake.input.exclusions]
     rows = sorted({row for path in paths for row in read_exclusions(path)}, key=lambda row: row.place)
     write_exclusions(snakemake.output.exclusions, rows)

@@ -6,11 +6,11 @@ from pathlib import Path
 from reconfmri.books import Entry, check_books, check_scale
 from reconfmri.decisions import is_out, without_decided
 from reconfmri.exclusions import Exclusion, read_exclusions
+from reconfmri.jobs import job
 from reconfmri.measures import DESCRIPTIONS, read_rows, stack
-from reconfmri.provenance import log_to
 from reconfmri.tables import write_table
 
-with log_to(snakemake.log[0]) as log:
+with job(snakemake) as log:
     given, params = snakemake.input, snakemake.params
     entries = [
         Entry(Path(path), Exclusion(*unit), outcomes)

@@ -1,7 +1,7 @@
 """The arms compared with other draws of the same allocation, one row per estimand and outcome."""
 
 from reconfmri.group.tables import answer_rule
-from reconfmri.provenance import log_to
+from reconfmri.jobs import job
 
-with log_to(snakemake.log[0]):
+with job(snakemake):
     answer_rule(snakemake)

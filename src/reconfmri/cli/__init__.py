@@ -69,6 +69,11 @@ def build_parser() -> argparse.ArgumentParser:
         _group,
         _plan,
         _status,
+        _verify,
+        _resources,
+        _graph,
+        _doctor,
+        _forget,
         _conduct,
         _import_physio,
     ):
@@ -422,11 +427,60 @@ def _import_physio(commands: Commands) -> None:
     )
 
 
-def _status(commands: Commands) -> None:
+def _verify(commands: Commands) -> None:
+    new = commands.add_parser("verify", help="every finished file against the sha256 that its job recorded")
+    _study(new)
+    new.add_argument("--repair", action="store_true", help="make damaged files again, and nothing else")
+    new.add_argument("--json", action="store_true", help="print JSON")
+    new.add_argument("--n-cpus", type=positive, default=processors(), metavar="N", help="jobs of --repair")
+
+
+def _resources(commands: Commands) -> None:
     new = commands.add_parser(
-        "status", help="participant x session x stage: done, running, failed, excluded, and why"
+        "resources", help="memory and time per rule in finished runs, for later runs to ask for"
     )
-    new.add_argument("--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)")
+    _study(new)
+    new.add_argument(
+        "others", type=Path, nargs="*", metavar="STUDY", help="other finished studies to learn from"
+    )
+
+
+def _graph(commands: Commands) -> None:
+    new = commands.add_parser("graph", help="the graph of the rules, or of the jobs of one participant")
+    _study(new)
+    new.add_argument("--participant-label", metavar="LABEL", help="the jobs of this participant")
+    new.add_argument("--format", choices=("text", "mermaid", "dot", "svg"), default="text")
+
+
+def _doctor(commands: Commands) -> None:
+    new = commands.add_parser(
+        "doctor", help="versions against the lock, disk, memory, permissions, locks, SLURM, validator"
+    )
+    _study(new)
+    new.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _forget(commands: Commands) -> None:
+    new = commands.add_parser("forget", help="remove every result, log and record of a withdrawn participant")
+    new.add_argument("participant", metavar="LABEL", help="sub-01 or 01")
+    _study(new)
+    new.add_argument("--yes", action="store_true", help="remove them (default: list them)")
+
+
+def _study(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)"
+    )
+
+
+def _status(commands: Commands) -> None:
+    new = commands.add_parser("status", help="participant x session x stage: done, running, failed, excluded")
+    _study(new)
+    new.add_argument(
+        "--plan", action="store_true", help="also what Snakemake would make again today (slower)"
+    )
+    new.add_argument("--json", action="store_true", help="print JSON")
+    new.add_argument("--html", type=Path, metavar="FILE", help="write a page too, for the lab")
 
 
 CONDUCT = {

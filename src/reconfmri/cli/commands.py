@@ -172,7 +172,42 @@ def status(options: Namespace) -> int:
     """Show what is done, running, failed and excluded."""
     from reconfmri.cli.status import show_status
 
-    return show_status(options.study)
+    return show_status(options)
+
+
+def verify(options: Namespace) -> int:
+    """Compare every finished file with what its job recorded."""
+    from reconfmri.cli import verify as command
+
+    return command.verify(options)
+
+
+def resources(options: Namespace) -> int:
+    """Write what the rules took in finished runs."""
+    from reconfmri.cli.resources import write_resources
+
+    return write_resources(options)
+
+
+def graph(options: Namespace) -> int:
+    """Print the graph of rules or jobs."""
+    from reconfmri.cli.graph import show_graph
+
+    return show_graph(options)
+
+
+def doctor(options: Namespace) -> int:
+    """Show whether machine and installation can run a study."""
+    from reconfmri.cli import doctor as command
+
+    return command.doctor(options)
+
+
+def forget(options: Namespace) -> int:
+    """Remove a person from the results of a study."""
+    from reconfmri.cli import forget as command
+
+    return command.forget(options)
 
 
 def blind(options: Namespace) -> int:

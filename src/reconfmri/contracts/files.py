@@ -6,7 +6,7 @@ of all that a finished study holds. What there is: `contracts.rules`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,7 @@ class Layout:
             "run": "1" if scan["run"] == MISSING else str(scan["run"]),
         }
 
-    def files(self, study: Study, scans: list[Mapping[Any, Any]]) -> Iterator[tuple[str, str, str]]:
+    def files(self, study: Study, scans: Sequence[Mapping[Any, Any]]) -> Iterator[tuple[str, str, str]]:
         """Yield (rule, output, path) of every file of a finished study; `scans`: rows of its run table."""
         for name, rule in RULES.items():
             jobs = [scan for scan in scans if rule.is_of(study, scan)] if rule.of == "scan" else scans
@@ -94,7 +94,7 @@ class Layout:
                     yield name, output, path
 
     def _of_units(
-        self, study: Study, rule: str, output: str, file: File, scans: list[Mapping[Any, Any]]
+        self, study: Study, rule: str, output: str, file: File, scans: Sequence[Mapping[Any, Any]]
     ) -> Iterator[str]:
         if output == "maps" and study.first_level:
             patterns = self.maps(study.first_level.maps)
