@@ -6,11 +6,13 @@ import base64
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from reconfmri.cli import doctor, main
 from reconfmri.cli.graph import as_text
+from reconfmri.config import load_study
 from reconfmri.locks import hold
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
@@ -119,6 +121,17 @@ def test_the_doctor_says_on_one_page_what_a_run_would_stumble_over(study, capsys
     assert "results/open.tsv" in checks["permissions"]["found"]
     assert {"memory", "umask", "processors", "BIDS validator", "SLURM"} <= set(checks)
     assert all(check["fix"] for check in checks.values() if check["state"] == "fault")
+
+
+def test_a_disk_that_will_not_hold_the_results_is_said_before_the_run(study, monkeypatch):
+    settings = load_study(study / "config/config.yaml")
+    assert doctor.check_room(study, settings) == []
+    raw = sum(path.stat().st_size for path in (study / "bids").rglob("*_bold.nii.gz"))
+    free = raw * doctor.RESULTS_PER_RAW // 2
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(doctor, "needed_mb", lambda *_: 2 * free // 1_000_000 + 1)
+    (remark,) = doctor.check_room(study, settings)
+    assert (remark.code, remark.severity) == ("W-CONF-D03", "WARN")
 
 
 def test_the_doctor_needs_no_study(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,15 @@ def test_nothing_unsafe_is_called():
         text = path.read_text(encoding="utf-8")
         for word in forbidden:
             assert word not in text, f"{path.name} uses {word}"
+
+
+def test_ci_calls_the_makefile_and_pins_every_action():
+    """A tag can be moved to other code, a commit cannot; and what a job does can be repeated by hand."""
+    files = [*ROOT.glob(".github/**/*.yml"), ROOT / ".gitlab-ci.yml"]
+    text = "\n".join(path.read_text() for path in files)
+    actions = re.findall(r"uses: (\S+)", text)
+    assert len(actions) > 5
+    assert [name for name in actions if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", name)] == []
+    called = re.findall(r"make ((?:[a-z-]+ ?)+)(?=[\s,\]\"]|$)", text, flags=re.MULTILINE)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert {"lint", "test", "fresh", "wheel", "sbom", "audit"} <= set(" ".join(called).split()) <= targets

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconfmri import machine
+from reconfmri import locks, machine
 from reconfmri.cli import build_parser
 from reconfmri.locks import LOCKS, BusyError, hold, hold_log, is_held
 
@@ -160,6 +160,31 @@ def test_a_run_that_was_killed_leaves_no_lock_without_flock_either(tmp_path, wit
     assert list((tmp_path / LOCKS).rglob("alone-*"))
     with hold(tmp_path, shared=[], alone=["study"]):
         pass
+
+
+@pytest.mark.parametrize(("age", "counts"), [(30, True), (locks.DEAD_AFTER + 30, False)])
+def test_a_run_of_another_host_counts_as_long_as_it_gives_a_sign_of_life(
+    tmp_path, without_flock, age, counts
+):
+    """Process ids are of one host only: a run elsewhere touches its file once a minute."""
+    file = tmp_path / LOCKS / "study.holders" / "alone-node7-1-00ff00ff"
+    file.parent.mkdir(parents=True)
+    file.write_text("run 1 on host node7, alive since noon")
+    os.utime(file, (time.time() - age,) * 2)
+    assert locks.at_work(tmp_path) == (["run 1 on host node7, alive since noon"] if counts else [])
+    if counts:
+        with pytest.raises(BusyError, match="node7"), hold(tmp_path, shared=[], alone=["study"]):
+            pass
+    else:
+        with hold(tmp_path, shared=[], alone=["study"]):
+            assert not file.exists()
+
+
+def test_a_run_gives_a_sign_of_life(tmp_path, without_flock, monkeypatch):
+    monkeypatch.setattr(locks, "BEAT", 0.01)
+    with hold(tmp_path, shared=[], alone=["study"]) as held:
+        os.utime(held[0], (0, 0))
+        wait_for(lambda: Path(held[0]).stat().st_mtime > 1e9)
 
 
 def test_other_faults_of_a_lock_are_not_hidden(tmp_path, monkeypatch):

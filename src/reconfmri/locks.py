@@ -13,6 +13,7 @@ import os
 import random
 import re
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from typing import TextIO
 
 LOCKS = ".reconfmri/locks"
 HELD = "RECONFMRI_HELD"  # the locks that a worker receives from whoever started it, as JSON
+# A holder's file is touched so often, s; on another host one that was not for so long is of a run that died.
+BEAT, DEAD_AFTER = 60.0, 900.0
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # Lustre and NFS, as mounted
 
 
@@ -74,6 +77,7 @@ def hold_as_worker(folder: Path, *, people: list[str]) -> Iterator[None]:
                 own = _file_of_holder(Path(word).parent, Path(word).name.partition("-")[0])
                 own.write_text(_ourselves(), encoding="utf-8")
                 stack.callback(own.unlink, missing_ok=True)
+                stack.enter_context(_beating(own))
         yield
 
 
@@ -117,9 +121,13 @@ def at_work(folder: Path) -> list[str]:
     for path in sorted((folder / LOCKS).glob("*")):
         if path.is_file() and is_held(path):
             found.append(_words(path).strip() or "another run")
-        holders = [file for file in sorted(path.glob("*")) if not _swept(file)] if path.is_dir() else []
+        holders = _alive_in(path) if path.is_dir() else []
         found += [_words(file).strip() or "another run" for file in holders]
     return list(dict.fromkeys(found))
+
+
+def _alive_in(holders: Path) -> list[Path]:
+    return [file for file in sorted(holders.iterdir()) if not _swept(file, time.time())]
 
 
 def can_lock(folder: Path) -> bool | None:
@@ -167,7 +175,8 @@ def _open(folder: Path, name: str) -> TextIO:
 def _held_by_files(folder: Path, name: str, *, alone: bool, wait: bool) -> Iterator[Path]:
     """Hold a lock where the file system has none: a holder leaves a file, then looks for others' files.
 
-    A file whose run died on this host is swept away; of another host's run nothing can be known.
+    A file whose run died is swept away: on this host by its process, on another one by its age, as a run that
+    lives touches its file once a minute.
 
     Raises
     ------
@@ -180,10 +189,14 @@ def _held_by_files(folder: Path, name: str, *, alone: bool, wait: bool) -> Itera
     while True:
         own.write_text(_ourselves(), encoding="utf-8")
         try:
-            others = [file for file in holders.iterdir() if file != own and not _swept(file)]
+            now = (
+                own.stat().st_mtime
+            )  # the clock of the file server, by which the others' files are dated too
+            others = [file for file in holders.iterdir() if file != own and not _swept(file, now)]
             against = [file for file in others if alone or file.name.startswith("alone-")]
             if not against:
-                yield own
+                with _beating(own):
+                    yield own
                 return
             if not wait:
                 raise _busy(_words(against[0]), name, f" (if it is gone, delete {against[0]})")
@@ -196,6 +209,23 @@ def _file_of_holder(holders: Path, kind: str) -> Path:
     return holders / f"{kind}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
+@contextmanager
+def _beating(file: Path) -> Iterator[None]:
+    """Touch a holder's file as long as the block runs and the process lives."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            with suppress(OSError):
+                os.utime(file)
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
 def _words(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
@@ -203,16 +233,20 @@ def _words(file: Path) -> str:
         return ""
 
 
-def _swept(file: Path) -> bool:
-    """Whether a holder's file counts no more: its run died on this host, has just let go, or is not ours."""
+def _swept(file: Path, now: float) -> bool:
+    """Whether a holder's file counts no more: its run died, has just let go, or it is none of ours."""
     named = re.fullmatch(r"(alone|shared)-(.*)-([0-9]+)-[0-9a-f]+", file.name)
     if named is None:
         return True
-    if named[2] == socket.gethostname() and not _is_alive(named[3]):
+    try:
+        old = now - file.stat().st_mtime > DEAD_AFTER
+    except FileNotFoundError:
+        return True
+    if not _is_alive(named[3]) if named[2] == socket.gethostname() else old:
         with suppress(OSError):
             file.unlink(missing_ok=True)
         return True
-    return not file.exists()
+    return False
 
 
 def _is_alive(process: str) -> bool:

@@ -17,6 +17,7 @@ import pandas as pd
 from reconfmri import bids
 from reconfmri.checks import check_places, check_study, read_study
 from reconfmri.cli.commands import make_index
+from reconfmri.cli.doctor import check_room
 from reconfmri.cli.draft import bids_from, start_study
 from reconfmri.cli.profiles import VARIABLE, options_of
 from reconfmri.cli.screen import show_problems
@@ -70,6 +71,8 @@ def run_level(options: Namespace) -> int:
     if study is None or stops(problems):
         show_problems(problems)
         return 1
+    if few := check_room(out, study):
+        show_problems(few)
     scans = keep_decisions(bids.read_run_table(out / "config/runs.tsv"), read_decisions(out))
     return _locked(options, study, chosen(scans, options))
 
