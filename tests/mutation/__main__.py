@@ -142,7 +142,13 @@ def _closeness(test: Path, module: Path) -> int:
     """How much a test file has to do with a module: its name, its import, names that it defines."""
     words, imported = _tests()[test]
     mine = len(_defined(module) & words)
-    return mine + 2 * (_name_of(module) in imported) + 3 * (module.stem in test.stem and mine > 0)
+    of_package = module.parent != SOURCE and module.parent.name in test.stem
+    return (
+        mine
+        + 2 * (_name_of(module) in imported)
+        + 3 * (module.stem in test.stem and mine > 0)
+        + 2 * of_package
+    )
 
 
 @cache
