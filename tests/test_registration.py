@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from reconfmri import registration, templates
+from reconfmri import greedy, registration, templates
 from reconfmri.registration import Volume
 
 CENTRE = np.array([0.0, -17.0, 5.0])
@@ -57,22 +57,22 @@ def test_greedy_finds_an_affine_and_finds_it_again(brain):
     back = registration.transform_points(np.linalg.inv(truth), points)
     moving = Volume(registration.sample(brain, back, order=5), brain.affine)
     options = "-dof 12 -m NCC 2x2x2 -n 60x40"
-    found = [registration.greedy_affine(brain, moving, options=options) for _ in range(2)]
+    found = [greedy.affine(brain, moving, options=options) for _ in range(2)]
     np.testing.assert_array_equal(found[0], found[1])
     assert worst_error(found[0], truth, brain) < 0.5  # an eighth of a voxel, at the farthest point
 
 
 def test_a_search_that_ends_at_its_minimum_prints_nothing_and_all_else_is_kept(brain, capfd):
     flat = Volume(np.ones_like(brain.data), brain.affine)
-    registration.greedy_affine(brain, flat, options="-dof 6 -m NMI -n 4")
+    greedy.affine(brain, flat, options="-dof 6 -m NMI -n 4")
     assert capfd.readouterr().out == ""
     end = b" IFLAG= -1  LINE SEARCH FAILED. SEE DOCUMENTATION OF ROUTINE MCSRCH ERROR RETURN OF LINE SEARCH: "
     end += b"INFO= 3 POSSIBLE CAUSES: FUNCTION OR GRADIENT ARE INCORRECT OR INCORRECT TOLERANCES "
-    with registration._printed_but(registration.END_OF_SEARCH):
+    with greedy._printed_but(greedy.END_OF_SEARCH):
         ctypes.CDLL(None).printf(b"out of memory\n%s%scannot write\n", end, end)
     assert capfd.readouterr().out == "out of memory\ncannot write\n"
     with pytest.raises(RuntimeError, match="Unknown parameter -nonsense"):
-        registration.greedy_affine(brain, brain, options="-nonsense")
+        greedy.affine(brain, brain, options="-nonsense")
 
 
 def test_greedy_finds_a_smooth_warp_and_the_dense_map_holds_it(brain):
@@ -86,7 +86,7 @@ def test_greedy_finds_a_smooth_warp_and_the_dense_map_holds_it(brain):
     inside = brain.data > 5
     maps = []
     for threads in (1, 2):
-        found = registration.greedy_deformable(
+        found = greedy.deformable(
             brain, moving, start=np.eye(4), options="-m NCC 2x2x2 -n 60x60 -s 3vox 0.7vox", threads=threads
         )
         maps.append(registration.dense_map(brain, matrix=np.eye(4), displacement=found))
@@ -148,7 +148,7 @@ def test_downsampling_keeps_places_and_mean():
 
 def test_versions_of_the_template_come_together():
     fixed, moving = templates.target_brain(), templates.nlin6_brain()
-    found = registration.template_to_template(moving, fixed, finest_mm=4.0)
+    found = greedy.template_to_template(moving, fixed, finest_mm=4.0)
     shape, affine = templates.target_grid(3.0)
     points = registration.grid_points(shape, affine)
     still = registration.sample(registration.read_volume(fixed), points, order=1)
@@ -171,13 +171,13 @@ def test_a_map_between_templates_is_found_once_per_machine_and_again_where_its_f
         [],
         Volume(np.random.default_rng(1).normal(size=(4, 5, 6, 3)).astype(np.float32), np.eye(4)),
     )
-    monkeypatch.setattr(registration, "_register_templates", lambda *_, **__: asked.append(1) or found)
+    monkeypatch.setattr(greedy, "_register_templates", lambda *_, **__: asked.append(1) or found)
     for name in ("one", "other"):
         (tmp_path / name).write_bytes(name.encode())
 
     def again(**changed) -> Volume:
         given = {"moving": tmp_path / "one", "fixed": tmp_path / "other", "finest_mm": 2.0}
-        return registration.template_to_template(**given | changed)
+        return greedy.template_to_template(**given | changed)
 
     for _ in range(3):
         kept = again()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reconfmri import registration, templates
+from reconfmri import greedy, registration, templates
 from reconfmri.config import Region, Rois
 from reconfmri.exclusions import DataFault
 from reconfmri.series import volumes_within
@@ -66,7 +66,7 @@ def carry_atlas(
     )
     shape, affine = _grid_of(like) if like else templates.target_grid(resolution)
     voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
-    carry = registration.template_to_template(
+    carry = greedy.template_to_template(
         templates.nlin6_brain(), templates.target_brain(), finest_mm=FINEST_MM, threads=threads
     )
     here = registration.grid_points(shape, affine)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from reconfmri import registration
+from reconfmri import greedy, registration
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess.placement import (
     AFFINE_MM,
@@ -129,7 +129,7 @@ def _warp(
     _check_placement(place)
     seen = head if place.stripped else cut_out(head, _rough_brain(head, place), room_mm=ROOM_MM)
     smoothing = WARP_SMOOTHING["fine" if template.brain.voxel_mm[0] < 2 else "coarse"]
-    displacement = registration.greedy_deformable(
+    displacement = greedy.deformable(
         template.brain,
         seen,
         start=place.matrix,
@@ -159,7 +159,7 @@ def _rough_brain(head: Volume, place: Placement) -> Array:
     near, coarse = template_at(AFFINE_MM), registration.downsample(head, AFFINE_MM)
     points = registration.transform_points(place.matrix, brain_points())
     seen = cut_out(coarse, points, room_mm=FIRST_ROOM_MM)
-    displacement = registration.greedy_deformable(
+    displacement = greedy.deformable(
         near.brain, seen, start=place.matrix, mask=near.around, options=ROUGH_WARP
     )
     rough = registration.dense_map(near.brain, matrix=place.matrix, displacement=displacement)

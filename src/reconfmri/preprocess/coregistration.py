@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import minimize
 
-from reconfmri import interpolation, registration
+from reconfmri import greedy, interpolation, registration
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess.anatomy import FLUID, GREY, WHITE
 from reconfmri.registration import Array, Volume
@@ -127,9 +127,7 @@ def rigid_from_t1w(image: Volume, t1w: Volume, dseg: Volume) -> Array:
     fine = registration.downsample(t1w, FINE_MM)
     here = registration.grid_points(fine.data.shape, fine.affine)
     near = registration.sample(Volume(inside.astype(np.float32), coarse.affine), here, order=1) > 0.5
-    found = registration.greedy_affine(
-        fine, clipped, mask=near, start=start, options="-dof 6 -m NMI -n 40x20"
-    )
+    found = greedy.affine(fine, clipped, mask=near, start=start, options="-dof 6 -m NMI -n 40x20")
     overlap = _fit(clipped, dseg, found)["signal_in_brain"]
     if overlap < 0.6:
         reason = f"the field map's magnitude could not be placed in the T1w ({overlap:.0%} of the brain)"

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
-from reconfmri import registration, templates
+from reconfmri import greedy, registration, templates
 from reconfmri.exclusions import DataFault
 from reconfmri.registration import Array, Volume
 
@@ -94,9 +94,7 @@ def place_template(head: Volume, *, pose: Array | None = None) -> Placement:
         start = _by_whole_head(coarse, pose)
         seen = cut_out(coarse, registration.transform_points(start, brain_points()), room_mm=FIRST_ROOM_MM)
     levels = "-n 60x40" if stripped else "-n 40x20"
-    matrix = registration.greedy_affine(
-        near.brain, seen, mask=near.around, start=start, options=f"{AFFINE} {levels}"
-    )
+    matrix = greedy.affine(near.brain, seen, mask=near.around, start=start, options=f"{AFFINE} {levels}")
     match, *reflected = (_reflected(near, coarse, matrix, axis) for axis in (None, 1, 2))
     return Placement(matrix, match, (reflected[0], reflected[1]), stripped)
 
@@ -227,7 +225,7 @@ def _by_whole_head(coarse: Volume, pose: Array | None) -> Array:
     else:
         start = pose @ from_mean
     near, where = _mean_head(AFFINE_MM)
-    found = registration.greedy_affine(near, coarse, mask=where, start=start, options=f"{AFFINE} -n 60x40")
+    found = greedy.affine(near, coarse, mask=where, start=start, options=f"{AFFINE} -n 60x40")
     return np.asarray(found @ to_mean)
 
 

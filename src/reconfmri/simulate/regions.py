@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from reconfmri import registration, rois, templates
+from reconfmri import greedy, registration, rois, templates
 from reconfmri.config import Region, Rois
 from reconfmri.simulate.head import ORIGIN, SHAPE, Points
 
@@ -46,7 +46,7 @@ def survey(study: Rois, *, resolution: float, threads: int = 1) -> Territory:
 def _survey(regions: str, resolution: float, threads: int) -> Territory:
     study = Rois.model_validate_json(regions)
     maps = templates.simulation_maps()
-    to_target = registration.template_to_template(
+    to_target = greedy.template_to_template(
         templates.target_brain(), maps.t1w, finest_mm=FINEST_MM, threads=threads
     )
     wanted = {f"source_{name}": region for name, region in SOURCES.items()} | study.regions
