@@ -33,7 +33,7 @@ UNIT, OTHER = "percent signal change", "PCL-5 points"
 ALIKE = [f"region{n}.x" for n in range(6)]
 NAMES = [*ALIKE, "found.total"]
 SESSIONS = ["1", "2", "3"]
-EVERY = [name for item in questions.registered() if not item.on_request for name in item.tables]
+EVERY = [name for item in questions.registered() if item.always for name in item.tables]
 TRUTH = Truth(
     COVARIANCES["reference"][:3, :3], np.array([0.0, -0.8, -0.6]), np.zeros(3), np.array([0.0, 0.1, 0.2]),
     n_active=8, n_control=7,

@@ -595,7 +595,10 @@ def test_numbers_in_the_methods_text_are_those_of_the_settings():
         "level": 0.91,
         "priors": {"effect": 2.3, "mean": 4.9, "sd": 2.7},
         "sampling": {"chains": 5, "tune": 901, "draws": 1103, "max_r_hat": 1.02, "min_ess": 377.0},
-    }
+        "voxels": {
+            "contrasts": ["trauma-neutral"], "permutations": 7321, "cluster_p": 0.0031, "min_coverage": 0.87,
+        },
+    }  # fmt: skip
     config["seed"] = 8
     study = parse_config(config)
     text = " ".join(body for _, body in report.methods_text(study, Facts(23, 88, (2.0,), (120, 120))))
@@ -604,7 +607,7 @@ def test_numbers_in_the_methods_text_are_those_of_the_settings():
         "0.013–0.087 Hz", "4.7 s", "9.1", "0.9 to 9.7 s", "11.5 Hz", "1.3 s", "83 %", "91 %", "2.3 s",
         "4.9 s", "2.7 s", "5 chains", "901", "1103", "1.02", "377", "seed 8", "23 participants", "88 scans",
         "120 volumes", "day 30", "0 to 80",
-        "21.7", "3.7 %",
+        "21.7", "3.7 %", "7,321 other draws", "two-sided p of 0.0031", "0.87 of the maps", "p up to 0.09",
     ):  # fmt: skip
         assert number in text, number
 

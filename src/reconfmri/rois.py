@@ -92,6 +92,27 @@ def carry_atlas(
     return weights, affine, pd.DataFrame(rows, columns=list(REGION_DESCRIPTIONS))
 
 
+def atlas_at(points: Array, *, threads: int = 1) -> tuple[Weights, list[str]]:
+    """Return the probability (m, n_labels), percent, of every label of the atlas at points, and the labels.
+
+    Points (m, 3) are mm in MNI152NLin2009cAsym.
+    """
+    import nibabel
+
+    image, known = templates.harvard_oxford()
+    carry = registration.template_to_template(
+        templates.nlin6_brain(), templates.target_brain(), finest_mm=FINEST_MM, threads=threads
+    )
+    there = registration.sample_map(carry, points)
+    atlas: Any = nibabel.load(image, keep_file_open=True)
+    affine = np.asarray(atlas.affine, dtype=np.float64)
+    found = np.zeros((len(points), len(known)), dtype=np.uint8)
+    for index in range(len(known)):
+        volume = registration.Volume(np.asarray(atlas.dataobj[..., index], dtype=np.float32), affine)
+        found[:, index] = np.rint(registration.sample(volume, there, order=1))
+    return found, known
+
+
 def _inside(name: str, region: Region, points: Array) -> npt.NDArray[np.bool_]:
     """Return which points (..., 3), mm in the region's own template, belong to a sphere, a mask or a map."""
     if region.sphere:

@@ -86,7 +86,6 @@ def study(tmp_path_factory):
     assert made.returncode == 0, made.stderr
     settings = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
     settings["sessions"] = settings["sessions"][:2]
-    settings["first_level"]["maps"] = ["trauma_first-neutral_first"]
     settings["group"] |= {"outcomes": ANSWERED, "families": {"circuit": ANSWERED[:2]}}
     settings["group"]["sampling"] = {"tune": 500, "draws": 500, "min_ess": 200, "max_r_hat": 1.05}
     (folder / "config").mkdir()

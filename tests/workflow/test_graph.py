@@ -19,6 +19,7 @@ GROUP_RULES = {
     "examine_missing_visits",
     "fit_bayesian_models",
     "collect_estimates",
+    "compare_maps",
     "build_report",
 }
 

@@ -20,7 +20,7 @@ from reconfmri.bids import (
     verify_unchanged,
 )
 from reconfmri.books import outcomes_of_runs
-from reconfmri.config import load_study
+from reconfmri.config import contrast_label, load_study
 from reconfmri.contents import Contents, seal_of
 from reconfmri.contracts import questions
 from reconfmri.contracts.rules import RULES, producers, recordings
@@ -473,18 +473,20 @@ def run_measures():
 
 def units_of_tables():
     """Producer -> the unit of each of its tables of measures, in the order of `of_runs`."""
-    return {
-        name: [
-            [
-                scan["participant_id"],
-                scan["session_id"],
-                scan["task"],
-                layout.wildcards(scan)["run"] if layout.has_runs else "n/a",
-            ]
-            for scan in scans_of(rule_name).to_dict("records")
+    return {name: units_of(rule_name) for name, rule_name in producers(study).items()}
+
+
+def units_of(rule_name):
+    """The unit of each scan that a rule has a job for, in the order of `of_runs`."""
+    return [
+        [
+            scan["participant_id"],
+            scan["session_id"],
+            scan["task"],
+            layout.wildcards(scan)["run"] if layout.has_runs else "n/a",
         ]
-        for name, rule_name in producers(study).items()
-    }
+        for scan in scans_of(rule_name).to_dict("records")
+    ]
 
 
 def phenotype_of(wildcards):
@@ -510,6 +512,29 @@ def exclusion_tables():
         *(path for name in last for path in of_runs(layout.path(name, "exclusions"), name)),
         *of_scales("exclusions"),
     ]
+
+
+def compared_maps(stat):
+    """One statistic of every contrast that is compared in every voxel, of every run; contrast by contrast."""
+    contrasts = study.group.voxels.contrasts if study.group and study.group.voxels else []
+    pattern = layout.path("estimate_maps", "maps")
+    patterns = [
+        pattern.replace("{contrast}", contrast_label(name)).replace("{stat}", stat) for name in contrasts
+    ]
+    return [path for each in patterns for path in of_runs(each, "estimate_maps")]
+
+
+def group_tables():
+    """The tables of every group question that this study asks."""
+    if not study.group:
+        return []
+    of_images = questions.files_of("compare_maps", layout.root) if RULES["compare_maps"].is_in(study) else {}
+    return [*questions.every_file(layout.root).values(), *of_images.values()]
+
+
+def voxel_images():
+    """The images of the comparison of voxels."""
+    return [path for path in layout.named(study, "compare_maps") if path.endswith(".nii.gz")]
 
 
 def map_files():

@@ -124,3 +124,37 @@ rule collect_estimates:
         code=code_of("collect_estimates"),
     script:
         "../scripts/collect_estimates.py"
+
+
+rule compare_maps:
+    # Contrasts in every voxel, by one model, with all visits of a person as one block of every draw.
+    input:
+        measures=rules.stack_measures.output.measures,
+        allocation=allocation_table(),
+        codes=codes_table,
+        participants=participants_table(),
+        effects=compared_maps("effect"),
+        variances=compared_maps("variance"),
+        regions=rules.carry_atlas.output.masks,
+        region_table=rules.carry_atlas.output.table,
+    output:
+        **made("compare_maps"),
+        images=voxel_images(),
+        described=[path.removesuffix(".nii.gz") + ".json" for path in voxel_images()],
+    log:
+        layout.log("compare_maps"),
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        **needs("compare_maps", mem_mb=4000, runtime=120),
+    params:
+        raw=group_content,
+        settings=settings_of(study.group),
+        rois=settings_of(study.rois),
+        scans=units_of("estimate_maps"),
+        sessions=[session.id for session in study.sessions],
+        seed=study.seed,
+        code=code_of("compare_maps"),
+    script:
+        "../scripts/compare_maps.py"

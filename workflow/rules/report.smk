@@ -24,7 +24,8 @@ rule build_report:
         codes=codes_table,
         participants=[ancient(str(everybody))] if everybody.is_file() else [],
         record=[ancient("config/index.json")] if record_file.is_file() else [],
-        tables=list(questions.every_file(layout.root).values()) if study.group else [],
+        tables=group_tables(),
+        voxel_images=voxel_images(),
         truth=[ancient(str(truth))] if truth.is_file() else [],
     output:
         **made("build_report"),

@@ -38,6 +38,7 @@ from reconfmri.config.sessions import Session
 from reconfmri.config.skin_conductance import LONG_SCRIPT, SKIN_SCORES, Artefacts, Channel, SkinConductance
 from reconfmri.config.study import Study, Trial, check_group
 from reconfmri.config.tasks import WHOLE_RUN, Task, condition_names
+from reconfmri.config.voxels import Voxels
 
 __all__ = [
     "CONFIG",
@@ -82,6 +83,7 @@ __all__ = [
     "Study",
     "Task",
     "Trial",
+    "Voxels",
     "bare",
     "check_group",
     "condition_label",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from reconfmri.config.responders import Responder
 from reconfmri.config.section import EachOnce, Interval, Name, Section, TakenNameError, Text, check_known
+from reconfmri.config.voxels import Voxels
 from reconfmri.labels import spelling_fault
 from reconfmri.problems import SettingError
 from reconfmri.tables import MISSING
@@ -242,6 +243,11 @@ class Group(Section):
         default_factory=dict,
         description="Name -> outcomes in order of time, such as ratings at several minutes or vital signs: "
         "shown by arm and session, not modelled",
+    )
+    voxels: Voxels | None = Field(
+        None,
+        description="Contrasts whose maps are compared between the arms in every voxel (docs/voxels.md), or "
+        "none",
     )
     correction: Literal["holm", "benjamini_hochberg"] = Field(
         "holm", description="Of p values within a family; the randomisation test brings its own (max-T)"

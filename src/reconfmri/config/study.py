@@ -131,6 +131,12 @@ class TableStudy(Trunk):
     sessions: list[Session] = Field(min_length=1, description="Visits in order, baseline first")
     group: Group = Field(description="The group model")
 
+    @model_validator(mode="after")
+    def _no_images(self) -> TableStudy:
+        if self.group.voxels:
+            raise SettingError("group.voxels: a table of measures has no maps", fix="delete it")
+        return self
+
 
 class Study(Trunk):
     """A whole study file."""
@@ -164,7 +170,16 @@ class Study(Trunk):
         if self.group:
             check_group(self.group, [session.id for session in self.sessions], self.outcome_units())
             self._check_bounds(self.group)
+            self._check_voxels(self.group)
         return self
+
+    def _check_voxels(self, group: Group) -> None:
+        """What is compared in every voxel has maps, and where it is searched regions."""
+        if (settings := group.voxels) is None:
+            return
+        maps = self.first_level.maps if self.first_level else []
+        check_known(settings.contrasts, maps, "group.voxels.contrasts")
+        check_known(settings.regions, self.rois.names, "group.voxels.regions")
 
     def _check_bounds(self, group: Group) -> None:
         """What is declared to be bounded has the ends of its scale."""

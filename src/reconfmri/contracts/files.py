@@ -63,6 +63,11 @@ class Layout:
             for stat in STATISTICS
         ]
 
+    def named(self, study: Study, rule: str) -> list[str]:
+        """Return the files of a rule whose names follow from the study."""
+        more = RULES[rule].named
+        return [f"{self.root}/{path}" for path in more(study)] if more else []
+
     def log(self, rule: str) -> str:
         """Return the pattern of a rule's log, one per job."""
         return f"logs/{rule}/{self.unit(RULES[rule].of)}.log"
@@ -92,6 +97,8 @@ class Layout:
             for output, file in rule.files.items() if rule.is_in(study) else ():
                 for path in self._of_units(study, name, output, file, jobs):
                     yield name, output, path
+            for path in self.named(study, name) if rule.is_in(study) else ():
+                yield name, "named", path
 
     def _of_units(
         self, study: Study, rule: str, output: str, file: File, scans: Sequence[Mapping[Any, Any]]

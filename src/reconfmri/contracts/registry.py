@@ -30,7 +30,8 @@ class GroupQuestion:
 
     `function` is `module:name`, imported when it is asked. `needs`: inputs beyond measures, allocation and
     settings, of `events` and `seed`. `collects`: tables that it is given after `Asked`, made before it.
-    `on_request`: made by an option of `reconfmri group` alone; it has no rule then.
+    `on_request`: made by an option of `reconfmri group` alone; it has no rule then. `of_images`: asked by a
+    rule that gives it images too, where the study file wants it; a bare table of measures has none.
     """
 
     name: str
@@ -41,6 +42,12 @@ class GroupQuestion:
     needs: tuple[str, ...] = ()
     collects: tuple[str, ...] = ()
     on_request: bool = False
+    of_images: bool = False
+
+    @property
+    def always(self) -> bool:
+        """Whether measures and allocation are enough, so that every study and every table has the answer."""
+        return not (self.on_request or self.of_images)
 
     @property
     def module(self) -> str:
@@ -120,5 +127,5 @@ def files_of(rule: str, root: str = "results") -> dict[str, str]:
 
 
 def every_file(root: str = "results") -> dict[str, str]:
-    """Return table name -> file, of every table that a rule makes."""
-    return {name: path_of(name, root) for item in registered() if not item.on_request for name in item.tables}
+    """Return table name -> file, of every table that is made of measures and allocation alone."""
+    return {name: path_of(name, root) for item in registered() if item.always for name in item.tables}

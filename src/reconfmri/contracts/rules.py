@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Literal
 
 from reconfmri.config import Study
 from reconfmri.contracts import questions
+from reconfmri.contracts.voxels import voxel_files
 from reconfmri.tables import MISSING
 from reconfmri.templates import SPACE
 
@@ -64,7 +65,8 @@ class Rule:
     """A rule of the workflow: what one job is of, its name in `reconfmri status`, its files, main one first.
 
     `needs` is what the study file must have (`first_level.maps`), `engine` the one of preprocessing that has
-    the rule, and `column` the file of the run table without which a scan has no such job.
+    the rule, and `column` the file of the run table without which a scan has no such job. `named` are more
+    files in the results folder, whose names follow from the study.
     """
 
     of: Unit
@@ -72,6 +74,7 @@ class Rule:
     files: Mapping[str, File]
     needs: str = ""
     engine: str = ""
+    named: Callable[[Study], Iterable[str]] | None = None
     column: str = "bold"
 
     def is_in(self, study: Study) -> bool:
@@ -421,6 +424,13 @@ RULES: dict[str, Rule] = {
             "description": in_results("Columns of estimates.tsv", "estimates.json"),
         },
         needs="group",
+    ),
+    "compare_maps": Rule(
+        "study",
+        "voxels",
+        TablesOf("compare_maps"),
+        needs="group.voxels",
+        named=lambda study: voxel_files(study.group, [session.id for session in study.sessions]),
     ),
     "build_report": Rule(
         "study",

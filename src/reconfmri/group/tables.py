@@ -36,7 +36,7 @@ def every_table(asked: Asked) -> Iterator[Table]:
     ValueError
         The tables do not fit the study or one another.
     """
-    yield from answers(asked, (item for item in questions.registered() if not item.on_request))
+    yield from answers(asked, (item for item in questions.registered() if item.always))
 
 
 def answers(asked: Asked, to: Iterable[GroupQuestion]) -> Iterator[Table]:
@@ -63,10 +63,21 @@ def answer_rule(snakemake: Any) -> None:
     ValueError
         The tables do not fit the study or one another.
     """
+    for table in answers(asked_of(snakemake), questions.questions_of(snakemake.rule)):
+        table.spec.write(Path(snakemake.output[table.name]), table.rows)
+
+
+def asked_of(snakemake: Any) -> Asked:
+    """Return what the inputs and parameters of a rule ask its questions of.
+
+    Raises
+    ------
+    ValueError
+        The tables do not fit the study or one another, or the rule lacks what a question needs.
+    """
     given, params = snakemake.input, snakemake.params
-    asked_here = questions.questions_of(snakemake.rule)
     there = {*given.keys(), *params.keys()}  # named lists, no mappings
-    for question in asked_here:
+    for question in questions.questions_of(snakemake.rule):
         if lacking := [name for name in question.needs if name not in there]:
             raise ValueError(f"rule {snakemake.rule} gives no {lacking}, which {question.name!r} needs")
     group = Group.from_params(params.settings)
@@ -74,7 +85,7 @@ def answer_rule(snakemake: Any) -> None:
     if is_coded(group):
         arms = by_code(arms, Path(given.codes))
     events, adverse = given.get("events"), given.get("adverse_events")
-    asked = Asked(
+    return Asked(
         read_measures(given.measures),
         arms,
         group,
@@ -84,5 +95,3 @@ def answer_rule(snakemake: Any) -> None:
         events=read_events(events, arms, params.sessions) if events else None,
         adverse_events=read_adverse_events(adverse) if adverse else None,
     )
-    for table in answers(asked, asked_here):
-        table.spec.write(Path(snakemake.output[table.name]), table.rows)

@@ -94,13 +94,14 @@ class ReportFiles:
     designs: tuple[Path, ...] = ()
     scripts: tuple[Path, ...] = ()
     maps: tuple[Path, ...] = ()
+    voxel_images: tuple[Path, ...] = ()
     tables: tuple[Path, ...] = ()
     truth: Path | None = None
 
     @classmethod
     def of(cls, named: Iterable[tuple[str, Any]]) -> ReportFiles:
         """Return the files of `snakemake.input.items()`; an empty list stands for what the study lacks."""
-        several = ("outlines", "edges", "metadata", "designs", "scripts", "maps", "tables")
+        several = ("outlines", "edges", "metadata", "designs", "scripts", "maps", "voxel_images", "tables")
         given: dict[str, Any] = {}
         for name, value in named:
             paths = [Path(value)] if isinstance(value, str | Path) else [Path(item) for item in value]
@@ -145,6 +146,7 @@ class ReportInputs(Compared):
     pictures: list[Picture] = field(default_factory=list)
     processed: list[Processed] = field(default_factory=list)
     maps: list[Path] = field(default_factory=list)
+    voxel_images: list[Path] = field(default_factory=list)
     versions: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     stamp: Stamp = field(default_factory=Stamp)
@@ -182,8 +184,9 @@ def gather(files: ReportFiles) -> ReportInputs:
     exclusions = read_exclusions(files.exclusions)
     runs = keep_decisions(indexed, by_hand(exclusions))
     tables = {path.stem: path for path in files.tables}
-    left_out = tables.pop("exclusions", None)
-    exclusions += read_exclusions(left_out) if left_out else []
+    for name in ("exclusions", "voxel_exclusions"):
+        left_out = tables.pop(name, None)
+        exclusions += read_exclusions(left_out) if left_out else []
     design, design_run = _representative_design(files.designs, runs, exclusions)
     return ReportInputs(
         study=study,
@@ -210,6 +213,7 @@ def gather(files: ReportFiles) -> ReportInputs:
         ],
         processed=_processed(files.metadata, runs),
         maps=[path for path in files.maps if "stat-z_" in path.name and not is_empty(path)],
+        voxel_images=list(files.voxel_images),
         versions=software_versions(),
         provenance=hashes(
             {name: getattr(files, field) for name, field in HASHED.items()}

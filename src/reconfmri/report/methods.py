@@ -23,6 +23,7 @@ from reconfmri.preprocess.slice_timing import REACH
 from reconfmri.preprocess.survey import N_REFERENCE
 from reconfmri.report.group_methods import group_methods
 from reconfmri.report.scale_methods import scale_methods
+from reconfmri.report.voxels import voxel_methods
 from reconfmri.report.words import DISTORTION, count_of, list_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,10 @@ def methods_text(study: Study, facts: Facts) -> list[tuple[str, str]]:
         parts.append(("Physiology", _physiology(study.physiology)))
     if study.scales:
         parts.append(("Clinical scales", scale_methods(study)))
-    return parts + (group_methods(study.trial) if study.trial else [])
+    parts += group_methods(study.trial) if study.trial else []
+    if study.group and study.group.voxels:
+        parts.append(("Differences in every voxel", voxel_methods(study, study.group, study.group.voxels)))
+    return parts
 
 
 def _data(study: Study, facts: Facts) -> str:

@@ -17,6 +17,7 @@ from reconfmri.report.group_methods import data_of_a_table, group_methods
 from reconfmri.report.inputs import Compared, Processed, ReportInputs
 from reconfmri.report.methods import Facts, methods_text
 from reconfmri.report.rendering import render
+from reconfmri.report.voxels import voxels
 
 
 def compose(inputs: ReportInputs) -> str:
@@ -34,6 +35,7 @@ def compose(inputs: ReportInputs) -> str:
         brain.response(inputs),
         brain.connectivity(inputs),
         arms.arms(inputs.study.trial, inputs),
+        voxels(inputs),
         conduct(inputs.study.group, inputs.stamp),
         {
             "methods": methods_text(inputs.study, facts),
@@ -163,6 +165,7 @@ SECTIONS = [
     ("people", "People measured", ("people_rows",)),
     ("course", "Outcomes over sessions", ("trajectories",)),
     ("differences", "Differences between arms", ("forests",)),
+    ("voxels", "Differences in every voxel", ("voxel_maps",)),
     ("predictions", "Prior and posterior predictive checks", ("prior_reach", "replicates")),
     ("sensitivity", "Sensitivity analyses", ("sensitivity", "sensitivity_note")),
     ("joint", "Outcomes together", ("joint",)),
@@ -187,6 +190,9 @@ INTRODUCTIONS = {
     "reference, transforms, confounds. Compared without the arms; they are only counted here.",
     "differences": "One row per outcome, one column per estimand. The adjusted difference and "
     "the difference of change can disagree: read them side by side.",
+    "voxels": "Active minus control in every voxel of the maps, by one repeated-measures model with robust "
+    "standard errors. p values are corrected over voxels, sessions and contrasts of an estimand by other "
+    "draws of the allocation. The regions above stay the result; this shows what lies outside of them.",
     "predictions": "Priors are judged by the trials they allow, the fitted model by the trials it makes.",
     "sensitivity": "None of these was chosen by its result; the declared analysis is in bold.",
     "joint": "Pairs of outcomes in one model, with all correlations over outcomes and visits. Each outcome "

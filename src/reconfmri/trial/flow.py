@@ -28,6 +28,7 @@ SIGNAL_STAGES = {
     "score_physiology": "physiology",
     "estimate_connectivity": "connectivity",
     "estimate_maps": "maps",
+    "compare_maps": "maps",
     SCALES: "scale",
     COMPARISON: "comparison of arms",
 }
@@ -122,6 +123,8 @@ WORDS = {
     "E-STAT-E02": "contrast not estimable",
     "E-STAT-E03": "too few observations",
     "E-STAT-E04": "conditions overlap",
+    "E-STAT-E11": "map not readable or on another grid",
+    "E-STAT-E12": "map empty or covering too little",
     "E-STAT-E13": "a correlation of one",
 }
 Key = tuple[str, str, str, str]

@@ -7,6 +7,8 @@ found by Fisher's scoring (Jennrich & Schluchter, Biometrics 1986;42:805), varia
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +24,9 @@ BLOCK = 8192  # voxels at a time
 LADDER: tuple[Structure, ...] = ("unstructured", "random_intercept")
 
 
-def pooled_covariance(values: Array, design: Array, seen: NDArray[np.bool_]) -> tuple[Array, Structure]:
+def pooled_covariance(
+    values: NDArray[np.floating[Any]], design: Array, seen: NDArray[np.bool_]
+) -> tuple[Array, Structure]:
     """Return the covariance over visits (v, v) that voxels share up to a factor, and its structure.
 
     `values` (n, v, m) are zero where a person missed a visit; `design` (n, v, p). The covariance is
@@ -45,7 +49,9 @@ def pooled_covariance(values: Array, design: Array, seen: NDArray[np.bool_]) -> 
     raise NotEstimableError("the covariance over visits cannot be estimated from these scans")
 
 
-def _scatter(values: Array, design: Array, seen: NDArray[np.bool_], covariance: Array) -> Array:
+def _scatter(
+    values: NDArray[np.floating[Any]], design: Array, seen: NDArray[np.bool_], covariance: Array
+) -> Array:
     """Return the mean over voxels of y y' / s^2, (n v, n v); s^2 is that of a voxel's residuals."""
     n, v, p = design.shape
     annihilator = _annihilator(design, seen, covariance)[0]

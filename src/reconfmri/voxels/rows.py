@@ -21,7 +21,7 @@ from reconfmri.group.reml import group_precisions
 
 SINGULAR = 1e-12  # eigenvalues of a person's share of the residuals below it: the person fits exactly
 DETERMINED = 1e-10  # smallest over largest eigenvalue of the coefficients' information
-BLOCK = 8192  # voxels at a time: they and their products stay in the processor's cache
+BLOCK = 1024  # voxels at a time: they and their products stay in the cache of a processor
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _satterthwaite(
         return np.asarray(trace**2 / (spread**2).sum(axis=(2, 3)))
 
 
-def estimates(rows: RowVectors, values: Array, draw: int = 0) -> tuple[Array, Array]:
+def estimates(rows: RowVectors, values: NDArray[np.floating[Any]], draw: int = 0) -> tuple[Array, Array]:
     """Return estimates and variances, (q, m) each, of m voxels.
 
     `values` (n, v, m) are zero where a person missed a visit; float32 or float64, as which they are computed.

@@ -1,6 +1,6 @@
 """Every group question, declared once; a new one is registered in the module that suits it."""
 
-from reconfmri.contracts.questions import arms, responders, bounded, safety, missing, bayesian  # noqa: I001 - answered in this order
+from reconfmri.contracts.questions import arms, responders, bounded, safety, missing, bayesian, voxels  # noqa: I001 - answered in this order
 from reconfmri.contracts.registry import (
     GroupQuestion,
     Section,
@@ -35,4 +35,5 @@ __all__ = [
     "responders",
     "safety",
     "specs",
+    "voxels",
 ]
