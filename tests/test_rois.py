@@ -8,7 +8,7 @@ import pytest
 from reconfmri import templates
 from reconfmri.config import Region, Rois
 from reconfmri.exclusions import DataFault
-from reconfmri.rois import _summary, carry_atlas, extract_region_signals
+from reconfmri.rois import _summary, atlas_at, carry_atlas, extract_region_signals
 
 REGIONS = {
     "amygdala_left": Region(labels=["Left Amygdala"]),
@@ -289,3 +289,11 @@ def test_images_on_different_grids_take_the_run_out(tmp_path):
     with pytest.raises(DataFault, match="5 mm apart") as caught:
         extract_region_signals(*files, ROIS)
     assert caught.value.code == "E-DATA-B06"
+
+
+def test_the_atlas_names_points_of_the_target_template():
+    """Published centres of the left amygdala and the right hippocampus, and a point outside of the brain."""
+    percent, names = atlas_at(np.array([[-23.0, -5, -18], [25, -20, -14], [0, 0, 100]]))
+    assert [names[place] for place in percent[:2].argmax(axis=1)] == ["Left Amygdala", "Right Hippocampus"]
+    assert percent[:2].max(axis=1).min() > 50
+    assert not percent[2].any()

@@ -100,7 +100,7 @@ def atlas_at(points: Array, *, threads: int = 1) -> tuple[Weights, list[str]]:
     import nibabel
 
     image, known = templates.harvard_oxford()
-    carry = registration.template_to_template(
+    carry = greedy.template_to_template(
         templates.nlin6_brain(), templates.target_brain(), finest_mm=FINEST_MM, threads=threads
     )
     there = registration.sample_map(carry, points)

@@ -54,6 +54,7 @@ def settings(fmriprep: dict) -> str:
     study["preprocessing"] = {"engine": "fmriprep", "fmriprep": fmriprep}
     study["sessions"], study["scales"], study["group"] = study["sessions"][:1], {}, "none"
     study["first_level"]["contrasts"] = {"trauma-neutral": {"trauma": 1, "neutral": -1}}
+    study["first_level"]["maps"] = []
     study["first_level"]["script_contrasts"] = {}  # two scripts cannot tell order from condition
     del study["skin_conductance"], study["connectivity"]
     return yaml.safe_dump(study)
