@@ -125,9 +125,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--steps", nargs="*", default=[], help="only steps whose name holds one of these words"
     )
+    parser.add_argument("--ours", action="store_true", help="without the peers, which take most of the time")
     parser.add_argument("--table", type=Path, help="write the table here (TSV)")
     options = parser.parse_args(arguments)
-    rows, missed = measure(SMALL if options.small else WHOLE, options.steps)
+    rows, missed = measure(SMALL if options.small else WHOLE, options.steps, ours=options.ours)
     if options.table:
         write_table(options.table, pd.DataFrame([asdict(row) for row in rows]), DESCRIPTIONS)
     missed = [] if options.small else missed
@@ -146,12 +147,13 @@ DESCRIPTIONS = {
 }
 
 
-def measure(size: Size, words: list[str] | None = None) -> tuple[list[Row], list[str]]:
-    """Return a row per step, and the bounds that were missed."""
+def measure(size: Size, words: list[str] | None = None, *, ours: bool = False) -> tuple[list[Row], list[str]]:
+    """Return a row per step, and the bounds that were missed; with `ours` without the peers."""
     rows, missed = [], []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), size)
-        chosen = {key: work for key, work in STEPS.items() if not words or any(w in key[0] for w in words)}
+        asked = {key: work for key, work in STEPS.items() if not words or any(w in key[0] for w in words)}
+        chosen = {key: work for key, work in asked.items() if not ours or key[1] == OURS}
         generate(bench, regions=any("anatomy" in step for step, _ in chosen))
         for (step, by), work in chosen.items():
             row, found = alone(step, by, work, bench)
