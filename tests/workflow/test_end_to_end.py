@@ -23,8 +23,8 @@ from tests.recovery.recover import answers_beside_truth, beside_truth, inside, l
 
 from reconfmri.bids import read_run_table
 from reconfmri.config import load_study
-from reconfmri.contracts.rules import RULES
 from reconfmri.contracts import questions
+from reconfmri.contracts.rules import RULES
 from reconfmri.itk import read_warp
 from reconfmri.layout import layout_of
 from reconfmri.registration import Volume, sample_map, to_itk, transform_points
