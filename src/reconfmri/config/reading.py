@@ -163,7 +163,8 @@ def _explain(item: Any, model: type[BaseModel]) -> Problem:
             what = f"{where}{'.' if inside else ': '}{what}"
         return _problem(error.code, what, error.fix)
     got = item["input"]
-    reason, fix = _in_quotes(got) if item["type"] == "string_type" else ("", "")
+    reason = "; YAML reads yes, no, on, off as truth values" if isinstance(got, bool) else ""
+    fix = _in_quotes(got) if item["type"] == "string_type" else ""
     what = f"{where}: {item['msg']}, got {got!r}{reason}"
     return _problem("E-CONF-C02", what, f"{fix or 'correct the value'}{_expectation(item['loc'], model)}")
 
@@ -173,11 +174,11 @@ def _on_one_line(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
-def _in_quotes(got: Any) -> tuple[str, str]:
-    """Why YAML does not read a text, and the fix, where it reads a truth value or a number."""
+def _in_quotes(got: Any) -> str:
+    """The fix of a text that YAML reads as a truth value or a number."""
     if isinstance(got, bool):
-        return "; YAML reads yes, no, on, off as truth values", 'put the label in quotes, "yes"'
-    return "", f'put it in quotes, "{got}"' if isinstance(got, int | float) else ""
+        return 'put the label in quotes, "yes"'
+    return f'put it in quotes, "{got}"' if isinstance(got, int | float) else ""
 
 
 def _expectation(loc: tuple[str | int, ...], root: type[BaseModel]) -> str:
