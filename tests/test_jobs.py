@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,6 +88,18 @@ def test_who_is_told_to_end_near_the_time_asked_was_out_of_time(tmp_path, late, 
     given = asked(tmp_path, runtime=5)
     begun = replace(jobs._begun(given), started=jobs.time.time() - (299 if late else 30))
     assert jobs.kind_of(jobs.EndedError(143), begun) == kind
+
+
+def test_a_job_leaves_no_temporary_file_nor_do_the_programs_that_it_starts(tmp_path):
+    with job(asked(tmp_path)):
+        with tempfile.NamedTemporaryFile(delete=False) as left:
+            pass
+        code = "import tempfile; print(tempfile.mkdtemp())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        places = [Path(left.name), Path(done.stdout.strip())]
+        assert all(place.exists() for place in places)
+    assert not any(place.exists() for place in places)
+    assert Path(tempfile.gettempdir()) != places[0].parent
 
 
 TOLD_TO_END = """

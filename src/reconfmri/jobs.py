@@ -26,6 +26,7 @@ from typing import Any, Literal, NoReturn
 
 from reconfmri.bids import sha256
 from reconfmri.locks import hold_log
+from reconfmri.machine import own_temporaries
 from reconfmri.provenance import log_to
 from reconfmri.tracebacks import without_data
 
@@ -103,10 +104,10 @@ def read_records(folder: Path) -> dict[str, Record]:
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[logging.Logger]:
-    """Hold the log of a job, log to it, and leave its record, whatever becomes of it."""
+    """Hold the log of a job, log to it, leave its record, whatever becomes of it, and no temporary file."""
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with hold_log(path) as waited, log_to(path) as log:
+    with hold_log(path) as waited, log_to(path) as log, own_temporaries():
         if waited:
             log.warning("%s; it was waited for", waited)
         begun = _begun(snakemake)

@@ -27,6 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = (".tsv", ".html", ".json", ".txt", ".nii.gz")
 TARGET = ["all_participant"]
+FEWEST_PEOPLE = 4  # that a trial is simulated of
 
 
 def command(study: Path) -> list[str]:
@@ -36,15 +37,21 @@ def command(study: Path) -> list[str]:
 
 
 def make_study(folder: Path, participants: int) -> Path:
-    """Simulate a trial of two visits and index it; its runs are those of the participant level."""
+    """Simulate a trial of two visits and index it; so many people are analysed, the others are left out."""
     here = [sys.executable, "-m", "reconfmri"]
-    trial = [*here, "simulate", str(folder), "--participants", str(participants), "--n-cpus", "2"]
+    simulated = max(participants, FEWEST_PEOPLE)
+    trial = [*here, "simulate", str(folder), "--participants", str(simulated), "--n-cpus", "2"]
     subprocess.run(trial, check=True)
     settings = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     settings["sessions"] = settings["sessions"][:2]
     (folder / "config").mkdir()
     (folder / "config/config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     subprocess.run([*here, "index", "--study", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    with (folder / "config/exclusions.tsv").open("a", encoding="utf-8") as stream:
+        for number in range(participants + 1, simulated + 1):
+            stream.write(
+                "\t".join([f"sub-{number:02d}", *["n/a"] * 4, "", "E-HAND", "not needed", "soak"]) + "\n"
+            )
     return folder
 
 

@@ -263,26 +263,16 @@ def test_a_job_refuses_another_study_or_file_than_it_was_planned_with(study):
     assert "changed after this run was planned" in job(study, seal)
 
 
-def test_plain_snakemake_keeps_to_the_locks_of_the_study_and_leaves_none_that_outlives_it(study):
-    """Beside `reconfmri run` it is refused and touches nothing; after a kill it needs no --unlock."""
+def test_plain_snakemake_is_refused_beside_a_live_run_and_touches_nothing(study):
     target = ["results/scales/pcl5_measures.tsv", "--cores", "1"]
     (study / SEAL).write_text("of the run that is alive")
     before = (study / LEDGER).read_bytes()
     with hold(study, shared=["study"], alone=["sub-001"]):
         refused = snakemake(study, *target, check=False)
     assert refused.returncode
-    assert "works on study of this study. Fix: wait for it" in said(refused)
+    assert "works on study of this study. Fix: wait for it" in refused.stdout + refused.stderr
     assert (study / SEAL).read_text() == "of the run that is alive"
     assert (study / LEDGER).read_bytes() == before
-    left = study / ".snakemake/locks/0.output.lock"
-    left.parent.mkdir(exist_ok=True)
-    left.write_text("results/scales/pcl5_measures.tsv\n")
-    assert "Nothing to be done" in said(snakemake(study, *target))
-    Seal(**json.loads((study / SEAL).read_text()))
-
-
-def said(done: subprocess.CompletedProcess[str]) -> str:
-    return done.stdout + done.stderr
 
 
 def test_what_a_cluster_job_leaves_that_outlived_its_main_process_is_made_again(study):
@@ -301,6 +291,9 @@ def test_what_a_cluster_job_leaves_that_outlived_its_main_process_is_made_again(
         os.killpg(begun.pid, signal.SIGKILL)
     assert not record.exists(), "from its beginning on nothing is known of the job"
     shutil.rmtree(study / ".snakemake/incomplete")  # as the job does at its end
+    left = study / ".snakemake/locks/0.output.lock"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text("results/scales/pcl5_measures.tsv\n")  # of Snakemake's own, which would want --unlock
     place.write_text("of a job that nobody saw end")
     place.with_name("pcl5_exclusions.tsv").write_text("too")
     snakemake(study, *target)

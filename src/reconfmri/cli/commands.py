@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reconfmri.cli.screen import bar, show_problems
 from reconfmri.locks import hold
-from reconfmri.machine import keep_caches
+from reconfmri.machine import keep_caches, own_temporaries
 from reconfmri.problems import stops
 
 
@@ -136,7 +136,8 @@ def group(options: Namespace) -> int:
     keep_caches(options.out)
     from reconfmri.cli.answer import answer_table
 
-    return answer_table(options)
+    with own_temporaries():
+        return answer_table(options)
 
 
 def plan(options: Namespace) -> int:
