@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 class Page(HTMLParser):
     """Collects tags, attributes and text; fails where tags do not nest."""
 
-    VOID = ("meta", "img", "br", "link", "rect")
+    VOID = ("meta", "img", "br", "link", "rect", "input")
 
     def __init__(self, html: str):
         super().__init__(convert_charrefs=True)

@@ -109,6 +109,7 @@ class Seal:
     run_table: str
     index: str
     exclusions: str
+    decisions: str
     code: str
     software: str
 
@@ -150,6 +151,7 @@ FILES = {
     "run_table": "config/runs.tsv",
     "index": "config/index.json",
     "exclusions": "config/exclusions.tsv",
+    "decisions": "config/decisions.tsv",
     "code": "the code of reconfmri",
     "software": "the versions of its libraries",
 }
@@ -157,7 +159,7 @@ FILES = {
 
 def seal_of(folder: Path, study: Study) -> Seal:
     """Return the seal of a study folder as it is now."""
-    tables = {part: folder / FILES[part] for part in ("run_table", "index", "exclusions")}
+    tables = {part: folder / FILES[part] for part in ("run_table", "index", "exclusions", "decisions")}
     return Seal(
         settings=_digest(study.model_dump_json()),
         code=hash_of_package(),

@@ -1,4 +1,4 @@
-"""What people decided by hand in `config/exclusions.tsv`: scans, scales and regions that are out at once."""
+"""What people decided: by hand in `config/exclusions.tsv`, by rating in `config/decisions.tsv`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,62 @@ import pandas as pd
 
 from reconfmri.bids import PARTICIPANT
 from reconfmri.config import Study
-from reconfmri.exclusions import MISSING, UNIT, Exclusion, read_exclusions
+from reconfmri.contracts.specs import TableSpec, text
+from reconfmri.exclusions import DESCRIPTIONS, MISSING, UNIT, Exclusion, read_exclusions
+from reconfmri.files import InputError
 
-TABLE = "config/exclusions.tsv"
+TABLE, RATED = "config/exclusions.tsv", "config/decisions.tsv"
+CODE, RATED_OUT = "E-CONF-D03", "E-DATA-Q01"
+KNOWN, RULES = ("keep", "exclude"), ("threshold", "one rater", "two raters", "adjudicated")
+DECISIONS = TableSpec(
+    (
+        *(text(name, DESCRIPTIONS[name]) for name in UNIT),
+        text("decision", "keep or exclude"),
+        text(
+            "rule",
+            "threshold: a rule of the study file took it out before; one rater, two raters: who looked said "
+            "so, both alike; adjudicated: they differed or were unsure, and somebody decided",
+        ),
+        text("who", "Who decided; automatic for a threshold"),
+        text("when", "Date and time of the last rating, or of the decision, UTC"),
+        text("reason", "Artefacts and notes of the raters, the reason given, or the line of the threshold"),
+    ),
+    "One decision per scan, made before the arms were known",
+)
 
 
 def read_decisions(folder: Path) -> list[Exclusion]:
-    """Return the rows of a study's exclusions that a person decided, remarks included."""
-    path = folder / TABLE
-    return by_hand(read_exclusions(path)) if path.is_file() else []
+    """Return the rows of a study's exclusions that a person decided, remarks and ratings included."""
+    return [row for path in tables_of(folder) for row in by_hand(read_rows(path))]
+
+
+def tables_of(folder: Path) -> list[Path]:
+    """Return the tables of decisions that a study has: exclusions, and ratings where scans were rated."""
+    return [folder / name for name in (TABLE, RATED) if (folder / name).is_file()]
+
+
+def read_rows(path: str | Path) -> list[Exclusion]:
+    """Return the rows of a table of exclusions, or of scans that raters took out (`config/decisions.tsv`).
+
+    Raises
+    ------
+    ValueError
+        It is no such table, or a row decides nothing that is known.
+    """
+    if Path(path).name != Path(RATED).name:
+        return read_exclusions(path)
+    rows = []
+    for line, row in enumerate(DECISIONS.read(path).to_dict("records"), start=2):
+        if row["decision"] not in KNOWN or row["rule"] not in RULES or not row["who"]:
+            what = f"line {line}: {row['decision']!r} by {row['rule']!r} is no decision"
+            raise InputError(RATED, what, fix="make it anew: `reconfmri decide`", code=CODE)
+        if row["decision"] == "exclude" and row["rule"] != "threshold":
+            unit = {name: str(row[name] or MISSING) for name in UNIT}
+            reason = f"{RATED_OUT} {row['rule']}, {row['when']}: {row['reason']}"
+            rows.append(
+                Exclusion(**unit, stage="decide", code=RATED_OUT, reason=reason, decided_by=str(row["who"]))
+            )
+    return rows
 
 
 def by_hand(rows: Iterable[Exclusion]) -> list[Exclusion]:
@@ -29,8 +76,8 @@ def by_hand(rows: Iterable[Exclusion]) -> list[Exclusion]:
 
 def digest_of_automatic(rows: Iterable[Exclusion]) -> str:
     """Return a digest of the rows that the index wrote, so that one added under its name is found."""
-    text = "\n".join(sorted(repr(row) for row in rows if row.decided_by == "automatic"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    lines = "\n".join(sorted(repr(row) for row in rows if row.decided_by == "automatic"))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def keep_decisions(table: pd.DataFrame, rows: Iterable[Exclusion]) -> pd.DataFrame:
@@ -83,6 +130,7 @@ def check_decisions(
     ValueError
         A row would count for nothing: it names nobody, or an unknown session, task or region.
     """
+    _check_rated(folder / RATED, scans)
     path = folder / TABLE
     if not path.is_file():
         return
@@ -108,6 +156,15 @@ def check_decisions(
                     f"E-CONF-D02 {TABLE}: line {line}: {column} {value!r} is none of the study's, so the row "
                     f"would count for nothing. Fix: one of {names[:12]}"
                 )
+
+
+def _check_rated(path: Path, scans: pd.DataFrame) -> None:
+    """Check that every scan taken out by raters is in the run table: else the row would count for nothing."""
+    known = set(scans[[*UNIT]].astype(str).itertuples(index=False, name=None))
+    for row in read_rows(path) if path.is_file() else ():
+        if row.unit not in known:
+            what = f"{' '.join(row.unit)} is no scan of the run table, so the row would count for nothing"
+            raise InputError(RATED, what, fix="make it anew: `reconfmri decide`", code=CODE)
 
 
 def _concerned(table: pd.DataFrame, row: Exclusion) -> pd.Series:

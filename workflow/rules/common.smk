@@ -25,7 +25,13 @@ from reconfmri.contents import Contents, seal_of
 from reconfmri.contracts import questions
 from reconfmri.contracts.rules import RULES, producers, recordings
 from reconfmri.decisions import TABLE as DECIDED_TABLE
-from reconfmri.decisions import check_decisions, keep_decisions, people_of, read_decisions
+from reconfmri.decisions import (
+    check_decisions,
+    keep_decisions,
+    people_of,
+    read_decisions,
+    tables_of,
+)
 from reconfmri.exclusions import UNIT
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.layout import layout_of
@@ -37,6 +43,7 @@ from reconfmri.provenance import code_of as code_on_disk
 from reconfmri.provenance import export_package_source
 from reconfmri.templates import harvard_oxford, nlin6_brain, target_brain
 from reconfmri.trial.codes import as_seen, codes_file, is_coded
+from reconfmri.trial.ratings import check_decided
 
 # Jobs run side by side: one thread each inside BLAS.
 os.environ |= dict.fromkeys(THREADS, "1")
@@ -155,6 +162,7 @@ try:
         record = read_record(Path())
         verify_unchanged(scans, Path(study.bids), record, digest=contents.of)
         check_decisions(Path(), study, scans, record)
+        check_decided(Path())
     else:
         seal.check(Path(), str(workflow.config_settings.overwrite_config.get("seal")))
 except (ValueError, FileNotFoundError) as error:
@@ -172,6 +180,7 @@ layout = layout_of(Path(), study, scans)
 bids_root = Path(study.bids)
 people = people_of(bids_root, scans)  # whoever could have a score
 scans = keep_decisions(scans, decided)
+decided_tables = [ancient(str(path)) for path in tables_of(Path())]
 # Without the reasons: what a person wrote there may tell the arm.
 decided_units = [asdict(replace(row, stage="", reason="", decided_by="")) for row in decided]
 if scans.empty:

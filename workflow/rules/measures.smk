@@ -33,7 +33,7 @@ rule stack_measures:
 rule stack_exclusions:
     input:
         exclusions=exclusion_tables(),
-        index=ancient(DECIDED_TABLE),
+        decided=decided_tables,
     output:
         **made("stack_exclusions"),
     log:
@@ -44,7 +44,7 @@ rule stack_exclusions:
         **needs("stack_exclusions", mem_mb=500, runtime=10),
     params:
         whole=whole_study,
-        index=lambda wildcards: content_of([DECIDED_TABLE]),
+        decided=lambda wildcards: content_of(decided_tables),
         code=code_of("stack_exclusions"),
     script:
         "../scripts/stack_exclusions.py"

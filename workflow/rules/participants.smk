@@ -17,12 +17,13 @@ rule describe_participants:
         edges=of_runs(rules.assess_quality.output.edges),
         carpet=of_runs(rules.assess_quality.output.carpet),
         tsnr=of_runs(rules.assess_quality.output.tsnr),
-        decided=[ancient(DECIDED_TABLE), *exclusion_tables()],
+        decided=[*decided_tables, *exclusion_tables()],
     output:
         pages=of_people(layout.path("describe_participants", "pages")),
         pictures=of_people(layout.path("describe_participants", "pictures")),
         # Where only some people are asked for, others may be at work beside: no index of some.
         index=[] if "only_participants" in config else [layout.path("describe_participants", "index")],
+        cockpit=[] if partial_by else [layout.path("describe_participants", "cockpit")],
     log:
         layout.log("describe_participants"),
     conda:
@@ -32,9 +33,10 @@ rule describe_participants:
     params:
         settings=settings_of(study.quality),
         rois=settings_of(study.rois),
+        name=study.name,
         scans=facts_of_runs(),
         recorded=places_of_recorded(),
-        decided=lambda wildcards: content_of([DECIDED_TABLE]),
+        decided=lambda wildcards: content_of(decided_tables),
         sessions={session.id: session.name for session in study.sessions},
         code=code_of("describe_participants"),
     script:

@@ -6,6 +6,7 @@ from reconfmri.config import Quality, Rois
 from reconfmri.jobs import job
 from reconfmri.preprocess import AnatomyFiles
 from reconfmri.report import participants
+from reconfmri.report.cockpit import compose_cockpit
 
 with job(snakemake) as log:
     given, out, params = snakemake.input, snakemake.output, snakemake.params
@@ -40,4 +41,6 @@ with job(snakemake) as log:
         for other in set(page.parent.glob("sub-*.html")) - {person.page for person in people}:
             other.unlink()  # of somebody who was taken out since
         page.write_text(participants.compose_index(records, shared), encoding="utf-8")
+    for page in map(Path, out.cockpit):
+        page.write_text(compose_cockpit(params.name, records, shared), encoding="utf-8")
     log.info("%d pages, %d scans", len(people), len(records))

@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 
-from reconfmri.exclusions import COLUMNS, DESCRIPTIONS, read_exclusions, write_exclusions
+from reconfmri.decisions import read_rows
+from reconfmri.exclusions import COLUMNS, DESCRIPTIONS, write_exclusions
 from reconfmri.jobs import job
 from reconfmri.provenance import ignored_by_validators
 
 with job(snakemake) as log:
-    paths = [snakemake.input.index, *snakemake.input.exclusions]
-    rows = sorted({row for path in paths for row in read_exclusions(path)}, key=lambda row: row.place)
+    paths = [*snakemake.input.decided, *snakemake.input.exclusions]
+    rows = sorted({row for path in paths for row in read_rows(path)}, key=lambda row: row.place)
     write_exclusions(snakemake.output.exclusions, rows)
     described = {column: {"Description": DESCRIPTIONS[column]} for column in COLUMNS}
     Path(snakemake.output.description).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

@@ -485,7 +485,8 @@ def _status(commands: Commands) -> None:
 
 CONDUCT = {
     "blind": "draw which arm is A in the results, once, until the study is unblinded",
-    "lock": "freeze study file, exclusions, code and library versions in one file with its hash",
+    "decide": "turn ratings of scans by one or two people into config/decisions.tsv, which the next run uses",
+    "lock": "freeze study file, exclusions, decisions, code and library versions in one file with its hash",
     "unblind": "show the arms by name from now on; needs a lock that still holds",
     "verify-log": "show the trial log, and whether it or a lock was changed",
 }
@@ -497,6 +498,10 @@ def _conduct(commands: Commands) -> None:
         new.add_argument(
             "--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)"
         )
+        if name == "decide":
+            new.add_argument(
+                "ratings", type=Path, nargs="+", metavar="FILE", help="ratings_<rater>.json, 1 or 2"
+            )
         if name != "verify-log":
             new.add_argument("--by", required=True, metavar="NAME", help="who does it")
             new.add_argument("--reason", required=True, metavar="TEXT", help="why, or under which rule")

@@ -218,6 +218,13 @@ def blind(options: Namespace) -> int:
     return conduct.blind(options)
 
 
+def decide(options: Namespace) -> int:
+    """Turn ratings of scans into decisions."""
+    from reconfmri.cli import conduct
+
+    return conduct.decide(options)
+
+
 def lock(options: Namespace) -> int:
     """Freeze study file, decisions and code before unblinding."""
     from reconfmri.cli import conduct

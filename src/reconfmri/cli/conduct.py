@@ -1,17 +1,24 @@
-"""Trial conduct on the command line: draw codes for the arms, lock, unblind, verify the log."""
+"""Trial conduct on the command line: draw codes for the arms, decide, lock, unblind, verify the log."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from reconfmri.bids import sha256
+from reconfmri.bids import read_run_table, sha256
 from reconfmri.config import CONFIG, Group, Study, load_study
+from reconfmri.decisions import CODE as DECIDED
+from reconfmri.decisions import DECISIONS, RATED
+from reconfmri.exclusions import UNIT, read_exclusions
 from reconfmri.files import InputError
 from reconfmri.trial import lock as locks
+from reconfmri.trial import ratings
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.codes import CODE, draw_codes, is_coded
-from reconfmri.trial.log import BLIND, LOCK, LOG, Entry, note, read_log
+from reconfmri.trial.log import BLIND, DECIDE, LOCK, LOG, Entry, note, read_log
+
+EXCLUSIONS = "results/exclusions.tsv"
 
 
 def blind(options: Namespace) -> int:
@@ -27,6 +34,38 @@ def blind(options: Namespace) -> int:
     entry = note(options.study, BLIND, options.by, options.reason, {"allocation": sha256(allocation)})
     print(f"wrote {path}: keep it where the allocation is kept")
     return _noted(entry)
+
+
+def decide(options: Namespace) -> int:
+    """Turn ratings and thresholds into decisions; 1 while somebody still has to decide on a scan."""
+    study, folder = load_study(options.study / CONFIG), options.study
+    results = folder / EXCLUSIONS
+    if not results.is_file():
+        what = "is not there: the thresholds have not decided yet"
+        raise InputError(EXCLUSIONS, what, fix="run the workflow first", code=DECIDED)
+    table = read_run_table(folder / "config/runs.tsv")
+    scans = list(table[[*UNIT]].astype(str).itertuples(index=False, name=None))
+    raters = [ratings.read_ratings(path, study.name, scans) for path in options.ratings]
+    now = datetime.now(UTC).isoformat(timespec="seconds")[:19]
+    decided, open_ones = ratings.decide(
+        scans, raters, read_exclusions(results), ratings.read_adjudicated(folder), now=now
+    )
+    facts = {f"ratings of {rater.name}": rater.sha256 for rater in raters}
+    if len(raters) == 2:
+        facts["agreement"] = ratings.agreement(*raters).words
+        print(facts["agreement"])
+    if len(open_ones):
+        ratings.TO_DECIDE.write(folder / ratings.ADJUDICATION, open_ones)
+        print(
+            f"{len(open_ones)} scans wait for a decision. Fix: fill in decision, by and reason in "
+            f"{ratings.ADJUDICATION}, then give the same command again; nothing was decided yet"
+        )
+        return 1
+    DECISIONS.write(folder / RATED, decided)
+    out = int((decided["decision"] == "exclude").sum())
+    print(f"wrote {RATED}: {len(decided)} scans, {out} excluded; from the next run on they are in no number")
+    facts = {"sha256": sha256(folder / RATED)} | facts
+    return _noted(note(folder, DECIDE, options.by, options.reason, facts))
 
 
 def lock(options: Namespace) -> int:

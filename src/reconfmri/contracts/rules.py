@@ -386,6 +386,7 @@ RULES: dict[str, Rule] = {
         "participants",
         {
             "index": in_results("List of the participants' pages", "participants/index.html"),
+            "cockpit": in_results("The page on which raters judge every scan", "participants/cockpit.html"),
             "pages": in_results(
                 "A participant's scans in pictures and numbers", "participants/sub-{sub}.html", "person"
             ),

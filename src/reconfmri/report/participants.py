@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from reconfmri.bids import read_json
 from reconfmri.config import QUALITY, Quality, Rois
-from reconfmri.exclusions import MISSING, UNIT, Exclusion, read_exclusions
+from reconfmri.decisions import read_rows
+from reconfmri.exclusions import MISSING, UNIT, Exclusion
 from reconfmri.figures.labels import number
 from reconfmri.figures.scans import CAPTIONS, picture_of_person
 from reconfmri.figures.style import light_png
@@ -193,7 +194,7 @@ def read_measures(path: Path) -> dict[str, float]:
 
 def read_decided(paths: Sequence[str | Path]) -> list[Exclusion]:
     """Return every exclusion and remark once, in the order of people and scans."""
-    return sorted({row for path in paths for row in read_exclusions(path)}, key=lambda row: row.place)
+    return sorted({row for path in paths for row in read_rows(path)}, key=lambda row: row.place)
 
 
 def address(picture: Path, page: Path) -> str:

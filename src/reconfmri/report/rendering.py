@@ -10,8 +10,10 @@ from typing import Any
 HERE = Path(__file__).parent
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, *, script: str = "", **context: Any) -> str:
     """Return a page with our style embedded; `css_hash` is what its policy allows.
+
+    `script` names the file of a script of ours, which the page embeds; its policy allows `script_hash`.
 
     Raises
     ------
@@ -28,9 +30,10 @@ def render(template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    css = (HERE / "page.css").read_text(encoding="utf-8")
-    style = {
-        "css": Markup(css),  # noqa: S704 - our own file, not data
-        "css_hash": Markup(base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()),  # noqa: S704
-    }
-    return environment.get_template(template).render(style | context)
+    own = {"css": "page.css"} | ({"script": script} if script else {})
+    embedded: dict[str, Markup] = {}
+    for name, file in own.items():
+        text = (HERE / file).read_text(encoding="utf-8")
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        embedded |= {name: Markup(text), f"{name}_hash": Markup(digest)}  # noqa: S704 - our own files, not data
+    return environment.get_template(template).render(embedded | context)

@@ -17,6 +17,7 @@ import pandas as pd
 from reconfmri.bids import BidsFile, parsed
 from reconfmri.config import Study
 from reconfmri.contracts.specs import TableSpec, integer, text
+from reconfmri.decisions import RATED_OUT
 from reconfmri.exclusions import MISSING, UNIT, Exclusion
 from reconfmri.trial.adverse_events import NO, YES
 
@@ -67,6 +68,7 @@ FLOW = TableSpec(
 WORDS = {
     OTHER_ARM: "in an arm that is not compared",
     NOT_RANDOMISED: "not randomised (screen failure, pilot)",
+    RATED_OUT: "excluded by raters",
     NOT_TREATED: "did not receive the allocated treatment",
     MISSED: "no scan at this visit",
     NO_FOLDER: "no scan in the dataset",

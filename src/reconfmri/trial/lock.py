@@ -18,7 +18,8 @@ from reconfmri.trial.log import CODE, LOCK, UNBLIND, Entry, note, read_log
 
 LOCKS = "config/locks"
 # Part of a lock -> file of the study folder whose content it holds as sha256.
-FILES = {"run_table": "config/runs.tsv", "exclusions": "config/exclusions.tsv"}
+NEEDED = {"run_table": "config/runs.tsv", "exclusions": "config/exclusions.tsv"}
+FILES = NEEDED | {"decisions": "config/decisions.tsv"}
 Word = Literal["not locked", "pre-specified", "changed before unblinding", "changed after unblinding"]
 ABSENT = "(absent)"
 
@@ -64,7 +65,7 @@ def lock(folder: Path, study: Study, *, by: str, reason: str) -> tuple[Path, Ent
     ValueError
         There is no index yet, the study is unblinded, or the log was changed.
     """
-    for name in FILES.values():
+    for name in NEEDED.values():
         if not (folder / name).is_file():
             raise InputError(
                 name, "is not there, so nothing could be locked", fix="`reconfmri index`", code=CODE

@@ -18,7 +18,7 @@ from reconfmri.files import InputError
 
 LOG = "config/trial_log.jsonl"
 CODE = "E-CONF-F13"
-BLIND, LOCK, UNBLIND = "blind", "lock", "unblind"
+BLIND, DECIDE, LOCK, UNBLIND = "blind", "decide", "lock", "unblind"
 START = "0" * 64  # what the first line follows
 
 
