@@ -18,6 +18,7 @@ from reconfmri.contents import seal_of
 from reconfmri.contracts.ratings import FORMAT, RATINGS
 from reconfmri.decisions import RATED, check_decisions, keep_decisions, read_decisions
 from reconfmri.exclusions import Exclusion, write_exclusions
+from reconfmri.report.conduct import conduct
 from reconfmri.tables import read_table
 from reconfmri.trial.lock import stamp_of
 from reconfmri.trial.log import read_log
@@ -119,6 +120,8 @@ def test_two_raters_agree_or_somebody_decides(folder, capsys):
     (entry,) = read_log(folder)
     assert entry.event == "decide"
     assert {"sha256", "ratings of Ada", "ratings of Ben", "agreement"} == set(entry.facts)
+    study = load_study(folder / "config/config.yaml")
+    assert conduct(study.group, stamp_of(folder, study))["ratings"] == entry.facts["agreement"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import SimpleITK
 import yaml
 from nilearn.interfaces.fmriprep import load_confounds_strategy
 from nitransforms import linear
+from tests.browser import page_in_browser
 from tests.recovery.recover import answers_beside_truth, beside_truth, inside, line_of
 
 from reconfmri.bids import read_run_table
@@ -318,6 +320,8 @@ def test_a_blinded_study_names_no_arm_until_it_is_unblinded(study, tmp_path):
     assert "reconfmri blind" in failed(copy, "results/report.html")
     signed = ("--by", "A. Statistician", "--reason", "protocol")
     assert run(["reconfmri", "blind", *signed], copy).returncode == 0
+    rated = rate_by_keyboard(copy, out="sub-04 ses-2 task-memory")
+    assert run(["reconfmri", "decide", str(rated), *signed], copy).returncode == 0
     snakemake(copy, "--cores", "2", "results/report.html")
     for item in (item for place in ("results", "logs", ".snakemake") for item in (copy / place).rglob("*")):
         data = item.read_bytes() if item.is_file() else b""
@@ -325,15 +329,39 @@ def test_a_blinded_study_names_no_arm_until_it_is_unblinded(study, tmp_path):
     page = (copy / "results/report.html").read_text(encoding="utf-8")
     assert "Blinded: the arms are A and B" in page
     assert "Not locked" in page
+    assert "two people per arm are needed, there are" in page
+    assert not re.search(r"\d active and \d", page)
+    flow = FLOW.read(copy / "results/group/flow.tsv")
+    assert flow[flow["code"] == "E-DATA-Q01"]["people"].sum() > 0
+    assert {*flow["arm"]} == {"all", "A", "B"}
+    gone = read_table(copy / "results/measures.tsv").query("participant_id == 'sub-04' and session_id == '2'")
+    assert set(gone["domain"]) == {"clinical"}
     coded = change_by_welch(copy)
     for command in ("lock", "unblind"):
         assert run(["reconfmri", command, *signed], copy).returncode == 0
     assert planned(copy) & {"resample_run", "fit_first_level", "stack_measures", "score_scale"} == set()
-    assert {*FLOW.read(copy / "results/group/flow.tsv")["arm"]} == {"all", "A", "B"}
     table = "results/group/frequentist_estimates.tsv"
     snakemake(copy, "--cores", "2", table)
     named = change_by_welch(copy)
     assert abs(named) == pytest.approx(abs(coded)), "the same difference, or its negative"
+
+
+def rate_by_keyboard(study: Path, *, out: str) -> Path:
+    """Rate every scan of a study in a browser, all to be kept but one, and return the file that it saves."""
+    path = study / "ratings_Ada.json"
+    with page_in_browser() as page:
+        page.goto((study / "results/participants/cockpit.html").as_uri())
+        page.keyboard.press("Tab")
+        page.keyboard.type("Ada")
+        page.keyboard.press("Enter")
+        for _ in page.query_selector_all("#list li"):
+            page.keyboard.press("3" if page.inner_text("#scan").endswith(out) else "1")
+            page.keyboard.press("ArrowRight")
+        with page.expect_download() as saved:
+            page.focus("#save")
+            page.keyboard.press("Enter")
+        saved.value.save_as(path)
+    return path
 
 
 def change_by_welch(study: Path) -> float:

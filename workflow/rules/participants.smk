@@ -23,7 +23,7 @@ rule describe_participants:
         pictures=of_people(layout.path("describe_participants", "pictures")),
         # Where only some people are asked for, others may be at work beside: no index of some.
         index=[] if "only_participants" in config else [layout.path("describe_participants", "index")],
-        cockpit=[] if partial_by else [layout.path("describe_participants", "cockpit")],
+        cockpit=[] if "only_participants" in config else [layout.path("describe_participants", "cockpit")],
     log:
         layout.log("describe_participants"),
     conda:

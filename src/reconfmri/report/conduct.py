@@ -40,5 +40,6 @@ def conduct(group: Group | None, stamp: Stamp | None = None) -> Block:
         "stamp": text if is_stamped else "",
         "changes": [(item.key, item.before, item.now) for item in stamp.changes],
         "log": [(entry.time, entry.event, entry.by, entry.reason) for entry in stamp.log],
+        "ratings": next((e.facts["agreement"] for e in stamp.log[::-1] if "agreement" in e.facts), ""),
         "log_hash": stamp.log[-1].hash if stamp.log else "",
     }
