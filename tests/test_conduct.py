@@ -16,7 +16,7 @@ from reconfmri.config import load_study
 from reconfmri.report.conduct import conduct
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.codes import ACTIVE, as_seen, by_code, codes_file, draw_codes, group_by_code
-from reconfmri.trial.lock import stamp_of
+from reconfmri.trial.lock import stamp_of, stamps
 from reconfmri.trial.log import LOG, note, read_log
 
 ARMS = {"quokka": 3, "numbat": 2, "third": 1}
@@ -157,6 +157,12 @@ def test_the_stamp_follows_one_threshold(tmp_path):
     stamp = stamp_of(folder, load_study(folder / "config/config.yaml"))
     assert stamp.word == "changed after unblinding"
     assert "1 difference" in conduct(load_study(folder / "config/config.yaml").group, stamp)["stamp"]
+
+
+def test_every_estimate_carries_the_stamp_and_an_exploratory_one_is_that_always():
+    families = ["primary", "circuit", None, "exploratory"]
+    for word in ("not locked", "pre-specified", "changed after unblinding"):
+        assert stamps(families, word) == [word, word, word, "exploratory"]
 
 
 def test_every_changed_byte_of_the_log_is_found(tmp_path, capsys):

@@ -329,6 +329,7 @@ def test_a_blinded_study_names_no_arm_until_it_is_unblinded(study, tmp_path):
     page = (copy / "results/report.html").read_text(encoding="utf-8")
     assert "Blinded: the arms are A and B" in page
     assert "Not locked" in page
+    assert set(read_table(copy / "results/estimates.tsv")["stamp"]) <= {"not locked", "exploratory"}
     assert "two people per arm are needed, there are" in page
     assert not re.search(r"\d active and \d", page)
     flow = FLOW.read(copy / "results/group/flow.tsv")
@@ -339,6 +340,8 @@ def test_a_blinded_study_names_no_arm_until_it_is_unblinded(study, tmp_path):
     coded = change_by_welch(copy)
     for command in ("lock", "unblind"):
         assert run(["reconfmri", command, *signed], copy).returncode == 0
+        if command == "lock":
+            assert planned(copy, "results/report.html") == {"collect_estimates", "build_report"}
     assert planned(copy) & {"resample_run", "fit_first_level", "stack_measures", "score_scale"} == set()
     table = "results/group/frequentist_estimates.tsv"
     snakemake(copy, "--cores", "2", table)

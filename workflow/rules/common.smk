@@ -43,6 +43,7 @@ from reconfmri.provenance import code_of as code_on_disk
 from reconfmri.provenance import export_package_source
 from reconfmri.templates import harvard_oxford, nlin6_brain, target_brain
 from reconfmri.trial.codes import as_seen, codes_file, is_coded
+from reconfmri.trial.lock import stamp_of
 from reconfmri.trial.ratings import check_decided
 
 # Jobs run side by side: one thread each inside BLAS.
@@ -459,6 +460,20 @@ def adverse_events_table():
     """phenotype/adverse_events.tsv, where there is one; compared by the arms only."""
     path = bids_root / "phenotype" / "adverse_events.tsv"
     return ancient(str(path)) if path.is_file() else []
+
+
+def stamp_now():
+    """What results are stamped with: how the study as written compares with its locks."""
+    try:
+        return stamp_of(Path(), load_study("config/config.yaml"))
+    except ValueError as error:
+        raise WorkflowError(str(error))
+
+
+def conduct_now():
+    """What the page says of the trial's conduct: a lock, an entry of the log or a change makes it anew."""
+    stamp = stamp_now()
+    return [stamp.word, *(change.key for change in stamp.changes), *(entry.hash for entry in stamp.log)]
 
 
 def group_content(wildcards):

@@ -120,6 +120,7 @@ rule collect_estimates:
     resources:
         **needs("collect_estimates", mem_mb=500, runtime=10),
     params:
+        stamp=lambda wildcards: stamp_now().word,
         settings=settings_of(study.group),
         code=code_of("collect_estimates"),
     script:

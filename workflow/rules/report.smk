@@ -38,6 +38,7 @@ rule build_report:
     params:
         raw=lambda wildcards: content_of(["config/runs.tsv", truth, record_file, everybody])
         + group_content(wildcards),
+        conduct=lambda wildcards: conduct_now(),
         settings=study.model_dump(mode="json", exclude={"bids"}),
         code=code_of("build_report"),
     script:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -145,6 +145,11 @@ def stamp_of(folder: Path, study: Study) -> Stamp:
         return Stamp("pre-specified", log=tuple(log))
     is_later = len(before) < len(log) and any(differences(last, now))
     return Stamp("changed after unblinding" if is_later else "changed before unblinding", changes, tuple(log))
+
+
+def stamps(families: Iterable[object], word: str) -> list[str]:
+    """Return the stamp of each estimate by its family: an exploratory outcome is that whatever was locked."""
+    return ["exploratory" if family == "exploratory" else word for family in families]
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:

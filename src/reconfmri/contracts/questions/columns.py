@@ -109,6 +109,12 @@ ESTIMATES = TableSpec(
         *REPORTED,
         IS_PRIMARY,
         text(
+            "stamp",
+            "What was decided when: pre-specified, changed before unblinding or changed after unblinding, by "
+            "what differs from the first lock; exploratory: of an outcome declared so; not locked. Missing "
+            "in tables of one engine and of measures without a study",
+        ),
+        text(
             "caveat",
             "Why methods that take those seen at the visits of the question alone (ancova, welch, "
             "paired_t) are not the equals of the others here; missing where they leave nobody out",
