@@ -109,7 +109,7 @@ def test_two_raters_agree_or_somebody_decides(folder, capsys):
     half = lines[1].replace("\tn/a\tn/a\tn/a", "\tkeep\tn/a\tn/a", 1) if lines[1].endswith("n/a") else ""
     path.write_text("\n".join([lines[0], half, lines[2]]) + "\n", encoding="utf-8")
     assert decide(folder, *files) == 1
-    assert f"E-CONF-D03 {ADJUDICATION}: line 2" in capsys.readouterr().err
+    assert f"E-CONF-D08 {ADJUDICATION}: line 2" in capsys.readouterr().err
     filled = [line.removesuffix("n/a\tn/a\tn/a") for line in lines]
     done = [lines[0], f"{filled[1]}exclude\tCleo\tsaw both", f"{filled[2]}keep\tCleo\tfine"]
     path.write_text("\n".join(done) + "\n", encoding="utf-8")
@@ -137,7 +137,7 @@ def test_two_raters_agree_or_somebody_decides(folder, capsys):
 def test_ratings_that_cannot_count_stop_with_their_reason(folder, said, more, told, capsys):
     assert decide(folder, file_of(folder, "Ada", said, **more)) == 1
     line = capsys.readouterr().err
-    assert line.startswith("E-CONF-D03 ")
+    assert line.startswith("E-CONF-D08 ")
     assert told in line
     assert "Fix: " in line
     assert not (folder / RATED).exists()
@@ -157,14 +157,14 @@ def test_a_decision_changed_by_hand_stops_the_workflow(folder):
     path = folder / RATED
     before = path.read_text(encoding="utf-8")
     path.write_text(before.replace("exclude\tone", "keep\tone"), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"E-CONF-D03 .*not as `reconfmri decide` noted it"):
+    with pytest.raises(ValueError, match=r"E-CONF-D08 .*not as `reconfmri decide` noted it"):
         check_decided(folder)
     path.unlink()
-    with pytest.raises(ValueError, match="E-CONF-D03"):
+    with pytest.raises(ValueError, match="E-CONF-D08"):
         check_decided(folder)
     path.write_text(before.replace("sub-01\t2", "sub-09\t2"), encoding="utf-8")
     scans = read_table(folder / "config/runs.tsv").fillna("n/a")
-    with pytest.raises(ValueError, match=r"E-CONF-D03 .*sub-09 2 memory n/a is no scan of the run table"):
+    with pytest.raises(ValueError, match=r"E-CONF-D08 .*sub-09 2 memory n/a is no scan of the run table"):
         check_decisions(folder, load_study(folder / "config/config.yaml"), scans)
     path.write_text(before.replace("exclude\tone rater", "exclude\tmagic"), encoding="utf-8")
     with pytest.raises(ValueError, match="is no decision"):

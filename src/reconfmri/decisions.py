@@ -16,7 +16,7 @@ from reconfmri.exclusions import DESCRIPTIONS, MISSING, UNIT, Exclusion, read_ex
 from reconfmri.files import InputError
 
 TABLE, RATED = "config/exclusions.tsv", "config/decisions.tsv"
-CODE, RATED_OUT = "E-CONF-D03", "E-DATA-Q01"
+CODE, RATED_OUT = "E-CONF-D08", "E-DATA-Q01"
 KNOWN, RULES = ("keep", "exclude"), ("threshold", "one rater", "two raters", "adjudicated")
 DECISIONS = TableSpec(
     (

@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         _doctor,
         _forget,
         _conduct,
+        _share,
         _import_physio,
     ):
         add(commands)
@@ -481,6 +482,14 @@ def _status(commands: Commands) -> None:
     )
     new.add_argument("--json", action="store_true", help="print JSON")
     new.add_argument("--html", type=Path, metavar="FILE", help="write a page too, for the lab")
+
+
+def _share(commands: Commands) -> None:
+    new = commands.add_parser(
+        "share", help="write what others need to answer the group questions, by an allow-list, under codes"
+    )
+    new.add_argument("out", type=Path, metavar="OUT", help="folder to make")
+    new.add_argument("--study", type=Path, default=Path(), metavar="DIR", help="study folder (default: here)")
 
 
 CONDUCT = {

@@ -239,6 +239,16 @@ def unblind(options: Namespace) -> int:
     return conduct.unblind(options)
 
 
+def share(options: Namespace) -> int:
+    """Write the sharing pack of a study."""
+    from reconfmri.config import CONFIG, load_study
+    from reconfmri.sharing import share as write_pack
+
+    for path in write_pack(options.study, load_study(options.study / CONFIG), options.out):
+        print(f"wrote {path}")
+    return 0
+
+
 def verify_log(options: Namespace) -> int:
     """Show the trial log and whether it was changed."""
     from reconfmri.cli import conduct
