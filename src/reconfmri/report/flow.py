@@ -15,6 +15,8 @@ from reconfmri.report.blocks import Block
 from reconfmri.report.inputs import ReportInputs, key_of
 from reconfmri.trial.flow import COMPARISON, EVERYONE, takes_scan_out, unreconciled
 
+AT_ONCE = 3  # faults of the flow that the page names
+
 
 def arms_of(inputs: ReportInputs) -> dict[str, list[str]]:
     """Return arm -> participants, active first; without a group model everybody is one group."""
@@ -61,11 +63,12 @@ def diagram(inputs: ReportInputs) -> str:
 def flow_blocks(inputs: ReportInputs) -> Block:
     """Return diagram, table by task, and where the flow does not reconcile with the models."""
     found = unreconciled(inputs.flow, inputs.tables.get("estimates"), inputs.study)
+    more = [f"{len(found) - AT_ONCE} more like this"] if len(found) > AT_ONCE else []
     return {
         # Every text in it was escaped when it was drawn.
         "flow_diagram": Markup(diagram(inputs)),  # noqa: S704
         "flow": _tables(inputs),
-        "flow_faults": found,
+        "flow_faults": [*found[:AT_ONCE], *more],
     }
 
 
