@@ -170,7 +170,7 @@ def test_every_heading_of_a_page_is_reached_from_its_contents(study):
 def test_the_index_has_one_row_per_person_and_one_cell_per_session(study):
     other = replace(study.records[0], key=study.records[0].key | {"participant_id": "sub-02"})
     page = Page(participants.compose_index([*study.records, other], study.shared))
-    assert [link["href"] for link in page.all("a")] == ["sub-01.html", "sub-02.html"]
+    assert [link["href"] for link in page.all("a")] == ["cockpit.html", "sub-01.html", "sub-02.html"]
     assert page.words.count("no scan") == 1 + 3
     assert page.words.count("excluded") == 2, "sub-02's first session is out too"
     assert page.words.count("0.61 · 55.2") == 3
