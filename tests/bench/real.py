@@ -26,6 +26,7 @@ from reconfmri.tables import read_table
 ROOT = Path(__file__).resolve().parents[2]
 CUT, TR = 78, 2.0
 CATEGORIES = ("face", "body", "house", "object", "scene", "scramble")
+REGIONS = ("amygdala_left", "amygdala_right", "hippocampus_left", "hippocampus_right", "vmpfc", "occipital")
 STEM = "task-objectcategories_run-1"
 
 
@@ -37,7 +38,7 @@ def main() -> int:
         whole = run(data, folder / "whole", study_file(folder / "whole.yaml", sessions=False))
         cut = halves(data, folder / "bids")
         halved = run(cut, folder / "halved", study_file(folder / "halved.yaml", sessions=True))
-        for line in [*told_of_whole(data, whole), *told_of_halves(halved)]:
+        for line in [*said_of_whole(data, whole), *said_of_halves(halved)]:
             print(line)
     return 0
 
@@ -87,7 +88,7 @@ def run(data: Path, out: Path, study: Path) -> Path:
     return out / "results"
 
 
-def told_of_whole(data: Path, results: Path) -> list[str]:
+def said_of_whole(data: Path, results: Path) -> list[str]:
     """DVARS and tSNR before and after, and the share of the brain that answers."""
     func = results / "derivatives" / "sub-02" / "func"
     image = nib.load(data / "sub-02" / "func" / f"sub-02_{STEM}_bold.nii.gz")
@@ -115,7 +116,7 @@ def told_of_whole(data: Path, results: Path) -> list[str]:
     ]
 
 
-def told_of_halves(results: Path) -> list[str]:
+def said_of_halves(results: Path) -> list[str]:
     """The correlation of regional estimates between the halves: regions x categories."""
     func = sorted((results / "derivatives" / "sub-02").glob("ses-*/func/*_desc-activation_measures.tsv"))
     wanted = [f"{name}-baseline" for name in CATEGORIES]
@@ -123,9 +124,7 @@ def told_of_halves(results: Path) -> list[str]:
     for path in func:
         table = read_table(path, numeric=("value",))
         what = table["outcome"].str.split(".", n=1, expand=True)
-        single = table[
-            what[1].isin(wanted) & (what[0].str.contains("_") | what[0].isin(["vmpfc", "occipital"]))
-        ]
+        single = table[what[1].isin(wanted) & what[0].isin(REGIONS)]
         columns.append(single.set_index("outcome")["value"])
     one, two = pd.concat(columns, axis=1).dropna().to_numpy().T
     excluded = [json.dumps(str(path)) for path in results.rglob("*_exclusions.tsv") if len(read_table(path))]

@@ -17,6 +17,7 @@ from scipy import ndimage
 from reconfmri.tables import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
+SEEN = ("face", "house", "scene", "scramble")
 FUNC = "results/derivatives/sub-02/func"
 
 
@@ -65,6 +66,22 @@ def test_faces_are_seen_in_the_right_fusiform_gyrus(study):
     summits = np.argwhere((ndimage.maximum_filter(z, 5) == z) & (z > 4.5))
     places = nib.affines.apply_affine(image.affine, summits)
     assert ((places >= low - 0.5) & (places <= high + 0.5)).all(axis=1).any(), places
+
+
+def test_fusiform_and_parahippocampal_responses_are_in_their_known_order(study):
+    """Kanwisher 1997, Epstein & Kanwisher 1998: faces against houses and scenes, and the other way round.
+
+    The atlas's fusiform label (6.4 cm3) reaches into cortex that scenes drive and has no such order.
+    """
+    (path,) = (study / FUNC).glob("*_desc-activation_measures.tsv")
+    value = read_table(path, numeric=["value"]).set_index("outcome")["value"]
+    responses = {
+        region: sorted(SEEN, key=lambda name: value[f"{region}.{name}"])
+        for region in ("fusiform_sphere", "parahippocampal_sphere", "parahippocampal")
+    }
+    assert responses.pop("fusiform_sphere")[-1] == "face"
+    for region, order in responses.items():
+        assert order[2:] == ["house", "scene"], f"{region}: {order}"
 
 
 def test_pictures_and_page_are_made_and_kept_for_the_eye(study):
