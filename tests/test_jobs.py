@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from reconfmri import jobs
+from reconfmri import jobs, provenance
 from reconfmri.bids import sha256
 from reconfmri.cli import main, status
 from reconfmri.jobs import Record, job, read_record, record_of
@@ -138,6 +138,40 @@ def test_a_full_disk_takes_the_record_and_not_the_job(tmp_path, monkeypatch):
     with job(given):
         pass
     assert read_record(Path(given.log[0])) is None
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """Fills the disk when it is called: no new file has room from then on, nor has the log; then it fails."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(error):
+        monkeypatch.setattr(Path, "write_text", refuse)
+        monkeypatch.setattr(provenance._File, "flush", refuse)
+        raise error
+
+    return fill
+
+
+def test_on_a_full_disk_the_record_still_says_why(tmp_path, full, capsys):
+    """There is no room for a new file; the record of the beginning has room for that of the end."""
+    given = asked(tmp_path, mem_mb=700)
+    with pytest.raises(OSError, match="No space") as caught, job(given):
+        full(OSError(errno.ENOSPC, "No space left on device"))
+    sys.excepthook(caught.type, caught.value, caught.tb)
+    record = read_record(Path(given.log[0]))
+    assert (record.state, record.kind) == ("failed", "disk")
+    assert f"failed (disk): no space left for {Path.cwd()}" in capsys.readouterr().err
+    assert sorted(path.name for path in Path(given.log[0]).parent.iterdir()) == ["sub-01.json", "sub-01.log"]
+
+
+def test_a_log_that_cannot_be_written_shows_nothing_on_the_screen_instead(tmp_path, full, capsys):
+    """Python's logging would print the whole traceback there, with the text of the error."""
+    with pytest.raises(ValueError, match=CANARY), job(asked(tmp_path)):
+        full(ValueError(CANARY))
+    assert CANARY not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

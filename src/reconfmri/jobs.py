@@ -20,8 +20,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Literal, NoReturn
 
 from reconfmri.bids import sha256
@@ -72,12 +73,21 @@ class Record:
         )
 
     def write(self, log: Path) -> None:
-        """Leave the record beside the log; a full disk or closed folder takes it, never the job."""
-        place = record_of(log)
+        """Leave the record beside the log; a full disk or closed folder takes it, never the job.
+
+        A full disk has no room for a new file, but for as many letters in the place of the old ones.
+        """
+        place, text = record_of(log), json.dumps(asdict(self), ensure_ascii=False) + "\n"
         beside = place.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):
-            beside.write_text(json.dumps(asdict(self), ensure_ascii=False) + "\n", encoding="utf-8")
+        try:
+            beside.write_text(text, encoding="utf-8")
             beside.replace(place)
+        except OSError:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+                with place.open("r+", encoding="utf-8") as stream:
+                    stream.write(text)
+                    stream.truncate()
 
 
 def record_of(log: Path) -> Path:
@@ -112,7 +122,6 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
             log.warning("%s; it was waited for", waited)
         begun = _begun(snakemake)
         begun.write(path)
-        sys.excepthook = _tell
         with _told_to_end():
             try:
                 yield log
@@ -121,6 +130,7 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
                 kind = kind_of(error, begun)
                 reason = _reason(error, begun, kind)
                 begun.finished("failed", kind=kind, reason=reason).write(path)
+                sys.excepthook = partial(_tell, f"failed ({kind}): {reason}")
                 if not isinstance(error, Exception):
                     log.error("%s", reason)
                 raise
@@ -214,6 +224,6 @@ def _free_mb(place: str | bytes | Path) -> int:
     return found.f_bavail * found.f_frsize // 1_000_000
 
 
-def _tell(_kind: type[BaseException], error: BaseException, _where: TracebackType | None) -> None:
+def _tell(line: str, *_error: object) -> None:
     """What a job that fails shows on the screen, and so in the logs of Snakemake and of a batch system."""
-    print(f"failed: {without_data(error)}", file=sys.stderr)
+    print(line, file=sys.stderr)

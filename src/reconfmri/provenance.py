@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -153,12 +153,19 @@ def export_package_source() -> None:
     os.environ["RECONFMRI_SOURCE"] = str(source.absolute())
 
 
+class _File(logging.FileHandler):
+    """A log that a full disk cuts: what cannot be written is not shown on the screen instead."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as logging names it
+        """Go on without the line."""
+
+
 @contextmanager
 def log_to(path: str | Path) -> Iterator[logging.Logger]:
     """Send the package's log records and warnings to `path` while the block runs; of an exception no data."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("reconfmri")
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler = _File(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     warned = logging.getLogger("py.warnings")
     logging.captureWarnings(True)
@@ -173,7 +180,8 @@ def log_to(path: str | Path) -> Iterator[logging.Logger]:
     finally:
         for target in (logger, warned):
             target.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # on a full disk
+            handler.close()
         logging.captureWarnings(False)
 
 
