@@ -1,15 +1,20 @@
 """Regions lie where anatomy has them; regional signals know what part of the region they saw."""
 
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from reconfmri import templates
-from reconfmri.config import Region, Rois
+from reconfmri.checks import check_regions
+from reconfmri.config import Atlas, Region, Rois, parse_config
 from reconfmri.exclusions import DataFault
 from reconfmri.rois import _summary, atlas_at, carry_atlas, extract_region_signals
 
+DEMO = Path(__file__).resolve().parents[1] / "config" / "config.yaml"
 REGIONS = {
     "amygdala_left": Region(labels=["Left Amygdala"]),
     "amygdala_right": Region(labels=["Right Amygdala"]),
@@ -20,7 +25,7 @@ REGIONS = {
 
 @pytest.fixture(scope="module")
 def carried():
-    return carry_atlas(REGIONS, resolution=3.0)
+    return carry_atlas(Rois(regions=REGIONS), resolution=3.0)
 
 
 def test_regions_have_the_volume_of_anatomy(carried):
@@ -54,7 +59,7 @@ def test_a_label_that_the_atlas_lacks_names_the_nearest():
     with pytest.raises(
         ValueError, match=r"rois\.regions\.a: the atlas has no label 'Left Amigdala'.*'Left Amygdala'"
     ):
-        carry_atlas({"a": Region(labels=["Left Amigdala"])}, resolution=3.0)
+        carry_atlas(Rois(regions={"a": Region(labels=["Left Amigdala"])}), resolution=3.0)
 
 
 def save(path, data, affine=None, **codes):
@@ -84,7 +89,7 @@ def test_spheres_masks_and_maps_lie_where_they_say(tmp_path):
         "elsewhere": Region(sphere=sphere, space="MNI152NLin6Asym"),
         "half": Region(sphere={"centre": [0.0, 0.0, 0.0], "radius": 10.0}, side="left", **own),
     }
-    masks, grid, table = carry_atlas(regions, resolution=3.0)
+    masks, grid, table = carry_atlas(Rois(regions=regions), resolution=3.0)
     volume = table.set_index("name")["volume_mm3"]
     assert volume["sphere"] == pytest.approx(4 / 3 * np.pi * 1000, rel=0.05)  # a 3 mm grid
     assert volume["map"] == pytest.approx(volume["sphere"], rel=0.03)  # linear interpolation of a cone
@@ -95,6 +100,87 @@ def test_spheres_masks_and_maps_lie_where_they_say(tmp_path):
     assert 0.3 < np.linalg.norm(centres[3] - sphere["centre"]) < 6
     assert centres[4][0] < -2
     assert table["labels"][1] == "map map.nii.gz ≥ 10 in MNI152NLin2009cAsym"
+
+
+def own_atlas(folder, *, probable, rows=("index\tname", "7\tright nucleus", "3\tleft nucleus")):
+    """Two nuclei of 10 mm at x = -24 and 24 in MNI152NLin2009cAsym, by number or by probability."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -90, -126, -72
+    places = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices((91, 109, 91)), 0, -1))
+    left, right = (np.linalg.norm(places - [side * 24.0, -4.0, -20.0], axis=-1) for side in (-1, 1))
+    if probable:
+        volumes = np.zeros((91, 109, 91, 8), np.float32)
+        volumes[..., 3], volumes[..., 7] = np.clip(1.5 - left / 10, 0, 1), np.clip(1.5 - right / 10, 0, 1)
+        data = volumes
+    else:
+        data = (3 * (left <= 10) + 7 * (right <= 10)).astype(np.int16)
+    (folder / "labels.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    image = save(folder / "atlas.nii.gz", data, affine)
+    return Atlas(image=image, labels=str(folder / "labels.tsv"), space="MNI152NLin2009cAsym")
+
+
+@pytest.mark.parametrize("probable", [False, True])
+def test_an_atlas_of_the_study_is_joined_by_name_whatever_the_order_of_its_table(tmp_path, probable):
+    atlas = own_atlas(tmp_path, probable=probable)
+    left = Region(labels=["left nucleus"], atlas="own")
+    both = Region(labels=["left nucleus", "right nucleus"], atlas="own")
+    regions = {"left": left, "both": both, "amygdala_left": REGIONS["amygdala_left"]}
+    weights, grid, table = carry_atlas(Rois(atlases={"own": atlas}, regions=regions), resolution=3.0)
+    sizes = table.set_index("name")["volume_mm3"]
+    assert sizes["left"] == pytest.approx(4 / 3 * np.pi * 1000, rel=0.05)  # a 3 mm grid
+    assert sizes["both"] == pytest.approx(2 * sizes["left"], rel=0.05)
+    centre = nibabel.affines.apply_affine(grid, np.argwhere(weights[..., 0]).mean(axis=0))
+    assert np.linalg.norm(centre - [-24, -4, -20]) < 0.6
+    assert table["labels"][0] == "left nucleus of own, probability ≥ 0.5"
+    alone = carry_atlas(Rois(regions={"amygdala_left": REGIONS["amygdala_left"]}), resolution=3.0)
+    np.testing.assert_array_equal(weights[..., 2], alone[0][..., 0], "Harvard-Oxford beside it is as before")
+
+
+@pytest.mark.parametrize(
+    ("rows", "label", "says"),
+    [
+        (("index\tname", "3\tleft nucleus"), "left nucleos", "no label 'left nucleos'.*'left nucleus'"),
+        (("index\tname", "4\tleft nucleus"), "left nucleus", "no voxel has the number 4"),
+        (("index\tname", "3\ta", "3\tb"), "a", "the index '3' is on two lines"),
+        (("index\tname", "3\ta", "7\ta"), "a", "the name 'a' is on two lines"),
+        (("index\tname", "three\ta"), "a", "an index is no whole number"),
+        (("number\tname", "3\ta"), "a", "index"),
+    ],
+)
+def test_an_atlas_whose_table_does_not_fit_is_one_line(tmp_path, rows, label, says):
+    atlas = own_atlas(tmp_path, probable=False, rows=rows)
+    region = Region(labels=[label], atlas="own")
+    with pytest.raises(ValueError, match=says):
+        carry_atlas(Rois(atlases={"own": atlas}, regions={"r": region}), resolution=4.0)
+
+
+def test_probabilities_may_be_percent_and_a_statistical_map_is_none(tmp_path):
+    atlas = own_atlas(tmp_path, probable=True)
+    image = nibabel.load(atlas.image)
+    asked = Rois(atlases={"own": atlas}, regions={"r": Region(labels=["left nucleus"], atlas="own")})
+    shares, _, _ = carry_atlas(asked, resolution=4.0)
+    save(tmp_path / "atlas.nii.gz", 100 * image.get_fdata(dtype=np.float32), image.affine)
+    percent, _, _ = carry_atlas(asked, resolution=4.0)
+    np.testing.assert_array_equal(shares, percent)
+    save(tmp_path / "atlas.nii.gz", image.get_fdata(dtype=np.float32) - 0.2, image.affine)
+    with pytest.raises(ValueError, match="expected probabilities"):
+        carry_atlas(asked, resolution=4.0)
+
+
+def test_a_region_names_an_atlas_that_exists_and_check_reads_its_table(tmp_path):
+    with pytest.raises(ValueError, match=r"rois\.regions\.r\.atlas names 'mine', which does not exist"):
+        Rois(regions={"r": Region(labels=["x"], atlas="mine")})
+    with pytest.raises(ValueError, match="atlas is of labels"):
+        Region(sphere={"centre": [0.0, 0.0, 0.0], "radius": 5.0}, space="MNI152NLin6Asym", atlas="mine")
+    raw = yaml.safe_load(DEMO.read_text(encoding="utf-8"))
+    raw["rois"]["atlases"] = {"own": own_atlas(tmp_path, probable=False).model_dump()}
+    raw["rois"]["regions"]["nucleus"] = {"labels": ["left nuclues"], "atlas": "own"}
+    [problem] = check_regions(parse_config(raw), tmp_path)
+    assert problem.severity == "STOP"
+    assert "which the atlas own lacks. Fix: did you mean 'left nucleus'?" in problem.line
+    (tmp_path / "labels.tsv").unlink()
+    [problem] = check_regions(parse_config(raw), tmp_path)
+    assert problem.file.endswith("labels.tsv")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +213,7 @@ def test_files_that_are_no_mask_have_one_line_each(tmp_path):
     }
     for words, path in bad.items():
         with pytest.raises(ValueError, match=rf"rois\.regions\.r.*{words}"):
-            carry_atlas({"r": Region(mask=path, space="MNI152NLin2009cAsym")}, resolution=4.0)
+            carry_atlas(Rois(regions={"r": Region(mask=path, space="MNI152NLin2009cAsym")}), resolution=4.0)
 
 
 def test_a_region_may_be_its_median_or_its_first_eigenvariate():

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from reconfmri import bids, covariates
+from reconfmri.atlases import label_names
 from reconfmri.config import CONFIG, Group, Study, load_study
 from reconfmri.decisions import keep_decisions
 from reconfmri.derivatives import check_fmriprep
@@ -22,7 +23,6 @@ from reconfmri.labels import ORDER_CODE
 from reconfmri.problems import Problem, Severity, StudyFileError
 from reconfmri.screening import check_band, check_events, check_recordings, check_scales
 from reconfmri.tables import read_table
-from reconfmri.templates import harvard_oxford
 from reconfmri.trial import intercurrent
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.blinding import candidates, tables_in_sight, telling_columns
@@ -46,7 +46,7 @@ def check_study(
     if study is None:
         return problems
     root = folder / study.bids
-    problems += check_places(root, folder) + check_regions(study)
+    problems += check_places(root, folder) + check_regions(study, folder)
     if not root.is_dir():
         return problems
     if full:
@@ -132,16 +132,23 @@ def check_places(root: Path, folder: Path) -> list[Problem]:
     return []
 
 
-def check_regions(study: Study) -> list[Problem]:
-    """Labels of the study's regions must be in the atlas; one without a side stands for left and right."""
-    _, known = harvard_oxford()
+def check_regions(study: Study, folder: Path) -> list[Problem]:
+    """Labels of the study's regions must be in their atlas; one without a side stands for left and right."""
     problems = []
     for name, region in study.rois.regions.items():
+        try:
+            known = label_names(study.rois.atlases[region.atlas] if region.atlas else None, folder)
+        except (ValueError, OSError) as error:
+            path = folder / study.rois.atlases[str(region.atlas)].labels
+            what, fix = explained(error, path, str(path), "correct rois.atlases")
+            problems.append(Problem("STOP", "E-CONF-C04", what, fix, str(path)))
+            continue
         for label in region.labels:
             if label in known or f"Left {label}" in known:
                 continue
             near = difflib.get_close_matches(label, known, n=1, cutoff=0.4)
-            what = f"rois.regions.{name} names the label {label!r}, which the Harvard-Oxford atlas lacks"
+            of = region.atlas or "Harvard-Oxford"
+            what = f"rois.regions.{name} names the label {label!r}, which the atlas {of} lacks"
             fix = f"did you mean {(near or known)[0]!r}?"
             problems.append(Problem("STOP", "E-CONF-C04", what, fix, CONFIG))
     return problems

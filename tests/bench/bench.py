@@ -27,7 +27,7 @@ from tests import heads
 from tests.bench import moving
 
 from reconfmri import itk, registration, rois, templates
-from reconfmri.config import Preprocessing, load_study
+from reconfmri.config import Preprocessing, Rois, load_study
 from reconfmri.preprocess import coregistration, embedded, head_motion
 from reconfmri.provenance import workflow_folder
 from reconfmri.registration import Volume
@@ -224,7 +224,7 @@ def generate(bench: Bench, *, regions: bool) -> None:
         return
     study = load_study(workflow_folder() / "config" / "config.yaml")
     wanted = {name: study.rois.regions[name] for name in REGIONS}
-    masks, affine, _ = rois.carry_atlas(wanted, resolution=1.0 if size.warp == "full" else 2.0)
+    masks, affine, _ = rois.carry_atlas(Rois(regions=wanted), resolution=1.0 if size.warp == "full" else 2.0)
     bench.keep("regions", (masks, affine))
 
 

@@ -384,4 +384,4 @@ def test_an_atlas_whose_table_and_image_disagree_stops_the_study(monkeypatch):
     image, labels = templates.harvard_oxford()
     monkeypatch.setattr(templates, "harvard_oxford", lambda: (image, labels[:-1]))
     with pytest.raises(ValueError, match=rf"E-DATA-B10 .*{len(labels)} volumes for {len(labels) - 1} labels"):
-        rois.carry_atlas({"amygdala": Region(labels=["Left Amygdala"])}, resolution=4.0)
+        rois.carry_atlas(Rois(regions={"amygdala": Region(labels=["Left Amygdala"])}), resolution=4.0)

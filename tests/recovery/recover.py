@@ -77,7 +77,7 @@ def run_seed(seed: int, *, participants: int = 8, cores: int = 1, study: Study |
 def region_masks(study_json: str) -> nib.Nifti1Image:
     """Return the study's regions on its grid; the same for every seed."""
     study = Study.model_validate_json(study_json)
-    masks, affine, _ = rois.carry_atlas(study.rois.regions, resolution=study.preprocessing.resolution)
+    masks, affine, _ = rois.carry_atlas(study.rois, resolution=study.preprocessing.resolution)
     return nib.Nifti1Image(masks, affine)
 
 

@@ -5,7 +5,7 @@ rule carry_atlas:
     # Atlas probabilities, spheres, masks and maps, those in MNI152NLin6Asym carried into the target space.
     input:
         grid=ancient(str(template_images[0])) if template_images else [],
-        sources=[ancient(region.file) for region in study.rois.regions.values() if region.file],
+        sources=[ancient(file) for file in study.rois.files],
     output:
         **made("carry_atlas"),
     log:
@@ -15,14 +15,15 @@ rule carry_atlas:
     resources:
         **needs("carry_atlas", mem_mb=4000, runtime=30),
     params:
-        regions={name: region.model_dump(mode="json") for name, region in study.rois.regions.items()},
+        regions={
+            "atlases": {name: atlas.model_dump(mode="json") for name, atlas in study.rois.atlases.items()},
+            "regions": {name: region.model_dump(mode="json") for name, region in study.rois.regions.items()},
+        },
         resolution=study.preprocessing.resolution,
         atlas=lambda wildcards: content_of(
             [harvard_oxford()[0], nlin6_brain(), target_brain(), *template_images]
         ),
-        sources=lambda wildcards: content_of(
-            region.file for region in study.rois.regions.values() if region.file
-        ),
+        sources=lambda wildcards: content_of(study.rois.files),
         code=code_of("carry_atlas"),
     script:
         "../scripts/carry_atlas.py"

@@ -31,7 +31,7 @@ from reconfmri.config.preprocessing import Container, Fmriprep, Preprocessing
 from reconfmri.config.quality import QUALITY_UNITS, Quality, quality_units
 from reconfmri.config.reading import CONFIG, load_section, load_study, load_trial, parse_config
 from reconfmri.config.responders import Responder
-from reconfmri.config.rois import Region, Rois, Sphere
+from reconfmri.config.rois import Atlas, Region, Rois, Sphere
 from reconfmri.config.scales import Scale
 from reconfmri.config.section import bare
 from reconfmri.config.sessions import Session
@@ -55,6 +55,7 @@ __all__ = [
     "WHOLE_RUN",
     "Arms",
     "Artefacts",
+    "Atlas",
     "Channel",
     "Connectivity",
     "Container",

@@ -23,6 +23,9 @@ from reconfmri.problems import SettingError
 RESERVED = ("lowest", "median")
 
 
+Template = Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym"]
+
+
 class Sphere(Section):
     """A sphere around a coordinate."""
 
@@ -32,12 +35,28 @@ class Sphere(Section):
     radius: float = Field(gt=0, le=50, description="Radius, mm")
 
 
+class Atlas(Section):
+    """An atlas that the study brings along, beside Harvard-Oxford."""
+
+    image: Text = Field(
+        description="Image of label numbers (three dimensions) or of probabilities, a volume per label (four "
+        "dimensions; shares or percent), from the study folder"
+    )
+    labels: Text = Field(
+        description="Table of its labels, as BIDS has it: columns `index` (number, or volume from 0), `name`"
+    )
+    space: Template = Field(description="Template that it lies in; never guessed")
+
+
 class Region(Section):
     """A region of interest from one source: atlas labels, a sphere, a mask file or a thresholded map."""
 
     labels: Annotated[list[str], EachOnce] = Field(
         default_factory=list,
-        description="Labels of the Harvard-Oxford atlas, as in its table; their probabilities are summed",
+        description="Labels of the atlas, as in its table; their probabilities are summed",
+    )
+    atlas: Name | None = Field(
+        None, description="Atlas of `rois.atlases` that the labels are of; none = Harvard-Oxford"
     )
     sphere: Sphere | None = Field(None, description="In place of labels: a sphere, in `space`")
     mask: Text | None = Field(
@@ -47,7 +66,7 @@ class Region(Section):
         None,
         description="In place of labels: a statistical map whose region is at least `threshold`, in `space`",
     )
-    space: Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym"] | None = Field(
+    space: Template | None = Field(
         None,
         description="Template of sphere, mask or map; never guessed. MNI152NLin6Asym is carried over by the "
         "registration of the two template brains",
@@ -80,6 +99,8 @@ class Region(Section):
                     "space and side are of spheres, masks and maps",
                     "delete them beside labels",
                 )
+        elif self.atlas:
+            raise SettingError("atlas is of labels", "delete it, or give labels")
         elif self.space is None:
             raise SettingError(
                 f"a {given[0]} needs the template that it lies in",
@@ -91,7 +112,8 @@ class Region(Section):
     def source(self) -> str:
         """The source in words."""
         if self.labels:
-            return f"{' + '.join(self.labels)}, probability ≥ {self.threshold:g}"
+            of = f" of {self.atlas}" if self.atlas else ""
+            return f"{' + '.join(self.labels)}{of}, probability ≥ {self.threshold:g}"
         half = "" if self.side == "both" else f", {self.side} half"
         if self.sphere:
             at = ", ".join(f"{value:g}" for value in self.sphere.centre)
@@ -109,6 +131,9 @@ class Region(Section):
 class Rois(Section):
     """Regions and the pairs of sides that are reported together."""
 
+    atlases: dict[Name, Atlas] = Field(
+        default_factory=dict, description="Name -> an atlas beside Harvard-Oxford, for `atlas` of a region"
+    )
     regions: dict[Name, Region] = Field(min_length=1, description="Name -> source and threshold")
     combined: dict[Name, Annotated[list[Name], Field(min_length=2), EachOnce]] = Field(
         default_factory=dict, description="Name without a side -> its parts, weighted by volume"
@@ -129,6 +154,8 @@ class Rois(Section):
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Rois:
+        for name, region in self.regions.items():
+            check_known([region.atlas] if region.atlas else [], self.atlases, f"rois.regions.{name}.atlas")
         for name, parts in self.combined.items():
             check_known(parts, self.regions, f"rois.combined.{name}")
             if name in self.regions:
@@ -142,6 +169,19 @@ class Rois(Section):
     def names(self) -> list[str]:
         """All names an outcome may use: single regions, then combined ones."""
         return [*self.regions, *self.combined]
+
+    @property
+    def files(self) -> list[str]:
+        """Every file from outside that the regions are made from, from the study folder."""
+        own = [region.file for region in self.regions.values() if region.file]
+        used = [self.atlases[region.atlas] for region in self.regions.values() if region.atlas]
+        return list(dict.fromkeys([*own, *(file for atlas in used for file in (atlas.image, atlas.labels))]))
+
+    def space_of(self, region: Region) -> str:
+        """The template that a region's source lies in."""
+        if region.labels:
+            return self.atlases[region.atlas].space if region.atlas else "MNI152NLin6Asym"
+        return str(region.space)
 
     def parts_of(self, name: str) -> set[str]:
         """The single regions that a name stands for."""

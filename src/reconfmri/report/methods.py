@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from reconfmri.config import (
@@ -264,6 +265,11 @@ def _regions(study: Study) -> str:
     rois = study.rois
     named = [f"{name.replace('_', ' ')} ({region.source})" for name, region in rois.regions.items()]
     others = "" if all(region.labels for region in rois.regions.values()) else ", spheres, masks or maps"
+    brought = [
+        f"{name} ({PurePath(atlas.image).name}, {PurePath(atlas.labels).name}, in {atlas.space})"
+        for name, atlas in rois.atlases.items()
+    ]
+    others += f", and of {list_of(brought)}" if brought else ""
     combined = [f"{name} ({' + '.join(parts)})".replace("_", " ") for name, parts in rois.combined.items()]
     text = (
         f"Regions, by labels of the Harvard-Oxford probabilistic atlas{others}, those in MNI152NLin6Asym "

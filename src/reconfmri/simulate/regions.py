@@ -50,7 +50,8 @@ def _survey(regions: str, resolution: float, threads: int) -> Territory:
         templates.target_brain(), maps.t1w, finest_mm=FINEST_MM, threads=threads
     )
     wanted = {f"source_{name}": region for name, region in SOURCES.items()} | study.regions
-    weights, affine, _ = rois.carry_atlas(wanted, resolution=resolution, threads=threads)
+    every = Rois(atlases=study.atlases, regions=wanted)
+    weights, affine, _ = rois.carry_atlas(every, resolution=resolution, threads=threads)
     masks = (weights > 0).astype(np.uint8)
     sources = _sources_in_model(masks[..., : len(SOURCES)], affine, to_target)
     voxels = {
@@ -88,7 +89,8 @@ def _points_of(mask: npt.NDArray[np.generic], affine: Points) -> Points:
 
 def _source_of(name: str, parts: dict[str, list[str]], study: Rois) -> str:
     """Return the source that holds all labels of a region, or nothing."""
-    labels = {label for part in parts[name] for label in study.regions[part].labels}
+    own = [study.regions[part] for part in parts[name]]
+    labels = {label for region in own if not region.atlas for label in region.labels}
     for source, region in SOURCES.items():
         if labels and labels <= set(region.labels):
             return source
