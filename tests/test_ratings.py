@@ -12,6 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 from tests.test_conduct import SIGNED, ask, study_folder
 
 from reconfmri.bids import write_run_table
+from reconfmri.checks import check_decision_tables
 from reconfmri.cli import main
 from reconfmri.config import load_study
 from reconfmri.contents import seal_of
@@ -159,6 +160,8 @@ def test_a_decision_changed_by_hand_stops_the_workflow(folder):
     path.write_text(before.replace("exclude\tone", "keep\tone"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"E-CONF-D08 .*not as `reconfmri decide` noted it"):
         check_decided(folder)
+    (problem,) = check_decision_tables(folder, load_study(folder / "config/config.yaml"))
+    assert (problem.severity, problem.code, problem.file) == ("STOP", "E-CONF-D08", RATED)
     path.unlink()
     with pytest.raises(ValueError, match="E-CONF-D08"):
         check_decided(folder)

@@ -14,7 +14,7 @@ import pandas as pd
 from reconfmri import bids, covariates
 from reconfmri.atlases import label_names
 from reconfmri.config import CONFIG, Group, Study, load_study
-from reconfmri.decisions import keep_decisions
+from reconfmri.decisions import check_decisions, keep_decisions
 from reconfmri.derivatives import check_fmriprep
 from reconfmri.exclusions import MISSING, read_exclusions
 from reconfmri.files import InputError, UnreadableError, explained
@@ -27,6 +27,7 @@ from reconfmri.trial import intercurrent
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.blinding import candidates, tables_in_sight, telling_columns
 from reconfmri.trial.codes import by_code, codes_file, is_coded
+from reconfmri.trial.ratings import check_decided
 from reconfmri.visits import disagreement, session_times
 
 MARK = "CORRECT"  # of a line of the drafted study file that only the analyst can complete
@@ -56,7 +57,7 @@ def check_study(
     else:
         table, found = _believed(folder, root)
         problems += found
-    problems += check_draft(folder, study) + check_visits(root, study)
+    problems += check_decision_tables(folder, study) + check_draft(folder, study) + check_visits(root, study)
     problems += check_events(root, study, table) + check_recordings(root, study, table)
     problems += check_band(study, table) + check_scales(root, study, people_of(root, table))
     embedded = study.preprocessing.engine == "embedded"
@@ -177,6 +178,19 @@ def check_frozen(folder: Path, root: Path, fresh: pd.DataFrame, *, contents: boo
         for path in keep_decisions(fresh, decided)["bold"]
         if path not in listed
     ]
+
+
+def check_decision_tables(folder: Path, study: Study) -> list[Problem]:
+    """Rows of exclusions and decisions that would count for nothing, or were changed by hand."""
+    try:
+        check_decided(folder)
+        if (folder / "config/runs.tsv").is_file():
+            scans = bids.read_run_table(folder / "config/runs.tsv")
+            check_decisions(folder, study, scans, bids.read_record(folder))
+    except ValueError as error:  # a table that cannot be read is E-BIDS-A13
+        if isinstance(error, InputError) and error.code:
+            return [Problem("STOP", error.code, error.what, error.fix, error.place)]
+    return []
 
 
 def check_draft(folder: Path, study: Study) -> list[Problem]:

@@ -16,6 +16,7 @@ from reconfmri.exclusions import DESCRIPTIONS, MISSING, UNIT, Exclusion, read_ex
 from reconfmri.files import InputError
 
 TABLE, RATED = "config/exclusions.tsv", "config/decisions.tsv"
+BY_HAND = "E-CONF-D02"
 CODE, RATED_OUT = "E-CONF-D08", "E-DATA-Q01"
 KNOWN, RULES = ("keep", "exclude"), ("threshold", "one rater", "two raters", "adjudicated")
 DECISIONS = TableSpec(
@@ -137,10 +138,9 @@ def check_decisions(
     rows = read_exclusions(path)
     known = record and record.get("automatic_exclusions")
     if known and known != digest_of_automatic(rows):
-        raise ValueError(
-            f"E-CONF-D02 {TABLE}: rows decided by `automatic` are not those of the index. Fix: put your "
-            "name into decided_by of the rows you added, or index again (`reconfmri index`)"
-        )
+        what = "rows decided by `automatic` are not those of the index"
+        fix = "put your name into decided_by of the rows you added, or index again (`reconfmri index`)"
+        raise InputError(TABLE, what, fix=fix, code=BY_HAND)
     people = {*people_of(folder / study.bids, scans), *_people_of(record)}
     allowed = {
         "participant_id": sorted(people),
@@ -152,10 +152,9 @@ def check_decisions(
         for column in allowed if row.decided_by != "automatic" else ():
             value, names = getattr(row, column), allowed[column]
             if value not in names and (value != MISSING or column == "participant_id"):
-                raise ValueError(
-                    f"E-CONF-D02 {TABLE}: line {line}: {column} {value!r} is none of the study's, so the row "
-                    f"would count for nothing. Fix: one of {names[:12]}"
-                )
+                what = f"line {line}: {column} {value!r} is none of the study's, so the row would count for "
+                what += "nothing"
+                raise InputError(TABLE, what, fix=f"one of {names[:12]}", code=BY_HAND)
 
 
 def _check_rated(path: Path, scans: pd.DataFrame) -> None:

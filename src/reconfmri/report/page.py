@@ -190,9 +190,9 @@ INTRODUCTIONS = {
     "reference, transforms, confounds. Compared without the arms; they are only counted here.",
     "differences": "One row per outcome, one column per estimand. The adjusted difference and "
     "the difference of change can disagree: read them side by side.",
-    "voxels": "Active minus control in every voxel of the maps, by one repeated-measures model with robust "
-    "standard errors. p values are corrected over voxels, sessions and contrasts of an estimand by other "
-    "draws of the allocation. The regions above stay the result; this shows what lies outside of them.",
+    "voxels": "Differences between the arms in every voxel of the maps, by one repeated-measures model with "
+    "robust standard errors. p values are corrected over voxels, sessions and contrasts of an estimand by "
+    "other draws of the allocation. The regions above stay the result; this shows what lies outside of them.",
     "predictions": "Priors are judged by the trials they allow, the fitted model by the trials it makes.",
     "sensitivity": "None of these was chosen by its result; the declared analysis is in bold.",
     "joint": "Pairs of outcomes in one model, with all correlations over outcomes and visits. Each outcome "
