@@ -163,11 +163,11 @@ def test_a_row_of_nobody_is_out_and_a_person_without_a_row_is_named():
     )
     kept, missing = meet_people(scores, "pcl5", ["sub-01", "sub-02", "sub-03"], ["1"])
     assert kept["participant_id"].tolist() == ["sub-01", "sub-02"]
-    assert [(row.participant_id, row.region) for row in missing] == [
+    assert [(found.participant_id, found.outcome) for found in missing] == [
         ("sub-3", "pcl5.total"),
         ("sub-03", "pcl5.total"),
     ]
-    assert "sub-3 is in no other table" in missing[0].reason
+    assert "sub-3 is in no other table" in missing[0].exclusion.reason
 
 
 def test_one_image_of_two_people_takes_both_scans_out_by_name(tmp_path, capsys):
