@@ -11,6 +11,7 @@ from typing import TypeAlias
 import shtab
 
 from reconfmri import __version__
+from reconfmri.cli.values import megabytes, minutes, positive, scale, trials
 from reconfmri.locks import BusyError
 from reconfmri.machine import processors, settle
 
@@ -19,7 +20,6 @@ EXIT_USAGE = 2
 EXIT_BUSY = 3
 
 
-FEWEST_TRIALS = 20
 FILES = ("FILE", "EXPORT", "DICTIONARY", "EVENTS", "TABLE", "MEASURES", "ALLOCATION")
 
 
@@ -209,34 +209,6 @@ def _run(commands: Commands) -> None:
     new.add_argument("--version", action="version", version=f"reconfmri {__version__}")
 
 
-def positive(text: str) -> int:
-    """Return a whole number above zero.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        It is none.
-    """
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def megabytes(text: str) -> int:
-    """Return memory in MB, of a number of MB or one with the unit K, M, G or T (as fMRIPrep reads `--mem`).
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        It is not of that form, or less than a megabyte.
-    """
-    form = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)B?", text.upper())
-    amount = float(form[1]) * 1000.0 ** ("KMGT".index(form[2] or "M") - 1) if form else 0.0
-    if amount < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 16000 (MB) or 16G")
-    return int(amount)
-
-
 def _group(commands: Commands) -> None:
     new = commands.add_parser("group", help="arm contrasts of any table of measures")
     new.add_argument("measures", type=Path, metavar="MEASURES")
@@ -286,36 +258,6 @@ def _group(commands: Commands) -> None:
     )
 
 
-def trials(text: str) -> int:
-    """Return a number of simulated trials.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        It is not a whole number of at least 20: fewer tell nothing of a 5 % error.
-    """
-    if not text.isdecimal() or int(text) < FEWEST_TRIALS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {FEWEST_TRIALS} on")
-    return int(text)
-
-
-def minutes(text: str) -> float:
-    """Return a positive number of minutes.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        It is none.
-    """
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
-    return found
-
-
 def _visits(command: argparse.ArgumentParser) -> None:
     """The order of the visits, which labels other than plain numbers do not tell."""
     command.add_argument(
@@ -327,24 +269,6 @@ def _visits(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--baseline", metavar="SESSION", help="first visit, the others in order of their numbers"
     )
-
-
-def scale(text: str) -> tuple[str, float]:
-    """Return unit and SD of `UNIT=SD`.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        It is not of that form, or SD is not above zero.
-    """
-    unit, _, number = text.rpartition("=")
-    try:
-        sd = float(number)
-    except ValueError:
-        sd = 0.0
-    if not (unit and 0 < sd < float("inf")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not UNIT=SD with an SD above 0, such as 'points=12'")
-    return unit, sd
 
 
 def _plan(commands: Commands) -> None:
