@@ -14,6 +14,7 @@ from tests.test_conduct import SIGNED, ask, study_folder
 from reconfmri.bids import write_run_table
 from reconfmri.checks import check_decision_tables
 from reconfmri.cli import main
+from reconfmri.cli.status import left_out
 from reconfmri.config import load_study
 from reconfmri.contents import seal_of
 from reconfmri.contracts.ratings import FORMAT, RATINGS
@@ -88,6 +89,10 @@ def test_one_rater_and_the_thresholds_decide_on_every_scan(folder):
     assert table.loc[5, "reason"] == "E-DATA-B12 moved"
     (row,) = read_decisions(folder)
     assert (row.unit, row.code, row.decided_by, row.stage) == (SCANS[1], "E-DATA-Q01", "Ada", "decide")
+    (line,) = left_out(folder)
+    assert line.startswith(
+        "excluded sub-01 2 memory (Ada): E-DATA-Q01 one rater, 2026-01-02T08:00:00: head-motion"
+    )
     scans = read_table(folder / "config/runs.tsv").fillna("n/a")
     assert len(keep_decisions(scans, read_decisions(folder))) == len(SCANS) - 1
     check_decided(folder)

@@ -19,7 +19,7 @@ from reconfmri.config import CONFIG, Study, load_study
 from reconfmri.contents import FILES, SEAL, seal_of
 from reconfmri.contracts.files import Layout
 from reconfmri.contracts.rules import RULES
-from reconfmri.decisions import keep_decisions, read_decisions
+from reconfmri.decisions import keep_decisions, read_decisions, read_rows, tables_of
 from reconfmri.exclusions import MISSING, read_exclusions
 from reconfmri.jobs import Record, read_record
 from reconfmri.layout import layout_of
@@ -79,7 +79,7 @@ def show_status(options: Namespace) -> int:
     cells = states(folder)
     if options.plan:
         cells = with_plan(folder, cells)
-    remarks = [*_remarks(folder), *_left_out(folder)]
+    remarks = [*_remarks(folder), *left_out(folder)]
     if options.html:
         from reconfmri.cli.status_page import status_page
 
@@ -125,20 +125,15 @@ def _remarks(folder: Path) -> list[str]:
     return remarks
 
 
-def _left_out(folder: Path) -> list[str]:
-    """What the index and people took out or remarked."""
+def left_out(folder: Path) -> list[str]:
+    """Return a line for each row by which the index, people or raters took something out or remarked."""
     lines = []
-    for row in read_exclusions(folder / "config/exclusions.tsv") if has_exclusions(folder) else ():
+    for row in (row for path in tables_of(folder) for row in read_rows(path)):
         kind = "excluded" if row.takes_the_run_out else "remark"
         parts = (row.participant_id, row.session_id, row.task, row.run)
         unit = " ".join(part for part in parts if part != MISSING)
         lines.append(f"{kind} {unit} ({row.decided_by}): {row.reason}")
     return lines
-
-
-def has_exclusions(folder: Path) -> bool:
-    """Whether the index wrote its exclusions."""
-    return (folder / "config/exclusions.tsv").is_file()
 
 
 def failures(folder: Path) -> list[str]:
