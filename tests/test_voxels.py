@@ -585,7 +585,7 @@ def test_a_map_is_drawn_in_the_colours_of_its_signs():
 @pytest.mark.parametrize("covariance", ["reference", "growing"])
 def test_a_voxel_without_effect_is_called_different_as_often_as_alpha_says(covariance):
     """4 patterns of 1,500 voxels: a standard error of 0.3 % at three visits; bounds catch faults only."""
-    found = calibration.rejections(covariance, "7, 20, 33 %", effect=0.0, trials=4, voxels=1500, seed=1)
+    found = calibration.rejections(covariance, "7, 20, 33 %", effect=0.0, size=(4, 1500), seed=1)
     assert ((found.mmrm > 0.035) & (found.mmrm < 0.065)).all()
     assert ((found.ancova > 0.035) & (found.ancova < 0.065)).all()
 

@@ -54,7 +54,7 @@ class Maps:
             for where, end, size in zip(first, ends, np.bincount(of.ravel()), strict=True)
         ]
         patterns.sort(key=lambda pattern: pattern.columns.start - pattern.columns.stop)
-        found = np.nan_to_num(values[:, :, order], nan=0.0, posinf=0.0, neginf=0.0)
+        found = np.nan_to_num(values[:, :, order], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         return cls(mask, np.asarray(affine, dtype=np.float64), found, order, tuple(patterns))
 
     def in_order(self, columns: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
