@@ -18,7 +18,7 @@ from reconfmri.config import Study, parse_config
 from reconfmri.contracts import questions
 from reconfmri.exclusions import Exclusion, write_exclusions
 from reconfmri.report import brain
-from reconfmri.report.flow import COMPARISON, not_compared, scans_of
+from reconfmri.report.flow import COMPARISON, absent_people, not_compared, scans_of
 from reconfmri.report.methods import Facts
 from reconfmri.report.scans import parity, scan_quality
 from reconfmri.report.words import planted_difference
@@ -484,6 +484,13 @@ def test_people_in_no_comparison_are_counted_beside_the_flow_and_stay_scans(inpu
         "1 without an arm (0 with scans)",
     ]
     assert not_compared(inputs) == []
+
+
+def test_a_scan_taken_out_by_hand_is_no_visit_without_a_scan(inputs):
+    first = inputs.runs.index[inputs.runs["session_id"] == "2"][0]
+    without = inputs.runs.drop(index=first)
+    assert absent_people(replace(inputs, runs=without, indexed=inputs.runs)) == absent_people(inputs)
+    assert absent_people(replace(inputs, runs=without)) != absent_people(inputs)
 
 
 def test_a_fault_of_one_signal_leaves_the_scan_in_the_study(inputs):

@@ -129,10 +129,12 @@ def scans_of(inputs: ReportInputs) -> list[dict[str, Any]]:
 def absent_people(inputs: ReportInputs) -> list[tuple[str, list[str]]]:
     """Return (session, participants without any scan there) where some have a scan and some have not."""
     people = sorted({person for group in arms_of(inputs).values() for person in group})
-    scans = scans_of(inputs)
+    # With the scans that somebody took out: they were acquired.
+    scans = inputs.runs if inputs.indexed is None else inputs.indexed
+    visits = scans["session_id"].astype(str).str.removeprefix("ses-")
     absent = []
     for session in [item.id for item in inputs.study.sessions]:
-        present = {scan["participant_id"] for scan in scans if scan["session_id"] == session}
+        present = set(scans.loc[visits == session, "participant_id"])
         if present:
             absent.append((session, [person for person in people if person not in present]))
     return [(session, names) for session, names in absent if names]
