@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from reconfmri.figures import slices
 from reconfmri.figures.style import INK, MUTED, drawn, new_figure
+from reconfmri.registration import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,15 +35,16 @@ def difference_map(z: SpatialImage, significant: Array | None, brain: SpatialIma
     values = np.nan_to_num(np.asarray(z.dataobj, dtype=np.float32))
     marked = np.zeros(values.shape, dtype=bool) if significant is None else significant
     top = max(LEAST_TOP, float(np.abs(values).max()))
+    anatomy = Volume(slices.volume(brain), brain.affine)
     figure = new_figure(9.6, 5.0)
     upper, lower = figure.subplots(2, 1, height_ratios=[1.6, 1])
     axes = [upper.inset_axes((0.02 + 0.31 * place, 0.0, 0.30, 1.0)) for place in range(3)]
     upper.set_axis_off()
     for panel, view in zip(axes, slices.VIEWS, strict=True):
-        _glass(panel, values, marked, z.affine, brain, view, top)
+        _glass(panel, values, marked, z.affine, anatomy, view, top)
     shown = marked if marked.any() else np.abs(values) > 0.8 * np.abs(values).max()
     cuts = slices.cuts_within(slices.TEMPLATE_MM, slices.places_through(shown[..., None], z.affine))
-    tiles = _tiles(cuts, values, marked, z.affine, brain, top)
+    tiles = _tiles(cuts, values, marked, z.affine, anatomy, top)
     strip, starts = slices.in_a_row(tiles)
     lower.imshow(strip, interpolation="nearest")
     lower.set_axis_off()
@@ -57,7 +59,7 @@ def _glass(
     values: Array,
     marked: Array,
     affine: npt.ArrayLike,
-    brain: SpatialImage,
+    brain: Volume,
     view: str,
     top: float,
 ) -> None:
@@ -65,14 +67,16 @@ def _glass(
     across, up, through = slices.VIEWS[view]
     places = np.expand_dims(np.abs(values).argmax(axis=through), through)
     nearest = np.take_along_axis(values, places, axis=through).squeeze(through)
-    outline = np.asarray(brain.dataobj).max(axis=through) > 0
+    outline = brain.data.max(axis=through) > 0
     matrix, of_brain = np.asarray(affine, float), np.asarray(brain.affine, float)
     axes.imshow(
         _painted(nearest.T, top, threshold=1.0),
         origin="lower",
         extent=_extent(matrix, values.shape, across, up),
     )
-    grid = [of_brain[axis, axis] * np.arange(brain.shape[axis]) + of_brain[axis, 3] for axis in (across, up)]
+    grid = [
+        of_brain[axis, axis] * np.arange(brain.data.shape[axis]) + of_brain[axis, 3] for axis in (across, up)
+    ]
     axes.contour(*grid, outline.T, levels=[0.5], colors=MUTED, linewidths=0.8)
     if marked.any():
         lines = [
@@ -111,10 +115,10 @@ def _tiles(
     values: Array,
     marked: Array,
     affine: npt.ArrayLike,
-    brain: SpatialImage,
+    brain: Volume,
     top: float,
 ) -> list[Array]:
-    anatomy = slices.gray([slices.values_at(slices.volume(brain), brain.affine, cut.points) for cut in cuts])
+    anatomy = slices.gray([slices.values_at(brain.data, brain.affine, cut.points) for cut in cuts])
     found = []
     for cut, tile in zip(cuts, anatomy, strict=True):
         colours = _painted(slices.values_at(values, affine, cut.points), top)
