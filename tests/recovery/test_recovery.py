@@ -19,7 +19,7 @@ from reconfmri.simulate.trial import simulate_trial
 @pytest.mark.slow
 def test_a_scan_gives_back_what_was_planted(tmp_path):
     study = load_study(workflow_folder() / "config" / "config.yaml")
-    simulate_trial(tmp_path, participants=2, seed=201, sessions=("1",), study=study)
+    simulate_trial(tmp_path, participants=4, seed=201, sessions=("1",), study=study)
     nib.save(region_masks(study.model_dump_json()), tmp_path / "masks.nii.gz")
     measures = measure_person("sub-01", tmp_path, study)
     scans = beside_truth(measures, json.loads((tmp_path / "bids/truth.json").read_text("utf-8")))
