@@ -77,7 +77,7 @@ def test_ratings_by_minute_are_outcomes_and_shown_by_arm():
     assert found["sub-00", "cadss.minute_40"] == 30
     assert found["sub-00", "cadss.total"] == 30
     assert np.isnan(found["sub-04", "cadss.minute_0"])
-    assert "no rating at minute 0" in said[0].reason
+    assert "no rating at minute 0" in said[0].why.what
     asked = asked_with(None)
     group = asked.group.model_copy(update={"safety": {"dissociation": ["cadss.minute_0", "cadss.minute_40"]}})
     shown = safety.monitored(type(asked)(scored.assign(n_runs=1), asked.allocation, group, ["1"]))

@@ -132,9 +132,9 @@ class Row:
 
 BASELINE_ONLY = ("difference_adjusted", "difference_of_change")
 ROWS = [
-    Row("E5 empty arm at 90 days", lambda m: drop(m, keep=0), "there are 0 active and 6 control"),
-    Row("E5 one person in an arm", lambda m: drop(m, keep=1), "there are 1 active and 6 control"),
-    Row("E5 one person at baseline", lambda m: drop(m, keep=1, session="1"), "6 control at baseline",
+    Row("E5 empty arm at 90 days", lambda m: drop(m, keep=0), "there are 0 ketamine and 6 midazolam"),
+    Row("E5 one person in an arm", lambda m: drop(m, keep=1), "there are 1 ketamine and 6 midazolam"),
+    Row("E5 one person at baseline", lambda m: drop(m, keep=1, session="1"), "6 midazolam at baseline",
         BASELINE_ONLY),
     Row("E6 constant outcome", lambda m: change(m, lambda t: 1.5), "do not vary within the arms"),
     Row("E7 nobody measured", lambda m: change(m, lambda t: np.nan), "there is no measurement"),

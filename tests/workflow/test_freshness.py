@@ -37,6 +37,7 @@ GROUP = {
     "build_report",
 }
 AFTER_RUN = FUNNEL | GROUP
+VOXELS = {"compare_maps"}  # reads maps and arms, no table of measures
 EVENTS = "onset\tduration\ttrial_type\n{onset}\t5\tx\n"
 RECORDING = {"SamplingFrequency": 100, "StartTime": 0, "Columns": ["skin_conductance"]}
 ARMS = "participant_id\tarm\nsub-001\tketamine\nsub-002\tmidazolam\nsub-003\tketamine\n"
@@ -186,7 +187,7 @@ def test_a_late_participant_is_made_alone_and_the_group_anew(study):
     of_people = {rule: made for rule, made in jobs.items() if any("sub=" in job for job in made)}
     assert {job[:7] for made in of_people.values() for job in made} == {"sub=004"}
     assert of_people.keys() >= {"prepare_anatomy", "align_run", "fit_first_level", "score_skin_conductance"}
-    assert jobs.keys() - of_people.keys() == AFTER_RUN | {"audit_sessions", "score_scale"}
+    assert jobs.keys() - of_people.keys() == AFTER_RUN | VOXELS | {"audit_sessions", "score_scale"}
 
 
 def test_arms_that_were_swapped_under_the_old_date_make_the_group_again(study):
@@ -195,7 +196,7 @@ def test_arms_that_were_swapped_under_the_old_date_make_the_group_again(study):
     swapped = ARMS.replace("ketamine", "x").replace("midazolam", "ketamine").replace("x", "midazolam")
     write(arms, swapped)
     os.utime(arms, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert set(planned(study, "all", "all_participant")) == GROUP
+    assert set(planned(study, "all", "all_participant")) == GROUP | VOXELS
 
 
 def test_a_row_decided_by_hand_counts_at_once(study):
@@ -203,7 +204,7 @@ def test_a_row_decided_by_hand_counts_at_once(study):
     row = "sub-003\tn/a\tn/a\tn/a\tn/a\tgroup\tE-X\tunblinded: ketamine\tJane Doe\n"
     table.write_text(table.read_text() + row)
     jobs = planned(study, "all", "all_participant")
-    assert set(jobs) == AFTER_RUN | {"audit_sessions", "score_scale"}
+    assert set(jobs) == AFTER_RUN | VOXELS | {"audit_sessions", "score_scale"}
     text = snakemake(study, "--dry-run", "results/measures.tsv").stdout
     assert "unblinded" not in text, "what a person wrote is no parameter of a participant-level rule"
     assert "sub-003/" not in text
@@ -309,7 +310,7 @@ def records(study: Path) -> list[str]:
 def test_no_participant_level_record_knows_the_allocation(study):
     digest = bids.sha256(study / "allocation.tsv")
     rules = {json.loads(text)["rule"] for text in records(study) if digest in text}
-    assert rules == GROUP - {"collect_estimates"}
+    assert rules == GROUP - {"collect_estimates"} | VOXELS
     assert digest not in (study / SEAL).read_text()
 
 
