@@ -23,7 +23,7 @@ METHODS = {
     "bayes": "Bayesian",
     "reml": "REML",
     "ancova": "ANCOVA",
-    "ancova_hc2": "ANCOVA, robust",
+    "ancova_hc2": "robust ANCOVA",
     "welch": "Welch t",
     "paired_t": "paired t",
     "randomisation": "randomisation test",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reconfmri.config import Group, Study, Voxels
+from reconfmri.config import Group, Study, Voxels, condition_label
 from reconfmri.contracts.voxels import VoxelImage
 from reconfmri.figures.labels import estimand_label, session_name
 from reconfmri.report.blocks import Block, picture
@@ -86,8 +86,9 @@ def _block(inputs: ReportInputs, contrast: str, estimand: str, rows: pd.DataFram
         for name, table in inputs.tables.items()
         if name in ("voxel_clusters", "voxel_regions")
     }
+    asked = estimand_label(estimand)
     return {
-        "title": f"{contrast}: {estimand_label(estimand)}",
+        "title": f"{condition_label(contrast)}: {asked[:1].lower()}{asked[1:]}",
         "pictures": pictures,
         "rows": [_map_row(study, row) for row in rows.to_dict("records")],
         "clusters": _cluster_rows(study, mine.get("voxel_clusters")),
@@ -114,7 +115,7 @@ def _picture(inputs: ReportInputs, contrast: str, estimand: str, row: dict[Any, 
     lines = f" Lines surround voxels with a corrected p up to {1 - group.level:g}." if shown else ""
     return picture(
         figure,
-        alt=f"z of the difference in every voxel, {contrast}",
+        alt=f"z of the difference in every voxel, {condition_label(contrast)}",
         caption=f"z of the difference at {session_name(inputs.study, str(row['session']))}, not thresholded, "
         f"fainter towards zero. Red: higher in the {group.arms.active} arm, blue: lower.{lines} Above: the "
         "largest |z| along each line of sight.",
