@@ -76,10 +76,10 @@ class Agreement:
     @property
     def words(self) -> str:
         """`93 % of 28 scans alike, kappa 0.84 [0.70, 0.98]`."""
-        told = f"{100 * self.share:.0f} % of {self.n} scans alike"
+        alike = f"{100 * self.share:.0f} % of {self.n} scans alike"
         if self.kappa != self.kappa:
-            return f"{told}, kappa not defined (one rating only)"
-        return f"{told}, Cohen's kappa {self.kappa:.2f} [{self.lower:.2f}, {self.upper:.2f}]"
+            return f"{alike}, kappa not defined (one rating only)"
+        return f"{alike}, Cohen's kappa {self.kappa:.2f} [{self.lower:.2f}, {self.upper:.2f}]"
 
 
 def read_ratings(path: str | Path, study: str, scans: Iterable[Key]) -> Rater:
