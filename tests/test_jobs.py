@@ -18,6 +18,8 @@ import pytest
 from reconfmri import jobs, provenance
 from reconfmri.bids import sha256
 from reconfmri.cli import main, status
+from reconfmri.exclusions import DataFault
+from reconfmri.files import ChangedError
 from reconfmri.jobs import Record, job, read_record, record_of
 from reconfmri.locks import hold, hold_log
 from reconfmri.needs import growing, read_needs
@@ -348,3 +350,12 @@ def test_a_study_without_finished_jobs_has_no_resources_to_learn_from(tmp_path, 
     folder = make_bids(tmp_path)
     assert main(["resources", "--study", str(folder)]) == 1
     assert not (folder / "config/resources.tsv").exists()
+
+
+def test_what_changed_under_a_run_is_a_class_of_its_own_whatever_is_said():
+    begun = jobs.Record("r", "running", "h", 1, "", 0.0)
+    assert (
+        jobs.kind_of(ChangedError("a.tsv", "is another", fix="again", code="E-BIDS-A13"), begun) == "changed"
+    )
+    assert jobs.kind_of(DataFault("E-DATA-B01", "cut"), begun) == "data"
+    assert jobs.kind_of(KeyError("gone"), begun) == "software"

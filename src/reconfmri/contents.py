@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reconfmri.bids import sha256
 from reconfmri.config import Study
+from reconfmri.files import ChangedError
 from reconfmri.provenance import hash_of_package, software_versions
 
 LEDGER = ".reconfmri/sha256.jsonl"
@@ -42,7 +43,7 @@ class Contents:
 
         Raises
         ------
-        ValueError
+        ChangedError
             In a job: the file changed after the run was planned.
         """
         place = Path(path).absolute()
@@ -54,10 +55,8 @@ class Contents:
             return before[1]
         found = sha256(place)
         if not self.planned and before and found != before[1]:
-            raise ValueError(
-                f"E-BIDS-A13 {path}: changed after this run was planned. Fix: run the same command again "
-                "(after `reconfmri index`, if it lies in the BIDS folder)"
-            )
+            fix = "run the same command again (after `reconfmri index`, if it lies in the BIDS folder)"
+            raise ChangedError(path, "changed after this run was planned", fix=fix, code="E-BIDS-A13")
         self._note(place, now, found)
         return found
 
@@ -131,7 +130,7 @@ class Seal:
 
         Raises
         ------
-        ValueError
+        ChangedError
             The seals differ; the message names what changed.
         """
         if self.name == planned:
@@ -140,10 +139,9 @@ class Seal:
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         changed = [FILES[part] for part, digest in asdict(self).items() if before.get(part) != digest]
         what = ", ".join(changed) or "the study"
-        raise ValueError(
-            f"E-CONF-D01 {what}: changed after this run was planned, so nothing was made from it. Fix: "
-            "start the same command again once the run has ended"
-        )
+        done = "changed after this run was planned, so nothing was made from it"
+        fix = "start the same command again once the run has ended"
+        raise ChangedError(what, done, fix=fix, code="E-CONF-D01")
 
 
 FILES = {

@@ -13,6 +13,10 @@ class InputError(ValueError):
         super().__init__(f"{code} {place}: {what}".lstrip() + (f". Fix: {fix}" if fix else ""))
 
 
+class ChangedError(InputError):
+    """What a run was planned with is not what a job of it finds."""
+
+
 class UnreadableError(ValueError):
     """A file whose content cannot be had: a link to nowhere, a folder, no permission, another encoding.
 

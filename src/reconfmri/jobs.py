@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any, Literal, NoReturn
 
 from reconfmri.bids import sha256
+from reconfmri.files import ChangedError
 from reconfmri.locks import hold_log
 from reconfmri.machine import own_temporaries
 from reconfmri.provenance import log_to
@@ -194,10 +195,10 @@ def kind_of(error: BaseException, begun: Record) -> Kind:
         return "memory"  # a program that it started was killed
     if isinstance(error, OSError) and error.errno in FULL:
         return "disk"
-    text = str(error)
-    if "after this run was planned" in text:
+    if isinstance(error, ChangedError):
         return "changed"
-    return "data" if re.match(r"[EW]-[A-Z]+-[A-Z0-9]+ ", text) else "software"
+    # faults of data are of many types; each begins with its code
+    return "data" if re.match(r"[EW]-[A-Z]+-[A-Z0-9]+ ", str(error)) else "software"
 
 
 def _reason(error: BaseException, begun: Record, kind: Kind) -> str:
