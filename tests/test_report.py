@@ -454,11 +454,12 @@ def test_pooled_effects_are_on_the_page_beside_each_outcome_alone(page):
     assert len(re.findall(rf"{pooled}alone −?\d\.\d\d \[", words)) == 6
 
 
-def test_every_exclusion_is_on_the_page_with_its_reason(page):
+def test_every_exclusion_is_on_the_page_with_its_reason(inputs, page):
     words = Page(page).words
+    who = report.Codes.of(inputs).person
     for row in EXCLUSIONS[:3]:
         assert row.reason in words
-        assert row.participant_id in words
+        assert f"{who(row.participant_id)} ses-{row.session_id} task-memory" in words
     assert "scale pcl5.total" in words
     assert "Screened (n = 23) Randomised (n = 23) Allocated to ketamine (n = 12)" in words
     assert "1 lost: see exclusions.tsv (E-MOTION-01)" in words
@@ -649,9 +650,9 @@ def test_the_report_says_which_session_got_which_correction(inputs):
         for number, row in enumerate(scans)
     ]  # fmt: skip
     page = report.compose(replace(inputs, processed=done))
-    first = done[0]
-    assert f"not corrected 1 ({first.participant_id})" in page
-    assert f"no slice times 1 ({first.participant_id})" in page
+    first = report.Codes.of(inputs).person(done[0].participant_id)
+    assert f"not corrected 1 ({first})" in page
+    assert f"no slice times 1 ({first})" in page
     assert f"phase difference ({len(done) - 1} runs)" in page
     assert "1 run without a field map stayed distorted" in page
     assert "Jezzard" in page
@@ -749,7 +750,9 @@ def test_no_section_stands_empty(page):
 
 def test_flagged_scans_come_first_and_the_rest_is_counted(inputs, page):
     words = Page(page).words
-    assert words.index("sub-03 ses-2 task-memory excluded") < words.index("sub-01 ses-1 task-memory")
+    who = report.Codes.of(inputs).person
+    flagged, plain = f"{who('sub-03')} ses-2 task-memory excluded", f"{who('sub-01')} ses-1 task-memory"
+    assert words.index(flagged) < words.index(plain)
     left_out = len(inputs.pictures) - 60
     assert f"{left_out} more pictures are beside the preprocessed runs" in words
 

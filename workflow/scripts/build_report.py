@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from reconfmri.jobs import job
-from reconfmri.report import ReportFiles, compose, gather, headline
+from reconfmri.report import Codes, ReportFiles, compose, gather, headline, write_key
 from reconfmri.report.flow import diagram
 from reconfmri.trial.flow import FLOW, unreconciled
 
 with job(snakemake) as log:
     inputs = gather(ReportFiles.of(snakemake.input.items()))
     Path(snakemake.output.report).write_text(compose(inputs), encoding="utf-8")
+    write_key(Path(snakemake.output.codes), Codes.of(inputs))
     FLOW.write(snakemake.output.flow, inputs.flow)
     Path(snakemake.output.flow_diagram).write_text(diagram(inputs), encoding="utf-8")
     for fault in unreconciled(inputs.flow, inputs.tables.get("estimates"), inputs.study):

@@ -237,6 +237,7 @@ def write_page(options: Namespace, trial: Trial, files: Mapping[str, Path]) -> d
         versions=software_versions(),
     )
     (options.out / "report.html").write_text(page.html, encoding="utf-8")
+    report.write_key(options.out / "group/report_codes.tsv", report.Codes.of(compared))
     folder = options.out / "figures"
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.svg"):

@@ -442,6 +442,8 @@ RULES: dict[str, Rule] = {
             "flow": in_results("People and scans from screening to the models", "group/flow.tsv"),
             "flow_description": in_results("Columns of flow.tsv", "group/flow.json"),
             "flow_diagram": in_results("The same as a CONSORT diagram", "group/flow.svg"),
+            "codes": in_results("Who is who in the report, for the lab", "participants/report_codes.tsv"),
+            "codes_description": in_results("Columns of report_codes.tsv", "participants/report_codes.json"),
         },
     ),
 }

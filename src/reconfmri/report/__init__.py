@@ -14,9 +14,11 @@ from reconfmri.report.inputs import (
 )
 from reconfmri.report.methods import methods_text
 from reconfmri.report.page import compose, compose_tables
+from reconfmri.report.report_codes import Codes, write_key
 from reconfmri.report.words import headline
 
 __all__ = [
+    "Codes",
     "Compared",
     "Picture",
     "Processed",
@@ -31,4 +33,5 @@ __all__ = [
     "methods_text",
     "read_arms",
     "read_tables",
+    "write_key",
 ]

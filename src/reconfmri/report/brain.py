@@ -107,11 +107,11 @@ def _maps(inputs: ReportInputs) -> list[Block]:
     return [
         picture(
             images.z_map(nibabel.load(path), brain),
-            alt=f"Map {path.name}",
-            caption=f"{path.name}: z above 3.1 (warm) or below −3.1 (cold), uncorrected.",
+            alt=f"Map {name}",
+            caption=f"{name}: z above 3.1 (warm) or below −3.1 (cold), uncorrected.",
             as_png=True,
         )
-        for path in inputs.maps[:6]
+        for name, path in inputs.maps[:6]
     ]
 
 

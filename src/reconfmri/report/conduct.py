@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from reconfmri.config import Group
 from reconfmri.report.blocks import Block, several
 from reconfmri.trial.codes import is_coded
@@ -18,10 +20,11 @@ NOT_LOCKED = (
 )
 
 
-def conduct(group: Group | None, stamp: Stamp | None = None) -> Block:
+def conduct(group: Group | None, stamp: Stamp | None = None, *, said: Callable[[str], str] = str) -> Block:
     """Return the stamp of every result, the changes behind it and the log of the trial.
 
-    A table of measures comes without a study folder and so without a stamp.
+    A table of measures comes without a study folder and so without a stamp. `said` gives words of people as
+    the page shows them.
     """
     is_stamped, stamp = bool(group and stamp), stamp or Stamp()
     locks = [entry for entry in stamp.log if entry.event == LOCK]
@@ -38,8 +41,8 @@ def conduct(group: Group | None, stamp: Stamp | None = None) -> Block:
     return {
         "blinded": BLINDED if is_coded(group) else "",
         "stamp": text if is_stamped else "",
-        "changes": [(item.key, item.before, item.now) for item in stamp.changes],
-        "log": [(entry.time, entry.event, entry.by, entry.reason) for entry in stamp.log],
+        "changes": [(item.key, said(item.before), said(item.now)) for item in stamp.changes],
+        "log": [(entry.time, entry.event, entry.by, said(entry.reason)) for entry in stamp.log],
         "ratings": next((e.facts["agreement"] for e in stamp.log[::-1] if "agreement" in e.facts), ""),
         "log_hash": stamp.log[-1].hash if stamp.log else "",
     }

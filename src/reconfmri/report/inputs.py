@@ -145,7 +145,7 @@ class ReportInputs(Compared):
     scripts: pd.DataFrame | None = None
     pictures: list[Picture] = field(default_factory=list)
     processed: list[Processed] = field(default_factory=list)
-    maps: list[Path] = field(default_factory=list)
+    maps: list[tuple[str, Path]] = field(default_factory=list)  # with the name that the page gives it
     voxel_images: list[Path] = field(default_factory=list)
     versions: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -212,7 +212,7 @@ def gather(files: ReportFiles) -> ReportInputs:
             *_pictures(files.edges, runs, "edges"),
         ],
         processed=_processed(files.metadata, runs),
-        maps=[path for path in files.maps if "stat-z_" in path.name and not is_empty(path)],
+        maps=[(path.name, path) for path in files.maps if "stat-z_" in path.name and not is_empty(path)],
         voxel_images=list(files.voxel_images),
         versions=software_versions(),
         provenance=hashes(

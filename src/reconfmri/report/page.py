@@ -17,6 +17,7 @@ from reconfmri.report.group_methods import data_of_a_table, group_methods
 from reconfmri.report.inputs import Compared, Processed, ReportInputs
 from reconfmri.report.methods import Facts, methods_text
 from reconfmri.report.rendering import render
+from reconfmri.report.report_codes import Codes, coded
 from reconfmri.report.voxels import voxels
 
 
@@ -24,7 +25,10 @@ def compose(inputs: ReportInputs) -> str:
     """Return the whole report as one HTML text that loads nothing from elsewhere and runs no script.
 
     Every value is escaped by the template; figures are embedded; the page's policy allows its own style only.
+    Participants have codes (`report_codes`): their ids are in no text and no figure.
     """
+    codes = Codes.of(inputs)
+    inputs = coded(inputs, codes)
     facts = facts_of(inputs.runs, inputs.processed)
     return _laid_out(
         answer.front(inputs),
@@ -36,7 +40,7 @@ def compose(inputs: ReportInputs) -> str:
         brain.connectivity(inputs),
         arms.arms(inputs.study.trial, inputs),
         voxels(inputs),
-        conduct(inputs.study.group, inputs.stamp),
+        conduct(inputs.study.group, inputs.stamp, said=codes.text),
         {
             "methods": methods_text(inputs.study, facts),
             "seed": inputs.study.seed,
@@ -73,6 +77,8 @@ def compose_tables(
     ValueError
         There is no allocation or no estimates.
     """
+    codes = Codes.of(compared)
+    compared = coded(compared, codes)
     if compared.allocation is None or compared.tables.get("estimates") is None:
         raise ValueError("a page of estimates needs the allocation and the estimates")
     group = trial.group
@@ -106,7 +112,7 @@ def compose_tables(
             "seed": trial.seed,
             "provenance": list(provenance.items()),
             "versions": list(versions.items()),
-            "settings": settings,
+            "settings": (settings[0], codes.text(settings[1])),
             "citations": cited_for({*cited_of(trial.group), *scales}),
             "sources": "estimates.tsv, group/",
         },

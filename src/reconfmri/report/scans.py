@@ -201,7 +201,8 @@ def scan_quality(inputs: ReportInputs) -> Block:
     )
     note += (
         "Person's left is on the left; nothing far from the brain is shown. Anatomy, temporal SNR and carpet "
-        "plots are on one page per participant in results/participants, which is for the lab only. "
+        "plots are on one page per participant in results/participants, which is for the lab only, as is the "
+        "key to the codes of participants on this page (report_codes.tsv). "
     )
     if left_out:
         note += (
