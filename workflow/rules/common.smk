@@ -473,7 +473,8 @@ def stamp_now():
 def conduct_now():
     """What the page says of the trial's conduct: a lock, an entry of the log or a change makes it anew."""
     stamp = stamp_now()
-    return [stamp.word, *(change.key for change in stamp.changes), *(entry.hash for entry in stamp.log)]
+    changes = [*stamp.changes, *(stamp.registered.deviations if stamp.registered else ())]
+    return [stamp.word, *(change.key for change in changes), *(entry.hash for entry in stamp.log)]
 
 
 def group_content(wildcards):

@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         _run,
         _group,
         _plan,
+        _register,
         _status,
         _verify,
         _resources,
@@ -284,6 +285,34 @@ def _plan(commands: Commands) -> None:
     new.add_argument(
         "--estimates", type=Path, metavar="FILE", help="estimates.tsv: what halves its intervals"
     )
+    _assumed(new)
+    new.add_argument("--n-per-arm", type=int, nargs=2, default=(8, 60), metavar=("LOW", "HIGH"))
+    new.add_argument("--outcome", metavar="NAME", help="outcome (default: the primary one of the study file)")
+    new.add_argument("--session", metavar="SESSION", help="visit of the headline (default: the primary one)")
+    _visits(new)
+
+
+def _register(commands: Commands) -> None:
+    new = commands.add_parser(
+        "register",
+        help="before the data: write study file, plan and the report on a simulated trial of this design",
+    )
+    new.add_argument("out", type=Path, metavar="OUT", help="folder of the bundle")
+    _study(new)
+    new.add_argument(
+        "--people", type=int, nargs=2, required=True, metavar=("ACTIVE", "CONTROL"), help="planned per arm"
+    )
+    _assumed(new)
+    _signed(new)
+
+
+def _signed(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--by", required=True, metavar="NAME", help="who does it")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why, or under which rule")
+
+
+def _assumed(new: argparse.ArgumentParser) -> None:
+    """The difference that is planned for, and what is assumed of the data."""
     size = new.add_mutually_exclusive_group(required=True)
     size.add_argument(
         "--difference", type=float, metavar="D", help="smallest difference of interest, outcome's unit"
@@ -311,10 +340,6 @@ def _plan(commands: Commands) -> None:
         metavar="SHARE",
         help="share of people missing at each later visit (default: 0.07 0.20 0.33)",
     )
-    new.add_argument("--n-per-arm", type=int, nargs=2, default=(8, 60), metavar=("LOW", "HIGH"))
-    new.add_argument("--outcome", metavar="NAME", help="outcome (default: the primary one of the study file)")
-    new.add_argument("--session", metavar="SESSION", help="visit of the headline (default: the primary one)")
-    _visits(new)
 
 
 def _import_physio(commands: Commands) -> None:
@@ -436,5 +461,4 @@ def _conduct(commands: Commands) -> None:
                 "ratings", type=Path, nargs="+", metavar="FILE", help="ratings_<rater>.json, 1 or 2"
             )
         if name != "verify-log":
-            new.add_argument("--by", required=True, metavar="NAME", help="who does it")
-            new.add_argument("--reason", required=True, metavar="TEXT", help="why, or under which rule")
+            _signed(new)

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
@@ -205,10 +205,13 @@ def write_calibration(options: Namespace, asked: Asked) -> Path:
     return path
 
 
-def write_page(options: Namespace, trial: Trial, files: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
+def write_page(
+    options: Namespace, trial: Trial, files: Mapping[str, Path], truth: Mapping[str, Any] | None = None
+) -> dict[str, pd.DataFrame]:
     """Write `report.html`, and its figures as SVG into `figures/`, which holds no others afterwards.
 
-    Return the tables that it shows, read from `files` (by their names).
+    Return the tables that it shows, read from `files` (by their names). `truth` is what a simulated trial
+    planted.
     """
     from reconfmri import report
     from reconfmri.measures import read_measures
@@ -219,6 +222,7 @@ def write_page(options: Namespace, trial: Trial, files: Mapping[str, Path]) -> d
         measures=read_measures(options.measures),
         allocation=report.read_arms(options.allocation),
         tables=tables,
+        truth=truth,
     )
     settings = ("The study file", options.config.read_text(encoding="utf-8-sig")) if options.config else None
     page = report.compose_tables(

@@ -140,6 +140,13 @@ def group(options: Namespace) -> int:
         return answer_table(options)
 
 
+def register(options: Namespace) -> int:
+    """Write the bundle of a registration, before there are data."""
+    from reconfmri.cli.register import register as write
+
+    return write(options)
+
+
 def plan(options: Namespace) -> int:
     """Write how many people per arm a question needs."""
     keep_caches(options.out)

@@ -17,6 +17,7 @@ from reconfmri.trial import ratings
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.codes import CODE, draw_codes, is_coded
 from reconfmri.trial.log import BLIND, DECIDE, LOCK, LOG, Entry, note, read_log
+from reconfmri.trial.registration import read_registration
 
 EXCLUSIONS = "results/exclusions.tsv"
 
@@ -83,8 +84,9 @@ def unblind(options: Namespace) -> int:
 
 
 def verify_log(options: Namespace) -> int:
-    """Show the trial log; 1 when it or a lock was changed."""
+    """Show the trial log; 1 when it, a lock or the registration was changed."""
     entries = read_log(options.study)
+    read_registration(options.study, entries)
     for entry in entries:
         if entry.event == LOCK:
             locks.read_lock(options.study, entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from reconfmri.config import Group
 from reconfmri.report.blocks import Block, several
@@ -20,11 +20,17 @@ NOT_LOCKED = (
 )
 
 
-def conduct(group: Group | None, stamp: Stamp | None = None, *, said: Callable[[str], str] = str) -> Block:
+def conduct(
+    group: Group | None,
+    stamp: Stamp | None = None,
+    *,
+    said: Callable[[str], str] = str,
+    people: Mapping[str, int] | None = None,
+) -> Block:
     """Return the stamp of every result, the changes behind it and the log of the trial.
 
     A table of measures comes without a study folder and so without a stamp. `said` gives words of people as
-    the page shows them.
+    the page shows them; `people` are those randomised, by arm.
     """
     is_stamped, stamp = bool(group and stamp), stamp or Stamp()
     locks = [entry for entry in stamp.log if entry.event == LOCK]
@@ -39,6 +45,7 @@ def conduct(group: Group | None, stamp: Stamp | None = None, *, said: Callable[[
         }[stamp.word]
         text = f"{state} on {locks[0].time[:10]} (sha256 {locks[0].facts['sha256'][:12]}…)"
     return {
+        **_registered(stamp, people or {}, said),
         "blinded": BLINDED if is_coded(group) else "",
         "stamp": text if is_stamped else "",
         "changes": [(item.key, said(item.before), said(item.now)) for item in stamp.changes],
@@ -46,3 +53,24 @@ def conduct(group: Group | None, stamp: Stamp | None = None, *, said: Callable[[
         "ratings": next((e.facts["agreement"] for e in stamp.log[::-1] if "agreement" in e.facts), ""),
         "log_hash": stamp.log[-1].hash if stamp.log else "",
     }
+
+
+def _registered(stamp: Stamp, people: Mapping[str, int], said: Callable[[str], str]) -> Block:
+    """What was registered before the data, and every deviation from it: settings, code, people per arm."""
+    found = stamp.registered
+    if found is None:
+        return {"registered": "", "deviations": []}
+    rows = [(item.key, said(item.before), said(item.now)) for item in found.deviations]
+    planned = found.plan["people"]
+    if set(people) == set(planned):
+        rows += [
+            (f"people randomised to {arm}", str(planned[arm]), str(n))
+            for arm, n in people.items()
+            if n != planned[arm]
+        ]
+    elif sum(people.values()) != sum(planned.values()):
+        rows.append(("people randomised", str(sum(planned.values())), str(sum(people.values()))))
+    state = f"{several(len(rows), 'deviation')}, listed under Trial conduct" if rows else "no deviation"
+    digest = found.entry.facts["sha256"][:12]
+    text = f"Registered before the data on {found.entry.time[:10]} (sha256 {digest}…): {state}"
+    return {"registered": text, "deviations": rows}

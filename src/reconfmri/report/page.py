@@ -40,7 +40,7 @@ def compose(inputs: ReportInputs) -> str:
         brain.connectivity(inputs),
         arms.arms(inputs.study.trial, inputs),
         voxels(inputs),
-        conduct(inputs.study.group, inputs.stamp, said=codes.text),
+        conduct(inputs.study.group, inputs.stamp, said=codes.text, people=_randomised(inputs)),
         {
             "methods": methods_text(inputs.study, facts),
             "seed": inputs.study.seed,
@@ -51,6 +51,10 @@ def compose(inputs: ReportInputs) -> str:
             "sources": "measures.tsv, exclusions.tsv" + (", estimates.tsv" if inputs.study.group else ""),
         },
     ).html
+
+
+def _randomised(inputs: ReportInputs) -> dict[str, int]:
+    return {arm: len(people) for arm, people in flow.arms_of(inputs).items()} if inputs.study.group else {}
 
 
 class Page(NamedTuple):

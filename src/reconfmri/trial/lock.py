@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from reconfmri.config import Study
 from reconfmri.files import InputError
 from reconfmri.provenance import hash_of_package, software_versions
 from reconfmri.trial.log import CODE, LOCK, UNBLIND, Entry, note, read_log
+from reconfmri.trial.registration import planned, read_registration
 
 LOCKS = "config/locks"
 # Part of a lock -> file of the study folder whose content it holds as sha256.
@@ -34,12 +35,22 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Registered:
+    """What was registered before the data, when, and how the study differs from it now."""
+
+    entry: Entry
+    plan: Mapping[str, Any]
+    deviations: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
 class Stamp:
     """What every result of a study is marked with, the changes behind it, and the log of the trial."""
 
     word: Word = "not locked"
     changes: tuple[Change, ...] = ()
     log: tuple[Entry, ...] = field(default=())
+    registered: Registered | None = None
 
 
 def frozen(folder: Path, study: Study) -> dict[str, Any]:
@@ -135,6 +146,21 @@ def stamp_of(folder: Path, study: Study) -> Stamp:
         The log or a lock was changed.
     """
     log = read_log(folder)
+    return replace(_word_of(folder, study, log), registered=_registered(folder, study, log))
+
+
+def _registered(folder: Path, study: Study, log: Sequence[Entry]) -> Registered | None:
+    found = read_registration(folder, log)
+    if found is None:
+        return None
+    entry, content = found
+    plan = content.pop("plan")
+    now = planned(study)
+    del now["plan"]
+    return Registered(entry, plan, tuple(differences(content, now)))
+
+
+def _word_of(folder: Path, study: Study, log: Sequence[Entry]) -> Stamp:
     before = list(takewhile(lambda entry: entry.event != UNBLIND, log))
     locks = [entry for entry in before if entry.event == LOCK]
     if not locks:

@@ -18,7 +18,7 @@ from reconfmri.files import InputError
 
 LOG = "config/trial_log.jsonl"
 CODE = "E-CONF-F13"
-BLIND, DECIDE, LOCK, UNBLIND = "blind", "decide", "lock", "unblind"
+REGISTER, BLIND, DECIDE, LOCK, UNBLIND = "register", "blind", "decide", "lock", "unblind"
 START = "0" * 64  # what the first line follows
 
 
