@@ -76,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         _doctor,
         _forget,
         _conduct,
+        _interim,
         _share,
         _import_physio,
     ):
@@ -431,6 +432,15 @@ def _status(commands: Commands) -> None:
     )
     new.add_argument("--json", action="store_true", help="print JSON")
     new.add_argument("--html", type=Path, metavar="FILE", help="write a page too, for the lab")
+
+
+def _interim(commands: Commands) -> None:
+    new = commands.add_parser(
+        "interim", help="write what was observed so far, pooled over the arms, or by code for the DSMB"
+    )
+    new.add_argument("out", type=Path, metavar="OUT", help="page to write, such as interim.html")
+    _study(new)
+    new.add_argument("--by-code", action="store_true", help="a column per arm, by code; none is named")
 
 
 def _share(commands: Commands) -> None:

@@ -147,6 +147,13 @@ def register(options: Namespace) -> int:
     return write(options)
 
 
+def interim(options: Namespace) -> int:
+    """Write an interim report, pooled over the arms or by code."""
+    from reconfmri.cli.interim import interim as write
+
+    return write(options)
+
+
 def plan(options: Namespace) -> int:
     """Write how many people per arm a question needs."""
     keep_caches(options.out)

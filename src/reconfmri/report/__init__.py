@@ -13,7 +13,7 @@ from reconfmri.report.inputs import (
     read_tables,
 )
 from reconfmri.report.methods import methods_text
-from reconfmri.report.page import compose, compose_tables
+from reconfmri.report.page import compose, compose_interim, compose_tables
 from reconfmri.report.report_codes import Codes, write_key
 from reconfmri.report.words import headline
 
@@ -26,6 +26,7 @@ __all__ = [
     "ReportInputs",
     "citations",
     "compose",
+    "compose_interim",
     "compose_tables",
     "gather",
     "hashes",

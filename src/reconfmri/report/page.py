@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reconfmri.config import Trial, outcome_label
-from reconfmri.report import answer, arms, brain, flow, scans
+from reconfmri.report import answer, arms, brain, flow, interim, scans
 from reconfmri.report.blocks import Block, svg_of
 from reconfmri.report.citations import citations, cited_for, cited_of
 from reconfmri.report.conduct import conduct
@@ -49,6 +49,31 @@ def compose(inputs: ReportInputs) -> str:
             "settings": ("The study file", inputs.config_text),
             "citations": citations(inputs.study, facts),
             "sources": "measures.tsv, exclusions.tsv" + (", estimates.tsv" if inputs.study.group else ""),
+        },
+    ).html
+
+
+def compose_interim(inputs: ReportInputs, outcomes: Sequence[str], events: pd.DataFrame | None) -> str:
+    """Return an interim report: what was observed so far, by the arms of `inputs.allocation` or pooled.
+
+    Pooled over the arms where the study of `inputs` has no group. `events` are the adverse events, with ids.
+    """
+    codes = Codes.of(inputs)
+    inputs, events = coded(inputs, codes), codes.table(events)
+    return _laid_out(
+        answer.front(inputs) | {"title": f"{inputs.study.name}: interim report", "answer": None},
+        scans.people(inputs),
+        scans.scan_quality(inputs),
+        scans.parity(inputs),
+        interim.observed(inputs, outcomes, events),
+        conduct(inputs.study.group, inputs.stamp, said=codes.text, people=_randomised(inputs)),
+        {
+            "blinded": interim.BY_CODE if inputs.study.group else interim.POOLED,
+            "seed": inputs.study.seed,
+            "provenance": list(inputs.provenance.items()),
+            "versions": list(inputs.versions.items()),
+            "settings": ("The study file", inputs.config_text),
+            "sources": "measures.tsv, exclusions.tsv",
         },
     ).html
 
@@ -172,6 +197,8 @@ SECTIONS = [
     ("regions", "Regions", ("region_rows",)),
     ("response", "Model of one run", ("design", "habituation")),
     ("first-level", "First-level results", ("measure_rows",)),
+    ("observed", "Outcomes as observed", ("observed_rows",)),
+    ("events", "Adverse events", ("event_rows",)),
     ("people", "People measured", ("people_rows",)),
     ("course", "Outcomes over sessions", ("trajectories",)),
     ("differences", "Differences between arms", ("forests",)),
@@ -198,6 +225,9 @@ INTRODUCTIONS = {
     "quality": "Exclusions were decided by the thresholds below, before and without the arms.",
     "parity": "Each scan beside the person's other scans of that task: protocol, fieldmap, anatomical "
     "reference, transforms, confounds. Compared without the arms; they are only counted here.",
+    "observed": "People with a value of those expected, mean and standard deviation between people, by "
+    "visit. Means of fewer than three people are left out.",
+    "events": "People with at least one such event, and the number of events in brackets.",
     "differences": "One row per outcome, one column per estimand. The adjusted difference and "
     "the difference of change can disagree: read them side by side.",
     "voxels": "Differences between the arms in every voxel of the maps, by one repeated-measures model with "
