@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import signal
+from tests.validate import skin
 
 from reconfmri.body.artefacts import find_artefacts
+from reconfmri.body.responses import find_responses
 from reconfmri.body.skin_conductance import (
     area,
     canonical_response,
     clean,
-    find_responses,
     prepare,
     score_scripts,
 )
@@ -67,17 +68,6 @@ def plant(rng, frequency, snr, *, artefacts):
     return clock, noisy, pure
 
 
-def hits(found, true, reach=1.5):
-    """How many of `found` meet one of `true` each, s."""
-    left, number = list(true), 0
-    for moment in found:
-        near = min(left, key=lambda other: abs(other - moment), default=np.inf)
-        if abs(near - moment) <= reach:
-            left.remove(near)
-            number += 1
-    return number
-
-
 def prepared(tmp_path, samples, frequency, settings=SETTINGS):
     path = tmp_path / "sub-01_task-memory_physio.tsv.gz"
     path.write_bytes(
@@ -93,39 +83,32 @@ def prepared(tmp_path, samples, frequency, settings=SETTINGS):
 
 
 @pytest.mark.parametrize("artefacts", [False, True])
-@pytest.mark.parametrize(("frequency", "snr"), [(30, 10), (60, 5), (100, 20), (250, 40), (1000, 5)])
+@pytest.mark.parametrize(
+    ("rate", "ratio", "shape", "pace"),
+    [
+        (30, 5, "exponentials", "usual"),
+        (30, 10, "sigmoid", "usual"),
+        (30, 40, "exponentials", "dense"),
+        (60, 5, "gamma", "usual"),
+        (100, 20, "canonical", "usual"),
+        (250, 40, "exponentials", "usual"),
+        (250, 10, "exponentials", "sparse"),
+        (1000, 5, "exponentials", "usual"),
+    ],
+)
 def test_responses_and_levels_are_found_whatever_rate_noise_and_artefacts(
-    tmp_path, frequency, snr, artefacts
+    rate, ratio, shape, pace, artefacts
 ):
     """At least .9 of the responses that stand out by 0.05 µS, and few others; levels within 5 %."""
-    found = true = met = lost = 0
-    errors = []
-    for seed in range(3):
-        clock, noisy, pure = plant(
-            np.random.default_rng([seed, frequency]), frequency, snr, artefacts=artefacts
-        )
-        ready = prepared(tmp_path, noisy, frequency)
-        standing = signal.find_peaks(pure, prominence=0.05)[0]
-        standing = clock[standing[ready.signal.usable[standing]]]
-        found, true = found + len(ready.peaks), true + len(standing)
-        met += hits(ready.peaks, standing)
-        rows = score_scripts(ready, SCRIPTS, task=TASK, settings=SETTINGS)
-        levels = rows[rows["outcome"].str.startswith("scl.")].sort_values("onset")
-        for (start, length, kind), value in zip(
-            SCRIPTS.itertuples(index=False), levels["value"], strict=True
-        ):
-            here = (clock >= start) & (clock < start + length)
-            before = (clock >= start - 5) & (clock < start)
-            if np.isnan(value):  # of the baseline too little was left
-                lost += 1
-                continue
-            change = pure[here].mean() - pure[before].mean()
-            errors.append((np.sign(value) * value**2 - change) / CHANGE[kind])
-    assert lost <= (2 if artefacts else 0)
-    assert np.abs(errors).mean() <= 0.05
-    assert np.abs(errors).max() <= (0.10 if artefacts else 0.05)  # a response may lie in what was left out
-    assert met / true >= 0.9
-    assert met / found >= 0.9
+    found = skin.cell(rate, ratio, shape=shape, pace=pace, artefacts=artefacts, recordings=4)
+    errors = np.array(found.errors)
+    assert np.isnan(errors).sum() <= (2 if artefacts else 0)  # of a baseline too little was left
+    errors = np.abs(errors[~np.isnan(errors)])
+    assert errors.mean() <= 0.05
+    # A response may lie in what was left out; 150 samples of a baseline carry noise at 30 Hz.
+    assert errors.max() <= (0.10 if artefacts or rate == 30 else 0.05)
+    assert found.met / found.true >= 0.9
+    assert found.met / found.counted >= 0.9
 
 
 def test_one_large_artefact_costs_no_response(tmp_path):
@@ -139,8 +122,8 @@ def test_one_large_artefact_costs_no_response(tmp_path):
         neurokit2.eda_phasic(noisy, sampling_rate=100)["EDA_Phasic"], sampling_rate=100
     )[1]
     standing = clock[signal.find_peaks(pure, prominence=0.05)[0]]
-    assert hits(ours, standing) >= 0.9 * len(standing)
-    assert hits(np.array(theirs["SCR_Peaks"]) / 100, standing) < 0.1 * len(standing)
+    assert skin.hits(ours, standing) >= 0.9 * len(standing)
+    assert skin.hits(np.array(theirs["SCR_Peaks"]) / 100, standing) < 0.1 * len(standing)
 
 
 RATE = 50.0
@@ -258,4 +241,4 @@ def test_counted_responses_are_those_of_matching_pursuit_but_the_one_beneath_ano
         np.loadtxt(reference_data / "pspm" / "mp_sf.tsv")[:, 0] + 2.6
     )  # onset; the kernel peaks 2.6 s later
     ours, _ = find_responses(clean(samples, 10.0), 10.0)
-    assert hits(ours, theirs) == len(ours) == 5
+    assert skin.hits(ours, theirs) == len(ours) == 5

@@ -19,6 +19,7 @@ import pandas as pd
 
 from reconfmri.body.artefacts import Usable, find_artefacts
 from reconfmri.body.recordings import Array, Recording, read_recording, spans
+from reconfmri.body.responses import PROMINENCE, find_responses
 from reconfmri.body.scores import (
     SCRIPTS,
     Score,
@@ -43,12 +44,7 @@ MAX_MICROSIEMENS = 200.0  # µS; skin has 1 to 60 (Boucsein 2012)
 MAX_SATURATED = 0.05  # share of samples that may stand at an end of the range
 CUT_OFF = 3.0  # Hz: a response of the skin is slower
 BEFORE_PEAK = 5.0  # s before a script that the score `peak` must not have interpolated
-PROMINENCE = 0.05  # µS, of a response that is counted (Boucsein 2012)
-COUNT_RATE = 25.0  # Hz, to which faster recordings are thinned before responses are counted
-NOISE_BAND, NOISE_SEGMENT = (1.3, 2.2), 20.0  # Hz, s: where noise is measured
-COUNT_CUT = 0.7  # Hz, low-pass before counting: noise, and a scanner that pulses once a second, lie above
 LOOK = "no action is needed if its picture shows what was left out rightly"
-NOISE_SDS = 3.0  # of what noise the low-pass leaves: the least prominence
 
 
 @dataclass(frozen=True)
@@ -191,37 +187,6 @@ def clean(samples: Array, frequency: float) -> Array:
         return samples
     sections = signal.butter(4, CUT_OFF, output="sos", fs=frequency)
     return np.asarray(signal.sosfiltfilt(sections, samples), dtype=float)
-
-
-def find_responses(cleaned: Array, frequency: float) -> tuple[Array, float]:
-    """Return when responses (n,) peak, s from the first sample, and the prominence asked of them, µS.
-
-    Peaks that stand out by 0.05 µS, whatever else the recording holds: a threshold relative to its largest
-    peak loses every response to one artefact. Where 3 SDs of the noise that a low-pass of 0.7 Hz leaves are
-    more than 0.05 µS, they are the threshold.
-    """
-    from scipy import signal
-
-    factor = max(int(frequency // COUNT_RATE), 1)
-    kept, rate = cleaned[::factor], frequency / factor
-    density = noise_density(kept, rate)
-    smooth = signal.sosfiltfilt(signal.butter(2, COUNT_CUT, output="sos", fs=rate), kept)
-    prominence = max(PROMINENCE, NOISE_SDS * math.sqrt(density * COUNT_CUT))
-    found, _ = signal.find_peaks(smooth, prominence=prominence)
-    return np.asarray(found / rate), prominence
-
-
-def noise_density(samples: Array, rate: float) -> float:
-    """Return the density of a series' noise, µS²/Hz, by its spectrum from 1.3 to 2.2 Hz.
-
-    Responses have little power there, and most noise of a scanner lies above; medians pass over lines.
-    """
-    from scipy import signal
-
-    length = min(round(NOISE_SEGMENT * rate), len(samples))
-    frequencies, power = signal.welch(samples, rate, nperseg=length, average="median", detrend="linear")
-    inside = (frequencies >= NOISE_BAND[0]) & (frequencies <= NOISE_BAND[1])
-    return float(np.median(power[inside])) if inside.any() else 0.0
 
 
 def area(samples: Array) -> float:

@@ -453,9 +453,9 @@ def _area_words(settings: SkinConductance) -> str:
 
 def _count_words(settings: SkinConductance) -> str:
     return (
-        "Responses of a prominence of 0.05 µS or more (and of 3 SDs of the noise) were counted per usable "
-        "minute, "
-        f"where {100 * settings.min_usable:g} % of a script are usable."
+        "Responses of a prominence of 0.05 µS or more (or what the noise asks for) were counted per usable "
+        f"minute, where {100 * settings.min_usable:g} % of a script are usable; noisy recordings were "
+        "deconvolved before."
     )
 
 
