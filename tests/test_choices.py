@@ -31,7 +31,7 @@ NOTHING = Path("none.nii.gz")
     [
         lambda: least_squares.fit_series(SERIES, DESIGN, noise="typo"),
         lambda: first_level.maps(
-            NOTHING, NOTHING, pd.DataFrame(), contrasts={}, task=Task(), smoothing=5.0, noise="ar3"
+            NOTHING, NOTHING, pd.DataFrame(), contrasts={}, task=Task(), smoothing=5.0, noise="ar7"
         ),
         lambda: events.script_regressors(EVENTS, hrf="typo", **RESPONSES),
         lambda: events.script_regressors(EVENTS, hrf="glover + typo", **RESPONSES),

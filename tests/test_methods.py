@@ -24,6 +24,9 @@ CHOICES = {
     "preprocessing.readout_time": 0.05,
     "first_level.hrf": "spm",
     "first_level.noise": "ols",
+    "first_level.scrubbing": {"fd": 0.5},
+    "first_level.modulators.suds_trauma.condition": "sad",
+    "connectivity.scrubbing": {"fd": 0.5},
     "group.blinding": "coded",
     "rois.summary": "median",
     "group.covariance": "random_intercept",
@@ -84,6 +87,8 @@ TIED = (
     "group.voxels.contrasts",
     "connectivity.",
     "first_level.script_contrasts.",
+    "first_level.fir",  # with `hrf: fir`: tests/test_first_level_choices.py
+    "first_level.modulators.suds_trauma.centre",  # with `events: condition`: there too
     "skin_conductance.task",
     "physiology.task",
     "group.primary.",
@@ -102,6 +107,7 @@ def study_file() -> dict[str, Any]:
     raw["skin_conductance"]["scores"] = ["peak", "level", "area", "count"]
     raw["physiology"] = {"task": "memory", "conditions": ["trauma", "neutral"], "heart_rate": {}}
     raw["physiology"] |= {"respiration": {}, "emg": {}}
+    raw["first_level"]["modulators"] = {"suds_trauma": {"condition": "trauma", "column": "suds"}}
     raw["first_level"]["maps"] = ["trauma_first-neutral_first"]
     return parse_config(raw).model_dump(mode="json")
 

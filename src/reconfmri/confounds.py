@@ -19,6 +19,8 @@ from reconfmri.series import VoxelSeries
 if TYPE_CHECKING:
     import pandas as pd
 
+    from reconfmri.config import Scrubbing
+
 Array = npt.NDArray[Any]
 HEAD_RADIUS_MM = 50.0
 HIGH_PASS_S = 128.0
@@ -289,8 +291,8 @@ def _with_expansions(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table.drop(columns=bare), pd.DataFrame(columns, index=table.index)], axis=1)
 
 
-def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
-    """Return the nuisance columns (float64) of the named groups, in their order.
+def select(table: pd.DataFrame, groups: list[str], scrubbing: Scrubbing | None = None) -> pd.DataFrame:
+    """Return the nuisance columns (float64) of the named groups, in their order, then of scrubbed volumes.
 
     Groups: motion6, motion24, acompcor, tcompcor, fd, dvars (standardised), global_signal, white_matter, csf,
     non_steady_state, motion_outliers. The first row of a difference, n/a, becomes 0; a value that is missing
@@ -313,7 +315,34 @@ def select(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
         for name in columns_of(group, present):
             chosen[name] = _filled(name, table[name], whole)
     chosen |= _spikes(DAMAGED, ~whole)
+    if scrubbing is not None:
+        spikes = [values for values in chosen.values() if np.isin(values, (0.0, 1.0)).all()]
+        alone = np.sum([np.zeros(len(table)), *(v for v in spikes if v.sum() == 1)], axis=0) > 0
+        chosen |= _spikes("motion_outlier", scrubbed_volumes(table, scrubbing) & ~alone)
     return pd.DataFrame(chosen, index=table.index)
+
+
+def scrubbed_volumes(table: pd.DataFrame, scrubbing: Scrubbing) -> Array:
+    """Return (n_volumes,): which volumes moved more than declared, and their neighbours.
+
+    Power et al., NeuroImage 2014;84:320. A displacement without a value (the first) is none.
+
+    Raises
+    ------
+    DataFault
+        A column is missing throughout, or in a row other than the first (E-DATA-B11).
+    """
+    limits = {"framewise_displacement": scrubbing.fd, "std_dvars": scrubbing.dvars}
+    whole = ~damaged_volumes(table)
+    moved = np.zeros(len(table), dtype=bool)
+    for name, most in limits.items():
+        if most is not None:
+            moved |= (_filled(name, table[name], whole) > most) & whole
+    near = np.arange(-scrubbing.before, scrubbing.after + 1)
+    places = np.add.outer(np.flatnonzero(moved), near).ravel()
+    found = np.zeros(len(table), dtype=bool)
+    found[places[(places >= 0) & (places < len(table))]] = True
+    return found
 
 
 def damaged_volumes(table: pd.DataFrame) -> Array:

@@ -7,6 +7,8 @@ was not corrected, else the time its slices were brought to (`StartTime` in a pr
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +32,16 @@ RESPONSES = {
 }
 DERIVATIVE_STEP = 0.1  # s
 DISPERSION_STEP = 0.01  # s, as in nilearn and SPM
+DELAY = "_delay_"  # between event and start of the bin, in the name of a column
+ROUNDING = 1e-6  # s by which multiples of the TR are off
 LATE = 0.05  # s that an event may begin after the last volume, for rounding in the stimulus program
 
 
-def read_events(path: str | Path, column: str = COLUMNS[2]) -> pd.DataFrame:
+def read_events(path: str | Path, column: str = COLUMNS[2], ratings: Collection[str] = ()) -> pd.DataFrame:
     """Return onset, duration (s) and trial_type of a BIDS events file, in the order of the file.
 
-    `column` is the one that holds the trial types.
+    `column` is the one that holds the trial types. `ratings` are further columns, as they are written;
+    missing throughout where the file lacks one.
 
     Raises
     ------
@@ -50,13 +55,19 @@ def read_events(path: str | Path, column: str = COLUMNS[2]) -> pd.DataFrame:
         raise DataFault("E-DATA-B14", what, fix=fix, file=Path(path).name) from None
     if table.empty:
         raise DataFault("E-DATA-B14", "it holds no event", fix="find the file", file=Path(path).name)
-    return table.assign(trial_type=table[column])[list(COLUMNS)]
+    named = table.assign(trial_type=table[column])
+    for name in ratings:
+        named[name] = table.get(name, math.nan)
+    return named[[*COLUMNS, *(name for name in ratings if name not in COLUMNS)]]
 
 
-def name_events(events: pd.DataFrame, task: Task, *, duration: float) -> pd.DataFrame:
+def name_events(
+    events: pd.DataFrame, task: Task, *, duration: float, ratings: Sequence[str] = ()
+) -> pd.DataFrame:
     """Return onset, duration (s), condition and name of the events of a run of `duration` s, by onset.
 
-    Rows without a trial type (n/a) are left out; `reconfmri check` counts them.
+    `ratings` are further columns of `events` that stand beside. Rows without a trial type (n/a) are left out;
+    `reconfmri check` counts them.
     `name` is the regressor: `<condition>_<n>` with one regressor per event, else the condition.
 
     Raises
@@ -72,7 +83,7 @@ def name_events(events: pd.DataFrame, task: Task, *, duration: float) -> pd.Data
     numbers = named.groupby("condition").cumcount() + 1
     each = named["condition"] + "_" + numbers.astype(str)
     named["name"] = each if task.events == "each" else named["condition"]
-    return named[["onset", "duration", "condition", "name"]]
+    return named[["onset", "duration", "condition", "name", *ratings]]
 
 
 def cut_windows(events: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, Task]:
@@ -83,7 +94,8 @@ def cut_windows(events: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, Task]:
     if not task.windows:
         return events, task
     rows: list[tuple[float, float, object]] = []
-    for onset, duration, kind in events[list(COLUMNS)].itertuples(index=False):
+    of: list[int] = []  # the event that each row is a stretch of
+    for place, (onset, duration, kind) in enumerate(events[list(COLUMNS)].itertuples(index=False)):
         mine = [
             (window.start, window.end if window.end is not None else duration, name)
             for name, window in task.windows.items()
@@ -99,7 +111,11 @@ def cut_windows(events: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, Task]:
             rows.append((onset + begin, at - begin, name))
         if at < duration or not mine:
             rows.append((onset + at, duration - at, kind))
-    return pd.DataFrame(rows, columns=list(COLUMNS)), task.windowed
+        of += [place] * (len(rows) - len(of))
+    cut = pd.DataFrame(rows, columns=list(COLUMNS))
+    for name in events.columns.difference(list(COLUMNS), sort=False):
+        cut[name] = events[name].to_numpy()[of]
+    return cut, task.windowed
 
 
 def events_of(named: pd.DataFrame, wanted: str) -> pd.DataFrame:
@@ -166,6 +182,57 @@ def script_regressors(
             in_time = columns[f"{name}_derivative"]
             columns[f"{name}_dispersion"] = _orthogonal(_orthogonal(slope, columns[str(name)]), in_time)
     return pd.DataFrame(columns, index=pd.RangeIndex(n_volumes))
+
+
+def fir_regressors(
+    events: pd.DataFrame,
+    *,
+    tr: float,
+    n_volumes: int,
+    task: Task,
+    edges: Sequence[float],
+    start: float = 0.0,
+) -> pd.DataFrame:
+    """Return (n_volumes, n_regressors) of 0 and 1: which volumes lie in each bin after the onset of an event.
+
+    Bins lie between `edges`, s after the onset, whatever the duration; columns are `<name>_delay_<start>`.
+    Events of one name whose bins overlap add up (Dale, Hum Brain Mapp 1999;8:109).
+
+    Raises
+    ------
+    DataFault
+        As `name_events`.
+    """
+    named = name_events(events, task, duration=tr * n_volumes)
+    times = start + tr * np.arange(n_volumes)
+    columns: dict[str, Array] = {}
+    for name, group in named.groupby("name", sort=False):
+        since = np.subtract.outer(times, group["onset"].to_numpy(dtype=float)) + ROUNDING
+        for begin, end in pairwise(edges):
+            inside = (since >= begin) & (since < end)
+            columns[f"{name}{DELAY}{begin:g}"] = inside.sum(axis=1).astype(float)
+    return pd.DataFrame(columns, index=pd.RangeIndex(n_volumes))
+
+
+def weighted_response(
+    events: pd.DataFrame,
+    weights: Array,
+    *,
+    tr: float,
+    n_volumes: int,
+    hrf: str,
+    start: float = 0.0,
+) -> Array:
+    """Return the response (n_volumes,) to events (of `name_events`), each times its weight (n_events,).
+
+    One isolated event of their median duration and of weight 1 peaks at 1.
+    """
+    times = start + tr * np.arange(n_volumes)
+    lengths = events["duration"].to_numpy(dtype=float)
+    total = np.zeros(n_volumes)
+    for onset, length, weight in zip(events["onset"], lengths, weights, strict=True):
+        total += weight * event_response(times - onset, length, hrf)
+    return total / _peak(hrf, float(np.median(lengths)))
 
 
 def event_response(times: Array, duration: float, hrf: str, *, wider: float = 0.0) -> Array:

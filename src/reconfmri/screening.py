@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,7 @@ from reconfmri.labels import SPELLING_CODE, essence
 from reconfmri.problems import Problem
 from reconfmri.scales.scoring import needed_columns, plain_id, plain_visit, score_scale
 from reconfmri.signal.beta_series import MIN_BETAS
+from reconfmri.signal.contrasts import contrasts_of_run
 from reconfmri.signal.correlation import MIN_DIMENSIONS, cosines_in
 from reconfmri.signal.first_level import KEPT_EFFICIENCY, share_left_by_filter
 from reconfmri.signal.habituation import Cost, cost_of, scripts_of
@@ -30,6 +32,7 @@ from reconfmri.tables import read_table
 # Blocks keep 1 - 8 / pi^2 = 19 % of their variance without their own frequency; their responses keep less.
 WITHOUT_FUNDAMENTAL = 0.25
 DEAR = 2.0  # times the variance of the plain contrast
+TIME_ROUNDING = 1e-3  # s
 NOBODY, BARE = "W-BIDS-B16", "W-BIDS-B13"
 
 
@@ -40,7 +43,8 @@ def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]
         runs = table[(table["task"] == name) & (table["events"] != MISSING)]
         if not task.conditions or runs.empty:
             continue
-        tables, found = _read_all(root, runs, task)
+        first_level = study.first_level if study.first_level and study.first_level.task == name else None
+        tables, found = _read_all(root, runs, task, first_level.rating_columns if first_level else ())
         problems += _trial_types(name, task, {path: of for path, of in tables.items() if of is not None})
         for row in runs.itertuples():
             events = tables[str(row.events)]
@@ -51,10 +55,53 @@ def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]
         coupled = study.connectivity
         if coupled and coupled.task == name and "beta_series" in coupled.estimators:
             problems += _short_series(coupled, task, tables)
-        if study.first_level and study.first_level.task == name:
-            problems += _filtered(study.first_level, task, runs, tables)
-            problems += _ordered(study.first_level, task, tables)
+        if first_level:
+            problems += _filtered(first_level, task, runs, tables)
+            problems += _ordered(first_level, task, tables)
+            problems += _rated(first_level, task, runs, tables) + _narrow_bins(first_level, runs)
     return problems
+
+
+def _rated(
+    settings: FirstLevel, task: Task, runs: pd.DataFrame, tables: dict[str, pd.DataFrame | None]
+) -> list[Problem]:
+    """Runs whose events lack the ratings that a contrast is over; STOP where every run does."""
+    found: dict[str, list[Problem]] = defaultdict(list)
+    for row in runs.itertuples() if settings.modulators else ():
+        path, duration = str(row.events), float(str(row.tr)) * int(str(row.n_volumes))
+        if (events := tables[path]) is None:
+            continue
+        cut, windowed = cut_windows(events, task)
+        known = cut[cut["trial_type"].isin([*windowed.conditions, *windowed.ignore])]
+        try:
+            faults = contrasts_of_run(settings, windowed, known, duration=duration).faults
+        except DataFault:
+            continue  # named by `_model`
+        for fault in faults:
+            problem = _out(row, fault, path)
+            found[fault.region].append(
+                replace(problem, severity="WARN") if fault.code.startswith("W-") else problem
+            )
+    return [
+        *found.pop(MISSING, []),
+        *(
+            problem
+            for contrast, lost in found.items()
+            for problem in _stop_when_all(lost, len(runs), f"run with the contrast {contrast!r}")
+        ),
+    ]
+
+
+def _narrow_bins(settings: FirstLevel, runs: pd.DataFrame) -> list[Problem]:
+    """STOP where a bin of the response's course is shorter than a run's TR: no volume need lie in it."""
+    if settings.fir is None or runs.empty:
+        return []
+    narrowest = min(end - start for start, end in pairwise(settings.fir.edges))
+    slowest = float(runs["tr"].astype(float).max())
+    if narrowest > slowest - TIME_ROUNDING:
+        return []
+    what = f"first_level.fir.delays has a bin of {narrowest:g} s, and the TR is up to {slowest:g} s"
+    return [Problem("STOP", "E-CONF-C13", what, "bins of at least one TR", CONFIG)]
 
 
 def _filtered(
@@ -174,7 +221,7 @@ def check_band(study: Study, table: pd.DataFrame) -> list[Problem]:
 
 
 def _read_all(
-    root: Path, runs: pd.DataFrame, task: Task
+    root: Path, runs: pd.DataFrame, task: Task, ratings: Collection[str] = ()
 ) -> tuple[dict[str, pd.DataFrame | None], list[Problem]]:
     """Events by path, None where they cannot be read, and the runs that are out for it."""
     tables: dict[str, pd.DataFrame | None] = {}
@@ -184,7 +231,7 @@ def _read_all(
         if tables.get(path) is not None:
             continue  # inherited by several runs
         try:
-            tables[path] = read_events(root / path, task.column)
+            tables[path] = read_events(root / path, task.column, ratings)
         except DataFault as fault:
             tables[path] = None
             problems.append(_out(row, fault, path))

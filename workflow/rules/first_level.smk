@@ -33,6 +33,7 @@ rule estimate_maps:
         bold=ancient(preprocessed.bold),
         mask=ancient(preprocessed.mask),
         metadata=preprocessed.metadata,
+        events=raw("events"),
         design=rules.fit_first_level.output.design,
         exclusions=rules.fit_first_level.output.exclusions,
     output:
@@ -45,6 +46,8 @@ rule estimate_maps:
     resources:
         **needs("estimate_maps", mem_mb=8000, runtime=60),
     params:
+        raw=raw_content("events"),
+        tr=lambda wildcards: float(scan_of(wildcards).tr),
         settings=settings_of(study.first_level),
         task=lambda wildcards: settings_of(study.tasks[wildcards.task]),
         code=code_of("estimate_maps"),

@@ -14,7 +14,7 @@ from reconfmri.config.catalogue import (
 )
 from reconfmri.config.connectivity import Connectivity, Coupled
 from reconfmri.config.filters import FILTERED, Filters
-from reconfmri.config.first_level import FirstLevel, ScriptContrast, contrast_label
+from reconfmri.config.first_level import Fir, FirstLevel, Modulator, ScriptContrast, contrast_label
 from reconfmri.config.group import (
     DEFAULT_SCALES,
     MIN_POOLED,
@@ -33,7 +33,7 @@ from reconfmri.config.reading import CONFIG, load_section, load_study, load_tria
 from reconfmri.config.responders import Responder
 from reconfmri.config.rois import Atlas, Region, Rois, Sphere
 from reconfmri.config.scales import Scale
-from reconfmri.config.section import bare
+from reconfmri.config.section import Scrubbing, bare
 from reconfmri.config.sessions import Session
 from reconfmri.config.skin_conductance import LONG_SCRIPT, SKIN_SCORES, Artefacts, Channel, SkinConductance
 from reconfmri.config.study import Study, Trial, check_group
@@ -63,9 +63,11 @@ __all__ = [
     "Covariate",
     "Estimand",
     "Filters",
+    "Fir",
     "FirstLevel",
     "Fmriprep",
     "Group",
+    "Modulator",
     "Outcome",
     "Physiology",
     "Preprocessing",
@@ -78,6 +80,7 @@ __all__ = [
     "Sampling",
     "Scale",
     "ScriptContrast",
+    "Scrubbing",
     "Session",
     "SkinConductance",
     "Sphere",

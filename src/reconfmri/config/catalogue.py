@@ -94,10 +94,10 @@ def of_activation(study: Study) -> Iterator[Outcome]:
                 region,
                 contrast,
                 "activation",
-                "percent signal change",
+                settings.unit_of(contrast) if settings else "",
                 "activation",
                 settings.task if settings else None,
-                _parts(study, region),
+                _parts(study, region) | ({contrast} if settings and settings.rated(contrast) else set()),
             )
 
 

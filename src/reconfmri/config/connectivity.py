@@ -14,10 +14,12 @@ from reconfmri.config.section import (
     Interval,
     Label,
     Name,
+    Scrubbing,
     Section,
     TakenNameError,
     Weights,
     check_apart,
+    check_scrubbing,
 )
 from reconfmri.problems import SettingError
 
@@ -115,7 +117,13 @@ class Connectivity(Section):
         default_factory=lambda: ["motion6", "acompcor", "non_steady_state"],
         description="Groups of nuisance columns, as in first_level.confounds",
     )
+    scrubbing: Scrubbing | None = None
     min_df: float = Field(8.0, ge=4, description="Below this many effective degrees of freedom: missing")
+
+    @model_validator(mode="after")
+    def _volumes_have_one_column(self) -> Connectivity:
+        check_scrubbing(self.scrubbing, self.confounds, "connectivity")
+        return self
 
     @model_validator(mode="after")
     def _names_stay_apart(self) -> Connectivity:

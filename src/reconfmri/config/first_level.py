@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,11 +12,16 @@ from reconfmri.config.section import (
     ConfoundGroups,
     ContrastName,
     EachOnce,
+    Interval,
     Label,
+    Name,
+    Scrubbing,
     Section,
+    Text,
     Weights,
     check_apart,
     check_known,
+    check_scrubbing,
 )
 from reconfmri.problems import SettingError
 
@@ -60,6 +67,72 @@ class ScriptContrast(Section):
         return self
 
 
+class Fir(Section):
+    """The course of the response in bins after the onset of an event, without a shape (`hrf: fir`)."""
+
+    delays: list[float] = Field(
+        min_length=2,
+        description="Starts of the bins, s after the onset of an event, rising; a bin ends where the next "
+        "begins, the last is as long as the one before it. None may be shorter than the TR",
+    )
+    windows: dict[Name, Interval] = Field(
+        default_factory=dict,
+        description="Name -> from, to, s after the onset: `<condition>_<name>` in a contrast is the mean "
+        "over the bins that begin there; a condition without a window is the mean over all bins",
+    )
+
+    @model_validator(mode="after")
+    def _bins_are_there(self) -> Fir:
+        if any(later <= earlier for earlier, later in pairwise(self.delays)):
+            raise SettingError(f"fir.delays: got {self.delays}, expected rising ones", "correct them")
+        for name, (start, end) in self.windows.items():
+            if not self.bins_from(start, end):
+                raise SettingError(
+                    f"fir.windows.{name}: no bin begins from {start:g} to {end:g} s; they begin at "
+                    f"{self.delays}",
+                    "correct the window, or add delays",
+                )
+        return self
+
+    @property
+    def edges(self) -> list[float]:
+        """Starts of the bins and the end of the last, s after the onset."""
+        return [*self.delays, 2 * self.delays[-1] - self.delays[-2]]
+
+    def bins_from(self, start: float, end: float) -> list[float]:
+        """The bins that begin from `start` to before `end`, by their starts, s."""
+        return [delay for delay in self.delays if start <= delay < end]
+
+    def bins_of(self, name: str, events: Collection[str]) -> tuple[str, list[float]] | None:
+        """The event or condition and the bins that a weight is of; None where it names neither."""
+        if name in events:
+            return name, self.delays
+        for window, (start, end) in self.windows.items():
+            stem = name.removesuffix(f"_{window}")
+            if stem != name and stem in events:
+                return stem, self.bins_from(start, end)
+        return None
+
+
+class Modulator(Section):
+    """A rating of single events (SUDS, vividness) that their response may rise with."""
+
+    condition: Name = Field(description="Condition whose events are rated")
+    column: Text = Field(description="Column of events.tsv that holds the ratings; n/a = not rated")
+    centre: Literal["mean"] | float = Field(
+        "mean",
+        description="Rating at which the condition's own response is estimated: the mean of the run's rated "
+        "events, or a number (with `events: condition` alone; the slope does not depend on it)",
+    )
+    per: float = Field(1.0, gt=0, description="Step of the rating that the slope is given for")
+    min_rated: int = Field(3, ge=2, description="A run with fewer rated events of the condition has no slope")
+
+    @property
+    def unit(self) -> str:
+        """The unit of the slope."""
+        return f"percent signal change per {self.per:g} of {self.column}"
+
+
 class FirstLevel(Section):
     """Design, noise model and contrasts of the script-driven activation."""
 
@@ -71,19 +144,29 @@ class FirstLevel(Section):
         "spm + derivative",
         "glover + derivative + dispersion",
         "spm + derivative + dispersion",
-    ] = Field("glover", description="Haemodynamic response, in nilearn's names")
+        "fir",
+    ] = Field("glover", description="Haemodynamic response, in nilearn's names; `fir` needs `fir.delays`")
+    fir: Fir | None = None
+    modulators: dict[Name, Modulator] = Field(
+        default_factory=dict,
+        description="Name -> rating of events; the name stands in `contrasts` for the slope of the response "
+        "over it",
+    )
     high_pass: float = Field(
         0.008,
         ge=0,
         le=0.1,
         description="Cut-off of the cosine drifts, Hz; keep its period above two script cycles",
     )
-    noise: Literal["ar1", "ols"] = Field("ar1", description="Noise model of the fit")
+    noise: Literal["ar1", "ar2", "ar3", "ar4", "ar5", "ar6", "ols"] = Field(
+        "ar1", description="Noise model of the fit: autoregression of that order, or none"
+    )
     confounds: ConfoundGroups = Field(
         default_factory=lambda: ["motion6", "acompcor", "non_steady_state"],
         description="Groups of nuisance columns: motion6, motion24, acompcor, tcompcor, fd, dvars, "
         "global_signal, white_matter, csf, non_steady_state, motion_outliers",
     )
+    scrubbing: Scrubbing | None = None
     contrasts: dict[ContrastName, Weights] = Field(
         min_length=1,
         description="Name (letters and digits, `-` and `_`) -> condition weights",
@@ -116,6 +199,38 @@ class FirstLevel(Section):
         return self
 
     @model_validator(mode="after")
+    def _volumes_have_one_column(self) -> FirstLevel:
+        check_scrubbing(self.scrubbing, self.confounds, "first_level")
+        return self
+
+    @model_validator(mode="after")
+    def _response_is_one(self) -> FirstLevel:
+        if (self.hrf == "fir") != (self.fir is not None):
+            has = "is there" if self.fir else "is missing"
+            raise SettingError(
+                f"first_level.hrf is {self.hrf!r}, and first_level.fir {has}",
+                "`hrf: fir` and `fir` belong together",
+            )
+        if self.fir and (self.modulators or self.script_contrasts):
+            other = "modulators" if self.modulators else "script_contrasts"
+            raise SettingError(
+                f"first_level.{other} are of one response per event, and `hrf: fir` has one per bin",
+                f"choose another hrf, or delete {other}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_contrast_has_one_unit(self) -> FirstLevel:
+        for name, weights in self.contrasts.items():
+            units = {self.modulators[key].unit if key in self.modulators else "" for key in weights}
+            if len(units) > 1:
+                raise SettingError(
+                    f"first_level.contrasts.{name}: {list(weights)} have different units",
+                    "one contrast for responses, one for slopes over a rating in the same steps",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _maps_exist(self) -> FirstLevel:
         check_known(self.maps, self.every_contrast, "first_level.maps")
         return self
@@ -124,6 +239,22 @@ class FirstLevel(Section):
     def every_contrast(self) -> dict[str, Weights | ScriptContrast]:
         """Contrasts of conditions and single events, then those over scripts."""
         return {**self.contrasts, **self.script_contrasts}
+
+    @property
+    def rating_columns(self) -> list[str]:
+        """The columns of events.tsv that hold ratings."""
+        return list(dict.fromkeys(modulator.column for modulator in self.modulators.values()))
+
+    def rated(self, contrast: str) -> bool:
+        """Whether a contrast is of slopes over a rating."""
+        return any(name in self.modulators for name in self.contrasts.get(contrast, {}))
+
+    def unit_of(self, contrast: str) -> str:
+        """The unit of a contrast."""
+        rated = [
+            self.modulators[name] for name in self.contrasts.get(contrast, {}) if name in self.modulators
+        ]
+        return rated[0].unit if rated else "percent signal change"
 
 
 def contrast_label(name: str) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from reconfmri import nuisance
 from reconfmri.problems import SettingError
@@ -134,3 +134,37 @@ class Section(BaseModel):
     def from_params(cls, settings: dict[str, Any]) -> Self:
         """Return the section from the `settings` of a rule, `section.model_dump(mode="json")`."""
         return cls.model_validate_json(json.dumps(settings))
+
+
+class Scrubbing(Section):
+    """Volumes that are left out of the fit for head motion, by a column each."""
+
+    fd: float | None = Field(
+        None, gt=0, description="Framewise displacement above which a volume is left out, mm; none = unused"
+    )
+    dvars: float | None = Field(
+        None, gt=0, description="Standardised DVARS above which a volume is left out; none = unused"
+    )
+    before: int = Field(0, ge=0, le=10, description="Volumes before each that are left out too")
+    after: int = Field(0, ge=0, le=10, description="Volumes after each that are left out too")
+
+    @model_validator(mode="after")
+    def _has_a_threshold(self) -> Scrubbing:
+        if self.fd is None and self.dvars is None:
+            raise SettingError("scrubbing has no threshold", "give fd, dvars, or both")
+        return self
+
+
+def check_scrubbing(scrubbing: Scrubbing | None, groups: Iterable[str], where: str) -> None:
+    """Stop where volumes that moved are left out twice.
+
+    Raises
+    ------
+    SettingError
+        It names both.
+    """
+    if scrubbing and "motion_outliers" in groups:
+        raise SettingError(
+            f"{where}.scrubbing and the confounds motion_outliers both leave out volumes that moved",
+            "keep one",
+        )

@@ -198,7 +198,7 @@ class Study(Trunk):
     def _check_conditions(self) -> None:
         if self.first_level:
             task = self.tasks[self.first_level.task].windowed
-            known = condition_names(task)
+            known = self._check_responses(self.first_level, task)
             for name, weights in self.first_level.contrasts.items():
                 check_known(weights, known, f"first_level.contrasts.{name}")
                 self.tasks[self.first_level.task].windowed.check_each_once(
@@ -228,6 +228,25 @@ class Study(Trunk):
                         "part",
                         "name another region",
                     )
+
+    def _check_responses(self, settings: FirstLevel, task: Task) -> list[str]:
+        """Return what a contrast may weigh: conditions, events, windows of a course, slopes of ratings."""
+        known = condition_names(task)
+        for name, modulator in settings.modulators.items():
+            where = f"first_level.modulators.{name}"
+            check_known([modulator.condition], list(task.conditions.values()), f"{where}.condition")
+            if task.events == "each" and modulator.centre != "mean":
+                raise SettingError(
+                    f"{where}.centre is {modulator.centre:g}, and with `events: each` every event has a "
+                    "response of its own",
+                    "delete it",
+                )
+        check_free(settings.modulators, "first_level.modulators", known)
+        if settings.fir is None:
+            return [*known, *settings.modulators]
+        windows = [f"{name}_{window}" for name in known for window in settings.fir.windows]
+        check_free(windows, "first_level.fir.windows", known)
+        return [*known, *windows]
 
     def _check_script_contrasts(self, settings: FirstLevel) -> None:
         task = self.tasks[settings.task].windowed

@@ -11,9 +11,11 @@ from reconfmri.config import (
     SKIN_SCORES,
     Connectivity,
     FirstLevel,
+    Modulator,
     Physiology,
     Quality,
     ScriptContrast,
+    Scrubbing,
     SkinConductance,
     Study,
     Task,
@@ -297,22 +299,34 @@ _SUMMARIES = {
 def _first_level(study: Study, settings: FirstLevel) -> str:
     task = study.tasks[settings.task]
     unit = "event (script)" if task.events == "each" else "condition"
-    noise = {
-        "ar1": "first-order autoregressive noise (its coefficient by restricted maximum likelihood)",
-        "ols": "ordinary least squares",
-    }[settings.noise]
+    orders = {
+        "ar1": "first",
+        "ar2": "second",
+        "ar3": "third",
+        "ar4": "fourth",
+        "ar5": "fifth",
+        "ar6": "sixth",
+    }
+    coefficients = "its coefficient" if settings.noise == "ar1" else "its coefficients"
+    noise = (
+        "ordinary least squares"
+        if settings.noise == "ols"
+        else f"{orders[settings.noise]}-order autoregressive noise ({coefficients} by restricted maximum "
+        "likelihood)"
+    )
     contrasts = [f"{name} ({_weights(weights)})" for name, weights in settings.contrasts.items()]
     text = (
-        f"Each region's signal in the task {settings.task} was modelled with one regressor per {unit}, "
-        "convolved with "
-        f"the haemodynamic response '{settings.hrf}', discrete cosine drifts up to {settings.high_pass:g} "
+        f"Each region's signal in the task {settings.task} was modelled with {_response(settings, unit)}"
+        f"discrete cosine drifts up to {settings.high_pass:g} "
         "Hz, and "
-        f"{_confounds(settings.confounds, study.preprocessing.acompcor)}; the noise model was {noise}. "
+        f"{_confounds(settings.confounds, study.preprocessing.acompcor)}{_scrubbing(settings.scrubbing)}; "
+        f"the noise model was {noise}. "
         "Estimates are in "
         "percent of the region's mean signal without the task, for a regressor with a peak of 1, and keep "
         "their "
         f"standard error. Contrasts: {list_of(contrasts, comma='; ')}."
     )
+    text += "".join(f" {name}: {_modulator(item, task)}." for name, item in settings.modulators.items())
     text += "".join(
         f" {name}: {_script_contrast(contrast)}." for name, contrast in settings.script_contrasts.items()
     )
@@ -322,6 +336,56 @@ def _first_level(study: Study, settings: FirstLevel) -> str:
             f"{settings.smoothing:g} mm full width at half maximum."
         )
     return text
+
+
+def _response(settings: FirstLevel, unit: str) -> str:
+    """What stands for the events of a condition in the model, with the comma that follows."""
+    if settings.fir is None:
+        return f"one regressor per {unit}, convolved with the haemodynamic response '{settings.hrf}', "
+    edges = settings.fir.edges
+    windows = [
+        f"_{name} the mean over those that begin from {start:g} to {end:g} s"
+        for name, (start, end) in settings.fir.windows.items()
+    ]
+    spoken = f"; {list_of(windows)}" if windows else ""
+    return (
+        f"a finite impulse response per {unit}: one regressor per bin after the onset (bins begin at "
+        f"{list_of([f'{edge:g}' for edge in edges[:-1]])} s, the last ends at {edges[-1]:g} s; a condition "
+        f"is the mean over its bins{spoken}), "
+    )
+
+
+def _modulator(modulator: Modulator, task: Task) -> str:
+    """What a slope over a rating is."""
+    centre = "their mean" if modulator.centre == "mean" else f"{modulator.centre:g}"
+    how = (
+        "the least-squares slope of the single events' responses"
+        if task.events == "each"
+        else f"the coefficient of a regressor that rises with it (ratings around {centre}; an event without "
+        "one counts as the mean of the others)"
+    )
+    return (
+        f"the change of the response to {modulator.condition} per {modulator.per:g} of the rating "
+        f"{modulator.column}, {how}, in runs with at least {modulator.min_rated} rated events"
+    )
+
+
+def _scrubbing(settings: Scrubbing | None) -> str:
+    """Which volumes had a regressor of their own, after the confounds."""
+    if settings is None:
+        return ""
+    limits = {
+        "framewise displacement above {:g} mm": settings.fd,
+        "standardised DVARS above {:g}": settings.dvars,
+    }
+    over = " or ".join(words.format(value) for words, value in limits.items() if value is not None)
+    beside = [
+        f"{count_of(number, 'volume')} {where}"
+        for number, where in ((settings.before, "before"), (settings.after, "after"))
+        if number
+    ]
+    near = f" and the {list_of(beside)} each" if beside else ""
+    return f", with a regressor for every volume of {over}{near}"
 
 
 def _script_contrast(contrast: ScriptContrast) -> str:
@@ -355,8 +419,8 @@ def _connectivity(settings: Connectivity) -> str:
         f"Connectivity of {list_of(pairs)} was computed in the task {settings.task} ({list_of(conditions)}). "
         f"Over the whole run and in one projection, the signals were limited to {low:g}–{high:g} Hz, and the "
         f"mean responses to the task ({_task_model(settings)}, convolved with the haemodynamic response "
-        f"'{settings.hrf}') and the confounds ({_confounds(settings.confounds, None)}) were removed; "
-        "only then were the volumes "
+        f"'{settings.hrf}') and the confounds ({_confounds(settings.confounds, None)}"
+        f"{_scrubbing(settings.scrubbing)}) were removed; only then were the volumes "
         f"of a condition cut out, shifted by {settings.delay:g} s for the haemodynamic delay. Correlations "
         "were "
         "transformed to Fisher's z. Their effective number of observations follows from the "

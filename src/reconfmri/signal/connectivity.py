@@ -109,7 +109,10 @@ def couple(
         clock = ppi.Clock(n_volumes, tr, start)
         faults += _interactions(signals, run, nuisance, events, task, settings, clock, found)
     if events is not None and settings.contrasts and "beta_series" in settings.estimators:
-        beside = [select(confounds, settings.confounds).to_numpy(dtype=float), np.ones((n_volumes, 1))]
+        beside = [
+            select(confounds, settings.confounds, settings.scrubbing).to_numpy(dtype=float),
+            np.ones((n_volumes, 1)),
+        ]
         beside += [drifts(n_volumes, tr, settings.band[0]).to_numpy()]
         faults += _beta_series(signals, np.hstack(beside), run, events, tr, task, settings, start, found)
     rows = [_row(run, item, found.get(item, MISSING), settings) for item in settings.coupled]
@@ -174,7 +177,7 @@ def _nuisance(
     if len(confounds) != n_volumes:
         reason = f"the confounds have {len(confounds)} rows, the run {n_volumes} volumes"
         raise DataFault("E-DATA-B11", reason, fix="make the confounds of this run again")
-    parts = [select(confounds, settings.confounds).to_numpy(dtype=float)]
+    parts = [select(confounds, settings.confounds, settings.scrubbing).to_numpy(dtype=float)]
     if task.conditions and events is not None:
         parts.append(
             task_responses(

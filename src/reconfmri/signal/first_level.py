@@ -20,9 +20,10 @@ import pandas as pd
 
 from reconfmri.choices import check_choice
 from reconfmri.config import FirstLevel, ScriptContrast, Task
-from reconfmri.events import read_events, script_regressors, start_time
+from reconfmri.events import DELAY, fir_regressors, read_events, script_regressors, start_time
 from reconfmri.exclusions import DataFault
 from reconfmri.nuisance import DRIFT, INTERCEPT
+from reconfmri.signal.contrasts import contrasts_of_run, rated_regressors
 from reconfmri.signal.habituation import Cost, Script, cost_of, cost_of_weights, script_weights
 from reconfmri.signal.least_squares import NOISE, Fit, fit_series
 
@@ -31,6 +32,7 @@ __all__ += ["read_events", "script_regressors", "start_time"]
 
 Array = npt.NDArray[np.float64]
 UNIT = "percent signal change"
+NO_VECTOR = np.zeros(0)  # of a contrast that a run lacks
 MIN_DF = 10
 OVERLAP = 0.999  # correlation from which two event regressors count as one
 KEPT_EFFICIENCY = 0.5  # share of a contrast's precision that the drifts must leave
@@ -70,12 +72,31 @@ def build_design(
             f"the confounds have {len(confounds)} rows, the run {n_volumes} volumes",
             fix="make the confounds of this run again",
         )
-    scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf, start=start)
-    chosen = _standardised(select(confounds, settings.confounds))
+    scripts = task_regressors(events, tr=tr, n_volumes=n_volumes, task=task, settings=settings, start=start)
+    chosen = _standardised(select(confounds, settings.confounds, settings.scrubbing))
     slow = drifts(n_volumes, tr, settings.high_pass)
     design = pd.concat([scripts, chosen, slow], axis=1).assign(**{INTERCEPT: 1.0})
     _check_design(design, list(scripts.columns))
     return design
+
+
+def task_regressors(
+    events: pd.DataFrame, *, tr: float, n_volumes: int, task: Task, settings: FirstLevel, start: float = 0.0
+) -> pd.DataFrame:
+    """Return the columns of a design that stand for events and their ratings, (n_volumes, n_regressors).
+
+    Raises
+    ------
+    DataFault
+        The events are faulty.
+    """
+    if settings.fir is not None:
+        return fir_regressors(
+            events, tr=tr, n_volumes=n_volumes, task=task, edges=settings.fir.edges, start=start
+        )
+    scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf, start=start)
+    rated = rated_regressors(events, settings, task, tr=tr, n_volumes=n_volumes, start=start)
+    return pd.concat([scripts, rated], axis=1)
 
 
 def contrast_weights(
@@ -148,12 +169,15 @@ def share_left_by_filter(
     DataFault
         The events are faulty.
     """
-    scripts = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=settings.hrf)
+    scripts = task_regressors(events, tr=tr, n_volumes=n_volumes, task=task, settings=settings)
     slow = drifts(n_volumes, tr, settings.high_pass)
     design = pd.concat([scripts, slow], axis=1).assign(**{INTERCEPT: 1.0})
     names, shares = list(design.columns), {}
     share_of = _share_left(design.to_numpy(dtype=float), names)
-    for contrast, weights in settings.contrasts.items():
+    contrasts, _ = contrasts_of_run(settings, task, events, duration=tr * n_volumes)
+    for contrast, weights in contrasts.items():
+        if isinstance(weights, ScriptContrast):
+            continue
         if all(_columns_of(name, names, task) for name in weights):
             shares[contrast] = share_of(contrast_weights(weights, names, task))
     return shares
@@ -187,11 +211,14 @@ def fit_regions(
     task: Task,
     noise: str = "ar1",
     coverage: Mapping[str, float] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, list[DataFault]]:
     """Return one row per region and contrast (domain outcome value se unit coverage df), and the faults.
 
-    Value and standard error are in percent signal change. A region without a usable signal has missing
-    values; a column that is all missing was accounted for where the signals were extracted.
+    Value and standard error are in percent signal change, or in the unit that `units` has: contrast -> unit,
+    of every contrast of the study. One of these that is not among `contrasts` is missing. A region without a
+    usable signal has missing values; a column that is all missing was accounted for where the signals were
+    extracted.
 
     Raises
     ------
@@ -208,9 +235,10 @@ def fit_regions(
     rows = []
     for region in map(str, signals.columns):
         covered = math.nan if coverage is None else coverage.get(region, math.nan)
-        for name, vector in vectors.items():
-            value, se, df = _percent(fits.get(region), vector, names.index(INTERCEPT))
-            rows.append(("activation", f"{region}.{name}", value, se, UNIT, covered, df))
+        for name, unit in (units or dict.fromkeys(contrasts, UNIT)).items():
+            fit = fits.get(region) if name in vectors else None
+            value, se, df = _percent(fit, vectors.get(name, NO_VECTOR), names.index(INTERCEPT))
+            rows.append(("activation", f"{region}.{name}", value, se, unit, covered, df))
     columns = ["domain", "outcome", "value", "se", "unit", "coverage", "df"]
     return pd.DataFrame(rows, columns=columns), faults + broken
 
@@ -378,6 +406,8 @@ def _check_events(scripts: pd.DataFrame) -> None:
     empty = [str(name) for name in scripts if np.abs(scripts[name]).max() < MIN_PEAK]
     if empty:
         reason = f"the run ends before the responses to {empty}"
+        if DELAY in empty[0]:
+            reason = f"no volume of the run lies in the bins {empty} after an event"
         raise DataFault("E-DATA-B13", reason, fix="name a contrast without them, or find the rest of the run")
     matrix = scripts.to_numpy() / np.linalg.norm(scripts.to_numpy(), axis=0)
     alike = np.triu(np.abs(matrix.T @ matrix), 1) > OVERLAP
@@ -417,6 +447,9 @@ def _share_left(matrix: Array, names: Sequence[str]) -> Callable[[Array], float]
 
 def _columns_of(name: str, names: Sequence[str], task: Task) -> list[int]:
     """Return the columns whose mean a condition or a single event is; none when the run lacks it."""
+    if bins := re.fullmatch(rf"(.+)({DELAY}-?[\d.]+)", name):
+        own = {column.removesuffix(bins[2]): i for i, column in enumerate(names) if column.endswith(bins[2])}
+        return [own[list(own)[i]] for i in _columns_of(bins[1], list(own), task)]
     if task.events == "condition":
         return [i for i, column in enumerate(names) if column == name]
     if name in task.conditions.values():

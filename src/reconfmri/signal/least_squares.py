@@ -1,4 +1,9 @@
-"""Least squares of series on one design, with first-order autoregressive noise of each series' own."""
+"""Least squares of series on one design, with autoregressive noise of each series' own.
+
+Noise of order p is held by its p partial autocorrelations, each between -1 and 1, in which every point is
+stationary (Barndorff-Nielsen & Schou, J Multivar Anal 1973;3:408); of first order the one is the
+autocorrelation.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +16,15 @@ import numpy.typing as npt
 from reconfmri.choices import check_choice
 
 Array = npt.NDArray[np.float64]
-NOISE = ("ar1", "ols")
+NOISE = ("ar1", "ar2", "ar3", "ar4", "ar5", "ar6", "ols")
+HIGHEST = 0.97  # of a partial autocorrelation
 AUTOCORRELATIONS = np.linspace(-0.4, 0.96, 35)
 TINY = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients (p,), their covariance (p, p), residual df, autocorrelation of the noise."""
+    """Coefficients (p,), their covariance (p, p), residual df, autocorrelation of the noise at lag one."""
 
     beta: Array
     covariance: Array
@@ -27,20 +33,35 @@ class Fit:
 
 
 def fit_series(series: Array, design: Array, *, noise: str = "ar1") -> list[Fit]:
-    """Return the fit of each series (n_volumes, n_series) by least squares with AR(1) noise, or without.
+    """Return the fit of each series (n_volumes, n_series) by least squares with AR(p) noise, or without.
 
-    The autocorrelation of each maximises the restricted likelihood (REML; Harville, JASA 1977;72:320), which
+    The autocorrelations of each maximise the restricted likelihood (REML; Harville, JASA 1977;72:320), which
     knows how many columns were fitted: the autocorrelation of OLS residuals is too low with many confounds,
-    and standard errors with it. Whitening keeps the first volume (Prais-Winsten).
+    and standard errors with it. Whitening keeps the first volumes (Prais-Winsten).
 
     Raises
     ------
     ValueError
-        `noise` is neither `ar1` nor `ols`.
+        `noise` is neither `ols` nor `ar1` to `ar6`.
+    """
+    found = noise_of(series, design, noise)
+    return [fit_with(series[:, i], design, partial) for i, partial in enumerate(found)]
+
+
+def noise_of(series: Array, design: Array, noise: str) -> Array:
+    """Return the partial autocorrelations (n_series, p) of each series' noise; p is 0 without a model.
+
+    Raises
+    ------
+    ValueError
+        `noise` is neither `ols` nor `ar1` to `ar6`.
     """
     check_choice("noise", noise, NOISE)
-    found = np.zeros(series.shape[1]) if noise == "ols" else restricted_autocorrelation(series, design)
-    return [fit_with(series[:, i], design, float(rho)) for i, rho in enumerate(found)]
+    if noise == "ols":
+        return np.zeros((series.shape[1], 0))
+    first = restricted_autocorrelation(series, design)[:, None]
+    order = int(noise.removeprefix("ar"))
+    return first if order == 1 else _of_higher_order(series, design, first, order)
 
 
 def restricted_autocorrelation(series: Array, design: Array) -> Array:
@@ -53,28 +74,113 @@ def restricted_autocorrelation(series: Array, design: Array) -> Array:
     return np.asarray(AUTOCORRELATIONS[best] + step * np.clip(shift, -1, 1))
 
 
-def fit_with(series: Array, design: Array, rho: float) -> Fit:
-    """Return the fit of one series (n_volumes,) whose noise has the autocorrelation `rho`."""
-    q, r = np.linalg.qr(_whiten(design, rho))
-    white = _whiten(series, rho)
+def fit_with(series: Array, design: Array, partial: Array) -> Fit:
+    """Return the fit of one series (n_volumes,) whose noise has the partial autocorrelations (p,)."""
+    q, r = np.linalg.qr(_whiten(design, partial))
+    white = _whiten(series, partial)
     beta = np.linalg.solve(r, q.T @ white)
     residuals = white - q @ (q.T @ white)
     df = float(design.shape[0] - design.shape[1])
     inverse = np.linalg.inv(r)
+    rho = float(partial[0]) if len(partial) else 0.0
     return Fit(beta, inverse @ inverse.T * float(residuals @ residuals) / df, df, rho)
+
+
+def predictors(partial: Array) -> list[Array]:
+    """Return the coefficients of the best prediction from the k values before, k = 0 to p (Durbin-Levinson).
+
+    The last are the coefficients of the autoregression.
+    """
+    found: list[Array] = [np.zeros(0)]
+    for value in partial:
+        before = found[-1]
+        found.append(np.append(before - value * before[::-1], value))
+    return found
+
+
+def _of_higher_order(series: Array, design: Array, first: Array, order: int) -> Array:
+    """Return the partial autocorrelations (n_series, order) with the largest restricted likelihood.
+
+    The likelihood needs the products of columns and series at lags up to the order, which are made once.
+    """
+    from scipy.optimize import minimize
+
+    basis = np.linalg.qr(design)[0]
+    df = design.shape[0] - design.shape[1]
+    found = np.zeros((series.shape[1], order))
+    for place, own in enumerate(series.T / np.maximum(series.std(axis=0), TINY)[:, None]):
+        both = np.column_stack([basis, own])
+        products, head = _lagged_products(both, order), both[:order]
+        best = minimize(
+            lambda partial, of=products, head=head: -_likelihood_of(partial, of, head, df),
+            np.append(first[place], np.zeros(order - 1)),
+            method="L-BFGS-B",
+            bounds=[(-HIGHEST, HIGHEST)] * order,
+            options={"ftol": 1e-13, "gtol": 1e-7, "eps": 1e-6},
+        )
+        found[place] = best.x
+    return found
+
+
+def _lagged_products(columns: Array, order: int) -> Array:
+    """Return (order + 1, order + 1, k, k): products of columns at lags, over volumes from `order` on."""
+    lagged = np.array([columns[order - lag : len(columns) - lag] for lag in range(order + 1)])
+    return np.asarray(np.einsum("itk,jtl->ijkl", lagged, lagged, optimize=True))
+
+
+def _likelihood_of(partial: Array, products: Array, head: Array, df: int) -> float:
+    """Return the log restricted likelihood of AR(p) noise, up to a constant, the variance profiled out.
+
+    The last column is the series, those before are the design's.
+    """
+    weights = np.append(1.0, -predictors(partial)[-1])
+    rows = _first_rows(head, partial)
+    gram = np.tensordot(np.outer(weights, weights), products, axes=2) + rows.T @ rows
+    root = np.diag(np.linalg.cholesky(gram))  # the last of it squared is what the columns leave of the series
+    determinant = float(np.log(root[:-1]).sum()) + 0.5 * float(np.log(_first_variances(partial)).sum())
+    return -df * math.log(max(root[-1], TINY)) - determinant
+
+
+def _first_variances(partial: Array) -> Array:
+    """Return the variance (p,) of each of the first p values given those before, of unit innovations."""
+    left = 1 - partial**2
+    return np.array([1 / left[place:].prod() for place in range(len(partial))])
+
+
+def _first_rows(values: Array, partial: Array) -> Array:
+    """Return the first p rows of `values` (n_volumes, ...), what is predicted from those before taken out."""
+    rows = [
+        (values[place] - weights @ values[:place][::-1]) / math.sqrt(variance)
+        for place, (weights, variance) in enumerate(
+            zip(predictors(partial)[:-1], _first_variances(partial), strict=True)
+        )
+    ]
+    return np.array(rows)
 
 
 def _restricted_likelihood(series: Array, design: Array, rho: float) -> Array:
     """Return the log restricted likelihood (n_series,), up to a constant, the variance profiled out."""
-    q, r = np.linalg.qr(_whiten(design, rho))
-    white = _whiten(series, rho)
+    q, r = np.linalg.qr(_whiten_first(design, rho))
+    white = _whiten_first(series, rho)
     rest = (white**2).sum(axis=0) - ((q.T @ white) ** 2).sum(axis=0)
     df = design.shape[0] - design.shape[1]
     determinant = float(np.log(np.abs(np.diag(r))).sum())
     return np.asarray(-0.5 * df * np.log(np.maximum(rest, TINY)) - determinant + 0.5 * math.log(1 - rho**2))
 
 
-def _whiten(series: Array, rho: float) -> Array:
+def _whiten(series: Array, partial: Array) -> Array:
+    """Return series or columns (n_volumes, ...) whose AR(p) noise has become white."""
+    order = len(partial)
+    if order <= 1:
+        return _whiten_first(series, float(partial[0]) if order else 0.0)
+    white = np.array(series, dtype=float)
+    for lag, weight in enumerate(predictors(partial)[-1], start=1):
+        white[order:] -= weight * series[order - lag : len(series) - lag]
+    white[:order] = _first_rows(series, partial)
+    return white
+
+
+def _whiten_first(series: Array, rho: float) -> Array:
     """Return series or columns (n_volumes, ...) whose AR(1) noise has become white."""
     white = series - rho * np.roll(series, 1, axis=0)
     white[0] = math.sqrt(1 - rho**2) * series[0]

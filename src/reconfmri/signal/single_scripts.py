@@ -8,6 +8,7 @@ follow one another closely, at the price of some bias (Mumford et al., NeuroImag
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from reconfmri.contracts.specs import TableSpec, integer, number, text
 from reconfmri.events import name_events, script_regressors
 from reconfmri.nuisance import INTERCEPT
 from reconfmri.signal.first_level import MAX_CONDITION, MIN_DF, usable_regions
-from reconfmri.signal.least_squares import fit_with, restricted_autocorrelation
+from reconfmri.signal.least_squares import fit_with, noise_of
 
 Array = npt.NDArray[np.float64]
 
@@ -49,32 +50,36 @@ def single_scripts(
     hrf: str = "glover",
     start: float = 0.0,
     noise: str = "ar1",
+    modulators: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Return one row per usable region and event, with the columns of `SCRIPTS`.
+    """Return one row per usable region and event, with the columns of `SCRIPTS`; none for the course by bins.
 
     `design` is that of the run (`first_level.build_design`); all but its regressors of events stay beside
-    each event. The autocorrelation is that of the run's own model.
+    each event, and without `modulators`, columns that rise with ratings. The autocorrelation is that of the
+    run's own model.
 
     Raises
     ------
     DataFault
         The events are faulty.
     """
+    if hrf == "fir":
+        return SCRIPTS.frame([])
     each = task.model_copy(update={"events": "each"})
     n_volumes = len(signals)
     named = name_events(events, each, duration=tr * n_volumes)
     shape = hrf.partition(" + ")[0]
     single = script_regressors(events, tr=tr, n_volumes=n_volumes, task=each, hrf=shape, start=start)
     own = script_regressors(events, tr=tr, n_volumes=n_volumes, task=task, hrf=hrf, start=start)
-    beside = design.drop(columns=list(own.columns))
+    beside = design.drop(columns=[*own.columns, *(name for name in modulators if name in design)])
     usable = usable_regions(signals)
     series = signals[usable].to_numpy(dtype=float)
     whole = design.to_numpy(dtype=float)
-    rhos = restricted_autocorrelation(series, whole) if noise == "ar1" else np.zeros(len(usable))
+    partials = noise_of(series, whole, noise)
     rows: list[dict[str, object]] = []
-    for region, values, rho in zip(usable, series.T, rhos, strict=True):
-        lsa = _all_at_once(values, single, beside, float(rho))
-        lss = _one_by_one(values, single, named, beside, float(rho))
+    for region, values, partial in zip(usable, series.T, partials, strict=True):
+        lsa = _all_at_once(values, single, beside, partial)
+        lss = _one_by_one(values, single, named, beside, partial)
         for place, event in enumerate(named.itertuples()):
             rows.append(
                 {
@@ -93,7 +98,7 @@ def single_scripts(
     return SCRIPTS.frame(rows)
 
 
-def _all_at_once(series: Array, single: pd.DataFrame, beside: pd.DataFrame, rho: float) -> Array:
+def _all_at_once(series: Array, single: pd.DataFrame, beside: pd.DataFrame, partial: Array) -> Array:
     """Return value and standard error (n_events, 2), percent; missing where there are too many events."""
     matrix = np.hstack([single.to_numpy(), beside.to_numpy(dtype=float)])
     lengths = np.linalg.norm(matrix, axis=0)
@@ -102,14 +107,14 @@ def _all_at_once(series: Array, single: pd.DataFrame, beside: pd.DataFrame, rho:
         return none
     if np.linalg.cond(matrix / lengths) > MAX_CONDITION:
         return none
-    fit = fit_with(series, matrix, rho)
+    fit = fit_with(series, matrix, partial)
     level = fit.beta[single.shape[1] + list(beside.columns).index(INTERCEPT)]
     errors = np.sqrt(np.diag(fit.covariance))
     return np.asarray(100 * np.column_stack([fit.beta, errors])[: single.shape[1]] / level)
 
 
 def _one_by_one(
-    series: Array, single: pd.DataFrame, named: pd.DataFrame, beside: pd.DataFrame, rho: float
+    series: Array, single: pd.DataFrame, named: pd.DataFrame, beside: pd.DataFrame, partial: Array
 ) -> Array:
     """Return value and standard error (n_events, 2), percent."""
     responses, nuisance = single.to_numpy(), beside.to_numpy(dtype=float)
@@ -122,7 +127,7 @@ def _one_by_one(
             for name, total in sums.items()
             if name != condition or (of == condition).sum() > 1
         ]
-        fit = fit_with(series, np.column_stack([responses[:, place], *others, nuisance]), rho)
+        fit = fit_with(series, np.column_stack([responses[:, place], *others, nuisance]), partial)
         level = fit.beta[1 + len(others) + list(beside.columns).index(INTERCEPT)]
         found.append((100 * fit.beta[0] / level, 100 * math.sqrt(fit.covariance[0, 0]) / level))
     return np.array(found)
