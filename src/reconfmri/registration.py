@@ -227,6 +227,8 @@ def dilated(mask: Array, radius_mm: float, affine: Array) -> npt.NDArray[np.bool
     """Return a mask grown by `radius_mm` (shrunk when negative)."""
     from scipy import ndimage
 
+    from reconfmri import distance
+
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     grown = np.zeros(mask.shape, dtype=bool)
     box = ndimage.find_objects(mask.astype(np.uint8))
@@ -238,9 +240,9 @@ def dilated(mask: Array, radius_mm: float, affine: Array) -> npt.NDArray[np.bool
     )
     inside = mask[room].astype(bool)
     if radius_mm >= 0:
-        grown[room] = ndimage.distance_transform_edt(~inside, edges) <= radius_mm
+        grown[room] = distance.within(inside, radius_mm, edges)
     else:
-        grown[room] = ndimage.distance_transform_edt(inside, edges) > -radius_mm
+        grown[room] = ~distance.within(~inside, -radius_mm, edges)
     return grown
 
 

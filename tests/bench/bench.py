@@ -24,7 +24,7 @@ import pandas as pd
 from nibabel.openers import Opener
 from scipy import ndimage
 from tests import heads
-from tests.bench import moving
+from tests.bench import looks, moving
 
 from reconfmri import itk, registration, rois, templates
 from reconfmri.config import Preprocessing, Rois, load_study
@@ -35,6 +35,7 @@ from reconfmri.tables import write_table
 
 TR = 2.0
 SESSION_CPU_S, PEAK_MB = 360, 2500
+COARSE_WARP_MM = embedded.FINEST_MM["fast"]
 REGIONS = ("amygdala_left", "amygdala_right", "hippocampus_left", "hippocampus_right", "vmpfc")
 
 
@@ -279,6 +280,35 @@ def _judged(seen: moving.Moving, name: str) -> tuple[str, tuple[str, ...]]:
     return f"{errors.mean():.3f} / {errors.max():.3f} mm (mean / worst volume of {len(errors)})", tuple(
         broken
     )
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The brain in a head of one of `looks.LOOKS`, with the coarse warp."""
+
+    name: str
+
+    def __call__(self, bench: Bench) -> Found:
+        said, overlap = looks.judged(_sized(looks.LOOKS[self.name], bench), finest_mm=COARSE_WARP_MM)
+        short = f"Dice {overlap:.3f} < {looks.MIN_DICE}"
+        return Found(said, (short,) if overlap < looks.MIN_DICE else ())
+
+
+def no_heads(bench: Bench) -> Found:
+    """What shows no T1-weighted head, of an ordinary look and with a bright scalp."""
+    kinds = [_sized(looks.LOOKS[name], bench) for name in ("ordinary", "scalp three times as bright")]
+    said = {
+        f"{wrong}, scalp {look.scalp:g}": looks.refused(make(look), finest_mm=COARSE_WARP_MM)
+        for look in kinds
+        for wrong, make in looks.WRONG.items()
+    }
+    taken = tuple(f"{what} is taken for a head" for what, code in said.items() if not code)
+    return Found(f"{len(taken)} of {len(said)} taken for a head", taken)
+
+
+def _sized(look: looks.Look, bench: Bench) -> looks.Look:
+    x, y, z = (max(edge, bench.size.t1w_mm) for edge in look.voxel_mm)
+    return replace(look, voxel_mm=(x, y, z))
 
 
 def motion_by_itk(bench: Bench) -> Found:
@@ -530,6 +560,8 @@ STEPS: dict[tuple[str, str], Callable[[Bench], Found]] = {
     ("head motion, dark slab", OURS): motion_with_a_dark_slab,
     ("head motion, drifting field", OURS): motion_in_drift,
     **{(f"moving head, {name}", OURS): _Moving(name) for name in moving.CASES},
+    **{(f"whole head, {name}", OURS): _Whole(name) for name in looks.LOOKS},
+    ("what is no head", OURS): no_heads,
     ("prepare_anatomy", OURS): anatomy_by_us,
     ("prepare_anatomy", ITK): anatomy_by_itk,
     ("EPI to T1w", OURS): placed_by_us,

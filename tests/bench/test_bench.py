@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.bench import group, moving
+from tests.bench import group, looks, moving
 from tests.bench.bench import SMALL, measure
 
 from reconfmri.preprocess import head_motion
@@ -42,6 +42,19 @@ def test_a_head_laid_anew_is_found_and_what_is_no_head_is_lost():
     motion = head_motion.track(volumes, Volume(volumes[0], seen.affine), mask=seen.brain)
     assert np.flatnonzero(motion.lost).tolist() == [2, 3, 7]
     assert moving.displacements(motion.matrices, seen)[~motion.lost].max() < 0.1
+
+
+def test_the_brain_is_found_under_every_difficulty_at_once():
+    """A small form of `make bench`: bright scalp, atrophy, wide ventricles, lesions, bias and noise; 3 mm."""
+    look = replace(looks.LOOKS["all at once"], voxel_mm=(3.0, 3.0, 3.0))
+    said, overlap = looks.judged(look, finest_mm=4.0, seed=2)
+    assert overlap > looks.MIN_DICE, said
+
+
+@pytest.mark.parametrize("wrong", ["BOLD", "lower half"])
+def test_what_is_no_t1_weighted_head_is_refused(wrong):
+    look = replace(looks.LOOKS["scalp three times as bright"], voxel_mm=(3.0, 3.0, 3.0))
+    assert looks.refused(looks.WRONG[wrong](look), finest_mm=4.0) == "E-DATA-B22"
 
 
 def test_permutations_of_the_whole_trial_stay_under_their_bound():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from reconfmri import greedy, registration
+from reconfmri import greedy, interpolation, registration
 from reconfmri.exclusions import DataFault
 from reconfmri.preprocess.placement import (
     AFFINE_MM,
@@ -204,14 +204,14 @@ def _torn(displacement: Array, template: Template) -> float:
 
 
 def _carried_to(head: Volume, to_t1w: Volume, template: Template) -> tuple[Volume, Array, Array]:
-    """Return the head cut to its brain, the template's mask on it, and tissue priors (3, x, y, z)."""
+    """Return the head cut to its brain, the template's mask on it, and tissue priors (3, n) inside."""
     cut = _cut_around(head, to_t1w.data[template.around])
-    there = _template_points(cut, to_t1w)
     brain = template_brain()
-    mask = Volume((brain.data > 0).astype(np.float32), brain.affine)
-    inside = registration.sample(mask, there, order=1) > 0.5
-    priors = [registration.sample(Volume(p, brain.affine), there, order=1) for p in _tissue_priors(brain)]
-    return cut, inside, np.stack(priors)
+    there = _template_voxels(cut, to_t1w, brain.affine)
+    inside = interpolation.linear((brain.data > 0).astype(np.float32), there) > 0.5
+    there = np.ascontiguousarray(there[:, inside])
+    priors = [interpolation.linear(prior, there) for prior in _tissue_priors(brain)]
+    return cut, inside.reshape(cut.data.shape), np.stack(priors)
 
 
 def _cut_around(head: Volume, points: Array, *, margin: int = 4) -> Volume:
@@ -226,17 +226,21 @@ def _cut_around(head: Volume, points: Array, *, margin: int = 4) -> Volume:
     return Volume(np.ascontiguousarray(head.data[tuple(map(slice, first, last))]), affine)
 
 
-def _template_points(head: Volume, to_t1w: Volume, *, spacing_mm: float = 4.0) -> Array:
-    """Return the template point (x, y, z, 3), RAS mm, of each voxel: the map's inverse, found every 4 mm."""
+def _template_voxels(head: Volume, to_t1w: Volume, affine: Array, *, spacing_mm: float = 4.0) -> Array:
+    """Return where each voxel of a head lies, in voxels of the template's `affine`, (3, n), float32.
+
+    It is the map's inverse, found every 4 mm.
+    """
     step = np.diag([*(spacing_mm / head.voxel_mm), 1.0])
     shape = np.ceil(np.array(head.data.shape) / np.diag(step)[:3]).astype(int) + 2
     coarse = registration.grid_points(tuple(shape), head.affine @ step)
-    back = registration.inverse_at(to_t1w, coarse).astype(np.float32)
+    back = registration.transform_points(np.linalg.inv(affine), registration.inverse_at(to_t1w, coarse))
     fine = 1 / np.diag(step)[:3]
-    axes = [
-        ndimage.affine_transform(back[..., k], fine, output_shape=head.data.shape, order=1) for k in range(3)
-    ]
-    return np.stack(axes, axis=-1)
+    there = np.empty((3, *head.data.shape), dtype=np.float32)
+    for axis in range(3):
+        part = back[..., axis].astype(np.float32)
+        ndimage.affine_transform(part, fine, output=there[axis], output_shape=head.data.shape, order=1)
+    return there.reshape(3, -1)
 
 
 def _tissue_priors(brain: Volume) -> list[Array]:
@@ -251,10 +255,11 @@ def _tissue_priors(brain: Volume) -> list[Array]:
 def segment_tissue(head: Volume, inside: Array, priors: Array) -> Array:
     """Return labels (1 grey, 2 white, 3 fluid, 0 outside) by three Gaussians, spatial priors and neighbours.
 
+    `priors` (3, n) are those of the n voxels inside.
     Ashburner & Friston, NeuroImage 1997;6:209; mean field over neighbours: Zhang et al., IEEE TMI 2001;20:45.
     """
     values = head.data[inside].astype(np.float64)
-    prior = 0.03 + 0.91 * priors[:, inside] / np.maximum(priors[:, inside].sum(axis=0), 1e-3)
+    prior = 0.03 + 0.91 * priors / np.maximum(priors.sum(axis=0), 1e-3)
     step = max(values.size // 100_000, 1)
     means, widths = _fit_gaussians(values[::step], prior[:, ::step])
     likelihood = np.exp(-0.5 * ((values - means[:, None]) / widths[:, None]) ** 2) / widths[:, None] + 1e-12
