@@ -130,6 +130,43 @@ def test_skewed_values_and_a_floor_are_not_wild(seed):
         assert cautions.values_far_off(replace(outcome, values=values)) == []
 
 
+def test_a_visit_that_is_a_copy_of_another_is_named_and_two_measurements_are_not(tables):
+    measures, allocation = tables
+    group = make_group(outcomes=["wrong.x"])
+    [plain] = lay_out(measures, allocation, group, SESSIONS)
+    assert cautions.copied_visits(plain, SESSIONS) == []
+    copied = plain.values.copy()
+    copied[:, 2] = 2 * copied[:, 1] + 3
+    copied[0, 2] = 1e6
+    [line] = cautions.copied_visits(replace(plain, values=copied), SESSIONS)
+    assert "sessions 2 and 3 go together" in line
+
+
+def test_a_number_that_stands_for_unknown_in_a_covariate_is_named(tables):
+    measures, allocation = tables
+    people = list(allocation["participant_id"])
+    ages = [str(30 + place % 17) for place in range(len(people))]
+    group = make_group(outcomes=["wrong.x"], covariates={"age": {"column": "age"}})
+
+    def lines(cells):
+        [outcome] = lay_out(measures, allocation.assign(age=cells), group, SESSIONS)
+        return [caution.text for caution in cautions.cautions_of(outcome, SESSIONS)]
+
+    assert not any("age" in line for line in lines(ages))
+    assert any(f"the covariate age is far from its median, check it: {people[3]}" in line
+               for line in lines([*ages[:3], "999", *ages[4:]]))  # fmt: skip
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200])
+def test_values_that_no_model_can_use_get_a_reason_and_stop_nothing(tables, factor):
+    measures, allocation = tables
+    group = make_group()
+    found = frequentist.estimate(Asked(times(measures, factor), allocation, group, SESSIONS))
+    wrong = found["outcome"] == "wrong.x"
+    assert found["status"][wrong].str.contains("which no model can use. Fix: check the unit").all()
+    assert found["reported"][~wrong].any()
+
+
 def test_strata_that_tell_the_arm_leave_no_other_allocation(tables):
     measures, allocation = tables
     found = randomisation.estimate(

@@ -310,12 +310,24 @@ PEOPLE = {"sub-1": "30", "sub-2": "41", "sub-3": "52", "sub-4": "63"}
         ),
         (AGE, PEOPLE | {"sub-2": "old"}, "'old' of sub-2 is not a number. Fix: write numbers"),
         (AGE, PEOPLE | {"sub-2": "inf"}, "'inf' of sub-2 is not a number"),
+        (AGE, PEOPLE | {"sub-2": "4_1"}, "'4_1' of sub-2 is not a number"),
+        (SITE, dict(zip(PEOPLE, ("a", "NA", "a", "NA"), strict=True)), "'NA' looks like a missing value"),
         (AGE, dict.fromkeys(PEOPLE, "40"), "everybody has the same value. Fix: drop the covariate"),
         (AGE, dict.fromkeys(PEOPLE), "have no value. Fix: complete it, or drop"),
         (SITE, PEOPLE, "'30', '41', '52', '63' has a single person"),
         (SITE, dict.fromkeys(PEOPLE, "a"), "everybody has the same value"),
     ],
-    ids=["E10 missing", "E10 text", "infinite", "E10 constant", "nobody", "single", "one level"],
+    ids=[
+        "E10 missing",
+        "E10 text",
+        "infinite",
+        "underscore",
+        "NA",
+        "E10 constant",
+        "nobody",
+        "single",
+        "one level",
+    ],
 )
 def test_a_covariate_that_cannot_be_used_stops_with_the_people_and_the_fix(settings, cells, says):
     with pytest.raises(ValueError, match=r"^E-STAT-E10 participants.tsv: covariate 'v': ") as caught:
@@ -363,6 +375,13 @@ def test_a_site_that_only_one_arm_has_left_at_a_visit_gets_a_reason_in_every_eng
     by_bayes = bayes.answer_question(outcome, question, asked(two), bayes.Sampler(1))
     assert (by_bayes["status"], by_bayes["reported"]) == (says, False)
     assert not {"estimate", "sd"} & set(by_bayes)
+
+
+def test_a_person_with_two_rows_of_covariates_is_named(tmp_path):
+    (tmp_path / "a.tsv").write_text("participant_id\tarm\nsub-1\tx\nsub-2\ty\n")
+    (tmp_path / "p.tsv").write_text("participant_id\tage\nsub-1\t30\nsub-1\t31\nsub-2\t32\n")
+    with pytest.raises(ValueError, match=r"p\.tsv: sub-1 has several rows. Fix: keep one"):
+        read_allocation(tmp_path / "a.tsv", tmp_path / "p.tsv", ["age"])
 
 
 def test_an_outcome_is_no_covariate_of_itself():

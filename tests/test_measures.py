@@ -93,10 +93,12 @@ def test_the_order_of_the_tables_does_not_matter(tmp_path):
         (rows(domain="activity"), "unknown domains.*activity"),
         (rows(np.inf), "value of amygdala.c of sub-001 session 1 is infinite"),
         (rows(1.0, 0.0), "not positive"),
+        (rows(coverage=55.0), "coverage of amygdala.c of sub-001 session 1 is 55. Fix: a share"),
+        (rows(coverage=-0.1), "coverage.* is -0.1"),
         (pd.concat([rows(), rows()]), "there twice"),
         (rows(unit=None), "'unit' is empty"),
     ],
-    ids=["domain", "infinite", "se", "twice", "unit"],
+    ids=["domain", "infinite", "se", "percent", "negative", "twice", "unit"],
 )
 def test_rows_that_break_the_contract_are_refused(tmp_path, table, says):
     with pytest.raises(ValueError, match=says):
@@ -111,6 +113,24 @@ def test_a_table_from_elsewhere_may_know_no_standard_errors(tmp_path):
     table = read_measures(path)
     assert table[["se", "coverage"]].isna().all(axis=None)
     assert (table["value"].tolist(), table["n_runs"].tolist()) == ([2.0], [1])
+
+
+@pytest.mark.parametrize(("cell", "count"), [("2", 2), ("2.0", 2), ("n/a", 1)])
+def test_runs_are_counted_or_not_known(tmp_path, cell, count):
+    assert read_measures(_with_runs(tmp_path, cell))["n_runs"].tolist() == [count]
+
+
+@pytest.mark.parametrize("cell", ["two", "1.5", "-1", "inf"])
+def test_what_is_no_count_of_runs_is_refused_with_its_line(tmp_path, cell):
+    with pytest.raises(ValueError, match=r"m\.tsv: line 2.*n_runs.* Fix: "):
+        read_measures(_with_runs(tmp_path, cell))
+
+
+def _with_runs(tmp_path, cell: str):
+    path = tmp_path / "m.tsv"
+    header = "participant_id\tsession_id\tdomain\toutcome\tvalue\tunit\tn_runs\n"
+    path.write_text(f"{header}sub-1\t1\tclinical\tx.y\t2\tmm\t{cell}\n")
+    return path
 
 
 def test_one_outcome_has_one_unit(tmp_path):

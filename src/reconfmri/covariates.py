@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from reconfmri.config import Covariate
 from reconfmri.files import InputError
 from reconfmri.labels import first_of, spelling_fault
+from reconfmri.tables import number_of
 
 CODE = "E-STAT-E10"
 FEWEST = 2  # people of a category
+# What stands for "unknown" in other programs. In a covariate they would be a category of their own.
+UNKNOWN = ("na", "#n/a", "nan", "null", "-", "--", "?", "unknown", "missing", "999", "-999", "-99")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def _numbers(name: str, present: Mapping[str, object], file: str) -> dict[str, N
     numbers, bad = [], []
     for person, cell in present.items():
         try:
-            numbers.append(float(str(cell)))
+            numbers.append(number_of(cell))
         except ValueError:
             numbers.append(math.nan)
         if not math.isfinite(numbers[-1]):
@@ -86,6 +89,9 @@ def _levels(name: str, present: Mapping[str, object], file: str) -> dict[str, ND
     cells = [str(cell) for cell in present.values()]
     if fault := spelling_fault(cells, "category"):
         raise _error(file, name, *fault)
+    if unknown := [cell for cell in dict.fromkeys(cells) if cell.strip().casefold() in UNKNOWN]:
+        what = f"{first_of(map(repr, unknown))} looks like a missing value, and would be a category"
+        raise _error(file, name, what, "write n/a where it is unknown; a category needs another name")
     first, *others = sorted(set(cells))
     if single := [level for level in (first, *others) if cells.count(level) < FEWEST]:
         what = (

@@ -14,15 +14,32 @@ SPELLING_CODE, ORDER_CODE = "E-CONF-C10", "E-CONF-C09"
 _PADDING = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 _POINT_ZERO = re.compile(r"(?<=\d)\.0+$")
+# Cyrillic and Greek letters, in small, that the eye takes for Latin ones; dashes; an underscore for a blank
+_LOOKALIKES = str.maketrans(
+    "авеѕіјкмнорстухԁһԛԝαβεζηικνορτυχıƒ\u2010\u2011\u2012\u2013\u2014\u2212_",
+    "abesijkmhopctyxdhqwabezhiknoptyxif------ ",
+)
+_AROUND = "'\"`´‘’“”„«».,;:"  # quotes, and the punctuation of a list, that were copied along
 
 
 def essence(label: str) -> str:
-    """Return a label without what a spreadsheet or a hurried hand changes: blanks, case, zeros of numbers.
+    """Return a label without what a spreadsheet, a keyboard or a hurried hand changes, and nobody sees.
 
-    `Ketamine ` is `ketamine`; `01`, `1` and `1.0` are one visit.
+    That is blanks and signs of no width, case, accents, letters of another alphabet that look the same,
+    kinds of dashes, quotes around it and zeros of numbers. `Ketamine ` is `ketamine`; `01`, `1` and `1.0`
+    are one visit.
     """
-    plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    kept = "".join(map(_seen, unicodedata.normalize("NFKD", label.casefold())))
+    plain = " ".join(kept.translate(_LOOKALIKES).split()).strip(_AROUND).strip()
     return _POINT_ZERO.sub("", _PADDING.sub("", plain))
+
+
+def _seen(letter: str) -> str:
+    """The letter; a Latin digit for one of another script, nothing for accents and signs of no width."""
+    if unicodedata.category(letter) in ("Cf", "Mn"):
+        return ""
+    digit = unicodedata.decimal(letter, None)
+    return letter if digit is None else str(digit)
 
 
 def alike(labels: Iterable[object]) -> list[tuple[str, ...]]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from reconfmri.config import DOMAINS
 from reconfmri.exclusions import MISSING, UNIT, Exclusion
+from reconfmri.files import InputError
 from reconfmri.labels import refuse_alike
 from reconfmri.step import is_empty
 from reconfmri.tables import read_table, write_table
@@ -107,10 +108,13 @@ def read_measures(path: str | Path) -> pd.DataFrame:
         only; the message names the file.
     """
     table = read_table(
-        path, numeric=["value"], required=[*KEY, "domain", "unit"], optional=["se", "coverage"]
+        path, numeric=["value"], required=[*KEY, "unit"], optional=["se", "coverage", "n_runs"]
     )
-    if "n_runs" not in table:
-        table["n_runs"] = table["value"].notna().astype(int)
+    table["n_runs"] = table["n_runs"].fillna(table["value"].notna().astype(float))
+    if (uncounted := (table["n_runs"] < 0) | (table["n_runs"] % 1 != 0)).any():
+        line = int(uncounted.to_numpy().argmax()) + 2
+        what = f"line {line}: n_runs is {table['n_runs'].iloc[line - 2]:g}, no count of runs"
+        raise InputError(path, what, fix="a whole number, n/a where it is not known")
     table = table.fillna({"session_id": MISSING}).astype({"n_runs": int})
     for name in ("participant_id", "session_id", "outcome", "unit"):
         refuse_alike(table[name].dropna(), name, str(path))
@@ -128,12 +132,12 @@ def check_rows(rows: pd.DataFrame) -> None:
     Raises
     ------
     ValueError
-        An unknown domain, an infinite number, a standard error that is not positive, an empty unit or id, or
-        a row that is there twice.
+        An unknown domain, an infinite number, a standard error that is not positive, a coverage that is no
+        share, an empty unit or id, or a row that is there twice.
     """
     unknown = sorted(set(map(str, rows["domain"])) - set(DOMAINS))
     if unknown:
-        raise ValueError(f"unknown domains {unknown}; known are {list(DOMAINS)}")
+        raise ValueError(f"unknown domains {unknown}. Fix: the domain is one of {list(DOMAINS)}")
     for name in ("participant_id", "outcome", "unit"):
         if rows[name].isna().any():
             row = int(rows[name].isna().to_numpy().argmax()) + 1
@@ -141,11 +145,16 @@ def check_rows(rows: pd.DataFrame) -> None:
     for name in NUMBERS:
         numbers = rows[name].to_numpy(dtype=float)
         if np.isinf(numbers).any():
-            raise ValueError(f"{name} of {_name_of(rows, np.isinf(numbers))} is infinite")
+            where = _name_of(rows, np.isinf(numbers))
+            raise ValueError(f"{name} of {where} is infinite. Fix: n/a where there is none")
     errors = rows["se"].to_numpy(dtype=float)
     if (errors <= 0).any():
         where = _name_of(rows, errors <= 0)
         raise ValueError(f"the standard error of {where} is not positive. Fix: n/a where it is not known")
+    shares = rows["coverage"].to_numpy(dtype=float)
+    if (outside := (shares < 0) | (shares > 1 + 1e-6)).any():
+        where = _name_of(rows, outside)
+        raise ValueError(f"the coverage of {where} is {shares[outside][0]:g}. Fix: a share, from 0 to 1")
     key = [name for name in (*UNIT, "domain", "outcome") if name in rows]
     twice = rows.duplicated(key).to_numpy()
     if twice.any():
@@ -185,7 +194,7 @@ def _check_units(rows: pd.DataFrame) -> None:
     units = rows.groupby("outcome")["unit"].unique()
     mixed = {str(name): list(found) for name, found in units.items() if len(found) > 1}
     if mixed:
-        raise ValueError(f"outcomes with more than one unit: {mixed}")
+        raise ValueError(f"outcomes with more than one unit: {mixed}. Fix: one unit, or an outcome each")
 
 
 def _name_of(rows: pd.DataFrame, where: np.ndarray) -> str:

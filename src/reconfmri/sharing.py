@@ -17,7 +17,7 @@ from reconfmri.config import Group, Study
 from reconfmri.files import InputError
 from reconfmri.measures import DESCRIPTIONS, read_measures
 from reconfmri.provenance import hash_of_package
-from reconfmri.tables import MISSING, read_table, write_table
+from reconfmri.tables import MISSING, number_of, read_table, write_table
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.codes import as_seen, by_code, codes_file, is_coded
 from reconfmri.trial.lock import LOCKS
@@ -144,7 +144,7 @@ def binned_age(cell: object) -> str | None:
     """Return the middle of the five years that an age lies in; from 89 on they are one."""
     if cell is None or cell != cell:
         return None
-    years = float(str(cell))
+    years = number_of(cell)
     return str(OLDEST) if years >= OLDEST else f"{years // BIN * BIN + BIN / 2:g}"
 
 

@@ -14,6 +14,7 @@ from reconfmri.files import InputError, read_text
 
 MISSING = "n/a"
 FLOAT_FORMAT = "%.10g"
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?|nan", re.IGNORECASE)
 COLUMN_NAME = re.compile(r"[A-Za-z][\w .%()/-]{0,39}")
 
 
@@ -28,7 +29,8 @@ def read_table(
 
     `optional` ones are numeric too; without such a column in the file all of it is missing.
 
-    Only `n/a` and the empty cell are missing: `NA`, `None` and `nan` are legal labels.
+    Only `n/a` and the empty cell are missing: `NA`, `None` and `nan` are legal labels (in a column of
+    numbers `nan` is missing too).
 
     Raises
     ------
@@ -41,17 +43,20 @@ def read_table(
     """
     rows = _split_rows(path)
     header, body = rows[0], rows[1:]
-    absent = [name for name in (*required, *numeric) if name not in header]
+    absent = [name for name in dict.fromkeys((*required, *numeric)) if name not in header]
     if absent:
-        raise InputError(path, f"columns {absent} are missing; it has {_shown(header)}")
+        what = f"columns {absent} are missing; it has {_shown(header)}"
+        raise InputError(path, what, fix="name the columns so in line 1, with tabs between cells")
     if len(set(header)) != len(header):
         twice = sorted({name for name in header if header.count(name) > 1})
-        raise InputError(path, f"line 1 names a column twice: {_shown(twice, header)}")
+        what = f"line 1 names a column twice: {_shown(twice, header)}"
+        raise InputError(path, what, fix="keep one of them, or rename one")
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
             column = min(len(row), len(header)) + 1
             cells = f"the row has {len(row)} cells, the header {len(header)}"
-            raise InputError(path, f"line {number}, column {column}: {cells}")
+            fix = "as many tabs in each row as in line 1, none within a cell, no empty line"
+            raise InputError(path, f"line {number}, column {column}: {cells}", fix=fix)
     table = pd.DataFrame(body, columns=header, dtype=object)
     table = table.where(~table.isin([MISSING, ""]), None)
     for name in (*numeric, *optional):
@@ -143,5 +148,20 @@ def _as_numbers(column: pd.Series, path: str | Path) -> pd.Series:
         value = column[bad].iloc[0]
         comma = re.fullmatch(r"-?\d+,\d+", str(value).strip())
         hint = " (a decimal comma? numbers have a point)" if comma else ""
-        raise InputError(path, f"line {line}, column {column.name!r}: {value!r} is not a number{hint}")
+        what = f"line {line}, column {column.name!r}: {value!r} is not a number{hint}"
+        raise InputError(path, what, fix="write a number with a point, n/a where there is none")
     return numbers
+
+
+def number_of(cell: object) -> float:
+    """Return a cell as a number; `1_000` and digits of another script, which Python reads, are none.
+
+    Raises
+    ------
+    ValueError
+        It is no number.
+    """
+    text = str(cell).strip()
+    if _NUMBER.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)

@@ -7,6 +7,7 @@ number should rest on is refused: priors of another scale than the data.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from reconfmri.labels import first_of
 
 WIDE, FAR_TOO_WIDE, NARROW = 3.0, 10.0, 0.1  # SD between people over s
 WILD = 15.0  # robust SDs from the median of the arm; of exponential values 1 in 100,000 is as far
+ALIKE = 0.9999  # correlation of two visits within the arms: no measurement is repeated as exactly
 FEWEST = 8  # people at a visit, below which its spread says too little
 EXPLAINED = 0.9  # share of the arm's variance that covariates explain: standard errors are 3 times as long
 MARGIN = 0.25  # standard errors of REML by which the engines may differ, on top of Monte Carlo error
@@ -77,6 +79,8 @@ def cautions_of(outcome: Outcome, sessions: Sequence[str]) -> list[Caution]:
         if far:
             text = f"far from the median of the arm at session {label}, check the value: {first_of(far)}"
             found.append(Caution(text, visit=visit))
+    found += [Caution(text) for text in copied_visits(outcome, sessions)]
+    found += [Caution(text, never=WITHOUT_COVARIATES) for text in wild_covariates(outcome)]
     share = share_explained(outcome.active, outcome.adjusted_for)
     if share > EXPLAINED:
         text = (
@@ -84,6 +88,40 @@ def cautions_of(outcome: Outcome, sessions: Sequence[str]) -> list[Caution]:
             f"{(1 - share) ** -0.5:.2g} times what it would be without them"
         )
         found.append(Caution(text, never=WITHOUT_COVARIATES))
+    return found
+
+
+def copied_visits(outcome: Outcome, sessions: Sequence[str]) -> list[str]:
+    """Return a line on pairs of visits whose values go together as no two measurements do: copies."""
+    found, away = [], _away_from_arm(outcome)
+    for person, visit, _ in values_far_off(outcome):
+        away[visit][person] = np.nan
+    for first, second in combinations(range(len(sessions)), 2):
+        both = ~np.isnan(away[first]) & ~np.isnan(away[second])
+        one, other = away[first][both], away[second][both]
+        if both.sum() < FEWEST or not (np.ptp(one) > 0 and np.ptp(other) > 0):
+            continue
+        if np.corrcoef(one, other)[0, 1] > ALIKE:
+            found.append(f"{sessions[first]} and {sessions[second]}")
+    text = "go together as no two measurements do, check whether they are copies or were filled in"
+    return [f"the values at sessions {first_of(found)} {text}"] if found else []
+
+
+def wild_covariates(outcome: Outcome) -> list[str]:
+    """Return a line per covariate that is a number and has values far from its median."""
+    found = []
+    for column in outcome.columns:
+        away = column.values - np.median(column.values)
+        if column.is_category or len(set(column.values)) < 3 or not (spread := _spread(away)) > 0:
+            continue
+        far = [
+            f"{outcome.people[person]} ({abs(away[person]) / spread:.3g} robust SDs)"
+            for person in np.flatnonzero(np.abs(away) > WILD * spread)
+        ]
+        if far:
+            found.append(
+                f"the covariate {column.covariate} is far from its median, check it: {first_of(far)}"
+            )
     return found
 
 

@@ -20,6 +20,7 @@ STAGE, OTHER_ARM, NO_ARM = "compare_arms", "E-STAT-C05", "E-STAT-C06"
 NO_SESSION = NO_STRATUM = "n/a"
 KEY = ["participant_id", "session_id", "outcome"]
 ALL_EXPLAINED = 0.99  # share of the arm's variance: what is left of it is a few people's chance
+LARGEST, SMALLEST = 1e50, 1e-50  # of which squares can be added and compared
 SEE_VALUES = "look at its rows of measures.tsv and at what made them"
 
 
@@ -112,7 +113,7 @@ def lay_out(
     if not people:
         raise ValueError(
             "measures and allocation share nobody: "
-            f"{first_of(sorted(set(allocation['participant_id'])))} are allocated; correct the "
+            f"{first_of(sorted(set(allocation['participant_id'])))} are allocated. Fix: correct the "
             "participant_id of one of them"
         )
     active = np.array([arms[person] == group.arms.active for person in people], dtype=bool)
@@ -273,8 +274,8 @@ def group_from_tables(
     known = DEFAULT_SCALES | dict(scales or {})
     if unknown := sorted(set(measures["unit"].dropna()) - set(known)):
         raise ValueError(
-            f"measures: units {unknown} have no default scale, only {sorted(DEFAULT_SCALES)} have; give a "
-            "typical SD between people per unit, by --scale or in group.scales of a study file"
+            f"measures: units {unknown} have no default scale, only {sorted(DEFAULT_SCALES)} have. "
+            "Fix: give a typical SD between people per unit, by --scale or in group.scales of a study file"
         )
     estimands: list[Estimand] = ["difference_unadjusted"]
     if len(visits) > 1:
@@ -309,7 +310,10 @@ def _checked(measures: pd.DataFrame, arms: dict[str, str], sessions: list[str]) 
     refuse_alike([*people, *arms], "participant_id", "measures and allocation")
     refuse_alike([*measures["session_id"], *sessions], "visit", "measures")
     if unknown := sorted(set(measures["session_id"]) - set(sessions)):
-        raise ValueError(f"measures: sessions {unknown} are not in the study, which has {sessions}")
+        raise ValueError(
+            f"measures: sessions {unknown} are not in the study, which has {sessions}. Fix: correct the "
+            "column session_id, or the sessions of the study"
+        )
     if measures.duplicated(KEY).any():
         first = measures[measures.duplicated(KEY)].iloc[0]
         raise ValueError(f"measures: {[first[name] for name in KEY]} occurs twice; keep one value per {KEY}")
@@ -345,6 +349,8 @@ def _outcome(
         fault = f"the value of {people[person]} at session {sessions[visit]} is not finite. Fix: {SEE_VALUES}"
     elif np.isnan(values).all():
         fault = "there is no measurement. Fix: see exclusions.tsv, or take it out of group.outcomes"
+    elif (largest := float(np.nanmax(np.abs(values)))) > LARGEST or 0 < largest < SMALLEST:
+        fault = f"its largest value is {largest:.3g} {unit}, which no model can use. Fix: check the unit"
     scale = group.scales.get(unit, 1.0)
     return Outcome(name, domain, unit, scale, values, active, fault, ses=ses if known else None)
 

@@ -14,6 +14,7 @@ import pandas as pd
 from reconfmri.config import Scale
 from reconfmri.config.scales import Score
 from reconfmri.exclusions import MISSING, Exclusion
+from reconfmri.tables import number_of
 
 STAGE, CODE, FILLED = "score_scale", "E-DATA-B16", "W-DATA-B16"
 COLUMNS = ["participant_id", "session_id", "domain", "outcome", "value", "se", "unit", "coverage", "df"]
@@ -395,7 +396,7 @@ def _as_number(cell: object) -> float | None:
     if cell is None or cell != cell:
         return math.nan
     try:
-        return float(str(cell))
+        return number_of(cell)
     except ValueError:
         return None
 

@@ -38,17 +38,21 @@ def read_allocation(
     rows = table["participant_id"].astype(str)
     for line, person in enumerate(rows, start=2):
         if not PARTICIPANT.fullmatch(person):
-            raise InputError(path, f"line {line}: participant_id {person!r} must look like sub-01")
+            what = f"line {line}: participant_id {person!r} must look like sub-01"
+            raise InputError(path, what, fix="write it as in participants.tsv")
         if person in seen:
-            raise InputError(path, f"{person} is on lines {seen[person]} and {line}; keep one")
+            raise InputError(path, f"{person} is on lines {seen[person]} and {line}", fix="keep one")
         seen[person] = line
     table = table[table["arm"] != MISSING].reset_index(drop=True)
     if table.empty:
-        raise InputError(path, "nobody is allocated; expected one row per randomised person")
+        raise InputError(path, "nobody is allocated", fix="one row per randomised person, with the arm")
     for name in ("participant_id", "arm", "stratum"):
         refuse_alike(table[name], name, str(path))
     wanted = list(dict.fromkeys(columns))
     if not participants or not wanted:
         return table
     known = read_table(participants, required=["participant_id", *wanted])[["participant_id", *wanted]]
+    again = known["participant_id"][known["participant_id"].duplicated()]
+    if len(again):
+        raise InputError(participants, f"{again.iloc[0]} has several rows", fix="keep one row per person")
     return table.merge(known, on="participant_id", how="left", validate="one_to_one")

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from reconfmri.files import InputError
-from reconfmri.tables import read_table
+from reconfmri.tables import number_of, read_table
 
 Strategy = Literal[
     "missing_at_random", "jump_to_reference", "copy_reference", "copy_increments", "last_mean", "delta"
@@ -78,7 +78,7 @@ def _fault_of_delta(strategy: object, delta: object) -> Fault:
     if strategy != "delta":
         return None if delta is None else (f"delta {delta} beside {strategy!r}", "n/a, or strategy delta")
     try:
-        finite = math.isfinite(float(str(delta)))
+        finite = math.isfinite(number_of(delta))
     except ValueError:
         finite = False
     return None if finite else (f"delta is {delta!r}", "a number in the unit of the outcome")
