@@ -98,10 +98,10 @@ HOSTILE = [
 
 
 @settings(max_examples=200, deadline=None)
-@given(label=st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8)))
+@given(label=st.one_of(st.sampled_from([*HOSTILE, "+", "mb4+ipat2"]), st.text(max_size=8)))
 def test_a_label_is_letters_and_digits_or_refused(label):
-    """Labels become wildcards, file names and shell words: nothing else may pass any check."""
-    harmless = re.fullmatch(r"[a-zA-Z0-9]+", label) is not None and label.isascii()
+    """Labels become wildcards, file names and shell words: nothing but `+` (BIDS 1.11) may pass beside."""
+    harmless = re.fullmatch(r"[a-zA-Z0-9+]+", label) is not None and label.isascii()
     for check in (_as_session, _as_entity, _as_participant):
         try:
             check(label)
