@@ -705,9 +705,12 @@ def test_without_a_group_the_page_has_no_word_about_arms(tmp_path):
         "quality",
         "first-level",
         "methods",
+        "checklists",
         "provenance",
         "cite",
     }
+    assert "COBIDAS" in parsed.words
+    assert "CONSORT" not in parsed.words
     assert "midazolam" not in parsed.words
     assert "Estimands" not in parsed.words
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reconfmri.config import Trial, outcome_label
-from reconfmri.report import answer, arms, brain, flow, interim, scans
+from reconfmri.report import answer, arms, brain, checklists, flow, interim, scans
 from reconfmri.report.blocks import Block, svg_of
 from reconfmri.report.citations import citations, cited_for, cited_of
 from reconfmri.report.conduct import conduct
@@ -48,6 +48,7 @@ def compose(inputs: ReportInputs) -> str:
             "versions": list(inputs.versions.items()),
             "settings": ("The study file", inputs.config_text),
             "citations": citations(inputs.study, facts),
+            "checklist_facts": checklists.facts(inputs),
             "sources": "measures.tsv, exclusions.tsv" + (", estimates.tsv" if inputs.study.group else ""),
         },
     ).html
@@ -154,6 +155,10 @@ def _laid_out(*parts: Block) -> Page:
     shown = {name: value for part in parts for name, value in part.items()} | {"version": __version__}
     shown |= {"arm_names": shown.get("arm_names") or {"active": "", "control": ""}}
     shown["sections"] = list(_sections(shown))
+    known = {section["id"] for section in shown["sections"]}
+    shown["checklists"] = (
+        checklists.filled(shown.get("checklist_facts", {}), known) if "checklists" in known else []
+    )
     return Page(render("page.html.j2", **shown), dict(_figures(shown)))
 
 
@@ -218,6 +223,7 @@ SECTIONS = [
     ("truth", "Truth beside estimate", ("truth_rows",)),
     ("conduct", "Trial conduct", ("log",)),
     ("methods", "Methods", ("methods",)),
+    ("checklists", "Reporting checklists", ("checklist_facts",)),
     ("provenance", "Provenance", ("versions", "provenance")),
     ("cite", "What to cite", ("citations",)),
 ]
@@ -260,6 +266,8 @@ INTRODUCTIONS = {
     "truth": "This trial was simulated with known effects, so each estimate can be judged.",
     "conduct": "Who drew codes, locked and unblinded, and what differs from the first lock. Each line of the "
     "log holds the hash of the one before (reconfmri verify-log).",
+    "checklists": "What the workflow knows of each item, named by number and topic in words of its own; what "
+    "is red is missing here and belongs into the paper. What each item asks is in the guidelines themselves.",
     "estimates": "Each cell: estimate and interval, below it the spread and the probability or p value.",
     "methods": "Written from the settings of this study; every number is the one the code used.",
 }
