@@ -13,7 +13,7 @@ from tests.browser import page_in_browser
 from tests.pages import Page
 
 from reconfmri.config import Quality
-from reconfmri.contracts.ratings import ARTEFACTS, FORMAT
+from reconfmri.contracts.ratings import ARTEFACTS, DATA, FORMAT
 from reconfmri.exclusions import Exclusion
 from reconfmri.report.cockpit import compose_cockpit
 from reconfmri.report.participants import ScanRecord, Shared
@@ -43,7 +43,9 @@ def cockpit(tmp_path_factory) -> Path:
     by_hand = Exclusion("sub-03", code="E-X", reason="unblinded: ketamine", decided_by="Jane")
     quality = Quality.from_params({"max_mean_fd": 0.5})
     page = folder / "cockpit.html"
-    page.write_text(compose_cockpit(STUDY, records, Shared([out, by_hand], {}, quality)), encoding="utf-8")
+    page.write_text(
+        compose_cockpit(STUDY, records, Shared([out, by_hand], {}, quality), page), encoding="utf-8"
+    )
     return page
 
 
@@ -129,6 +131,31 @@ def test_every_rater_has_an_order_and_ratings_of_his_own_and_goes_on_from_a_file
         page.set_input_files("#load", tmp_path / "ratings_Ben.json")
         page.wait_for_selector("#rating:not([hidden])")
         assert page.inner_text("#progress").startswith("Ben: 1 of")
+
+
+def test_a_scan_whose_pictures_changed_is_to_be_rated_again(cockpit):
+    """The ratings stay in the browser while the page is made anew with another picture of one scan."""
+    before = cockpit.read_text(encoding="utf-8")
+    with page_in_browser() as page:
+        begin(page, cockpit, "Ada")
+        for _ in range(N_SCANS):
+            page.keyboard.press("1")
+            page.keyboard.press("ArrowRight")
+        now = json.loads(DATA.search(before)[1])["scans"][4]
+        try:
+            cockpit.write_text(before.replace(now["digest"], "0" * 64, 1), encoding="utf-8")
+            begin(page, cockpit, "Ada")
+            n = before.count(now["digest"])
+            assert page.inner_text("#progress") == f"Ada: {N_SCANS - 1} of {N_SCANS} rated"
+            page.click("#unrated")
+            assert "The pictures changed since this scan was rated" in page.inner_text("#flags")
+            assert page.locator("button[aria-pressed=true]").count() == 0
+            page.keyboard.press("3")
+            assert page.inner_text("#progress") == f"Ada: {N_SCANS} of {N_SCANS} rated"
+            assert "The pictures changed" not in page.inner_text("#flags")
+        finally:
+            cockpit.write_text(before, encoding="utf-8")
+    assert n > 1, "scans with the same pictures have the same digest"
 
 
 @pytest.mark.parametrize("width", [1400, 400])

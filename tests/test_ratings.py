@@ -15,12 +15,14 @@ from reconfmri.bids import write_run_table
 from reconfmri.checks import check_decision_tables
 from reconfmri.cli import main
 from reconfmri.cli.status import left_out
-from reconfmri.config import load_study
+from reconfmri.config import Quality, load_study
 from reconfmri.contents import seal_of
-from reconfmri.contracts.ratings import FORMAT, RATINGS
+from reconfmri.contracts.ratings import FORMAT, PAGE, RATINGS, pictures_now
 from reconfmri.decisions import RATED, check_decisions, keep_decisions, read_decisions
 from reconfmri.exclusions import Exclusion, write_exclusions
+from reconfmri.report.cockpit import compose_cockpit
 from reconfmri.report.conduct import conduct
+from reconfmri.report.participants import ScanRecord, Shared, address
 from reconfmri.tables import read_table
 from reconfmri.trial.lock import stamp_of
 from reconfmri.trial.log import read_log
@@ -50,11 +52,29 @@ def folder(tmp_path) -> Path:
         Exclusion(*SCANS[1], stage="assess_quality", code="W-DATA-B40", reason="a remark"),
     ]
     write_exclusions(folder / "results/exclusions.tsv", out)
+    show(folder)
     return folder
+
+
+def show(folder: Path, content: str = "slices") -> None:
+    """Make the rating page of the scans, a picture each."""
+    page = folder / PAGE
+    page.parent.mkdir(exist_ok=True)
+    records = []
+    for n, scan in enumerate(SCANS):
+        picture = page.parent / f"scan {n}.png"
+        picture.write_text(f"{content} {n}" if n == 1 else str(n), encoding="utf-8")
+        key = dict(zip(("participant_id", "session_id", "task", "run"), scan, strict=True))
+        shown = {"outlines": address(picture, page)}
+        records.append(ScanRecord(key=key, tr=2.0, n_volumes=100, measures={}, pictures=shown))
+    study = load_study(folder / "config/config.yaml").name
+    shared = Shared([], {}, Quality())
+    page.write_text(compose_cockpit(study, records, shared, page), encoding="utf-8")
 
 
 def file_of(folder: Path, rater: str, said: list[str], **more) -> str:
     """A file as the page saves it: the ratings of the scans in their order."""
+    shown = pictures_now(folder / PAGE)
     rows = [
         dict(zip(("participant_id", "session_id", "task", "run"), scan, strict=True))
         | {
@@ -62,7 +82,7 @@ def file_of(folder: Path, rater: str, said: list[str], **more) -> str:
             "artifacts": ["head-motion"] if rating == "exclude" else [],
             "notes": f"by\t{rater}",
         }
-        | {"time": f"2026-01-0{number + 1}T08:00:00.000Z"}
+        | {"time": f"2026-01-0{number + 1}T08:00:00.000Z", "pictures": shown.get(scan, "")}
         for number, (scan, rating) in enumerate(zip(SCANS, said, strict=False))
     ]
     found = {"format": FORMAT, "study": load_study(folder / "config/config.yaml").name, "rater": rater}
@@ -96,6 +116,22 @@ def test_one_rater_and_the_thresholds_decide_on_every_scan(folder):
     scans = read_table(folder / "config/runs.tsv").fillna("n/a")
     assert len(keep_decisions(scans, read_decisions(folder))) == len(SCANS) - 1
     check_decided(folder)
+
+
+def test_a_rating_of_pictures_that_changed_since_decides_nothing(folder, capsys):
+    """One byte of one picture; the threshold's scan is not rated and does not matter."""
+    said = ["keep"] * 5
+    rated = file_of(folder, "Ada", said)
+    show(folder, "other slices")
+    assert decide(folder, rated) == 1
+    told = capsys.readouterr().err
+    assert "E-CONF-D08 Ada: 1 scans were rated on other pictures than those of now, sub-01 2 memory" in told
+    assert not (folder / RATED).exists()
+    rated = file_of(folder, "Ada", said)
+    assert decide(folder, rated) == 0
+    (folder / PAGE).unlink()
+    assert decide(folder, rated) == 1
+    assert "is not there, so nothing shows what was rated" in capsys.readouterr().err
 
 
 def test_two_raters_agree_or_somebody_decides(folder, capsys):

@@ -42,5 +42,5 @@ with job(snakemake) as log:
             other.unlink()  # of somebody who was taken out since
         page.write_text(participants.compose_index(records, shared), encoding="utf-8")
     for page in map(Path, out.cockpit):
-        page.write_text(compose_cockpit(params.name, records, shared), encoding="utf-8")
+        page.write_text(compose_cockpit(params.name, records, shared, page), encoding="utf-8")
     log.info("%d pages, %d scans", len(people), len(records))

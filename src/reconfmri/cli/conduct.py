@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reconfmri.bids import read_run_table, sha256
 from reconfmri.config import CONFIG, Group, Study, load_study
+from reconfmri.contracts.ratings import PAGE, pictures_now
 from reconfmri.decisions import CODE as DECIDED
 from reconfmri.decisions import DECISIONS, RATED
 from reconfmri.exclusions import UNIT, read_exclusions
@@ -49,7 +50,12 @@ def decide(options: Namespace) -> int:
     raters = [ratings.read_ratings(path, study.name, scans) for path in options.ratings]
     now = datetime.now(UTC).isoformat(timespec="seconds")[:19]
     decided, open_ones = ratings.decide(
-        scans, raters, read_exclusions(results), ratings.read_adjudicated(folder), now=now
+        scans,
+        raters,
+        read_exclusions(results),
+        ratings.read_adjudicated(folder),
+        now=now,
+        pictures=pictures_now(folder / PAGE),
     )
     facts = {f"ratings of {rater.name}": rater.sha256 for rater in raters}
     if len(raters) == 2:

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote
+
+from reconfmri.exclusions import UNIT
+from reconfmri.files import InputError
+
+PAGE = "results/participants/cockpit.html"
+DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+
 FORMAT = "reconfmri ratings 1"
 KEEP, UNSURE, EXCLUDE = "keep", "unsure", "exclude"
 RATINGS = {KEEP: "Keep", UNSURE: "Unsure", EXCLUDE: "Exclude"}  # keys 1, 2, 3 of the page, in this order
@@ -22,3 +35,35 @@ ARTEFACTS = {
     "processing": "Postprocessing: denoising, defacing, resampling happened",
     "uncategorized": "Uncategorized artifact(s)",
 }
+
+
+def digest_of_pictures(addresses: Iterable[str], page: Path) -> str:
+    """Return the sha256 of the pictures of a scan, in their order; `addresses` are as in the page."""
+    digest = hashlib.sha256()
+    for address in addresses:
+        path = page.parent / unquote(address)
+        digest.update(hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"absent")
+    return digest.hexdigest()
+
+
+def pictures_now(page: Path) -> dict[tuple[str, ...], str]:
+    """Return scan -> digest of the pictures that lie beside the rating page today.
+
+    Raises
+    ------
+    ValueError
+        There is no rating page, or it is none that this version made.
+    """
+    fix = "make it again: `snakemake results/participants/cockpit.html`"
+    if not page.is_file():
+        raise InputError(PAGE, "is not there, so nothing shows what was rated", fix=fix, code="E-CONF-D08")
+    found = DATA.search(page.read_text(encoding="utf-8"))
+    if found is None:
+        raise InputError(PAGE, "is no rating page", fix=fix, code="E-CONF-D08")
+    scans = json.loads(found[1])["scans"]
+    return {
+        tuple(str(scan[name]) for name in UNIT): digest_of_pictures(
+            (picture["address"] for picture in scan["pictures"]), page
+        )
+        for scan in scans
+    }

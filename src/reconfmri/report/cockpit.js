@@ -45,8 +45,13 @@
   };
   const keyOf = (scan) => JSON.stringify([scan.participant_id, scan.session_id, scan.task, scan.run]);
   const here = () => page.scans[order[place]];
-  const entry = () => (said[keyOf(here())] ||= { rating: "", artifacts: [], notes: "", time: "" });
-  const rated = (scan) => Boolean((said[keyOf(scan)] || {}).rating);
+  const entry = () => (said[keyOf(here())] ||= { rating: "", artifacts: [], notes: "", time: "", pictures: "" });
+  // A rating is of the pictures that it was made on: where they are others now, the scan is to be seen again.
+  const changed = (scan) => {
+    const mine = said[keyOf(scan)];
+    return Boolean(mine && mine.rating && mine.pictures !== scan.digest);
+  };
+  const rated = (scan) => Boolean((said[keyOf(scan)] || {}).rating) && !changed(scan);
   const make = (tag, text, name = "") => {
     const made = document.createElement(tag);
     made.textContent = text;
@@ -78,7 +83,7 @@
     const done = page.scans.filter(rated).length, mine = entry();
     at("progress").textContent = `${rater}: ${done} of ${page.scans.length} rated`;
     for (const button of choices) {
-      button.setAttribute("aria-pressed", String(button.dataset.rating === mine.rating));
+      button.setAttribute("aria-pressed", String(rated(here()) && button.dataset.rating === mine.rating));
     }
     at("list").replaceChildren(...order.map((index, number) => {
       const item = document.createElement("li"), button = make("button", page.scans[index].label);
@@ -86,14 +91,17 @@
       if (number === place) button.setAttribute("aria-current", "true");
       button.addEventListener("click", () => move(number - place));
       const rating = (said[keyOf(page.scans[index])] || {}).rating;
-      item.append(button, make("span", rating ? ` ${page.ratings[rating]}` : " not rated", rating ? "" : "note"));
+      const again = changed(page.scans[index]) ? ", on other pictures: look again" : "";
+      const word = rating ? ` ${page.ratings[rating]}${again}` : " not rated";
+      item.append(button, make("span", word, again ? "bad" : rating ? "" : "note"));
       return item;
     }));
   };
   const show = (focus = true) => {
     const scan = here(), mine = entry();
     at("scan").textContent = `Scan ${place + 1} of ${order.length}: ${scan.label}`;
-    at("flags").textContent = scan.flags.join(" ");
+    const again = "The pictures changed since this scan was rated: rate it again.";
+    at("flags").textContent = [...(changed(scan) ? [again] : []), ...scan.flags].join(" ");
     showPictures(scan);
     showNumbers(scan);
     for (const box of boxes) box.checked = mine.artifacts.includes(box.value);
@@ -108,6 +116,10 @@
   };
   const change = (values) => {
     Object.assign(entry(), values, { time: new Date().toISOString() });
+    if (values.rating) {
+      entry().pictures = here().digest;
+      at("flags").textContent = here().flags.join(" ");
+    }
     keep();
     showState();
   };
@@ -157,6 +169,7 @@
       if (found.format !== page.format || found.study !== page.study) throw new Error("another study");
       begin(found.rater, Object.fromEntries(found.ratings.map((row) => [keyOf(row), {
         rating: row.rating, artifacts: row.artifacts, notes: row.notes, time: row.time,
+        pictures: row.pictures || "",
       }])));
     } catch {
       at("load").setCustomValidity("This is no file of ratings of this study.");

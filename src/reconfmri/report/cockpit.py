@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from reconfmri.config import QUALITY
-from reconfmri.contracts.ratings import ARTEFACTS, FORMAT, RATINGS
+from reconfmri.contracts.ratings import ARTEFACTS, FORMAT, RATINGS, digest_of_pictures
 from reconfmri.figures.labels import number
 from reconfmri.quality import LIMITS
 from reconfmri.report.blocks import Block
@@ -13,8 +14,10 @@ from reconfmri.report.participants import KINDS, ScanRecord, Shared, state_of
 from reconfmri.report.rendering import render
 
 
-def compose_cockpit(study: str, records: Sequence[ScanRecord], shared: Shared) -> str:
-    """Return the page as HTML with one script of its own; its pictures lie beside it.
+def compose_cockpit(study: str, records: Sequence[ScanRecord], shared: Shared, page: Path) -> str:
+    """Return the page as HTML with one script of its own; its pictures lie beside `page`.
+
+    It holds the digest of every scan's pictures, which goes into each rating.
 
     Nothing in it comes from the allocation; the order is shuffled in the browser, by the name of the rater.
     """
@@ -30,12 +33,12 @@ def compose_cockpit(study: str, records: Sequence[ScanRecord], shared: Shared) -
             "format": FORMAT,
             "study": study,
             "ratings": RATINGS,
-            "scans": [_scan(record, shared) for record in records],
+            "scans": [_scan(record, shared, page) for record in records],
         },
     )
 
 
-def _scan(record: ScanRecord, shared: Shared) -> Block:
+def _scan(record: ScanRecord, shared: Shared, page: Path) -> Block:
     """What the page shows of a scan: its pictures, numbers and flags."""
     values = "; ".join(
         f"{name.lower()} {number(record.measures[key])}"
@@ -47,6 +50,7 @@ def _scan(record: ScanRecord, shared: Shared) -> Block:
     return {
         **record.key,
         "label": record.label,
+        "digest": digest_of_pictures(filter(None, map(record.pictures.get, KINDS)), page),
         "pictures": [
             {
                 "title": title,

@@ -43,6 +43,7 @@ class Rating:
     artifacts: tuple[str, ...] = ()
     notes: str = ""
     time: str = ""
+    pictures: str = ""  # digest of those that were rated
 
     @property
     def words(self) -> str:
@@ -114,7 +115,9 @@ def _rating(row: Mapping[str, Any]) -> Rating:
     artifacts = tuple(map(str, row["artifacts"]))
     if row["rating"] not in RATINGS or set(artifacts) - set(ARTEFACTS):
         raise ValueError(f"{row['rating']!r} with {list(artifacts)}")
-    return Rating(str(row["rating"]), artifacts, str(row["notes"]), str(row["time"])[:19])
+    return Rating(
+        str(row["rating"]), artifacts, str(row["notes"]), str(row["time"])[:19], str(row.get("pictures", ""))
+    )
 
 
 def agreement(one: Rater, other: Rater) -> Agreement:
@@ -143,16 +146,18 @@ def decide(
     adjudicated: Mapping[Key, Mapping[str, str]],
     *,
     now: str,
+    pictures: Mapping[Key, str] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the decisions (`DECISIONS`) and what is still to be decided by somebody (`TO_DECIDE`).
 
     `exclusions` are those of the workflow, of which thresholds decide without raters; `adjudicated`: scan ->
-    decision, by, reason.
+    decision, by, reason; `pictures`: scan -> digest of its pictures as they are now.
 
     Raises
     ------
     ValueError
-        The raters are one person, or a scan that no threshold took out is not rated by each of them.
+        The raters are one person, or a scan that no threshold took out is not rated by each of them, or was
+        rated on pictures that have changed since.
     """
     names = [rater.name for rater in raters]
     if len({name.lower() for name in names}) < len(names) or len(names) > MOST_RATERS:
@@ -164,6 +169,7 @@ def decide(
         if missing := [key for key in scans if out[key] is None and key not in rater.ratings]:
             what = f"{len(missing)} scans are not rated, {' '.join(missing[0])} is the first"
             raise InputError(rater.name, what, fix="rate them, and save the file again", code=CODE)
+        _check_pictures(rater, [key for key in scans if out[key] is None], pictures or {})
     rows, open_ones = [], []
     for key in scans:
         unit, threshold = dict(zip(UNIT, key, strict=True)), out[key]
@@ -175,6 +181,16 @@ def decide(
             told = " | ".join(f"{name}: {each.words}" for name, each in zip(names, said, strict=True))
             open_ones.append(unit | {"ratings": told})
     return DECISIONS.frame(rows), TO_DECIDE.frame(open_ones)
+
+
+def _check_pictures(rater: Rater, scans: Sequence[Key], pictures: Mapping[Key, str]) -> None:
+    """A scan that is no longer on the page was taken out by an earlier decision and has no pictures."""
+    seen = {key: rater.ratings[key].pictures for key in scans}
+    if other := [key for key in scans if pictures.get(key, seen[key]) != seen[key]]:
+        first = " ".join(other[0])
+        what = f"{len(other)} scans were rated on other pictures than those of now, {first} is the first"
+        fix = "open the rating page with this file: it names them; rate them again and save it"
+        raise InputError(rater.name, what, fix=fix, code=CODE)
 
 
 def _decided(
