@@ -104,7 +104,7 @@ TIED = (
 
 def study_file() -> dict[str, Any]:
     raw = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
-    raw["skin_conductance"]["scores"] = ["peak", "level", "area", "count"]
+    raw["skin_conductance"]["scores"] = ["peak", "level", "area", "count", "canonical", "fluctuations"]
     raw["physiology"] = {"task": "memory", "conditions": ["trauma", "neutral"], "heart_rate": {}}
     raw["physiology"] |= {"respiration": {}, "emg": {}}
     raw["first_level"]["modulators"] = {"suds_trauma": {"condition": "trauma", "column": "suds"}}

@@ -14,10 +14,15 @@ from scipy import signal
 from tests.validate import skin
 
 from reconfmri.body.artefacts import find_artefacts
+from reconfmri.body.response_models import (
+    canonical_response,
+    find_fluctuations,
+    fluctuation,
+    response_heights,
+)
 from reconfmri.body.responses import find_responses
 from reconfmri.body.skin_conductance import (
     area,
-    canonical_response,
     clean,
     prepare,
     score_scripts,
@@ -242,3 +247,64 @@ def test_counted_responses_are_those_of_matching_pursuit_but_the_one_beneath_ano
     )  # onset; the kernel peaks 2.6 s later
     ours, _ = find_responses(clean(samples, 10.0), 10.0)
     assert skin.hits(ours, theirs) == len(ours) == 5
+
+
+def test_the_linear_model_is_that_of_a_plain_filter_and_least_squares():
+    """Against filter by difference equation and normal equations; planted heights come back within 2 %."""
+    rate, onsets, heights = 10.0, [20.0, 45.0, 60.0, 110.0], [0.8, 0.3, 0.5, 1.1]
+    clock = np.arange(0, 200, 1 / rate)
+    shape = canonical_response(np.arange(900) / rate)
+    samples = 6 - 0.004 * clock + np.random.default_rng(0).normal(0, 0.01, len(clock))
+    columns = []
+    for onset, height in zip(onsets, heights, strict=True):
+        first = round(onset * rate)
+        for part in (shape, np.gradient(shape, 0.1)):
+            column = np.zeros(len(clock))
+            column[first : first + 900] = part[: len(clock) - first]
+            columns.append(column)
+        samples += height * columns[-2]
+    b, a = signal.butter(1, 0.05 / (rate / 2), "high")
+    filtered = signal.lfilter(b, a, np.stack([*columns, samples - samples[0]]), axis=1)
+    model = np.column_stack([filtered[:-1].T, np.ones(len(clock))])
+    weights = np.linalg.solve(model.T @ model, model.T @ filtered[-1])[:-1].reshape(-1, 2)
+    fitted = weights @ np.stack([shape, np.gradient(shape, 0.1)])
+    found = response_heights(samples, np.ones(len(clock), dtype=bool), rate, onsets)
+    np.testing.assert_allclose(found, fitted.max(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(found, heights, rtol=0.02)
+    assert response_heights(samples, np.ones(len(clock), dtype=bool), rate, [20.0, 20.0001]) is None
+
+
+def test_models_of_the_response_score_scripts_and_say_what_they_used(tmp_path):
+    """A fluctuation every eight seconds of 0.4 µS, and a response to the onset of a script."""
+    clock = np.arange(0, 580, 0.02)
+    samples = 6 + 0.001 * np.random.default_rng(1).normal(size=len(clock))
+    kernel = np.interp(np.arange(0, 29.9, 0.02), np.arange(300) / 10, fluctuation(10.0))
+    for onset in np.arange(24.0, 138.0, 8.0):
+        first = round(onset * 50)
+        samples[first : first + len(kernel)] += 0.4 * kernel
+    times = np.arange(900) / 10
+    samples += 0.7 * np.interp(clock - 160, times, canonical_response(times), left=0)
+    settings = SkinConductance(
+        task="memory", conditions=["trauma", "neutral"], scores=["canonical", "fluctuations"]
+    )
+    ready = prepared(tmp_path, samples, 50.0, settings)
+    rows = score_scripts(ready, SCRIPTS, task=TASK, settings=settings).set_index(["outcome", "onset"])
+    assert rows.loc[("scr_fluctuations.trauma", 20.0), "value"] == pytest.approx(7.5, abs=0.51)  # 14 or 15
+    assert rows.loc[("scr_fluctuations.trauma", 300.0), "value"] == 0
+    assert rows.loc[("scr_canonical.neutral", 160.0), "value"] == pytest.approx(0.7, rel=0.05)
+    assert rows.loc[("scr_canonical.neutral", 160.0), "unit"] == "µS"
+    assert rows["seconds_used"].max() == pytest.approx(120, abs=0.1)
+
+
+def test_matching_pursuit_has_pspms_kernel_onsets_and_heights(reference_data):
+    """Kernel to 1e-9, onsets of six of six to 1e-9 s, their heights to 1e-7 µS."""
+    folder = reference_data / "pspm"
+    np.testing.assert_allclose(fluctuation(10.0), np.loadtxt(folder / "sf_kernel.tsv"), atol=1e-9)
+    onsets, heights = find_fluctuations(np.loadtxt(folder / "ysf.tsv"), 10.0)
+    theirs = np.loadtxt(folder / "mp_sf.tsv")
+    np.testing.assert_allclose(onsets, theirs[:, 0], atol=1e-9)
+    np.testing.assert_allclose(heights, theirs[:, 1], atol=1e-7)
+    assert heights.mean() == pytest.approx(0.445576, abs=1e-6)
+    onsets, heights = find_fluctuations(np.loadtxt(folder / "y60.tsv"), 10.0)
+    assert len(onsets) == 23
+    assert (heights > 0.1).sum() == 20

@@ -2,15 +2,15 @@
 
 Scores: `level` (change of the mean from the seconds before the script, Orr et al., J Abnorm Psychol
 1993;102:152), `area` (mean of y - min y, Bach et al., Int J Psychophysiol 2010;76:52), `count` (responses
-by an absolute prominence of 0.05 µS, Boucsein et al., Psychophysiology 2012;49:1017) and `peak` (rise to
-the peak within a window, ln(1 + µS), ibid.).
+by an absolute prominence of 0.05 µS, Boucsein et al., Psychophysiology 2012;49:1017), `peak` (rise to the
+peak within a window, ln(1 + µS), ibid.), and by models of the response `canonical` and `fluctuations`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pandas as pd
 
 from reconfmri.body.artefacts import Usable, find_artefacts
 from reconfmri.body.recordings import Array, Recording, read_recording, spans
+from reconfmri.body.response_models import count_fluctuations, response_heights, thinned
 from reconfmri.body.responses import PROMINENCE, find_responses
 from reconfmri.body.scores import (
     SCRIPTS,
@@ -43,6 +44,7 @@ FLAT_RANGE = 0.01  # µS within a whole recording: below the resolution of commo
 MAX_MICROSIEMENS = 200.0  # µS; skin has 1 to 60 (Boucsein 2012)
 MAX_SATURATED = 0.05  # share of samples that may stand at an end of the range
 CUT_OFF = 3.0  # Hz: a response of the skin is slower
+AFTER_ONSET = 10.0  # s of a script that its response is seen in
 BEFORE_PEAK = 5.0  # s before a script that the score `peak` must not have interpolated
 LOOK = "no action is needed if its picture shows what was left out rightly"
 
@@ -57,6 +59,7 @@ class Prepared:
     gaps: list[tuple[float, float]]  # s from the first volume, longer than `max_gap`
     peaks: Array  # s from the first volume, of counted responses
     prominence: float  # µS
+    heights: Mapping[float, float] = field(default_factory=dict)  # onset, s -> µS, of the linear model
 
 
 def score_recording(
@@ -132,6 +135,8 @@ def score_scripts(
     last = max(prepared.signal.end, float(events["onset"].max()) + 1)
     longest = float(np.nanmax([*events["duration"].to_numpy(dtype=float), 0.0]))
     named = name_events(events, task, duration=max(last, longest))
+    if "canonical" in settings.scores:
+        prepared = replace(prepared, heights=_heights(prepared, named))
     rows = []
     for score in settings.scores:
         what, unit = SKIN_SCORES[score]
@@ -202,18 +207,6 @@ def response(samples: Array, onset: float, frequency: float, window: tuple[float
     return float(max(peak - samples[here], 0.0))
 
 
-def canonical_response(times: Array) -> Array:
-    """Return PsPM's canonical skin conductance response at `times`, s from 0 on in equal steps, peak 1.
-
-    A Gaussian (the burst of the sudomotor nerve) convolved with two exponentials. Bach et al., Int J
-    Psychophysiol 2010;75:349.
-    """
-    burst = np.exp(-((times - 3.0745) ** 2) / (2 * 0.7013**2))
-    decay = np.exp(-0.3176 * times) + np.exp(-0.0708 * times)
-    found = np.convolve(burst, decay)[: len(times)]
-    return np.asarray(found / found.max())
-
-
 def _level(prepared: Prepared, script: Script, settings: SkinConductance) -> Score:
     found = mean_change(prepared.signal, script, settings.min_usable)
     return Score(signed_root(found.value), found.used, found.of, found.reason)
@@ -261,7 +254,43 @@ def _peak(prepared: Prepared, script: Script, settings: SkinConductance) -> Scor
     return Score(math.log1p(rise), used, last - first)
 
 
-SCORERS = {"peak": _peak, "level": _level, "area": _area, "count": _count}
+def _canonical(prepared: Prepared, script: Script, settings: SkinConductance) -> Score:
+    """Height of the canonical response to the onset."""
+    last = min(script.end, script.onset + AFTER_ONSET)
+    used, reason = _enough(prepared, replace(script, duration=last - script.onset), settings)
+    height = prepared.heights.get(script.onset, math.nan)
+    if not reason and math.isnan(height):
+        reason = f"two events begin too close to the script at {script.onset:.1f} s to be told apart"
+    return Score(math.nan if reason else height, used, last - script.onset, reason)
+
+
+def _heights(prepared: Prepared, named: pd.DataFrame) -> dict[float, float]:
+    """Onset of every event within the recording -> height of its response, µS; none if they run together."""
+    signal = prepared.signal
+    samples, rate = thinned(signal.values, signal.frequency)
+    usable, _ = thinned(signal.usable, signal.frequency)
+    onsets = sorted({float(onset) for onset in named["onset"] if signal.start <= onset < signal.end})
+    if not onsets:
+        return {}
+    heights = response_heights(samples, usable, rate, [onset - signal.start for onset in onsets])
+    return {} if heights is None else dict(zip(onsets, map(float, heights), strict=True))
+
+
+def _fluctuations(prepared: Prepared, script: Script, settings: SkinConductance) -> Score:
+    """Spontaneous fluctuations per usable minute, by matching pursuit."""
+    used, reason = _enough(prepared, script, settings)
+    if reason:
+        return Score(math.nan, used, script.duration, reason)
+    part = prepared.signal.within(script.onset, script.end)
+    samples, rate = thinned(prepared.signal.values[part], prepared.signal.frequency)
+    usable, _ = thinned(prepared.signal.usable[part], prepared.signal.frequency)
+    return Score(60 * count_fluctuations(samples, usable, rate) / used, used, script.duration)
+
+
+SCORERS = {
+    "peak": _peak, "level": _level, "area": _area, "count": _count,
+    "canonical": _canonical, "fluctuations": _fluctuations,
+}  # fmt: skip
 
 
 def _check_signal(samples: Array, name: str, limits: tuple[float, float]) -> None:

@@ -27,6 +27,8 @@ SKIN = {
     "scl": "skin conductance level",
     "scr_area": "skin conductance area",
     "scr_count": "skin conductance responses",
+    "scr_canonical": "skin conductance, canonical response",
+    "scr_fluctuations": "skin conductance fluctuations",
 }
 PHYSIOLOGY = {
     "hr": "heart rate",

@@ -16,6 +16,8 @@ SKIN_SCORES = {
     "level": ("scl", "√µS"),
     "area": ("scr_area", "µS"),
     "count": ("scr_count", "responses/min"),
+    "canonical": ("scr_canonical", "µS"),
+    "fluctuations": ("scr_fluctuations", "responses/min"),
 }
 LONG_SCRIPT = 30.0  # s, from which the level says more than the peak of the first seconds
 Baseline = float | Name
@@ -80,7 +82,9 @@ class SkinConductance(Section):
         None,
         description="Column of the recording, as in its JSON `Columns`; `none`: by its name, then its unit",
     )
-    scores: Annotated[list[Literal["peak", "level", "area", "count"]], EachOnce] = Field(
+    scores: Annotated[
+        list[Literal["peak", "level", "area", "count", "canonical", "fluctuations"]], EachOnce
+    ] = Field(
         ["peak"],
         min_length=1,
         description="First the primary one. `level`: change of the mean from the baseline, signed square "
@@ -88,7 +92,9 @@ class SkinConductance(Section):
         "scripts over 30 s (`scl.<condition>`, √µS); `peak`: ln(1 + rise) to the peak in `window` (`scr`, "
         "ln µS); "
         "`area`: mean of y - min y (`scr_area`, µS); `count`: responses of 0.05 µS or more (`scr_count`, "
-        "per min)",
+        "per min); `canonical`: height of PsPM's canonical response to the onset, by a linear model of all "
+        "events (`scr_canonical`, µS); `fluctuations`: spontaneous ones of 0.1 µS or more by matching "
+        "pursuit (`scr_fluctuations`, per min)",
     )
     window: Annotated[Interval, AfterValidator(_after_onset)] = Field(
         (0.0, 10.0), description="Part of each script that `peak` looks at, s from its onset"

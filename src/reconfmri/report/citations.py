@@ -29,6 +29,8 @@ def citations(study: Study, facts: Facts | None = None) -> list[Citation]:
         for name in ("first_level", "connectivity", "skin_conductance", "physiology")
         if getattr(study, name) is not None
     }
+    if study.skin_conductance:
+        used |= {f"skin_{score}" for score in study.skin_conductance.scores}
     if study.group:
         used |= cited_of(study.group)
     if study.first_level and study.first_level.hrf.startswith("glover"):
