@@ -92,6 +92,8 @@ TIED = (
     "skin_conductance.task",
     "physiology.task",
     "group.primary.",
+    "group.arms.comparisons",  # with several active arms: tests/test_arms.py
+    "group.arms.doses",
     "group.moderators",
     "group.exploratory",
     "group.responders.",

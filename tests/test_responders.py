@@ -344,7 +344,15 @@ def tables_of(asked):
 def page_of(asked):
     block = section(study_of(asked), tables_of(asked))
     shown = {"id": "responders", "title": "Responders", "intro": "", "tables": []}
-    whole = {"title": "t", "truth": False, "question": "", "answer": None, "headline": "", "version": ""}
+    whole = {
+        "title": "t",
+        "truth": False,
+        "question": "",
+        "answer": None,
+        "headline": "",
+        "version": "",
+        "registered": "",
+    }
     return Page(
         render("page.html.j2", **block, **whole, sources="", blinded=None, stamp="", sections=[shown])
     )

@@ -349,9 +349,9 @@ def _intercurrent_events(folder: Path, study: Study, allocation: pd.DataFrame) -
 
 def _arms(group: Group, allocation: pd.DataFrame, scanned: set[str]) -> list[Problem]:
     sizes = Counter(allocation["arm"])
-    named = {"active": group.arms.active, "control": group.arms.control}
+    named = [*(("active", arm) for arm in group.arms.actives), ("control", group.arms.control)]
     problems = []
-    for key, arm in named.items():
+    for key, arm in named:
         if arm in (OPEN_ARM.format("drug"), OPEN_ARM.format("control")):
             what, fix = f"group.arms.{key} is open", f"fill in which of the arms {sorted(sizes)} it is"
             problems.append(Problem("STOP", "E-CONF-C04", what, fix, CONFIG))
@@ -367,7 +367,7 @@ def _arms(group: Group, allocation: pd.DataFrame, scanned: set[str]) -> list[Pro
                 "fix the exclusions, or correct the allocation",
             )
             problems.append(Problem("STOP", "E-CONF-C05", what, fix, group.allocation))
-    others = sorted(set(sizes) - set(named.values()))
+    others = sorted(set(sizes) - set(group.arms.labels))
     if others:
         n_people = sum(sizes[arm] for arm in others)
         what = f"the allocation has {n_people} in the arms {others}, which group.arms does not name"

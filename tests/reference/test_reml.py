@@ -204,7 +204,7 @@ def test_a_covariance_by_arm_finds_the_ratio_of_spreads_and_changes_nothing_wher
     for arm in (active, ~active):
         values[arm] = (values[arm] - values[arm].mean(axis=0)) / values[arm].std(axis=0, ddof=1)
     values[active] = 3 * values[active]
-    fit = fit_reml(values, design_of(active, 4), "unstructured", active=active)
+    fit = fit_reml(values, design_of(active, 4), "unstructured", arm=active)
     sds = np.sqrt(np.diagonal(fit.covariances, axis1=1, axis2=2))
     np.testing.assert_allclose(sds[1] / sds[0], 3, rtol=0.15)
     welch = stats.ttest_ind(values[active, 3], values[~active, 3], equal_var=False)
@@ -288,6 +288,6 @@ def test_arms_of_two_people_have_one_covariance_and_do_not_say_otherwise(four_vi
     values, few = values[:, :2], np.concatenate([np.flatnonzero(active)[:2], np.flatnonzero(~active)])
     design = design_of(active[few], 2)
     alike = fit_reml(values[few], design, "unstructured")
-    asked = fit_reml(values[few], design, "unstructured", active=active[few])
+    asked = fit_reml(values[few], design, "unstructured", arm=active[few])
     assert asked.status == alike.status == "ok"
     np.testing.assert_array_equal(asked.covariances, alike.covariances)

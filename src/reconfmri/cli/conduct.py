@@ -28,7 +28,7 @@ def blind(options: Namespace) -> int:
     _, group = _study(options.study)
     allocation = options.study / group.allocation
     arms = read_allocation(allocation)["arm"]
-    compared = (group.arms.active, group.arms.control)
+    compared = group.arms.shown
     if absent := [arm for arm in compared if arm not in set(arms)]:
         what = f"nobody is in {len(absent)} of the arms of group.arms"
         raise InputError(allocation, what, fix="correct group.arms or the table", code="E-CONF-C04")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reconfmri.config import Estimand, Group, Study, load_study
+from reconfmri.contracts.questions.columns import COMPARISON
 from reconfmri.labels import in_order
 from reconfmri.tables import read_table, write_table
 
@@ -61,9 +62,12 @@ def write_plan(options: Namespace) -> int:
     )
     needed = {power: planning.n_for_power(trial.scenario, trial.primary, aim, power) for power in POWERS}
     options.out.mkdir(parents=True, exist_ok=True)
-    write_table(options.out / "plan.tsv", table, planning.DESCRIPTIONS)
+    several = "comparison" in table
+    named = {COMPARISON.name: COMPARISON.description} if several else {}
+    write_table(options.out / "plan.tsv", table, planning.DESCRIPTIONS | named)
     write_table(options.out / "assumptions.tsv", assumptions(trial, aim, options), ASSUMPTIONS)
-    figure = plan_figure(table, trial.primary, aim, needed, trial.names)
+    shown = table[table[COMPARISON.name] == trial.primary.comparison.name] if several else table
+    figure = plan_figure(shown, trial.primary, aim, needed, trial.names)
     (options.out / "plan.svg").write_text(to_svg(figure), encoding="utf-8")
     (options.out / "plan.png").write_bytes(to_png(figure))
     print(headline(trial, aim, needed))
@@ -167,7 +171,11 @@ def _questions(group: Group | None, sessions: list[str]) -> list[Question]:
 
     every: list[Estimand] = group.estimands if group else list(get_args(Estimand))
     names = [name for name in every if len(sessions) > 1 or name == "difference_unadjusted"]
-    questions = [question for question in ask(names, sessions) if not question.within_an_arm]
+    questions = [
+        question
+        for question in ask(names, sessions, group.arms if group else None)
+        if not question.within_an_arm
+    ]
     if not questions:
         raise ValueError(
             f"group.estimands: none of {every} compares the arms"
@@ -185,6 +193,9 @@ def _primary(options: Namespace, group: Group | None, questions: list[Question])
     known = list(dict.fromkeys(question.session for question in questions))
     if options.session not in (None, *known):
         raise ValueError(f"--session: {options.session!r} is not planned. Fix: give one of {known}")
+    if group:
+        compared = group.primary.compared
+        questions = [question for question in questions if question.comparison.name == compared]
     alike = [question for question in questions if question.estimand == estimand] or questions
     return next((question for question in alike if question.session == session), alike[0])
 
@@ -305,7 +316,9 @@ def read_halving(options: Namespace, trial: Trial) -> pd.DataFrame | None:
     table = read_table(options.estimates, numeric=numbers, required=text)
     known = list(dict.fromkeys(table.loc[(table["method"] == "reml") & table["lower"].notna(), "outcome"]))
     outcome = trial.outcome or (known[0] if len(known) == 1 else "")
-    halving = halve(trial.scenario, trial.questions, table[table["outcome"] == outcome])
+    # of several arms, the comparison of the primary question
+    questions = [item for item in trial.questions if item.comparison == trial.primary.comparison]
+    halving = halve(trial.scenario, questions, table[table["outcome"] == outcome])
     if not len(halving):
         raise ValueError(
             f"{options.estimates}: no interval of method reml for the outcome {outcome!r} at sessions "
@@ -370,7 +383,8 @@ def halving_line(trial: Trial, halving: pd.DataFrame) -> str:
 
 def _asked(trial: Trial) -> str:
     primary = trial.primary
-    return " ".join(filter(None, [trial.outcome, primary.estimand, _at(trial, primary.session)]))
+    parts = [trial.outcome, primary.estimand, primary.comparison.name, _at(trial, primary.session)]
+    return " ".join(filter(None, parts))
 
 
 def _at(trial: Trial, session: str) -> str:

@@ -40,6 +40,9 @@ def register(options: Namespace) -> int:
     study = load_study(folder / CONFIG)
     if study.group is None or study.trial is None:
         raise InputError(CONFIG, "the study has no arms", fix="give it a section `group`", code="E-CONF-C02")
+    if study.group.arms.several:
+        what = f"registers two arms, and group.arms has {len(study.group.arms.labels)}"
+        raise InputError(CONFIG, what, fix="`reconfmri plan` and `lock`, and upload both", code="E-CONF-C02")
     if out.exists() and any(out.iterdir()):
         raise InputError(out, "is not empty", fix="give a new folder", code="E-CONF-C07")
     registration.check_before_data(folder)
@@ -52,7 +55,7 @@ def register(options: Namespace) -> int:
     (out / "README.md").write_text(_readme(study, design), encoding="utf-8")
     content = registration.planned(
         study,
-        people={study.group.arms.active: design.n_active, study.group.arms.control: design.n_control},
+        people=dict(zip(study.group.arms.pair, (design.n_active, design.n_control), strict=True)),
         outcome=trial.outcome,
         session=trial.primary.session,
         estimand=trial.primary.estimand,

@@ -4,6 +4,7 @@ One file per section; `study` has what sections must agree on, `reading` reads Y
 Field descriptions carry unit and meaning; `config/README.md` and the JSON schema are made from them.
 """
 
+from reconfmri.config.arms import TWO_ARMS, Arms, Comparison
 from reconfmri.config.catalogue import (
     DOMAINS,
     PROPER,
@@ -18,7 +19,6 @@ from reconfmri.config.first_level import Fir, FirstLevel, Modulator, ScriptContr
 from reconfmri.config.group import (
     DEFAULT_SCALES,
     MIN_POOLED,
-    Arms,
     Covariate,
     Estimand,
     Group,
@@ -52,11 +52,13 @@ __all__ = [
     "QUALITY_UNITS",
     "SIGNALS",
     "SKIN_SCORES",
+    "TWO_ARMS",
     "WHOLE_RUN",
     "Arms",
     "Artefacts",
     "Atlas",
     "Channel",
+    "Comparison",
     "Connectivity",
     "Container",
     "Coupled",

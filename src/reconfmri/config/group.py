@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from reconfmri.config.arms import MINUS, Arms
 from reconfmri.config.responders import Responder
 from reconfmri.config.section import EachOnce, Interval, Name, Section, TakenNameError, Text, check_known
 from reconfmri.config.voxels import Voxels
-from reconfmri.labels import spelling_fault
 from reconfmri.problems import SettingError
 from reconfmri.tables import MISSING
 
-ARM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9 _+.-]*")  # what `init` leaves open has blanks
 DEFAULT_SCALES = {
     "percent signal change": 0.4,
     "Fisher z": 0.3,
@@ -37,31 +35,11 @@ DEFAULT_SCALES = {
 MIN_JOINT, MAX_JOINT = 2, 5  # outcomes modelled together: up to ten pairs, each a model of its own
 MIN_PERMUTATIONS = 100
 MIN_TWINS = 2
+OF_TWO_ARMS = ("moderators", "pooled", "joint", "bounded", "voxels", "intercurrent_events")
 MIN_POOLED = 6  # exchangeable outcomes: of fewer nothing tells how far their effects lie apart
 
 
 Outcomes = Annotated[list[Text], EachOnce]
-
-
-class Arms(Section):
-    """Labels of the two arms in the allocation; differences are active minus control."""
-
-    active: Text = Field(description="Label of the drug arm in allocation.tsv")
-    control: Text = Field(description="Label of the control arm in allocation.tsv")
-
-    @model_validator(mode="after")
-    def _differ(self) -> Arms:
-        if self.active == self.control:
-            raise SettingError(
-                f"group.arms: active and control are both {self.active!r}",
-                "name the two arms",
-            )
-        if fault := spelling_fault([self.active, self.control], "arm"):
-            raise SettingError(
-                f"group.arms: {fault[0]}",
-                f"{fault[1]}",
-            )
-        return self
 
 
 PrimaryEstimand = Literal["difference_adjusted", "difference_unadjusted", "difference_of_change"]
@@ -85,6 +63,18 @@ class Primary(Section):
         description="BIDS session label of the primary visit; n/a in data without sessions",
     )
     estimand: PrimaryEstimand = Field("difference_adjusted", description="Estimand of the primary question")
+    comparison: Annotated[list[Text], Field(min_length=2, max_length=2)] | Literal["dose trend"] | None = (
+        Field(
+            None,
+            description="With several active arms: the pair, [arm, minus arm], or `dose trend`, that the "
+            "primary question is about; two arms have one comparison",
+        )
+    )
+
+    @property
+    def compared(self) -> str:
+        """The name of the comparison; empty where there are two arms."""
+        return self.comparison if isinstance(self.comparison, str) else MINUS.join(self.comparison or [])
 
 
 class Attributes(Section):
@@ -369,6 +359,28 @@ class Group(Section):
                     "more that are exchangeable",
                     "drop the set, each outcome is modelled alone",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _several_arms(self) -> Group:
+        """What the primary question compares, and what no model of more than two arms answers."""
+        asked, arms = self.primary.comparison, self.arms
+        if not arms.several:
+            if asked is not None:
+                raise SettingError("group.primary.comparison: two arms have one comparison", "delete it")
+            return self
+        if refused := [key for key in OF_TWO_ARMS if getattr(self, key)]:
+            raise SettingError(
+                f"group.{refused[0]} is worked out for two arms, and group.arms has {len(arms.labels)}",
+                "delete it, or compare two arms",
+            )
+        known = [one.name for one in arms.every_comparison]
+        if self.primary.compared not in known:
+            what = f"is {asked}" if asked else "is open"
+            raise SettingError(
+                f"group.primary.comparison {what}, and {len(arms.labels)} arms have the comparisons {known}",
+                f"name one, e.g. {[arms.actives[-1], arms.control]}",
+            )
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from reconfmri.config.arms import TAGS
 from reconfmri.config.section import Section
 from reconfmri.config.study import Study, TableStudy, Trial, check_group
 from reconfmri.files import UnreadableError, read_text
@@ -145,7 +146,9 @@ def _parse(model: type[Sections], raw: object) -> Sections:
 def _explain(item: Any, model: type[BaseModel]) -> Problem:
     """One pydantic error of a model: code, key, what is wrong, what was got, the fix."""
     keys = [
-        text if (text := str(part)).isprintable() and text.strip() else repr(text) for part in item["loc"]
+        text if (text := str(part)).isprintable() and text.strip() else repr(text)
+        for part in item["loc"]
+        if part not in TAGS
     ]
     where = ".".join(keys) or "study"
     if item["type"] == "extra_forbidden":

@@ -9,11 +9,12 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from reconfmri.config.arms import check_arms
 from reconfmri.config.catalogue import Outcome, catalogue
 from reconfmri.config.connectivity import Connectivity
 from reconfmri.config.filters import Filters
 from reconfmri.config.first_level import FirstLevel
-from reconfmri.config.group import ARM, Arms, Group
+from reconfmri.config.group import Group
 from reconfmri.config.physiology import SIGNALS, Physiology
 from reconfmri.config.preprocessing import Preprocessing
 from reconfmri.config.quality import QUALITY_HEADS, Quality
@@ -395,21 +396,3 @@ def check_estimand(group: Group, n_sessions: int) -> None:
             f"{asked}which group.estimands lacks; it has {group.estimands}",
             "add it there",
         )
-
-
-def check_arms(arms: Arms) -> None:
-    """Check that both arms have a label that can be written anywhere.
-
-    Raises
-    ------
-    ValueError
-        It names the key and the label.
-    """
-    for key, arm in (("active", arms.active), ("control", arms.control)):
-        if not ARM.fullmatch(arm):
-            raise SettingError(
-                f"group.arms.{key}: got {arm!r}, expected letters and digits, and blanks, `_`, `-`, `+`, "
-                "`.` after the first",
-                "rename the arm, in the allocation too",
-            )
-    check_apart([arms.active, arms.control], "group.arms")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from reconfmri.contracts.specs import TableSpec
 
@@ -32,6 +32,9 @@ class GroupQuestion:
     settings, of `events` and `seed`. `collects`: tables that it is given after `Asked`, made before it.
     `on_request`: made by an option of `reconfmri group` alone; it has no rule then. `of_images`: asked by a
     rule that gives it images too, where the study file wants it; a bare table of measures has none.
+    `arms`: what it does where there are more than two. `all`: one model of all, each comparison in a row of
+    its own; `pairs`: it is asked of each pair that is compared, among their people alone, as an exact test
+    of two shares is; `two`: it has no answer, and its tables are empty.
     """
 
     name: str
@@ -43,6 +46,7 @@ class GroupQuestion:
     collects: tuple[str, ...] = ()
     on_request: bool = False
     of_images: bool = False
+    arms: Literal["all", "pairs", "two"] = "two"
 
     @property
     def always(self) -> bool:

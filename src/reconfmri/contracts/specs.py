@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ class Column:
     kind: Kind
     description: str
     unit: str = ""
+    optional: bool = False  # a table may lack it as a whole
 
     @property
     def sidecar(self) -> dict[str, str]:
@@ -62,8 +63,14 @@ class TableSpec:
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns."""
-        return [column.name for column in self.columns]
+        """The names of the columns, without those that a table may lack."""
+        return [column.name for column in self.columns if not column.optional]
+
+    def among(self, there: Iterable[object]) -> TableSpec:
+        """Return the columns of a table that has these: optional ones that it lacks fall away."""
+        has = set(there)
+        kept = [replace(one, optional=False) for one in self.columns if not one.optional or one.name in has]
+        return replace(self, columns=tuple(kept))
 
     def of_kind(self, *kinds: Kind) -> list[str]:
         """Return the names of the columns of these kinds."""
@@ -79,8 +86,12 @@ class TableSpec:
         return replace(self, what=what)
 
     def frame(self, rows: Sequence[Mapping[str, Any]] | Sequence[Sequence[Any]]) -> pd.DataFrame:
-        """Return rows as a table of these columns; a cell that a row lacks is missing, others are dropped."""
-        return pd.DataFrame(rows, columns=self.names)
+        """Return rows as a table of these columns; a cell that a row lacks is missing, others are dropped.
+
+        An optional column is there where a row has a cell for it.
+        """
+        there = {name for row in rows if isinstance(row, Mapping) for name in row}
+        return pd.DataFrame(rows, columns=self.among(there).names)
 
     def check(self, table: pd.DataFrame, what: str) -> None:
         """Check the columns and the kinds of their cells; `what` is the table, for the message.
@@ -90,11 +101,12 @@ class TableSpec:
         ValueError
             A column is missing or unknown, or a cell is not of its kind.
         """
-        if absent := [name for name in self.names if name not in table]:
+        own = self.among(table)
+        if absent := [name for name in own.names if name not in table]:
             raise ValueError(f"{what}: columns {absent} are missing; it has {list(table)}")
-        if unknown := [str(name) for name in table if name not in self.names]:
-            raise ValueError(f"{what}: columns {unknown} are none of this table, which has {self.names}")
-        for column in self.columns:
+        if unknown := [str(name) for name in table if name not in own.names]:
+            raise ValueError(f"{what}: columns {unknown} are none of this table, which has {own.names}")
+        for column in own.columns:
             cells = table[column.name].dropna()
             if any(not _is_of(column.kind, cell) for cell in cells):
                 wrong = next(cell for cell in cells if not _is_of(column.kind, cell))
@@ -109,9 +121,10 @@ class TableSpec:
             A column is missing or unknown, or a cell is not of its kind or holds a tab or a line break.
         """
         self.check(table, Path(path).name)
+        own = self.among(table)
         words = {yes: word for word, yes in YES_NO.items()}
-        said = {name: table[name].astype(object).map(words) for name in self.of_kind("yes_no")}
-        write_table(path, table.assign(**said)[self.names], {c.name: c.sidecar for c in self.columns})
+        said = {name: table[name].astype(object).map(words) for name in own.of_kind("yes_no")}
+        write_table(path, table.assign(**said)[own.names], {c.name: c.sidecar for c in own.columns})
 
     def read(self, path: str | Path) -> pd.DataFrame:
         """Return a table from its TSV: numbers as float64, yes and no as bool (object where one is missing).
@@ -121,8 +134,9 @@ class TableSpec:
         ValueError
             It is no such table: a column is missing or unknown, or a cell is not of its kind.
         """
+        needed = self.among([])
         table = read_table(
-            path, numeric=self.of_kind("number", "integer"), required=self.of_kind("text", "yes_no")
+            path, numeric=needed.of_kind("number", "integer"), required=needed.of_kind("text", "yes_no")
         )
         for name in self.of_kind("yes_no"):
             words = table[name]

@@ -12,7 +12,8 @@ import pandas as pd
 WIDTH, GAP, PAD, LINE = 1000, 26, 14, 21  # of the drawing, between boxes, within them, of a line of text
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, MUTED, LOST, EDGE = "#1f2730", "#5d6873", "#b3261e", "#8a96a3"
-COLOURS = ("#1b5e9e", "#a85c12")
+COLOURS = ("#1b5e9e", "#12807a", "#7553a6", "#5f6b12", "#8a4b3c")  # of the active arms
+OF_CONTROL = "#a85c12"  # darker than in figures: it is the colour of text
 CHARACTERS = 7.3  # width of one, on average, at 14 px
 NAMES = {
     "expected": "Expected",
@@ -95,8 +96,7 @@ def flow_diagram(
     top = _enrolment(drawing, flow, arms, columns)
     for session, name in sessions.items():
         boxes = [
-            _visit(flow, arm, session, name, outcome, COLOURS[place % 2] if len(arms) > 1 else INK)
-            for place, arm in enumerate(arms)
+            _visit(flow, arm, session, name, outcome, _colour(place, arms)) for place, arm in enumerate(arms)
         ]
         if not any(box.lines for box in boxes):
             continue
@@ -107,6 +107,13 @@ def flow_diagram(
             drawing.box(box, left, top + GAP, width, height)
         top += GAP + height
     return _svg(drawing, _said(flow, arms, sessions, outcome, label))
+
+
+def _colour(place: int, arms: Sequence[str]) -> str:
+    """The colour of an arm by its place, active arms first; one group of all has ink."""
+    if len(arms) == 1:
+        return INK
+    return OF_CONTROL if place == len(arms) - 1 else COLOURS[place]
 
 
 def _columns(count: int) -> list[tuple[float, float]]:
@@ -142,7 +149,7 @@ def _enrolment(
     bottom = drawing.box(
         Box(f"Randomised (n = {randomised['people'].sum()})"), middle - width / 2, bottom, width
     )
-    allocated = [_allocated(flow, arm, COLOURS[place % 2]) for place, arm in enumerate(arms)]
+    allocated = [_allocated(flow, arm, _colour(place, arms)) for place, arm in enumerate(arms)]
     height = max(box.height(columns[0][1]) for box in allocated)
     for box, (left, wide) in zip(allocated, columns, strict=True):
         centre = left + wide / 2

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reconfmri.config import condition_label
+from reconfmri.figures.arms import arm_colour, looks
 from reconfmri.figures.labels import session_name
 from reconfmri.figures.style import INK, MUTED, drawn, new_figure, tidy
-from reconfmri.figures.trial import arm_colour, mean_and_interval
+from reconfmri.figures.trial import mean_and_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,8 @@ def habituation(scripts: pd.DataFrame, study: Study) -> Figure:
     conditions = list(dict.fromkeys(scripts["condition"]))
     sessions = [session.id for session in study.sessions] or ["n/a"]
     arms = study.group.arms if study.group else None
-    lines = [arms.control, arms.active] if arms else [EVERYBODY]
+    lines = list(reversed(arms.shown)) if arms else [EVERYBODY]
+    marks = {look.arm: look.marker for look in looks(arms)} if arms else {}
     level = study.group.level if study.group else 0.95
     figure = new_figure(9.6, 0.5 + 1.75 * len(conditions))
     grid = figure.subplots(len(conditions), len(sessions), sharex=True, sharey=True, squeeze=False)
@@ -52,7 +54,7 @@ def habituation(scripts: pd.DataFrame, study: Study) -> Figure:
                     mean,
                     yerr=half,
                     color=arm_colour(arms, arm),
-                    marker="so"[place],
+                    marker=marks.get(arm, "s"),
                     markersize=4.5,
                     linewidth=1.5,
                     elinewidth=1.0,
@@ -72,5 +74,5 @@ def habituation(scripts: pd.DataFrame, study: Study) -> Figure:
             axes.set_xticks([number + 1 for number in numbers])
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if arms and handles:
-        figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(lines), frameon=False, fontsize=9)
     return figure

@@ -61,7 +61,10 @@ def estimand_label(name: str, group: Group | None = None) -> str:
     said = ESTIMANDS.get(name, name.replace("_", " "))
     if group is None:
         return said
-    arms = {"active arm": group.arms.active, "control arm": group.arms.control}
+    if group.arms.several:
+        return said.replace("active arm", "within each active arm")
+    active, control = group.arms.pair
+    arms = {"active arm": active, "control arm": control}
     for kind, arm in arms.items():
         said = said.replace(kind, f"arm {arm}")
     return said

@@ -143,14 +143,14 @@ def _mark_points(axes: Axes, points: pd.DataFrame, trial: Trial) -> None:
     for row in points.to_dict("records"):
         if not np.isfinite(row["delta"]):
             continue
-        place = (row["delta"], 0.0) if row["arm"] == trial.group.arms.active else (0.0, row["delta"])
+        place = (row["delta"], 0.0) if row["arm"] == trial.group.arms.pair[0] else (0.0, row["delta"])
         axes.plot(*place, "D", zorder=6, **mark)
 
 
 def _label_axes(axes: Axes, grid: pd.DataFrame, trial: Trial) -> None:
     unit = str(grid["unit"].iloc[0])
-    names = trial.group.arms
-    arms = (names.active, grid["unseen_active"].iloc[0]), (names.control, grid["unseen_control"].iloc[0])
+    active, control = trial.group.arms.pair
+    arms = (active, grid["unseen_active"].iloc[0]), (control, grid["unseen_control"].iloc[0])
     for (arm, n_unseen), axis in zip(arms, (axes.xaxis, axes.yaxis), strict=True):
         people = "1 person" if n_unseen == 1 else f"{n_unseen:.0f} people"
         text = f"{arm}: {people} not seen, against prediction\n← lower    {unit}    higher →"
@@ -165,7 +165,7 @@ def _title(row: dict[Any, Any], trial: Trial) -> str:
 
 
 def _minus(trial: Trial) -> str:
-    return f"{trial.group.arms.active} minus {trial.group.arms.control}"
+    return " minus ".join(trial.group.arms.pair)
 
 
 def _wrapped(text: str) -> str:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reconfmri.figures.arms import looks
 from reconfmri.figures.labels import declared_label, session_name
-from reconfmri.figures.style import ACTIVE, CONTROL, INK, MUTED, TRUTH, drawn, new_figure, tidy
+from reconfmri.figures.style import INK, MUTED, TRUTH, drawn, new_figure, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,9 +59,9 @@ def replicates(table: pd.DataFrame, trial: Trial) -> Figure:
     panels = figure.subplots(1, len(TITLES), squeeze=False)[0]
     for axes, (statistic, title) in zip(panels, TITLES.items(), strict=True):
         tidy(axes, grid="y")
-        for arm, colour, shift in ((group.arms.active, ACTIVE, -0.12), (group.arms.control, CONTROL, 0.12)):
+        for arm, colour, _, shift in looks(group.arms):
             rows = mine[(mine["statistic"] == statistic) & (mine["arm"] == arm)]
-            places = np.array([sessions.index(name) for name in rows["session"]]) + shift
+            places = np.array([sessions.index(name) for name in rows["session"]]) + 0.24 * shift
             _bars(axes, places, rows, colour, arm)
         axes.set_title(title, fontsize=9, loc="left", color=INK, weight="bold")
         names = [session_name(trial, name) for name in sessions]
@@ -68,7 +69,7 @@ def replicates(table: pd.DataFrame, trial: Trial) -> Figure:
         axes.set_xlim(-0.5, len(sessions) - 0.5)
     panels[0].set_ylabel(str(mine["unit"].iloc[0]), fontsize=8.5, color=MUTED)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=9)
     return figure
 
 

@@ -39,8 +39,8 @@ def responder_shares(table: pd.DataFrame, course: pd.DataFrame, trial: Trial) ->
 
 def _sides(trial: Trial) -> list[tuple[str, str, str, float]]:
     """Arm, its place in the table, colour, shift."""
-    arms = trial.group.arms
-    return [(arms.active, "active", ACTIVE, -0.06), (arms.control, "control", CONTROL, 0.06)]
+    active, control = trial.group.arms.pair
+    return [(active, "active", ACTIVE, -0.06), (control, "control", CONTROL, 0.06)]
 
 
 def _shares(axes: Axes, table: pd.DataFrame, trial: Trial) -> None:

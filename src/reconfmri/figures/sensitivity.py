@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reconfmri.config import outcome_label
+from reconfmri.figures.arms import looks
 from reconfmri.figures.labels import declared_label, method_label, number_with_ends
 from reconfmri.figures.style import (
     ACTIVE,
@@ -93,16 +94,16 @@ def reliability(table: pd.DataFrame, trial: Trial) -> Figure:
     figure = new_figure(9.2, 0.34 * len(names) + 1.0)
     axes = figure.add_subplot()
     tidy(axes, grid="x")
-    for arm, marker, colour, shift in ((arms.active, "o", ACTIVE, -0.14), (arms.control, "s", CONTROL, 0.14)):
+    for arm, colour, marker, shift in looks(arms):
         mine = known[known["arm"] == arm]
-        places = [names.index(name) + shift for name in mine["outcome"]]
+        places = [names.index(name) + 0.28 * shift for name in mine["outcome"]]
         axes.hlines(places, mine["icc_2_1_lower"], mine["icc_2_1_upper"], color=colour, linewidth=1.4)
         axes.plot(mine["icc_2_1"], places, marker, color=colour, markersize=4.6, label=arm)
     axes.set_yticks(range(len(names)), [declared_label(name, trial.group) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(min(0.0, float(known["icc_2_1_lower"].min())) - 0.02, 1.0)
     axes.set_xlabel("ICC(2,1)", fontsize=8.5, color=MUTED)
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper left", ncols=len(arms.shown), frameon=False, fontsize=9)
     return figure
 
 

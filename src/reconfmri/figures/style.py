@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID = "#1f2730", "#66707c", "#e2e6ea"
 ACTIVE, CONTROL = "#1b5e9e", "#c0701f"
+ACTIVES = (ACTIVE, "#12807a", "#7553a6", "#5f6b12", "#8a4b3c")  # of several active arms
 TRUTH, OUT = "#a3226f", "#b3261e"
 # Paul Tol's "bright" scheme, for regions.
 BRIGHT = ("#ee6677", "#4477aa", "#ccbb44", "#66ccee", "#aa3377", "#228833", "#bbbbbb")

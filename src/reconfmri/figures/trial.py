@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reconfmri.config import condition_label, outcome_label
+from reconfmri.figures.arms import arm_colour, looks
 from reconfmri.figures.labels import (
     declared_label,
     estimand_label,
@@ -15,8 +16,6 @@ from reconfmri.figures.labels import (
     session_name,
 )
 from reconfmri.figures.style import (
-    ACTIVE,
-    CONTROL,
     INK,
     METHOD_MARKS,
     MUTED,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from reconfmri.config import Arms, Group, Study, Trial
+    from reconfmri.config import Group, Study, Trial
 
 OTHER_MARK = {"marker": "^", "color": MUTED, "markerfacecolor": "white"}
 
@@ -75,11 +74,6 @@ def timeline(study: Study, randomised: dict[str, int]) -> Figure:
             )
             axes.text(place, -0.8, "primary visit", ha="center", va="top", fontsize=8.5, color=TRUTH)
     return figure
-
-
-def arm_colour(arms: Arms | None, arm: str) -> str:
-    """Return the colour of an arm: one for the active, one for the control, ink for everybody."""
-    return {arms.active: ACTIVE, arms.control: CONTROL}.get(arm, INK) if arms else INK
 
 
 @drawn
@@ -149,8 +143,8 @@ def trajectories(measures: pd.DataFrame, trial: Trial) -> Figure:
         axes = figure.add_subplot(rows, columns, place)
         tidy(axes, grid="y")
         table = measures[measures["outcome"] == outcome]
-        for arm, marker, shift in ((group.arms.control, "s", 0.07), (group.arms.active, "o", -0.07)):
-            _one_arm(axes, table[table["arm"] == arm], trial, marker=marker, shift=shift, label=arm)
+        for arm, _, marker, shift in reversed(looks(group.arms)):
+            _one_arm(axes, table[table["arm"] == arm], trial, marker=marker, shift=0.14 * shift, label=arm)
         axes.set_title(declared_label(outcome, group), fontsize=8.5, loc="left", color=INK, weight="bold")
         axes.set_ylabel(str(table["unit"].iloc[0]), fontsize=8, color=MUTED)
         names = trial.session_names.items()
@@ -158,7 +152,9 @@ def trajectories(measures: pd.DataFrame, trial: Trial) -> Figure:
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.35, len(ticks) - 0.65)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        handles[::-1], labels[::-1], loc="outside upper left", ncols=len(labels), frameon=False, fontsize=9
+    )
     return figure
 
 
@@ -232,7 +228,7 @@ def forest(
     )
     middle = panels[len(panels) // 2]
     middle.set_xlabel(
-        f"{group.arms.active} minus {group.arms.control}, in multiples of the unit's scale",
+        f"{' minus '.join(group.arms.pair)}, in multiples of the unit's scale",
         fontsize=8.5,
         color=MUTED,
     )
@@ -325,10 +321,10 @@ def _method_legend(figure: Figure, table: pd.DataFrame, *, with_truth: bool) -> 
 
 
 @drawn
-def edge_matrix(estimates: pd.DataFrame, study: Study, *, condition: str) -> Figure:
+def edge_matrix(estimates: pd.DataFrame, study: Study, *, condition: str, arms: str) -> Figure:
     """Return the arms' difference in connectivity (Fisher z) at the primary visit, region by region.
 
-    It is the Bayesian answer to the primary estimand.
+    It is the Bayesian answer to the primary estimand, of the comparison that `arms` names.
     """
     group, connectivity = study.group, study.connectivity
     if group is None or connectivity is None:
@@ -344,7 +340,7 @@ def edge_matrix(estimates: pd.DataFrame, study: Study, *, condition: str) -> Fig
         outcome = f"{one}-{other}.{condition}"
         if outcome in rows.index:
             found[(names.index(one), names.index(other))] = rows.loc[outcome]
-    return _draw_edges(names, found, condition=condition, arms=f"{group.arms.active} − {group.arms.control}")
+    return _draw_edges(names, found, condition=condition, arms=arms)
 
 
 def _draw_edges(names: list[str], found: dict[tuple[int, int], Any], *, condition: str, arms: str) -> Figure:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from reconfmri.config import Group
 from reconfmri.contracts.questions.bayesian import DIAGNOSTICS
-from reconfmri.contracts.questions.columns import ESTIMATES
+from reconfmri.contracts.questions.columns import COMPARISON, ESTIMATES
 from reconfmri.group import bayes, frequentist, multiplicity, randomisation
 from reconfmri.group.asked import Asked
 from reconfmri.group.cautions import compare_engines
@@ -67,19 +67,20 @@ def combine(estimates: Sequence[pd.DataFrame], group: Group) -> pd.DataFrame:
     table = multiplicity.adjust(table, group.families, correction=group.correction)
     table.loc[table["outcome"].isin(group.exploratory), "family"] = multiplicity.EXPLORATORY
     table["reason"] = table["reason"].astype(object)  # text, also where every row has an answer
-    return table[ESTIMATES.names]
+    return table[ESTIMATES.among(table).names]
 
 
 def unanswered(estimates: pd.DataFrame) -> list[str]:
     """Return one line per outcome, session and reason why it has no number, or what to beware of."""
-    said_by: dict[tuple[str, str, str], list[str]] = {}
+    said_by: dict[tuple[str, str, str, str], list[str]] = {}
     for row in estimates.to_dict("records"):
         status = str(row["status"])
         said = [f"{CAUTION}{text}" for text in cautions_in(status)] if row["reported"] else [status]
         for text in said:
-            methods = said_by.setdefault((row["outcome"], row["session"], text), [])
+            pair = f", {row[COMPARISON.name]}" if COMPARISON.name in row else ""
+            methods = said_by.setdefault((row["outcome"], row["session"], pair, text), [])
             methods += [row["method"]] * (row["method"] not in methods)
     return [
-        f"{outcome}, session {session}: {status} ({', '.join(methods)})"
-        for (outcome, session, status), methods in said_by.items()
+        f"{outcome}, session {session}{pair}: {status} ({', '.join(methods)})"
+        for (outcome, session, pair, status), methods in said_by.items()
     ]

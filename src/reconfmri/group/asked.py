@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from reconfmri.config import Estimand, Group
+from reconfmri.config import Comparison, Estimand, Group
 from reconfmri.group import estimands, grid
 from reconfmri.group.estimands import Question
 from reconfmri.group.grid import NO_SESSION, Outcome
@@ -58,8 +57,8 @@ class Asked:
         """
         arms = grid.read_arms(self.allocation, self.group)
         absent = sorted(set(arms) - set(self.measures["participant_id"]))
-        active = np.array([arms[person] == self.group.arms.active for person in absent], dtype=bool)
-        return tuple(outcome.joined_by(absent, active) for outcome in self.outcomes)
+        arm = grid.places_of(absent, arms, self.group)
+        return tuple(outcome.joined_by(absent, arm) for outcome in self.outcomes)
 
     @cached_property
     def quality(self) -> tuple[Outcome, ...]:
@@ -84,7 +83,7 @@ class Asked:
     @property
     def primary(self) -> Question:
         """The primary question."""
-        return estimands.primary_question(self.group.primary, self.labels)
+        return estimands.primary_question(self.group.primary, self.labels, self.group.arms)
 
     @property
     def primary_outcome(self) -> Outcome:
@@ -92,8 +91,22 @@ class Asked:
         return next(item for item in self.outcomes if item.name == self.group.primary.outcome)
 
     def about(self, names: Sequence[Estimand]) -> list[Question]:
-        """Return some estimands at every later session."""
-        return estimands.ask(names, self.labels)
+        """Return some estimands at every later session, of every comparison of arms."""
+        return estimands.ask(names, self.labels, self.group.arms)
+
+    def of_two(self, comparison: Comparison) -> Asked:
+        """Return the same trial with the people of the two arms of a comparison alone.
+
+        For what needs no model of all arms, such as an exact test of two shares.
+
+        Raises
+        ------
+        ValueError
+            It compares more than two arms.
+        """
+        primary = self.group.primary.model_copy(update={"comparison": None})
+        arms = self.group.arms.two_of(comparison)
+        return replace(self, group=self.group.model_copy(update={"arms": arms, "primary": primary}))
 
     def with_group(self, group: Group) -> Asked:
         """Return the same trial asked by other settings; its grids are laid out anew."""
@@ -101,5 +114,5 @@ class Asked:
 
 
 def left_out(asked: Asked) -> pd.DataFrame:
-    """Return one row of exclusions per person with measures who is in neither arm, and why."""
+    """Return one row of exclusions per person with measures who is in no arm that is compared, and why."""
     return grid.left_out(asked.measures, asked.allocation, asked.group)

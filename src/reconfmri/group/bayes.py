@@ -7,6 +7,8 @@ d_v correlate by one half, SD of each visit ~ half-t(4, 0, 2.5), correlations ~ 
 integrated out, so everybody with any measurement is in. Asked for in the study file: multivariate t in place
 of Normal, S its scale, degrees of freedom ~ gamma(2, 0.1) above 1; an SD per arm, their log ratio at a visit
 ~ Normal(0, 0.5); covariates, a slope per visit or one for all ~ Normal(0, 2.5) per SD.
+Of several active arms each has differences d_j from the control, coded around the mean of the arms (sum_j
+(1[j is the arm] - 1/n_arms) d_jv), which correlate by one half over the arms too: no arm is special a priori.
 The baseline-adjusted difference comes from the model with d_0 = 0 (constrained longitudinal: Liang and
 Zeger 2000), the others from the model with d_0 free.
 """
@@ -38,13 +40,14 @@ from reconfmri.group.estimands import (
     Question,
     answered,
     as_table,
+    code_arms,
     refuse_without_baseline,
     start_of_row,
     withheld,
 )
 from reconfmri.group.grid import Outcome, refuse_unanswerable
 from reconfmri.group.maximum_likelihood import fit_means_and_covariance
-from reconfmri.group.repeated import covariances_for, usable_visits
+from reconfmri.group.repeated import covariances_for, mean_model, usable_visits
 
 FLAT = 1e6
 USED = ("difference",)  # what stands still where a difference is not used
@@ -150,7 +153,7 @@ def answer_question(
     fits = {} if fits is None else fits
     try:
         refuse_without_baseline(question)
-        refuse_unanswerable(outcome, question.visits)
+        refuse_unanswerable(outcome, question)
         refuse_other_scale(outcome, group)
     except NotEstimableError as reason:
         return withheld(reason)
@@ -171,10 +174,9 @@ def contrast(fit: Fit, question: Question, outcome: Outcome) -> Array:
 
 
 def weigh(fit: Fit, weights: Array) -> Array:
-    """Return draws (n_draws,), in s, of weights (2, n_visits) over the control and the active arm's means."""
-    control, active = weights[:, fit.visits]
-    half = fit.difference / 2
-    return np.asarray((fit.mean - half) @ control + (fit.mean + half) @ active)
+    """Return draws (n_draws,), in s, of weights (n_arms, n_visits) of the arms' means, the control first."""
+    by_arm = weights[:, fit.visits]
+    return np.asarray(sum(fit.mean_of(arm, len(by_arm)) @ mine for arm, mine in enumerate(by_arm)))
 
 
 def highest_density(draws: Array, level: float, weights: Array | None = None) -> tuple[float, float]:
@@ -224,6 +226,7 @@ class Sampler:
                 by_arm=group.spread == "by_arm",
                 n_covariates=outcome.adjusted_for.shape[1],
                 n_outcomes=len(outcome.baselines),
+                n_arms=len(outcome.arms),
             )
             compiled = compile_model(form).with_data(**data)
             for (longer, target_accept), seed in zip(attempts, seeds, strict=True):
@@ -270,7 +273,7 @@ class Sampler:
             )
         draws = {name: trace.posterior[name].to_numpy() for name in trace.posterior.data_vars}
         draws["difference"] = np.where(used, draws["difference"], 0.0)
-        moving = {name: block[..., used] if name in USED else block for name, block in draws.items()}
+        moving = {name: block[:, :, used] if name in USED else block for name, block in draws.items()}
         r_hat, ess = _mixing([block.reshape(*block.shape[:2], -1) for block in moving.values()])
         flat = {name: block.reshape(-1, *block.shape[2:]) for name, block in draws.items()}
         n_draws = len(flat["mean"])
@@ -280,8 +283,8 @@ class Sampler:
             difference=flat["difference"],
             visit_sd=flat["visit_sd"],
             correlation=flat.get("correlation", np.zeros((n_draws, 0))),
-            slope=flat.get("slope", np.zeros((n_draws, 0, len(used)))),
-            log_ratio=flat.get("log_ratio", np.zeros((n_draws, len(used)))),
+            slope=flat.get("slope", np.zeros((n_draws, 0, flat["mean"].shape[1]))),
+            log_ratio=flat.get("log_ratio", np.zeros((n_draws, *used.shape))),
             df=flat["df"][:, 0] if "df" in flat else np.full(n_draws, np.inf),
             r_hat=r_hat,
             ess=ess,
@@ -297,15 +300,18 @@ def model_data(
 ) -> dict[str, Array]:
     """Return the data of the compiled model for one outcome, in units of s around its centre.
 
-    `used` is 0 where a difference is not in the likelihood: at a common baseline, or if an arm was not seen.
+    `used` (n_visits,), with several active arms (n_arms - 1, n_visits), is 0 where a difference is not in the
+    likelihood: at a common baseline, or if an arm was not seen.
     `start_means` and `start_factor` move and stretch the coordinates of the sampler and change no posterior.
     """
     visits = list(usable_visits(outcome))
     values = (outcome.values[:, visits] - centre_of(outcome)) / outcome.scale
-    side = np.where(outcome.active, 0.5, -0.5)
-    used = np.array([float(min(outcome.counts(visit)) > 0) for visit in visits])
+    model = mean_model(outcome, common_baseline)
+    n_arms = len(outcome.arms)
+    side, used = code_arms(outcome.arm, n_arms), np.zeros((n_arms - 1, len(visits)))
+    for place, visit in model.differences:
+        used[place, visits.index(visit)] = 1.0
     alike = np.flatnonzero(np.isin(visits, outcome.baselines)) if common_baseline else np.arange(0)
-    used[alike] = 0.0
     someone = ~np.isnan(values).all(axis=1)
     means, covariance = fit_means_and_covariance(
         values[someone],
@@ -323,19 +329,34 @@ def model_data(
     if outcome.columns:
         per_visit = np.array([column.per_visit for column in outcome.columns], dtype=np.float64)
         covariates = {"covariates": outcome.adjusted_for[order], "per_visit": per_visit}
-        means[2:][per_visit == 0] = means[2:][per_visit == 0].mean(axis=1, keepdims=True)
+        shared = means[n_arms:][per_visit == 0]
+        means[n_arms:][per_visit == 0] = shared.mean(axis=1, keepdims=True)
     wide = [FLAT, FLAT] if priors.flat else [priors.mean, priors.effect]
     return {
         "values": np.nan_to_num(values)[order],
         "seen": seen[order],
-        "side": side[order],
-        "used": used,
         "known": known[order],
         "prior_sd": np.array([*wide, priors.sd]),
-        "start_means": means * np.stack([np.ones_like(used), used, *np.ones((len(means) - 2, used.size))]),
+        "start_means": means * np.vstack([np.ones(len(visits)), used, np.ones_like(means[n_arms:])]),
         "start_factor": np.linalg.cholesky(covariance),
         **covariates,
+        **_arms_data(side[order], used),
     }
+
+
+def _arms_data(side: Array, used: Array) -> dict[str, Array]:
+    """Return how arms are coded, which differences are used and, of several, the precision of their prior.
+
+    Differences from the control have one spread and correlate by one half, over the arms as over the visits:
+    so have those between any two arms, and changes between visits.
+    """
+    if len(used) == 1:
+        return {"side": side[:, 0], "used": used[0]}
+    over_arms, over_visits = ((np.eye(size) + 1) / 2 for size in used.shape)
+    there = used.ravel() > 0
+    precision = np.zeros((used.size, used.size))
+    precision[np.ix_(there, there)] = np.linalg.inv(np.kron(over_arms, over_visits)[np.ix_(there, there)])
+    return {"side": side, "used": used, "prior_precision": precision}
 
 
 def centre_of(outcome: Outcome) -> float:
@@ -374,7 +395,7 @@ def _describe(
     rows: list[dict[str, object]] = []
     by_arm = bool(fit.log_ratio.any())
     for column, visit in enumerate(fit.visits):
-        n_active, n_control = outcome.counts(visit)
+        n_control, *n_active = outcome.per_arm(visit)
         rows.append(
             {
                 "domain": outcome.domain,
@@ -382,12 +403,14 @@ def _describe(
                 "model": "common_baseline" if common_baseline else "free_baseline",
                 "session": sessions[visit],
                 "unit": outcome.unit,
-                "n_active": n_active,
+                "n_active": sum(n_active),
                 "n_control": n_control,
                 "scale": outcome.scale,
                 "centre": centre_of(outcome),
                 "visit_sd": outcome.scale * float(fit.visit_sd[:, column].mean()),
-                "sd_ratio": float(np.exp(np.median(fit.log_ratio[:, column]))) if by_arm else np.nan,
+                "sd_ratio": float(np.exp(np.median(fit.log_ratio[..., column])))
+                if by_arm and fit.log_ratio.ndim == 2
+                else np.nan,
                 "t_df": float(np.median(fit.df)) if np.isfinite(fit.df).all() else np.nan,
                 "r_hat": fit.r_hat,
                 "ess": fit.ess,

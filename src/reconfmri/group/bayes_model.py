@@ -10,16 +10,18 @@ import math
 import os
 import time
 import warnings
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from reconfmri.choices import check_choice
+from reconfmri.group.estimands import code_arms
 from reconfmri.machine import cache_folder
 
 PEOPLE = 4  # with whom a model is compiled
 RATIO_SD = 0.5  # prior SD of the log ratio of the arms' SDs: a ratio of 0.37 to 2.7 with 95 %
+SAME = 1e-6  # codes of arms that are nearer are of one arm
 DF_SHAPE, DF_RATE = 2.0, 0.1  # of the gamma prior of the degrees of freedom (Juarez & Steel 2010)
 log = logging.getLogger("reconfmri")
 
@@ -33,6 +35,7 @@ class Form(NamedTuple):
     by_arm: bool = False  # an SD per arm and visit
     n_covariates: int = 0
     n_outcomes: int = 1  # side by side over the visits, all visits of one after those of the other
+    n_arms: int = 2
 
 
 @cache
@@ -76,36 +79,57 @@ def build_model(form: Form) -> Any:
 
     n_visits = form.n_visits
     with pm.Model() as model:
-        side = pm.Data("side", np.resize([0.5, -0.5], PEOPLE))
-        used = pm.Data("used", np.ones(n_visits))
         prior_sd = pm.Data("prior_sd", np.ones(3))
-        start_means = pm.Data("start_means", np.zeros((2 + form.n_covariates, n_visits)))
+        start_means = pm.Data("start_means", np.zeros((form.n_arms + form.n_covariates, n_visits)))
         start_factor = pm.Data("start_factor", np.eye(n_visits))
 
         factor = FACTORS[form.covariance]
         root = factor(pm, form, start_factor, prior_sd[2])
-        moved_mean, moved_difference = (
-            _flat(pm, "moved_mean", n_visits),
-            _flat(pm, "moved_difference", n_visits),
-        )
+        moved_mean = _flat(pm, "moved_mean", n_visits)
         mean = pm.Deterministic("mean", start_means[0] + root @ moved_mean)
-        difference = pm.Deterministic(
-            "difference", used * (start_means[1] + root @ (used * moved_difference))
-        )
-
         pm.Potential("prior_mean", -0.5 * pt.sum(pt.square(mean / prior_sd[0])))
-        # Differences correlate by one half: they and their changes between visits have the same spread.
-        apart = used * difference / prior_sd[1]
-        together = 2 * (pt.sum(pt.square(apart)) - pt.square(pt.sum(apart)) / (pt.sum(used) + 1))
-        # a difference that is not in the likelihood leaves its coordinate a standard normal
-        idle = pt.sum((1 - used) * pt.square(moved_difference))
-        pm.Potential("prior_difference", -0.5 * (together + idle))
+        of_arms = _two_arms if form.n_arms == 2 else _several_arms
+        side, apart, used = of_arms(pm, form, root, start_means, prior_sd[1])
         pm.Potential("jacobian_means", pt.sum((1 + used) * pt.log(_diagonal(root, n_visits))))
-        means = mean[None, :] + side[:, None] * difference[None, :]
+        means = mean[None, :] + apart
         if form.n_covariates:
-            means = means + _covariates(pm, form, root, start_means[2:], prior_sd[1])
+            means = means + _covariates(pm, form, root, start_means[form.n_arms :], prior_sd[1])
         _likelihood(pm, form, means, root @ root.T, side)
     return model
+
+
+def _two_arms(pm: Any, form: Form, root: Any, start_means: Any, prior_sd: Any) -> tuple[Any, Any, Any]:
+    """The arms' difference, with its prior: sides, what it adds to everybody's mean, and where it is used."""
+    import pytensor.tensor as pt
+
+    side = pm.Data("side", np.resize([0.5, -0.5], PEOPLE))
+    used = pm.Data("used", np.ones(form.n_visits))
+    moved = _flat(pm, "moved_difference", form.n_visits)
+    difference = pm.Deterministic("difference", used * (start_means[1] + root @ (used * moved)))
+    # Differences correlate by one half: they and their changes between visits have the same spread.
+    apart = used * difference / prior_sd
+    together = 2 * (pt.sum(pt.square(apart)) - pt.square(pt.sum(apart)) / (pt.sum(used) + 1))
+    # a difference that is not in the likelihood leaves its coordinate a standard normal
+    idle = pt.sum((1 - used) * pt.square(moved))
+    pm.Potential("prior_difference", -0.5 * (together + idle))
+    return side, side[:, None] * difference[None, :], used
+
+
+def _several_arms(pm: Any, form: Form, root: Any, start_means: Any, prior_sd: Any) -> tuple[Any, Any, Any]:
+    """The same of every active arm; `used` is summed over the arms."""
+    import pytensor.tensor as pt
+
+    shape = (form.n_arms - 1, form.n_visits)
+    side = pm.Data("side", np.zeros((PEOPLE, shape[0])))
+    used = pm.Data("used", np.ones(shape))
+    precision = pm.Data("prior_precision", np.eye(shape[0] * shape[1]))
+    moved = pm.Flat("moved_difference", shape=shape, initval=np.zeros(shape))
+    free = start_means[1 : form.n_arms] + (used * moved) @ root.T
+    difference = pm.Deterministic("difference", used * free)
+    apart = difference.reshape((shape[0] * shape[1],)) / prior_sd
+    idle = pt.sum((1 - used) * pt.square(moved))
+    pm.Potential("prior_difference", -0.5 * (pt.sum(apart * (precision @ apart)) + idle))
+    return side, side @ difference, pt.sum(used, axis=0)
 
 
 def _covariates(pm: Any, form: Form, root: Any, start: Any, prior_sd: Any) -> Any:
@@ -143,6 +167,11 @@ def _likelihood(pm: Any, form: Form, means: Any, covariance: Any, side: Any) -> 
     if not form.by_arm:
         pm.Potential("likelihood", seen_log_density(means, covariance, values, seen, known, df))
         return
+    if form.n_arms > 2:
+        _spread_of_arms(
+            pm, form, covariance, side, partial(seen_log_density, means), (values, seen, known, df)
+        )
+        return
     moved = _flat(pm, "moved_ratio", form.n_visits)
     pm.Potential("prior_ratio", -0.5 * pt.sum(pt.square(moved)))
     log_ratio = pm.Deterministic("log_ratio", RATIO_SD * moved)
@@ -151,6 +180,26 @@ def _likelihood(pm: Any, form: Form, means: Any, covariance: Any, side: Any) -> 
         there = seen * pt.eq(side, arm)[:, None]
         of_arm = covariance * spread[:, None] * spread[None, :]
         pm.Potential(f"likelihood_{name}", seen_log_density(means, of_arm, values, there, known, df))
+
+
+def _spread_of_arms(
+    pm: Any, form: Form, covariance: Any, side: Any, density: Any, data: tuple[Any, Any, Any, Any]
+) -> None:
+    """The likelihood with an SD of every arm; the log ratios to the control correlate by one half."""
+    import pytensor.tensor as pt
+
+    values, seen, known, df = data
+    shape = (form.n_arms - 1, form.n_visits)
+    moved = pm.Flat("moved_ratio", shape=shape, initval=np.zeros(shape))
+    pm.Potential("prior_ratio", -0.5 * pt.sum(pt.square(moved)))
+    root = np.linalg.cholesky((np.eye(shape[0]) + 1) / 2)
+    log_ratio = pm.Deterministic("log_ratio", RATIO_SD * (root @ moved))
+    for arm, coded in enumerate(code_arms(np.arange(form.n_arms), form.n_arms)):
+        spread = pt.exp(coded @ log_ratio)
+        inside = pt.all(pt.lt(pt.abs(side - coded[None, :]), SAME), axis=1)
+        there = seen * inside[:, None]
+        of_arm = covariance * spread[:, None] * spread[None, :]
+        pm.Potential(f"likelihood_{arm}", density(of_arm, values, there, known, df))
 
 
 def _degrees_of_freedom(pm: Any) -> Any:

@@ -85,7 +85,7 @@ def _row(asked: Asked, outcome: Outcome, question: Question, ends: tuple[float, 
     }
     try:
         refuse_without_baseline(question)
-        refuse_unanswerable(outcome, question.visits)
+        refuse_unanswerable(outcome, question)
         some = outcome.of(np.asarray(outcome.seen[:, question.visits].all(axis=1)))
         steps = some.values[:, [BASELINE, question.visit]] - ends[0]
         n = ends[1] - ends[0]

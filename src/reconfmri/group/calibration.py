@@ -41,9 +41,9 @@ class Source:
     null_means: Array
     covariance: Array
     visits: tuple[int, ...]
-    log_odds: Array  # (2, v), of being lost from a visit on, control and active arm
+    log_odds: Array  # (n_arms, v), of being lost from a visit on, the control first
     slope: float  # of the log odds per SD of the last value seen
-    gaps: Array  # (2, v), share of people who miss a visit and come back
+    gaps: Array  # (n_arms, v), share of people who miss a visit and come back
 
 
 def calibrate(asked: Asked, *, trials: int = TRIALS, seconds: float = SECONDS) -> pd.DataFrame:
@@ -96,46 +96,46 @@ def fit_source(outcome: Outcome, question: Question, group: Group) -> Source:
     NotEstimableError
         REML has no fit of this outcome.
     """
-    refuse_unanswerable(outcome, question.visits)
+    refuse_unanswerable(outcome, question)
     mixed = fit_mixed(outcome, question.common_baseline, group)
     if mixed.fit is None:
         raise NotEstimableError(mixed.fault)
     beta, visits = mixed.fit.beta, mixed.model.visits
-    design = mixed.model.design(outcome.active, outcome.adjusted_for)
+    design = mixed.model.design(outcome.arm, outcome.adjusted_for)
     alike = beta.copy()
-    alike[len(visits) : len(visits) + len(mixed.model.compared)] = 0.0
+    alike[len(visits) : len(visits) + mixed.model.n_differences] = 0.0
     log_odds, slope, gaps = fit_dropout(outcome)
     return Source(design @ beta, design @ alike, mixed.fit.covariance, visits, log_odds, slope, gaps)
 
 
 def fit_dropout(outcome: Outcome) -> tuple[Array, float, Array]:
-    """Return log odds (2, v) of being lost from a visit on, their slope on the last value, and gaps (2, v).
+    """Return log odds (n_arms, v) of being lost from a visit on, their slope on the last value, and gaps.
 
     A penalised logistic regression over all visits after the first: a person at risk was seen at some visit
     before. The penalty is a normal prior of SD `SHRINK` about the overall rate, as losses are few.
     """
-    seen, n_visits = outcome.seen, outcome.values.shape[1]
+    seen, n_visits, n_arms = outcome.seen, outcome.values.shape[1], len(outcome.arms)
     lost_from = np.where(seen.any(axis=1), n_visits - np.argmax(seen[:, ::-1], axis=1), 0)
     rows, lost = [], []
     for visit in range(1, n_visits):
         scores = last_scores(outcome.values, visit)
         for person in np.flatnonzero((lost_from >= visit) & seen[:, :visit].any(axis=1)):
-            columns = np.zeros(2 * n_visits + 1)
-            columns[int(outcome.active[person]) * n_visits + visit] = 1.0
+            columns = np.zeros(n_arms * n_visits + 1)
+            columns[int(outcome.arm[person]) * n_visits + visit] = 1.0
             columns[-1] = scores[person]
             rows.append(columns)
             lost.append(float(lost_from[person] == visit))
     x, y = np.array(rows), np.array(lost)
     rate = float(np.clip((y.sum() + 0.5) / (len(y) + 1), 1e-3, 1 - 1e-3))
-    centre = np.append(np.full(2 * n_visits, np.log(rate / (1 - rate))), 0.0)
+    centre = np.append(np.full(n_arms * n_visits, np.log(rate / (1 - rate))), 0.0)
     b = centre.copy()
     for _ in range(50):
         p = 1 / (1 + np.exp(-(x @ b)))
         gradient = x.T @ (y - p) - (b - centre) / SHRINK**2
         b = b + np.linalg.solve((x.T * (p * (1 - p))) @ x + np.eye(len(b)) / SHRINK**2, gradient)
     away = ~seen & (np.arange(n_visits) < lost_from[:, None])
-    gaps = np.stack([away[outcome.active == arm].mean(axis=0) for arm in (False, True)])
-    return b[:-1].reshape(2, n_visits), float(b[-1]), gaps
+    gaps = np.stack([away[outcome.in_arm(arm)].mean(axis=0) for arm in range(n_arms)])
+    return b[:-1].reshape(n_arms, n_visits), float(b[-1]), gaps
 
 
 def last_scores(values: Array, visit: int) -> Array:
@@ -155,7 +155,7 @@ def draw_trial(source: Source, outcome: Outcome, random: np.random.Generator, *,
     root = np.linalg.cholesky(source.covariance)
     values = np.full((n_people, n_visits), np.nan)
     values[:, list(source.visits)] = means + random.normal(size=means.shape) @ root.T
-    arm, complete = outcome.active.astype(np.intp), values.copy()
+    arm, complete = np.asarray(outcome.arm, dtype=np.intp), values.copy()
     gone: NDArray[np.bool_] = np.zeros(n_people, dtype=bool)
     for visit in range(n_visits):
         if visit:
@@ -170,10 +170,10 @@ def draw_trial(source: Source, outcome: Outcome, random: np.random.Generator, *,
 def true_difference(source: Source, outcome: Outcome, question: Question) -> float:
     """Return the arms' difference in the trials with one, for a person with average covariates."""
     n_visits = outcome.values.shape[1]
-    by_arm = np.zeros((2, n_visits))
-    away = source.means - source.null_means  # +-1/2 of the difference, without covariates
-    by_arm[0, list(source.visits)] = away[~outcome.active][0]
-    by_arm[1, list(source.visits)] = away[outcome.active][0]
+    by_arm = np.zeros((len(outcome.arms), n_visits))
+    away = source.means - source.null_means  # of each arm from the mean of all, without covariates
+    for arm in range(len(outcome.arms)):
+        by_arm[arm, list(source.visits)] = away[outcome.in_arm(arm)][0]
     return float((question.weights(n_visits) * by_arm).sum())
 
 
@@ -195,6 +195,8 @@ def _run(given: Given, engines: Sequence[str], trials: int, until: float) -> lis
         simulated = replace(asked, measures=table, seed=asked.seed + trial)
         found, _ = answer(simulated, engines=engines)
         at = found[found["session"] == asked.primary.session]
+        if asked.group.arms.several:
+            at = at[at["comparison"] == asked.primary.comparison.name]
         rows += at.assign(null=null).to_dict("records")
     return rows
 

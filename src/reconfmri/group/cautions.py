@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from reconfmri.config import Group
+from reconfmri.contracts.questions.columns import COMPARISON
 from reconfmri.group.estimands import AVERAGE, Array, NotEstimableError, with_caution
 from reconfmri.group.grid import Outcome, share_explained
 from reconfmri.labels import first_of
@@ -81,7 +82,7 @@ def cautions_of(outcome: Outcome, sessions: Sequence[str]) -> list[Caution]:
             found.append(Caution(text, visit=visit))
     found += [Caution(text) for text in copied_visits(outcome, sessions)]
     found += [Caution(text, never=WITHOUT_COVARIATES) for text in wild_covariates(outcome)]
-    share = share_explained(outcome.active, outcome.adjusted_for)
+    share = share_explained(outcome.arm, outcome.adjusted_for)
     if share > EXPLAINED:
         text = (
             f"the covariates tell {100 * share:.0f} % of the arm: the standard error is "
@@ -168,8 +169,8 @@ def _away_from_arm(outcome: Outcome) -> list[Array]:
     columns = []
     for visit in range(outcome.values.shape[1]):
         column = outcome.values[:, visit].copy()
-        for arm in (outcome.active, ~outcome.active):
-            seen = arm & outcome.seen[:, visit]
+        for arm in range(len(outcome.arms)):
+            seen = outcome.in_arm(arm) & outcome.seen[:, visit]
             if seen.any():
                 column[seen] -= np.median(column[seen])
         columns.append(column)
@@ -195,7 +196,7 @@ def compare_engines(estimates: pd.DataFrame) -> pd.DataFrame:
     `LENGTHS` times as long as the other.
     """
     table = estimates.copy()
-    keys = ["outcome", "estimand", "session"]
+    keys = ["outcome", "estimand", "session", *([COMPARISON.name] if COMPARISON.name in table else [])]
     known = table[table["reported"].astype(bool) & table["method"].isin(["bayes", "reml"])]
     for _, pair in known.groupby(keys, sort=False):
         by = {str(row["method"]): row for row in pair.to_dict("records")}

@@ -149,7 +149,7 @@ class Completion:
             These data cannot answer it; the text says why.
         """
         refuse_without_baseline(question)
-        refuse_unanswerable(self.outcome, question.visits)
+        refuse_unanswerable(self.outcome, question)
         refits = self._fit(question.common_baseline)
         weights = refits.model.weights(question, self.outcome.values.shape[1])
         parts, *others = self._parts_of(question)

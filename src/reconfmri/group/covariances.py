@@ -1,4 +1,4 @@
-"""Covariances over visits as functions of their parameters: alike in both arms, or with an SD per arm."""
+"""Covariances over visits as functions of their parameters: alike in all arms, or with an SD per arm."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from reconfmri.group.estimands import Array
+from reconfmri.group.estimands import Array, code_arms
 
 Structure = Literal["unstructured", "shrunk_unstructured", "toeplitz", "random_intercept"]
-SIDES = (-0.5, 0.5)  # of the control arm (row 0) and the active arm (row 1)
 SMALL = 1e-5  # step of the second derivatives, of parameters that are about one
 
 
@@ -19,12 +18,24 @@ class Form(NamedTuple):
     """What the parameters of a covariance stand for.
 
     `ratios` are the visits at which the arms have an SD of their own: S of an arm is D S D with
-    D = exp(side r), r the log of the active arm's SD over that of the control arm; none: S is common.
+    D = exp(sum_j x_j r_j), x the arm's row of `code_arms` and r_j the log of an active arm's SD over that of
+    the control arm; none: S is common.
     """
 
     structure: Structure
     n_visits: int
     ratios: tuple[int, ...] = ()
+    n_arms: int = 2
+
+    @property
+    def n_ratios(self) -> int:
+        """How many parameters, the last ones, are ratios: those of the first active arm, then the next."""
+        return len(self.ratios) * (self.n_arms - 1)
+
+    @property
+    def sides(self) -> Array:
+        """(n_arms, n_arms - 1): the rows of `code_arms`."""
+        return code_arms(np.arange(self.n_arms), self.n_arms)
 
     @property
     def is_linear(self) -> bool:
@@ -68,7 +79,7 @@ COVARIANCES: dict[Structure, Callable[[Array, int], Array]] = {
 
 
 def matrices(form: Form, theta: Array) -> Array:
-    """Return the covariance over visits of everybody (1, v, v), or of each arm (2, v, v)."""
+    """Return the covariance over visits of everybody (1, v, v), or of each arm (a, v, v)."""
     parameters = _common(form, theta)
     if form.structure == "toeplitz":
         common = toeplitz(parameters, form.n_visits)
@@ -91,7 +102,8 @@ def slopes(form: Form, theta: Array) -> Array:
     whole, at = matrices(form, theta), np.eye(form.n_visits)[list(form.ratios)]
     # d (D S D) / d r(v) = side (E_v DSD + DSD E_v)
     by_ratio = np.einsum("jv,avw->ajvw", at, whole) + np.einsum("avw,jw->ajvw", whole, at)
-    return np.concatenate([scaled, np.array(SIDES)[:, None, None, None] * by_ratio], axis=1)
+    of_arms = [side[:, None, None, None] * by_ratio for side in form.sides.T]
+    return np.concatenate([scaled, *of_arms], axis=1)
 
 
 def bend(form: Form, theta: Array, gradient: Array) -> Array:
@@ -115,18 +127,18 @@ def start(form: Form, rough: Array) -> Array:
         common = np.array([0.3 * mean, 0.7 * mean])
     elif form.structure == "toeplitz":
         common = np.concatenate([sds, 0.3 ** np.arange(1, form.n_visits)])
-    return np.concatenate([common, np.zeros(len(form.ratios))])
+    return np.concatenate([common, np.zeros(form.n_ratios)])
 
 
 def _common(form: Form, theta: Array) -> Array:
-    return theta[: len(theta) - len(form.ratios)]
+    return theta[: len(theta) - form.n_ratios]
 
 
 def _spread(form: Form, theta: Array) -> Array:
-    """(2, v): SD of an arm over the geometric mean of both."""
-    ratio = np.zeros(form.n_visits)
-    ratio[list(form.ratios)] = theta[len(theta) - len(form.ratios) :]
-    return np.asarray(np.exp(np.outer(SIDES, ratio)))
+    """(n_arms, v): SD of an arm over the geometric mean of all."""
+    ratio = np.zeros((form.n_arms - 1, form.n_visits))
+    ratio[:, list(form.ratios)] = theta[len(theta) - form.n_ratios :].reshape(len(ratio), -1)
+    return np.asarray(np.exp(form.sides @ ratio))
 
 
 def _common_slopes(form: Form, theta: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from reconfmri.group.estimands import Array
+from reconfmri.group.estimands import Array, code_arms
 from reconfmri.group.grid import Outcome
 
 BLOCK = 200  # draws of which the densities of all people are held at once
@@ -17,7 +17,11 @@ BLOCK = 200  # draws of which the densities of all people are held at once
 
 @dataclass(frozen=True)
 class Draws:
-    """Draws of the parameters in units of s, of the posterior or of the prior; (n_draws, n_visits) each."""
+    """Draws of the parameters in units of s, of the posterior or of the prior; (n_draws, n_visits) each.
+
+    With several active arms `difference` and `log_ratio` are (n_draws, n_arms - 1, n_visits), each arm's from
+    the control.
+    """
 
     mean: Array
     difference: Array
@@ -42,13 +46,17 @@ class Draws:
 
     def means(self, outcome: Outcome) -> Array:
         """(n_draws, n_people, n_visits): what is expected of every person."""
-        side = np.where(outcome.active, 0.5, -0.5)[:, None]
+        of_arms = np.stack([self.mean_of(arm, len(outcome.arms)) for arm in range(len(outcome.arms))], axis=1)
         of_people = np.einsum("ik,bkv->biv", outcome.adjusted_for, self.slope)
-        return np.asarray(self.mean[:, None] + side * self.difference[:, None] + of_people)
+        return np.asarray(of_arms[:, np.asarray(outcome.arm, dtype=np.intp)] + of_people)
 
-    def spread(self, active: bool) -> Array:
-        """(n_draws, n_visits): SD of an arm over the geometric mean of both."""
-        return np.asarray(np.exp(self.log_ratio * (0.5 if active else -0.5)))
+    def mean_of(self, arm: int, n_arms: int = 2) -> Array:
+        """(n_draws, n_visits): mean of an arm, by place, for average covariates."""
+        return np.asarray(self.mean + _from_all(self.difference, arm, n_arms))
+
+    def spread(self, arm: int, n_arms: int = 2) -> Array:
+        """(n_draws, n_visits): SD of an arm, by place, over the geometric mean of all."""
+        return np.asarray(np.exp(_from_all(self.log_ratio, arm, n_arms)))
 
     def log_densities(self, outcome: Outcome, values: Array) -> Array:
         """(n_draws, n_people): log density of each person's seen `values` (n_people, n_visits), in s.
@@ -62,12 +70,12 @@ class Draws:
     def _log_densities(self, outcome: Outcome, values: Array) -> Array:
         seen, means, covariances = ~np.isnan(values), self.means(outcome), self.covariances()
         total = np.zeros((len(means), len(values)))
-        for active in (True, False):
-            spread = self.spread(active)
+        for arm in range(len(outcome.arms)):
+            spread, inside = self.spread(arm, len(outcome.arms)), outcome.in_arm(arm)
             of_arm = covariances * spread[:, :, None] * spread[:, None, :]
-            for pattern in np.unique(seen[outcome.active == active], axis=0):
+            for pattern in np.unique(seen[inside], axis=0):
                 there = np.flatnonzero(pattern)
-                people = np.flatnonzero((seen == pattern).all(axis=1) & (outcome.active == active))
+                people = np.flatnonzero((seen == pattern).all(axis=1) & inside)
                 if there.size:
                     away = values[np.ix_(people, there)] - means[:, people][:, :, there]
                     total[:, people] = self._log_density(away, of_arm[:, there[:, None], there])
@@ -83,3 +91,10 @@ class Draws:
         m, df = away.shape[2], self.df[:, None]
         constant = gammaln((df + m) / 2) - gammaln(df / 2) - m / 2 * np.log(df / 2)
         return np.asarray(constant - (df + m) / 2 * np.log1p(squares / df) - log_root)
+
+
+def _from_all(differences: Array, arm: int, n_arms: int) -> Array:
+    """(n_draws, n_visits): an arm from the mean of all, given every difference from the control."""
+    by_arm = differences.reshape(len(differences), n_arms - 1, -1)
+    side = code_arms(np.array([arm]), n_arms)[0]
+    return np.asarray(sum(share * by_arm[:, place] for place, share in enumerate(side)))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from reconfmri.choices import check_choice
-from reconfmri.config import Estimand, Group, Primary
-from reconfmri.contracts.questions.columns import ESTIMATES
+from reconfmri.config import TWO_ARMS, Arms, Comparison, Estimand, Group, Primary
+from reconfmri.contracts.questions.columns import COMPARISON, ESTIMATES
 from reconfmri.tables import MISSING
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def withheld(reason: object, *, word: str = "not reported") -> dict[str, object]
 
 def is_primary(primary: Primary, outcome: str, question: Question) -> bool:
     """Return whether a question of an outcome is the primary one; data without sessions have one visit."""
-    return (outcome, question.estimand) == (primary.outcome, primary.estimand) and question.session in (
+    asked = (outcome, question.estimand, question.comparison.name)
+    return asked == (primary.outcome, primary.estimand, primary.compared) and question.session in (
         primary.session,
         MISSING,
     )
@@ -95,6 +96,15 @@ class Contrast:
         return dict(zip(("estimate", "sd", "df", "lower", "upper", "p"), cells, strict=True))
 
 
+def code_arms(arm: NDArray[np.intp] | NDArray[np.bool_], n_arms: int = 2) -> Array:
+    """Return (n_people, n_arms - 1): who is in each arm after the control, around the mean of the arms.
+
+    Two arms: +1/2 (active) and -1/2. A mean with these is that of the arms, none of which counts for more,
+    and the coefficients are differences from the control.
+    """
+    return np.asarray((np.asarray(arm)[:, None] == np.arange(1, n_arms)) - 1.0 / n_arms)
+
+
 @dataclass(frozen=True)
 class Question:
     """One estimand at one visit, or over all of `averaged`, of which `visit` is then the last."""
@@ -103,13 +113,14 @@ class Question:
     visit: int
     session: str
     averaged: tuple[int, ...] = ()
+    comparison: Comparison = TWO_ARMS
 
     def __post_init__(self) -> None:
         check_choice("estimand", self.estimand, get_args(Estimand))
 
     @property
     def common_baseline(self) -> bool:
-        """Whether both arms share one baseline mean, as they were randomised after it."""
+        """Whether all arms share one baseline mean, as they were randomised after it."""
         return self.estimand in ("difference_adjusted", "difference_average")
 
     @property
@@ -124,21 +135,31 @@ class Question:
             return (self.visit,)
         return (BASELINE, *(self.averaged or (self.visit,)))
 
+    @property
+    def arm_weights(self) -> tuple[float, ...]:
+        """Weights of the arms, the control first: of the comparison, or one for the arm it is about."""
+        if self.within_an_arm and not self.comparison.name:
+            return (0.0, 1.0) if self.estimand == "change_active" else (1.0, 0.0)
+        return self.comparison.weights
+
+    @property
+    def arms(self) -> tuple[int, ...]:
+        """The arms whose people the answer rests on, by place; of two both, as an arm needs the other."""
+        return self.comparison.arms
+
     def weights(self, n_visits: int) -> Array:
-        """(2, n_visits): weights of the means of the control (row 0) and the active arm (row 1)."""
+        """(n_arms, n_visits): weights of the means of every arm, the control first."""
         over_visits = np.zeros(n_visits)
         over_visits[list(self.averaged or (self.visit,))] = 1.0 / max(len(self.averaged), 1)
         if self.estimand == "difference_of_change" or self.within_an_arm:
             over_visits[BASELINE] -= 1.0
-        if self.within_an_arm:
-            nothing = np.zeros(n_visits)
-            active = self.estimand == "change_active"
-            return np.stack([nothing, over_visits] if active else [over_visits, nothing])
-        return np.stack([-over_visits, over_visits])
+        return np.outer(self.arm_weights, over_visits)
 
 
-def ask(estimands: Sequence[Estimand], sessions: Sequence[str]) -> list[Question]:
+def ask(estimands: Sequence[Estimand], sessions: Sequence[str], arms: Arms | None = None) -> list[Question]:
     """Return the questions of a study: every estimand at every session after the baseline, or averaged.
+
+    Of every comparison of its arms; without `arms` there are two.
 
     With a single session there is no baseline: every estimand is asked at that session, and all but
     `difference_unadjusted` are answered with the reason why they cannot be.
@@ -146,15 +167,29 @@ def ask(estimands: Sequence[Estimand], sessions: Sequence[str]) -> list[Question
     later = list(enumerate(sessions))[1:] or [(0, sessions[0])]
     questions = []
     for name in estimands:
-        if name == "difference_average":
-            averaged = tuple(visit for visit, _ in later)
-            questions.append(Question(name, averaged[-1], AVERAGE, averaged))
-        else:
-            questions += [Question(name, visit, session) for visit, session in later]
+        for comparison in _comparisons(name, arms):
+            if name == "difference_average":
+                averaged = tuple(visit for visit, _ in later)
+                questions.append(Question(name, averaged[-1], AVERAGE, averaged, comparison))
+            else:
+                questions += [
+                    Question(name, visit, session, comparison=comparison) for visit, session in later
+                ]
     return questions
 
 
-def primary_question(primary: Primary, sessions: Sequence[str]) -> Question:
+def _comparisons(name: Estimand, arms: Arms | None) -> tuple[Comparison, ...]:
+    """Which arms an estimand compares, or which it is about."""
+    if arms is None or not arms.several:
+        return (TWO_ARMS,)
+    if name == "change_control":
+        return (arms.within(arms.control),)
+    if name == "change_active":
+        return tuple(map(arms.within, arms.actives))
+    return arms.every_comparison
+
+
+def primary_question(primary: Primary, sessions: Sequence[str], arms: Arms | None = None) -> Question:
     """Return the question of the study's primary, or of another outcome, visit and estimand.
 
     Raises
@@ -162,7 +197,7 @@ def primary_question(primary: Primary, sessions: Sequence[str]) -> Question:
     ValueError
         Nothing can be asked about its session.
     """
-    questions = ask([primary.estimand], sessions)
+    questions = ask([primary.estimand], sessions, arms)
     for question in questions:
         if is_primary(primary, primary.outcome, question):
             return question
@@ -172,11 +207,12 @@ def primary_question(primary: Primary, sessions: Sequence[str]) -> Question:
 
 def start_of_row(outcome: Outcome, question: Question, method: str, group: Group) -> dict[str, object]:
     """Return the cells of an estimate row that say what was asked, of whom, and how."""
-    n_active, n_control = outcome.counts(question.visit)
+    n_active, n_control = outcome.sides_of(question, outcome.per_arm(question.visit))
     return {
         "domain": outcome.domain,
         "outcome": outcome.name,
         "estimand": question.estimand,
+        **named_comparison(question),
         "session": question.session,
         "method": method,
         "unit": outcome.unit,
@@ -185,6 +221,11 @@ def start_of_row(outcome: Outcome, question: Question, method: str, group: Group
         "n_control": n_control,
         "is_primary": is_primary(group.primary, outcome.name, question),
     }
+
+
+def named_comparison(question: Question) -> dict[str, object]:
+    """Return the cell that names the arms compared; no cell where there are two."""
+    return {COMPARISON.name: question.comparison.name} if question.comparison.name else {}
 
 
 def refuse_without_baseline(question: Question) -> None:

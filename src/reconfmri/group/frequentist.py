@@ -1,15 +1,18 @@
 """The frequentist engine: restricted maximum likelihood over all visits, least squares visit by visit.
 
 REML has the mean model of the Bayesian engine and, as that, every person with a measurement. Analysis of
-covariance and Welch's t test use the people who were seen at the visits of the question.
+covariance and Welch's t test use the people who were seen at the visits of the question: that of all arms has
+one slope and one variance, Welch's has the variances of the arms that are compared.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from reconfmri.config import Group
 from reconfmri.group.asked import Asked
@@ -100,13 +103,13 @@ def fit_with(
     values = outcome.values[:, model.visits]
     someone = ~np.isnan(values).all(axis=1)
     ses = outcome.ses[:, model.visits][someone] if add_se and outcome.ses is not None else None
-    design = model.design(outcome.active, outcome.adjusted_for)[someone]
+    design = model.design(outcome.arm, outcome.adjusted_for)[someone]
     return fit_reml(
         values[someone],
         design,
         cast(Structure, covariance),
         known_se=ses,
-        active=outcome.active[someone] if by_arm else None,
+        arm=outcome.arm[someone] if by_arm else None,
         information=information,
     )
 
@@ -138,7 +141,7 @@ def answer_by_reml(
         These data cannot answer it; the text says why.
     """
     refuse_without_baseline(question)
-    refuse_unanswerable(outcome, question.visits)
+    refuse_unanswerable(outcome, question)
     fits = {} if fits is None else fits
     if question.common_baseline not in fits:
         fits[question.common_baseline] = fit_mixed(outcome, question.common_baseline, group, add_se=add_se)
@@ -158,21 +161,21 @@ def answer_under(outcome: Outcome, question: Question, covariance: str) -> Contr
         These data cannot answer it, or do not determine this covariance.
     """
     refuse_without_baseline(question)
-    refuse_unanswerable(outcome, question.visits)
+    refuse_unanswerable(outcome, question)
     model = mean_model(outcome, question.common_baseline)
     weights = model.weights(question, outcome.values.shape[1])
     return fit_with(outcome, model, covariance).infer(weights)
 
 
 def ancova(values: Array, baseline: Array, active: Array, covariates: Array | None = None) -> Contrast:
-    """Return the arm difference given baseline, and covariates (n_people, n), by least squares.
+    """Return the difference of two arms given baseline, and covariates (n_people, n), by least squares.
 
     Raises
     ------
     NotEstimableError
         No degrees of freedom are left, or arm and baseline cannot be told apart.
     """
-    return least_squares(values, _ancova_design(baseline, active, covariates), 1)
+    return least_squares(values, *_ancova(baseline, active, (-1.0, 1.0), covariates))
 
 
 def robust_ancova(values: Array, baseline: Array, active: Array, covariates: Array | None = None) -> Contrast:
@@ -183,11 +186,11 @@ def robust_ancova(values: Array, baseline: Array, active: Array, covariates: Arr
     NotEstimableError
         Arm and baseline cannot be told apart, or one person determines a coefficient alone.
     """
-    return robust_least_squares(values, _ancova_design(baseline, active, covariates), 1)
+    return robust_least_squares(values, *_ancova(baseline, active, (-1.0, 1.0), covariates))
 
 
-def least_squares(values: Array, design: Array, place: int) -> Contrast:
-    """Return the coefficient of a column of the design (n_people, n) by least squares.
+def least_squares(values: Array, design: Array, weights: int | Array) -> Contrast:
+    """Return a coefficient of the design (n_people, n), by place, or their weighted sum, by least squares.
 
     Raises
     ------
@@ -199,12 +202,13 @@ def least_squares(values: Array, design: Array, place: int) -> Contrast:
     coefficients, *_ = np.linalg.lstsq(design, values)
     residuals = values - design @ coefficients
     covariance = np.linalg.inv(design.T @ design) * float(residuals @ residuals) / df
-    se = _positive(float(covariance[place, place]) ** 0.5, values)
-    return Contrast(float(coefficients[place]), se, df)
+    along = _weights(weights, design)
+    se = _positive(float(along @ covariance @ along) ** 0.5, values)
+    return Contrast(float(along @ coefficients), se, df)
 
 
-def robust_least_squares(values: Array, design: Array, place: int) -> Contrast:
-    """Return the coefficient with a standard error that allows unequal variances.
+def robust_least_squares(values: Array, design: Array, weights: int | Array) -> Contrast:
+    """Return the same with a standard error that allows unequal variances.
 
     HC2 with Bell and McCaffrey's degrees of freedom (Survey Methodology 2002;28:169).
 
@@ -219,16 +223,29 @@ def robust_least_squares(values: Array, design: Array, place: int) -> Contrast:
     kept = np.diag(annihilator)
     if kept.min() < 1e-8:
         raise NotEstimableError("one person determines a coefficient alone: no robust standard error")
-    shares = solved[place] / np.sqrt(kept)
+    taken = _weights(weights, design) @ solved
+    shares = taken / np.sqrt(kept)
     residuals = annihilator @ values
     squares = np.abs(np.linalg.eigvalsh(shares[:, None] * annihilator * shares))
     se = _positive(float(np.sum((shares * residuals) ** 2)) ** 0.5, values)
-    return Contrast(float(solved[place] @ values), se, float(squares.sum() ** 2 / (squares**2).sum()))
+    return Contrast(float(taken @ values), se, float(squares.sum() ** 2 / (squares**2).sum()))
 
 
-def _ancova_design(baseline: Array, active: Array, covariates: Array | None) -> Array:
+def _weights(weights: int | Array, design: Array) -> Array:
+    return np.eye(design.shape[1])[weights] if isinstance(weights, int) else weights
+
+
+def _ancova(
+    baseline: Array, arm: NDArray[Any], arm_weights: Sequence[float], covariates: Array | None
+) -> tuple[Array, Array]:
+    """Return the design, a column per arm after the first one seen, and the weights of its coefficients."""
     covariates = np.zeros((len(baseline), 0)) if covariates is None else covariates
-    return np.column_stack([np.ones_like(baseline), active, baseline - baseline.mean(), covariates])
+    others = [one for one in range(len(arm_weights)) if (arm == one).any()][1:]
+    sides = [(arm == one).astype(np.float64) for one in others]
+    design = np.column_stack([np.ones_like(baseline), *sides, baseline - baseline.mean(), covariates])
+    weights = np.zeros(design.shape[1])
+    weights[1 : 1 + len(others)] = [arm_weights[one] for one in others]
+    return design, weights
 
 
 def _refuse_undetermined(design: Array) -> None:
@@ -241,10 +258,15 @@ def _refuse_undetermined(design: Array) -> None:
 
 def welch(active: Array, control: Array) -> Contrast:
     """Return the difference of two means with unequal variances (Welch 1947; Satterthwaite's df)."""
-    parts = np.array([active.var(ddof=1) / active.size, control.var(ddof=1) / control.size])
-    se = _positive(float(parts.sum()) ** 0.5, np.concatenate([active, control]))
-    df = float(parts.sum() ** 2 / (parts**2 / [active.size - 1, control.size - 1]).sum())
-    return Contrast(float(active.mean() - control.mean()), se, df)
+    return welch_contrast([active, control], [1.0, -1.0])
+
+
+def welch_contrast(arms: Sequence[Array], weights: Sequence[float]) -> Contrast:
+    """Return the weighted sum of the arms' means with unequal variances (Satterthwaite's df)."""
+    parts = np.array([w**2 * arm.var(ddof=1) / arm.size for w, arm in zip(weights, arms, strict=True)])
+    se = _positive(float(parts.sum()) ** 0.5, np.concatenate(arms))
+    df = float(parts.sum() ** 2 / (parts**2 / [arm.size - 1 for arm in arms]).sum())
+    return Contrast(float(sum(w * arm.mean() for w, arm in zip(weights, arms, strict=True))), se, df)
 
 
 def mean_of(changes: Array) -> Contrast:
@@ -262,11 +284,10 @@ def methods_of(question: Question) -> list[str]:
 
 def _least_squares_rows(outcome: Outcome, question: Question, group: Group) -> list[dict[str, object]]:
     """One row, and for the adjusted difference another that allows unequal variances."""
-    people = outcome.seen[:, question.visits].all(axis=1)
-    counts = {
-        "n_active": int((people & outcome.active).sum()),
-        "n_control": int((people & ~outcome.active).sum()),
-    }
+    people = np.asarray(outcome.seen[:, question.visits].all(axis=1))
+    counts = dict(
+        zip(("n_active", "n_control"), outcome.sides_of(question, outcome.people_of(people)), strict=True)
+    )
     rows = []
     for method in methods_of(question):
         row = start_of_row(outcome, question, method, group) | counts
@@ -314,25 +335,26 @@ def answer_question(outcome: Outcome, question: Question, *, robust: bool = Fals
         These data cannot answer it; the text says why.
     """
     refuse_without_baseline(question)
-    refuse_unanswerable(outcome, question.visits)
-    people = outcome.seen[:, question.visits].all(axis=1)
-    n_active, n_control = int((people & outcome.active).sum()), int((people & ~outcome.active).sum())
-    if min(n_active, n_control) < 2:
+    refuse_unanswerable(outcome, question)
+    people = np.asarray(outcome.seen[:, question.visits].all(axis=1))
+    counts = outcome.people_of(people)
+    if min(counts[arm] for arm in question.arms) < 2:
         raise NotEstimableError(
             "two people per arm with both visits are needed, there are "
-            + outcome.in_words(n_active, n_control)
+            + outcome.in_words(*counts[1:], counts[0])
         )
     later = list(question.averaged or (question.visit,))
     values, baseline = outcome.values[people][:, later].mean(axis=1), outcome.values[people, BASELINE]
-    active = outcome.active[people]
+    arm, weights = outcome.arm[people], question.arm_weights
     if question.common_baseline:
-        given = values, baseline, active.astype(np.float64), outcome.adjusted_for[people]
-        return robust_ancova(*given) if robust else ancova(*given)
+        given = _ancova(baseline, arm, weights, outcome.adjusted_for[people])
+        return robust_least_squares(values, *given) if robust else least_squares(values, *given)
     if question.within_an_arm:
-        return mean_of((values - baseline)[active == (question.estimand == "change_active")])
+        return mean_of((values - baseline)[arm == weights.index(1.0)])
     if question.estimand == "difference_of_change":
         values = values - baseline
-    return welch(values[active], values[~active])
+    places = question.arms[::-1]  # active, then control
+    return welch_contrast([values[arm == one] for one in places], [weights[one] for one in places])
 
 
 def _positive(se: float, values: Array) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reconfmri.config import DEFAULT_SCALES, Estimand, Group
 from reconfmri.covariates import CODE, Column, columns_of
 from reconfmri.exclusions import COLUMNS, Exclusion
-from reconfmri.group.estimands import Array, NotEstimableError
+from reconfmri.group.estimands import Array, NotEstimableError, Question
 from reconfmri.labels import first_of, in_order, refuse_alike
 
 STAGE, OTHER_ARM, NO_ARM = "compare_arms", "E-STAT-C05", "E-STAT-C06"
@@ -33,20 +33,39 @@ class Outcome:
     unit: str
     scale: float
     values: Array
-    active: NDArray[np.bool_]
+    arm: (
+        NDArray[np.intp] | NDArray[np.bool_]
+    )  # (n_people,), 0 is the control; two arms: True is the active one
     fault: str = ""
     people: tuple[str, ...] = ()
     strata: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()  # of covariates
     ses: Array | None = None  # (n_people, n_visits), standard errors of the values; None where one is missing
     decided: tuple[int, ...] | None = None  # visits of the model, where they do not follow from the values
-    arms: tuple[str, str] = ("active", "control")  # what they are called, in sentences
+    arms: tuple[str, ...] = ("control", "active")  # what they are called, in sentences
     baselines: tuple[int, ...] = (0,)  # visits before treatment: one, or one per outcome stacked side by side
 
     @property
     def adjusted_for(self) -> Array:
         """(n_people, n_covariates): the covariates in SDs around their mean; no column without any."""
-        return np.hstack([np.zeros((len(self.active), 0)), *(c.values[:, None] for c in self.columns)])
+        return np.hstack([np.zeros((len(self.arm), 0)), *(c.values[:, None] for c in self.columns)])
+
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """(n_people,): who is in the active arm of two.
+
+        Raises
+        ------
+        NotEstimableError
+            There are more arms: what asks for this compares two, and must not take any two of them for all.
+        """
+        if len(self.arms) > 2:
+            raise NotEstimableError(f"this compares two arms, and there are {len(self.arms)}")
+        return np.asarray(self.arm == 1)
+
+    def in_arm(self, arm: int) -> NDArray[np.bool_]:
+        """(n_people,): who is in an arm, by place; 0 is the control."""
+        return np.asarray(self.arm == arm)
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -54,43 +73,65 @@ class Outcome:
         return ~np.isnan(self.values)
 
     def counts(self, visit: int) -> tuple[int, int]:
-        """People with a value at the visit: active arm, control arm."""
+        """People with a value at the visit: active arm, control arm, of two."""
         seen = self.seen[:, visit]
         return int((seen & self.active).sum()), int((seen & ~self.active).sum())
 
-    def in_words(self, n_active: int, n_control: int) -> str:
-        """Return `3 ketamine and 2 midazolam`, by code while a study is blinded."""
-        return f"{n_active} {self.arms[0]} and {n_control} {self.arms[1]}"
+    def per_arm(self, visit: int) -> tuple[int, ...]:
+        """People with a value at the visit in every arm, the control first."""
+        return self.people_of(self.seen[:, visit])
+
+    def people_of(self, some: NDArray[np.bool_]) -> tuple[int, ...]:
+        """How many of some people, a mask (n_people,), are in every arm, the control first."""
+        return tuple(int((some & self.in_arm(arm)).sum()) for arm in range(len(self.arms)))
+
+    def sides_of(self, question: Question, people: Sequence[int]) -> tuple[int, int]:
+        """Sums of `people` (n_arms,) over the arms for and those against: active and control arm of two."""
+        if len(self.arms) == 2:
+            return people[1], people[0]
+        if question.within_an_arm:
+            (arm,) = question.arms
+            return (0, people[0]) if arm == 0 else (people[arm], 0)
+        higher, lower = question.comparison.higher, question.comparison.lower
+        return sum(people[arm] for arm in higher), sum(people[arm] for arm in lower)
+
+    def in_words(self, *people: int) -> str:
+        """Return `3 ketamine and 2 midazolam`, by code while a study is blinded; the control comes last."""
+        named = [f"{n} {arm}" for n, arm in zip(people, (*self.arms[1:], self.arms[0]), strict=True)]
+        return f"{', '.join(named[:-1])} and {named[-1]}"
 
     def of(self, people: NDArray[np.bool_]) -> Outcome:
         """Return the outcome of some of the people, chosen by a mask (n_people,)."""
         return replace(
             self,
             values=self.values[people],
-            active=self.active[people],
+            arm=self.arm[people],
             people=tuple(compress(self.people, people)),
             strata=tuple(compress(self.strata, people)),
             columns=tuple(replace(column, values=column.values[people]) for column in self.columns),
             ses=None if self.ses is None else self.ses[people],
         )
 
-    def joined_by(self, people: Sequence[str], active: NDArray[np.bool_]) -> Outcome:
+    def joined_by(self, people: Sequence[str], arm: NDArray[np.intp]) -> Outcome:
         """Return the outcome with more people (n,), of whom nothing was measured, with average covariates."""
         return replace(
             self,
             values=np.vstack([self.values, np.full((len(people), self.values.shape[1]), np.nan)]),
-            active=np.concatenate([self.active, active]),
+            arm=np.concatenate([self.arm, arm]),
             people=(*self.people, *people),
             strata=(),
             columns=tuple(
                 replace(column, values=np.append(column.values, np.zeros(len(people))))
                 for column in self.columns
             ),
+            ses=None
+            if self.ses is None
+            else np.vstack([self.ses, np.full((len(people), self.ses.shape[1]), np.nan)]),
         )
 
     def without(self, person: int) -> Outcome:
         """Return the outcome without one person, by place."""
-        return self.of(np.arange(len(self.active)) != person)
+        return self.of(np.arange(len(self.arm)) != person)
 
 
 def lay_out(
@@ -116,28 +157,32 @@ def lay_out(
             f"{first_of(sorted(set(allocation['participant_id'])))} are allocated. Fix: correct the "
             "participant_id of one of them"
         )
-    active = np.array([arms[person] == group.arms.active for person in people], dtype=bool)
+    arm = places_of(people, arms, group)
     strata = dict.fromkeys(people, NO_STRATUM)
     if "stratum" in allocation:
         labels = allocation["stratum"].fillna(NO_STRATUM).astype(str)
         strata |= dict(zip(allocation["participant_id"], labels, strict=True))
     outcomes = [
-        _outcome(name, measures[measures["outcome"] == name], group, (people, sessions), active)
+        _outcome(name, measures[measures["outcome"] == name], group, (people, sessions), arm)
         for name in group.modelled
     ]
-    named = (group.arms.active, group.arms.control)
     row_strata = tuple(strata[person] for person in people)
-    columns = _covariates(measures, allocation, group, (people, sessions), active)
+    columns = _covariates(measures, allocation, group, (people, sessions), arm)
     return [
         replace(
             _not_its_own_baseline(outcome, group),
             people=tuple(people),
             strata=row_strata,
             columns=columns,
-            arms=named,
+            arms=group.arms.labels,
         )
         for outcome in outcomes
     ]
+
+
+def places_of(people: Sequence[str], arms: Mapping[str, str], group: Group) -> NDArray[np.intp]:
+    """Return the arm of each person by its place in `group.arms.labels`, (n_people,)."""
+    return np.array([group.arms.labels.index(arms[person]) for person in people], dtype=np.intp)
 
 
 def _covariates(
@@ -145,7 +190,7 @@ def _covariates(
     allocation: pd.DataFrame,
     group: Group,
     grid: tuple[list[str], list[str]],
-    active: NDArray[np.bool_],
+    arm: NDArray[np.intp],
 ) -> tuple[Column, ...]:
     """The columns of all covariates, which neither arm nor one another determine."""
     people, sessions = grid
@@ -163,7 +208,7 @@ def _covariates(
         columns += columns_of(name, settings, {person: cells.get(person) for person in people}, file)
     values = np.column_stack([np.zeros((len(people), 0)), *(column.values for column in columns)])
     dependent = np.linalg.matrix_rank(np.column_stack([np.ones(len(people)), values])) < 1 + len(columns)
-    if dependent or share_explained(active, values) > ALL_EXPLAINED:
+    if dependent or share_explained(arm, values) > ALL_EXPLAINED:
         raise ValueError(
             f"{CODE} group.covariates: {list(group.covariates)} cannot be told apart from the arm or one "
             "from another. Fix: drop one"
@@ -171,13 +216,21 @@ def _covariates(
     return tuple(columns)
 
 
-def share_explained(active: NDArray[np.bool_], covariates: Array) -> float:
-    """Return the share of the arm's variance that covariates (n_people, n) explain: 1 where they tell it."""
-    if not covariates.shape[1] or active.all() or not active.any():
+def share_explained(arm: NDArray[np.intp] | NDArray[np.bool_], covariates: Array) -> float:
+    """Return the share of an arm's variance that covariates (n_people, n) explain: 1 where they tell it.
+
+    Of several active arms it is the largest.
+    """
+    arms = np.unique(arm)
+    if not covariates.shape[1] or len(arms) < 2:
         return 0.0
-    design = np.column_stack([np.ones(len(active)), covariates])
-    away = active - design @ np.linalg.lstsq(design, active.astype(np.float64))[0]
-    return 1 - float(np.var(away) / np.var(active))
+    design = np.column_stack([np.ones(len(arm)), covariates])
+    shares = []
+    for one in arms[1:]:
+        inside = arm == one
+        away = inside - design @ np.linalg.lstsq(design, inside.astype(np.float64))[0]
+        shares.append(1 - float(np.var(away) / np.var(inside)))
+    return max(shares)
 
 
 def _not_its_own_baseline(outcome: Outcome, group: Group) -> Outcome:
@@ -189,7 +242,7 @@ def _not_its_own_baseline(outcome: Outcome, group: Group) -> Outcome:
 
 
 def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:
-    """Return person -> arm, of the people in the two arms that are compared; `left_out` names the others.
+    """Return person -> arm, of the people in the arms that are compared; `left_out` names the others.
 
     Raises
     ------
@@ -204,7 +257,7 @@ def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:
         raise ValueError(
             f"allocation: {first_of(ids[ids.duplicated()])} occur twice; keep one row per person"
         )
-    declared = [group.arms.active, group.arms.control]
+    declared = list(group.arms.shown)
     refuse_alike([*arms.dropna(), *declared], "arm", "allocation")
     if empty := [arm for arm in declared if arm not in set(arms)]:
         raise ValueError(f"allocation: nobody is in arm {empty[0]!r}; it has {sorted(set(arms.dropna()))}")
@@ -213,7 +266,7 @@ def read_arms(allocation: pd.DataFrame, group: Group) -> dict[str, str]:
 
 
 def left_out(measures: pd.DataFrame, allocation: pd.DataFrame, group: Group) -> pd.DataFrame:
-    """Return one row of exclusions per person with measures who is in neither arm of the comparison, and why.
+    """Return one row of exclusions per person with measures who is in no arm of the comparison, and why.
 
     Only group rules may write it: it tells the arm.
     """
@@ -325,7 +378,7 @@ def _outcome(
     rows: pd.DataFrame,
     group: Group,
     grid: tuple[list[str], list[str]],
-    active: NDArray[np.bool_],
+    arm: NDArray[np.intp],
 ) -> Outcome:
     people, sessions = grid
     unit, domain = _only(rows, "unit", name), _only(rows, "domain", name)
@@ -352,11 +405,11 @@ def _outcome(
     elif (largest := float(np.nanmax(np.abs(values)))) > LARGEST or 0 < largest < SMALLEST:
         fault = f"its largest value is {largest:.3g} {unit}, which no model can use. Fix: check the unit"
     scale = group.scales.get(unit, 1.0)
-    return Outcome(name, domain, unit, scale, values, active, fault, ses=ses if known else None)
+    return Outcome(name, domain, unit, scale, values, arm, fault, ses=ses if known else None)
 
 
-def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:
-    """Check that both arms vary and have at least two people at each of `visits`.
+def refuse_unanswerable(outcome: Outcome, question: Question) -> None:
+    """Check that the arms of a question vary and have two people at each of its visits.
 
     Raises
     ------
@@ -365,35 +418,40 @@ def refuse_unanswerable(outcome: Outcome, visits: Sequence[int]) -> None:
     """
     if outcome.fault:
         raise NotEstimableError(outcome.fault)
-    for visit in visits:
-        n_active, n_control = outcome.counts(visit)
-        at_baseline = " at baseline" if visit == 0 and len(visits) > 1 else ""
-        if min(n_active, n_control) < 2:
-            raise NotEstimableError(
-                "two people per arm are needed, there are "
-                + outcome.in_words(n_active, n_control)
-                + at_baseline,
-                fix="see exclusions.tsv for scans that can be saved; without them nothing can be compared",
-            )
+    for visit in question.visits:
+        at_baseline = " at baseline" if visit == 0 and len(question.visits) > 1 else ""
+        _refuse_few(outcome, question, outcome.per_arm(visit), at_baseline)
         if within_arm_variation(outcome, visit) == 0:
             reason = "the values do not vary within the arms"
-            if at_baseline and any(within_arm_variation(outcome, later) for later in visits[1:]):
+            if at_baseline and any(within_arm_variation(outcome, later) for later in question.visits[1:]):
                 fix = f"{SEE_VALUES}; or ask for difference_unadjusted"
                 raise NotEstimableError(reason + at_baseline, fix=fix)
             raise NotEstimableError(reason, fix=SEE_VALUES)
         seen = outcome.seen[:, visit]
-        design = np.column_stack([np.ones(seen.sum()), outcome.active[seen], outcome.adjusted_for[seen]])
-        explained = share_explained(outcome.active[seen], outcome.adjusted_for[seen]) > ALL_EXPLAINED
+        arm = outcome.arm[seen]
+        sides = [arm == one for one in np.unique(arm)[1:]]
+        design = np.column_stack([np.ones(seen.sum()), *sides, outcome.adjusted_for[seen]])
+        explained = share_explained(arm, outcome.adjusted_for[seen]) > ALL_EXPLAINED
         if outcome.columns and (explained or np.linalg.matrix_rank(design) < design.shape[1]):
             raise NotEstimableError(
                 "among the people seen, arm and covariates cannot be told apart", fix="fewer covariates"
             )
 
 
+def _refuse_few(outcome: Outcome, question: Question, people: Sequence[int], where: str) -> None:
+    """Check that every arm of a question has two people; `people` (n_arms,), the control first."""
+    if min(people[arm] for arm in question.arms) >= 2:
+        return
+    raise NotEstimableError(
+        f"two people per arm are needed, there are {outcome.in_words(*people[1:], people[0])}{where}",
+        fix="see exclusions.tsv for scans that can be saved; without them nothing can be compared",
+    )
+
+
 def within_arm_variation(outcome: Outcome, visit: int) -> float:
     """Return the largest range of values within one arm at the visit; rounding errors count as none."""
     column = outcome.values[:, visit]
-    arms = [column[outcome.seen[:, visit] & arm] for arm in (outcome.active, ~outcome.active)]
+    arms = [column[outcome.seen[:, visit] & outcome.in_arm(arm)] for arm in range(len(outcome.arms))]
     widest = max((float(np.ptp(arm)) for arm in arms if arm.size), default=0.0)
     return widest if widest > 1e-10 * float(np.nanmax(np.abs(column), initial=0.0)) else 0.0
 

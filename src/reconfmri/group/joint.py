@@ -116,7 +116,7 @@ def _refuse(pair: Pair, question: Question, group: Group) -> None:
     refuse_without_baseline(question)
     for outcome in pair.outcomes:
         try:
-            refuse_unanswerable(outcome, question.visits)
+            refuse_unanswerable(outcome, question)
             refuse_other_scale(outcome, group)
         except NotEstimableError as reason:
             raise NotEstimableError(f"{outcome.name}: {reason}") from reason

@@ -16,16 +16,18 @@ RIDGE = 0.05
 def fit_means_and_covariance(
     values: Array, side: Array, covariates: Array | None = None, *, alike: Sequence[int] = ()
 ) -> tuple[Array, Array]:
-    """Return the mean of the arms, their difference and the slopes of covariates, and the covariance.
+    """Return the mean of the arms, their differences and the slopes of covariates, and the covariance.
 
-    (2 + n_covariates, n_visits) and (n_visits, n_visits). `values` (n_people, n_visits) has NaN where a visit
-    is missing, `side` (n_people,) is +1/2 for the active arm and -1/2 for the control arm; at the visits
-    `alike` the arms share one mean. The covariance leans towards its diagonal by 5 %, so that it always has
-    an inverse. Expectation-maximisation of a multivariate normal (Dempster, Laird and Rubin 1977).
+    (n_arms + n_covariates, n_visits) and (n_visits, n_visits). `values` (n_people, n_visits) has NaN where a
+    visit is missing, `side` (n_people,) or (n_people, n_arms - 1) is of `code_arms`, +1/2 for the active and
+    -1/2 for the control arm of two; at the visits `alike` the arms share one mean. The covariance leans
+    towards its diagonal by 5 %, so that it always has an inverse. Expectation-maximisation of a multivariate
+    normal (Dempster, Laird and Rubin 1977).
     """
     n_people = len(values)
     covariates = np.zeros((n_people, 0)) if covariates is None else covariates
     design = np.column_stack([np.ones(n_people), side, covariates])
+    n_differences = design.shape[1] - 1 - covariates.shape[1]
     without_arm = np.column_stack([np.ones(n_people), covariates])
     seen = ~np.isnan(values)
     coefficients = np.linalg.lstsq(design, np.where(seen, values, np.nanmean(values, axis=0)))[0]
@@ -36,7 +38,7 @@ def fit_means_and_covariance(
         coefficients = np.linalg.lstsq(design, filled)[0].astype(np.float64)
         for visit in alike:
             mean, *slopes = np.linalg.lstsq(without_arm, filled[:, visit])[0]
-            coefficients[:, visit] = mean, 0.0, *slopes
+            coefficients[:, visit] = mean, *[0.0] * n_differences, *slopes
         residuals = filled - design @ coefficients
         covariance = (residuals.T @ residuals + uncertainty) / n_people
         covariance = (1 - RIDGE) * covariance + RIDGE * np.diag(np.diag(covariance))

@@ -82,7 +82,7 @@ def visits_seen(asked: Asked) -> pd.DataFrame:
 def completers(asked: Asked) -> pd.DataFrame:
     """Return the answers among people with every visit, one row per question: `COMPLETERS`.
 
-    REML with a baseline mean per arm. That both arms share one baseline mean holds for all who were
+    REML with a baseline mean per arm. That all arms share one baseline mean holds for all who were
     randomised, not for those who stayed: questions adjusted for baseline are answered by analysis of
     covariance instead.
 
@@ -190,7 +190,7 @@ def _by_ancova(outcome: Outcome, question: Question) -> tuple[Contrast, str]:
 
 
 def _arms(outcome: Outcome, group: Group) -> dict[str, NDArray[np.bool_]]:
-    return {group.arms.active: outcome.active, group.arms.control: ~outcome.active}
+    return {arm: outcome.in_arm(group.arms.labels.index(arm)) for arm in group.arms.shown}
 
 
 def _unseen(outcome: Outcome, visit: int) -> tuple[int, int]:

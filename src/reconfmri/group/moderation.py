@@ -71,7 +71,7 @@ def _rows(
         }
         try:
             refuse_without_baseline(question)
-            refuse_unanswerable(outcome, question.visits)
+            refuse_unanswerable(outcome, question)
             if method == "bayes":
                 refuse_other_scale(outcome, group)
             values, design = some.values[:, question.visit], _design(some, place, column)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reconfmri.config import Group
 from reconfmri.group.bayes_model import DF_RATE, DF_SHAPE, RATIO_SD
@@ -62,7 +63,9 @@ def replicate(draws: Draws, visits: Sequence[int], outcome: Outcome, random: np.
     means = draws.means(outcome)
     roots = np.linalg.cholesky(draws.covariances() + 1e-9 * np.eye(means.shape[2]))
     noise = np.einsum("bvw,biw->biv", roots, random.standard_normal(means.shape))
-    spread = np.stack([draws.spread(False), draws.spread(True)])[outcome.active.astype(int)]
+    n_arms = len(outcome.arms)
+    of_arms = np.stack([draws.spread(arm, n_arms) for arm in range(n_arms)])
+    spread = of_arms[np.asarray(outcome.arm, dtype=np.intp)]
     noise *= spread.transpose(1, 0, 2)
     if np.isfinite(draws.df).all():
         noise *= np.sqrt(draws.df[:, None] / random.chisquare(draws.df[:, None], means.shape[:2]))[..., None]
@@ -75,23 +78,42 @@ def draw_prior(fit: Fit, group: Group, random: np.random.Generator, n_draws: int
     """Return draws from the priors of a fit, in units of s, with the differences that it has."""
     n_visits, priors = len(fit.visits), group.priors
     shape = (n_draws, n_visits)
-    used = fit.difference.any(axis=0)
-    shared, own = random.standard_normal((n_draws, 1)), random.standard_normal(shape)
+    used = np.asarray(fit.difference.any(axis=0))
+    difference = _prior_differences(used, n_draws, random)
     one_sd = fit.covariance != "unstructured"
     visit_sd = priors.sd * np.abs(random.standard_t(4, (n_draws, 1) if one_sd else shape))
     slope = priors.effect * random.standard_normal((n_draws, *fit.slope.shape[1:]))
     shared_slope = (fit.slope == fit.slope[:, :, :1]).all(axis=(0, 2))  # one for all visits
     slope[:, shared_slope] = slope[:, shared_slope, :1]
-    log_ratio = RATIO_SD * random.standard_normal(shape) if fit.log_ratio.any() else np.zeros(shape)
+    log_ratio = np.zeros((n_draws, *used.shape))
+    if fit.log_ratio.any():
+        log_ratio = RATIO_SD * _alike_over_arms(np.asarray(random.standard_normal(log_ratio.shape)))
     return Draws(
         mean=priors.mean * random.standard_normal(shape),
-        difference=used * priors.effect * (shared + own) / np.sqrt(2),
+        difference=used * priors.effect * difference / np.sqrt(2),
         visit_sd=np.broadcast_to(visit_sd, shape),
         correlation=random.random((n_draws, 1)) if one_sd else lkj(n_draws, n_visits, random),
         slope=slope,
         log_ratio=log_ratio,
         df=_prior_df(n_draws, random) if np.isfinite(fit.df).all() else np.full(n_draws, np.inf),
     )
+
+
+def _prior_differences(used: NDArray[np.bool_], n_draws: int, random: np.random.Generator) -> Array:
+    """Return draws (n_draws, *used.shape) of variance 2, that correlate by one half over visits and arms."""
+    shared, own = (
+        random.standard_normal((n_draws, *used.shape[:-1], 1)),
+        random.standard_normal((n_draws, *used.shape)),
+    )
+    return _alike_over_arms(np.asarray(shared + own))
+
+
+def _alike_over_arms(draws: Array) -> Array:
+    """Return (n_draws, n_arms - 1, n_visits) that correlate by one half over the arms; of two as they are."""
+    if draws.ndim == 2:
+        return draws
+    root = np.linalg.cholesky((np.eye(draws.shape[1]) + 1) / 2)
+    return np.asarray(np.einsum("ab,nbv->nav", root, draws))
 
 
 def lkj(n_draws: int, n_visits: int, random: np.random.Generator) -> Array:
@@ -119,7 +141,8 @@ def _prior_df(n_draws: int, random: np.random.Generator) -> Array:
 def _compare(
     values: Array, visits: Sequence[int], outcome: Outcome, group: Group, labels: Sequence[str]
 ) -> Iterator[Row]:
-    for arm, people in ((group.arms.active, outcome.active), (group.arms.control, ~outcome.active)):
+    for arm in group.arms.shown:
+        people = outcome.in_arm(group.arms.labels.index(arm))
         for place, visit in enumerate(visits):
             observed = outcome.values[people, visit]
             if (~np.isnan(observed)).sum() < 2:

@@ -59,7 +59,7 @@ class Icc(NamedTuple):
 
 
 def estimate(asked: Asked) -> pd.DataFrame:
-    """Return one row per outcome and arm, active first; columns: `RELIABILITY`.
+    """Return one row per outcome and arm, active ones first; columns: `RELIABILITY`.
 
     Raises
     ------
@@ -67,11 +67,7 @@ def estimate(asked: Asked) -> pd.DataFrame:
         The tables do not fit the study or one another.
     """
     group = asked.group
-    rows = [
-        _row(outcome, arm, group, asked.labels)
-        for outcome in asked.outcomes
-        for arm in (group.arms.active, group.arms.control)
-    ]
+    rows = [_row(outcome, arm, group, asked.labels) for outcome in asked.outcomes for arm in group.arms.shown]
     table = RELIABILITY.frame(rows)
     return table.astype(dict.fromkeys([*NUMBERS, "level"], "float64") | {"n": "int64", "n_visits": "int64"})
 
@@ -166,7 +162,7 @@ def consistency(squares: MeanSquares, level: float) -> Icc:
 
 
 def _row(outcome: Outcome, arm: str, group: Group, sessions: Sequence[str]) -> dict[str, object]:
-    people = outcome.active if arm == group.arms.active else ~outcome.active
+    people = outcome.in_arm(group.arms.labels.index(arm))
     values = outcome.values[people]
     visits = choose_visits(outcome.seen[people])
     row: dict[str, object] = {

@@ -107,11 +107,10 @@ class RemlFit:
         sds = np.exp(np.log(spread).mean(axis=0))
         return np.asarray(self.covariances[0] / np.outer(spread[0], spread[0]) * np.outer(sds, sds))
 
-    def of_people(self, active: NDArray[np.bool_]) -> Array:
+    def of_people(self, arm: NDArray[np.intp] | NDArray[np.bool_]) -> Array:
         """Return each person's covariance over visits, (n, v, v)."""
-        return np.asarray(
-            self.covariances[active.astype(np.intp) if len(self.covariances) > 1 else 0 * active]
-        )
+        place = arm.astype(np.intp)
+        return np.asarray(self.covariances[place if len(self.covariances) > 1 else 0 * place])
 
     @cached_property
     def spread(self) -> Array:
@@ -167,13 +166,13 @@ def fit_reml(
     structure: Structure,
     *,
     known_se: Array | None = None,
-    active: NDArray[np.bool_] | None = None,
+    arm: NDArray[np.intp] | NDArray[np.bool_] | None = None,
     information: Information = "observed",
 ) -> RemlFit:
     """Return the fit of `values` (n, v), NaN where missing, by `design` (n, v, p).
 
     `known_se` (n, v) are standard errors that every value has of its own; the covariance over visits is then
-    that of the values without them. `active` (n,): each arm has SDs of its own where both were seen.
+    that of the values without them. `arm` (n,): each arm has SDs of its own where all were seen.
 
     Raises
     ------
@@ -187,12 +186,12 @@ def fit_reml(
     if not scale > 0:
         raise NotEstimableError("the values do not vary")
     known = np.zeros(values.shape) if known_se is None else np.where(seen, known_se, 0.0) ** 2 / scale**2
-    ratios = _visits_with_ratio(seen, active)
-    rows = group_rows(values / scale, design, known, active if ratios else None)
+    ratios = _visits_with_ratio(seen, arm)
+    rows = group_rows(values / scale, design, known, arm if ratios else None)
     flat = rows.design.reshape(-1, design.shape[2])
     if seen.sum() <= design.shape[2] or np.linalg.matrix_rank(flat) < design.shape[2]:
         raise NotEstimableError("the data do not determine every coefficient of the model")
-    form = Form(structure, values.shape[1], ratios)
+    form = Form(structure, values.shape[1], ratios, 1 + int(arm.max()) if ratios and arm is not None else 2)
     rough = _rough_covariance(rows)
     pull = Pull(WORTH, WORTH * rough) if structure == "shrunk_unstructured" else None
     found = _climb(rows, form, covariances.start(form, rough), pull)
@@ -203,12 +202,15 @@ def fit_reml(
     return RemlFit(rows, moments, matrices * scale**2, scale, structure, information)
 
 
-def _visits_with_ratio(seen: NDArray[np.bool_], active: NDArray[np.bool_] | None) -> tuple[int, ...]:
-    """Return the visits at which both arms have the three people who make an SD of their own."""
-    if active is None:
+def _visits_with_ratio(
+    seen: NDArray[np.bool_], arm: NDArray[np.intp] | NDArray[np.bool_] | None
+) -> tuple[int, ...]:
+    """Return the visits at which every arm has the three people who make an SD of their own."""
+    if arm is None:
         return ()
-    fewest = np.minimum(seen[active].sum(axis=0), seen[~active].sum(axis=0))
-    return tuple(np.flatnonzero(fewest > 2).tolist())
+    people = [seen[arm == one].sum(axis=0) for one in range(1 + int(arm.max()))]
+    fewest = np.min(people, axis=0)
+    return tuple(np.flatnonzero((fewest > 2) & (len(people) > 1)).tolist())
 
 
 def _climb(rows: Rows, form: Form, theta: Array, pull: Pull | None) -> tuple[Moments, Array] | None:
@@ -256,15 +258,20 @@ def _determined(matrices: Array) -> bool:
     return bool(np.isfinite(matrices).all() and np.max(np.linalg.cond(matrices)) < MAX_CONDITION)
 
 
-def group_rows(values: Array, design: Array, known: Array, active: NDArray[np.bool_] | None = None) -> Rows:
-    """Return people by visits seen, known variances and, where `active` is given, arm."""
+def group_rows(
+    values: Array,
+    design: Array,
+    known: Array,
+    arm: NDArray[np.intp] | NDArray[np.bool_] | None = None,
+) -> Rows:
+    """Return people by visits seen, known variances and, where it is given, `arm` (n,)."""
     seen = ~np.isnan(values)
-    arm = np.zeros(len(values), dtype=np.intp) if active is None else active.astype(np.intp)
-    keys = np.column_stack([arm, seen, known])
+    place = np.zeros(len(values), dtype=np.intp) if arm is None else arm.astype(np.intp)
+    keys = np.column_stack([place, seen, known])
     _, first, of = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     shown = np.where(seen, values, 0.0), np.where(seen[:, :, None], design, 0.0)
     counts = np.bincount(of.ravel()).astype(np.float64)
-    return Rows(*shown, of.ravel(), counts, seen[first], known[first], arm[first])
+    return Rows(*shown, of.ravel(), counts, seen[first], known[first], place[first])
 
 
 def _rough_covariance(rows: Rows) -> Array:

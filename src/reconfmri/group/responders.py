@@ -61,7 +61,8 @@ def responses(asked: Asked) -> list[Response]:
         return []
     arms = grid.read_arms(asked.allocation, asked.group)
     people = sorted(arms)
-    active = np.array([arms[person] == asked.group.arms.active for person in people], dtype=bool)
+    drug, _ = asked.group.arms.pair
+    active = np.array([arms[person] == drug for person in people], dtype=bool)
     given = asked.allocation.set_index("participant_id")
     strata = given["stratum"].fillna(grid.NO_STRATUM).astype(str).to_dict() if "stratum" in given else {}
     of_people = tuple(strata.get(person, grid.NO_STRATUM) for person in people)

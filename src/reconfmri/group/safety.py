@@ -40,11 +40,11 @@ def adverse_events(asked: Asked) -> pd.DataFrame:
     """
     if asked.adverse_events is None:
         return ADVERSE.frame([])
-    arms = grid.read_arms(asked.allocation, asked.group)
+    arms, (active, _) = grid.read_arms(asked.allocation, asked.group), asked.group.arms.pair
     table = asked.adverse_events
     table = table[table["participant_id"].isin(list(arms))]
-    table = table.assign(active=table["participant_id"].map(arms) == asked.group.arms.active)
-    n_active = sum(arm == asked.group.arms.active for arm in arms.values())
+    table = table.assign(active=table["participant_id"].map(arms) == active)
+    n_active = sum(arm == active for arm in arms.values())
     people = n_active, len(arms) - n_active
     return ADVERSE.frame([_event_row(*part, people, asked.group.level) for part in _parts(table)])
 
@@ -99,7 +99,7 @@ def monitored(asked: Asked) -> pd.DataFrame:
             mine = asked.measures[asked.measures["outcome"] == outcome]
             for session in asked.labels:
                 here = mine[(mine["session_id"] == session) & mine["value"].notna()]
-                for arm in (asked.group.arms.active, asked.group.arms.control):
+                for arm in asked.group.arms.shown:
                     values = here.loc[here["participant_id"].map(arms) == arm, "value"].to_numpy(float)
                     start = {"name": name, "outcome": outcome, "session": session, "arm": arm}
                     unit = str(mine["unit"].iloc[0]) if len(mine) else "n/a"

@@ -65,7 +65,9 @@ def _by_prior(
     plain = {"likelihood": "gaussian", "spread": "common"}
     if (group.likelihood, group.spread) != tuple(plain.values()):
         row = {
-            "analysis": "Gaussian residuals, SD alike in both arms",
+            "analysis": "Gaussian residuals, SD alike in both arms"
+            if len(outcome.arms) == 2
+            else "Gaussian residuals, SD alike in all arms",
             "kind": "residuals",
             "method": "bayes",
         }

@@ -11,6 +11,7 @@ import pandas as pd
 from reconfmri.config import Group
 from reconfmri.contracts import questions
 from reconfmri.contracts.questions import GroupQuestion
+from reconfmri.contracts.questions.columns import COMPARISON
 from reconfmri.contracts.specs import TableSpec
 from reconfmri.group.asked import Asked
 from reconfmri.measures import read_measures
@@ -49,10 +50,33 @@ def answers(asked: Asked, to: Iterable[GroupQuestion]) -> Iterator[Table]:
     """
     made: dict[str, pd.DataFrame] = {}
     for question in to:
-        found = question.answer(asked, *(made[name] for name in question.collects))
+        found = _answer(question, asked, [made[name] for name in question.collects])
         made |= found
         for name, rows in found.items():
             yield Table(name, rows, question.tables[name])
+
+
+def _answer(question: GroupQuestion, asked: Asked, collected: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the tables of one question; of more than two arms as it is declared to have them."""
+    arms = asked.group.arms
+    if not arms.several or question.arms == "all":
+        return question.answer(asked, *collected)
+    if question.arms == "two":
+        return {name: spec.frame([]) for name, spec in question.tables.items()}
+    pairs = [one for one in arms.every_comparison if len(one.arms) == len(one.higher) + 1 == 2]
+    answers = {one.name: question.answer(asked.of_two(one), *collected) for one in pairs}
+    return {
+        name: _stacked(spec, {pair: tables[name] for pair, tables in answers.items()})
+        for name, spec in question.tables.items()
+    }
+
+
+def _stacked(spec: TableSpec, by_pair: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the tables of all pairs as one; rows about an arm alone are there once."""
+    if COMPARISON in spec.columns:
+        by_pair = {pair: table.assign(**{COMPARISON.name: pair}) for pair, table in by_pair.items()}
+    table = pd.concat(list(by_pair.values()), ignore_index=True)
+    return table[spec.among(table).names].drop_duplicates(ignore_index=True)
 
 
 def answer_rule(snakemake: Any) -> None:

@@ -45,7 +45,7 @@ def estimate(asked: Asked) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     curves: list[dict[str, object]] = []
     ratios: list[dict[str, object]] = []
-    arms = asked.group.arms
+    drug, control = asked.group.arms.pair
     for response in responses(asked) if len(asked.labels) > 1 else ():
         for event, times in (("response", first_response(response)), ("relapse", relapse(response))):
             start: dict[str, object] = {
@@ -55,7 +55,7 @@ def estimate(asked: Asked) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "event": event,
                 "level": asked.group.level,
             }
-            for arm, side in ((arms.active, times.active), (arms.control, ~times.active)):
+            for arm, side in ((drug, times.active), (control, ~times.active)):
                 steps = curve(times.times[side], times.happened[side], response.sessions, asked.group.level)
                 curves += [start | {"arm": arm} | step for step in steps]
             ratios += [start | row for row in _ratios(times, response.rule.prior_sd, asked.group.level)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from reconfmri.config import Estimand
 from reconfmri.contracts.questions.arms import TWINS
 from reconfmri.group import frequentist
 from reconfmri.group.asked import Asked
-from reconfmri.group.estimands import NotEstimableError, Question, answered, withheld
+from reconfmri.group.estimands import NotEstimableError, Question, answered, named_comparison, withheld
 from reconfmri.group.grid import Outcome
 
 MIN_CORRELATED = 4  # people
@@ -53,6 +54,7 @@ def _row(outcome: Outcome, first: Outcome, question: Question, asked: Asked) -> 
     both = np.isfinite(values) & np.isfinite(others)
     row: dict[str, object] = {
         "outcome": outcome.name,
+        **named_comparison(question),
         "session": question.session,
         "unit": outcome.unit,
         "n": int(both.sum()),
@@ -62,7 +64,7 @@ def _row(outcome: Outcome, first: Outcome, question: Question, asked: Asked) -> 
         found, status = frequentist.answer_by_reml(outcome, question, asked.group)
     except NotEstimableError as reason:
         return row | withheld(reason)
-    spread = _spread_within(values, outcome.active)
+    spread = _spread_within([values[outcome.in_arm(arm)] for arm in reversed(range(len(outcome.arms)))])
     numbers = {"estimate": found.estimate, "sd": found.se, "df": found.df, "p": found.p}
     return row | numbers | {"standardised": found.estimate / spread} | answered(status)
 
@@ -73,9 +75,9 @@ def _correlation(values: np.ndarray, others: np.ndarray) -> float:
     return float(np.corrcoef(values, others)[0, 1])
 
 
-def _spread_within(values: np.ndarray, active: np.ndarray) -> float:
+def _spread_within(arms: Sequence[np.ndarray]) -> float:
     """Pooled SD of the arms."""
-    parts = [part[np.isfinite(part)] for part in (values[active], values[~active])]
+    parts = [part[np.isfinite(part)] for part in arms]
     squares = sum(float(((part - part.mean()) ** 2).sum()) for part in parts if len(part))
     df = sum(len(part) - 1 for part in parts if len(part))
     return math.sqrt(squares / df) if df > 0 and squares > 0 else math.nan

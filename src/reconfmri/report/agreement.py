@@ -73,9 +73,12 @@ def _floor(group: Group, compared: Compared, others: Mapping[str, Row]) -> str:
     row = others.get("randomisation")
     if row is None or not is_unbounded(row) or compared.allocation is None:
         return ""
+    compares = group.arms
+    if compares.several:
+        return ""  # the status says it
     arms, measured = read_arms(compared.allocation, group), set(compared.measures["participant_id"])
     people = sorted(person for person in arms if person in measured)
-    active = np.array([arms[person] == group.arms.active for person in people], dtype=bool)
+    active = np.array([arms[person] == compares.pair[0] for person in people], dtype=bool)
     known = n_allocations(active, strata := _strata(compared, people))
     lowest = lowest_p(active, strata)
     if lowest <= 1 - group.level:

@@ -16,6 +16,7 @@ from reconfmri.figures.labels import (
 )
 from reconfmri.report.agreement import agreement
 from reconfmri.report.blocks import Block, several
+from reconfmri.report.comparisons import TREND, primary_view
 from reconfmri.report.inputs import Compared, ReportInputs
 from reconfmri.report.words import ADJECTIVES, cautions, planted_difference, primary_rows, sign_of
 
@@ -37,7 +38,8 @@ def front(inputs: ReportInputs) -> Block:
 
 def arm_names(group: Group) -> dict[str, str]:
     """Return what the arms are called in the introductions of sections."""
-    return {"active": f"the {group.arms.active} arm", "control": f"the {group.arms.control} arm"}
+    active = "the arm named first" if group.arms.several else f"the {group.arms.pair[0]} arm"
+    return {"active": active, "control": f"the {group.arms.control} arm"}
 
 
 def question_facts(trial: Trial, randomised: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -48,6 +50,9 @@ def question_facts(trial: Trial, randomised: Mapping[str, int]) -> list[tuple[st
         ("Arms", ", ".join(f"{arm} (n = {count})" for arm, count in randomised.items())),
         ("Primary outcome", f"{asked}; {estimand_label(primary.estimand).lower()}"),
     ]
+    if group.arms.several:
+        facts.append(("Primary comparison", primary.compared))
+        facts.append(("Comparisons", "; ".join(one.name for one in group.arms.every_comparison)))
     named = {f"Family '{name}'": members for name, members in group.families.items()}
     named |= {"Negative controls": group.controls, "Exploratory outcomes": group.exploratory}
     return facts + [
@@ -76,12 +81,14 @@ def primary_answer(trial: Trial, compared: Compared) -> Block | None:
     estimates = compared.tables.get("estimates")
     if estimates is None:
         return None
-    group, primary = trial.group, trial.group.primary
     rows = primary_rows(estimates)
+    comparison, trial, compared = primary_view(trial, compared)
+    group, primary = trial.group, trial.group.primary
+    names = " minus ".join(group.arms.pair)
     visit = session_name(trial, primary.session)
     title = (
-        f"Primary outcome: {outcome_label(primary.outcome)} at {visit}, {group.arms.active} minus "
-        f"{group.arms.control}, {ADJECTIVES.get(primary.estimand, primary.estimand)}"
+        f"Primary outcome: {outcome_label(primary.outcome)} at {visit}, "
+        f"{comparison or names}, {ADJECTIVES.get(primary.estimand, primary.estimand)}"
     )
     bayes = rows.get("bayes")
     facts: list[Block] = []
@@ -94,7 +101,7 @@ def primary_answer(trial: Trial, compared: Compared) -> Block | None:
         facts += _bayesian_facts(bayes)
     if bayes is not None and bayes["n_active"] == bayes["n_active"]:
         value = f"{bayes['n_active']:.0f} + {bayes['n_control']:.0f}"
-        facts.append({"name": "n", "value": value, "detail": f"{group.arms.active} + {group.arms.control}"})
+        facts.append({"name": "n", "value": value, "detail": " + ".join(group.arms.pair)})
     facts += _truth_fact(trial, compared, bayes)
     facts = [{"detail": "", "truth": False, **fact} for fact in facts]
     return {
@@ -163,5 +170,7 @@ def _reading(trial: Trial, row: Block | None) -> str:
         return "The primary result is withheld; what other methods found is in the table of all estimates."
     verb = "contains" if row["lower"] <= 0 <= row["upper"] else "excludes"
     direction = "lower" if row["estimate"] < 0 else "higher"
-    start = f"The estimate is {direction} in the {trial.group.arms.active} arm"
+    start = f"The estimate is {direction} in the {trial.group.arms.pair[0]} arm"
+    if trial.group.arms.pair == TREND:
+        start = f"The estimate is {direction} at {TREND[0]} than at {TREND[1]}, along a line through the arms"
     return f"{start}; its {100 * row['level']:g} % interval {verb} zero."

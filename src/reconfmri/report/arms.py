@@ -17,6 +17,7 @@ from reconfmri.figures import trial as trial_figures
 from reconfmri.figures.labels import declared_label, estimand_label, half_width, number, session_name
 from reconfmri.report import results
 from reconfmri.report.blocks import Block, picture, several
+from reconfmri.report.comparisons import View, views
 from reconfmri.report.inputs import Compared
 from reconfmri.report.responders import responders
 
@@ -26,11 +27,18 @@ def arms(trial: Trial | None, compared: Compared) -> Block:
     estimates = compared.tables.get("estimates")
     if trial is None or estimates is None:
         return {}
+    seen = views(trial, compared)
     return {
         **_people(trial, compared.tables.get("visits_seen")),
         "trajectories": _trajectories(trial, compared),
-        "forests": _forests(trial, compared, estimates),
-        "estimate_groups": results.estimate_groups(estimates, trial),
+        "forests": [item for view in seen for item in _forests(view, first=view is seen[0])],
+        "estimate_groups": [
+            item
+            for view in seen
+            for item in results.estimate_groups(
+                view.compared.tables["estimates"], view.trial, view.suffix, first=view is seen[0]
+            )
+        ],
         "estimand_titles": [estimand_label(name, trial.group) for name in trial.group.estimands],
         "diagnostics": _plain_table(compared.tables.get("bayesian_diagnostics")),
         "convergence": _convergence(trial, compared.tables.get("bayesian_diagnostics")),
@@ -44,7 +52,7 @@ def arms(trial: Trial | None, compared: Compared) -> Block:
         "controls": _controls(compared),
         **_missing_visits(trial, compared),
         **_reliability(trial, compared.tables.get("reliability")),
-        **_truth(trial, compared),
+        **_truth(seen[0].trial, seen[0].compared),
         "plain": _plain_sections(compared.tables),
     }
 
@@ -60,7 +68,7 @@ def _people(trial: Trial, seen: pd.DataFrame | None) -> Block:
         (
             declared_label(name, trial.group),
             [
-                f"{cells[name, session, arms.active]:.0f} + {cells[name, session, arms.control]:.0f}"
+                " + ".join(f"{cells[name, session, arm]:.0f}" for arm in arms.shown)
                 for session in trial.session_names
             ],
         )
@@ -69,8 +77,8 @@ def _people(trial: Trial, seen: pd.DataFrame | None) -> Block:
     return {
         "people_columns": list(trial.session_names.values()),
         "people_rows": rows,
-        "people_note": f"People with a measurement, {arms.active} + {arms.control}; randomised were "
-        f"{randomised[arms.active]:.0f} + {randomised[arms.control]:.0f}.",
+        "people_note": f"People with a measurement, {' + '.join(arms.shown)}; randomised were "
+        f"{' + '.join(f'{randomised[arm]:.0f}' for arm in arms.shown)}.",
     }
 
 
@@ -172,6 +180,12 @@ def _tipping(trial: Trial, compared: Compared) -> Block:
     grid, points = compared.tables.get("tipping_grid"), compared.tables.get("tipping")
     if grid is None or points is None:
         return {"tipping": None, "tipping_words": []}
+    if trial.group.arms.several:
+        words = (
+            "What the unseen could change (values by reference, tipping points) is worked out for two arms; "
+            f"of these {len(trial.group.arms.labels)} it is not reported."
+        )
+        return {"tipping": None, "tipping_words": [words]}
     answered = bool(grid["estimate"].notna().any())
     if answered and not grid[["unseen_active", "unseen_control"]].to_numpy(float).any():
         words = "Everybody was seen at the primary visit: no absence could change the primary estimate."
@@ -226,21 +240,23 @@ def _controls(compared: Compared) -> Block | None:
     return picture(figure, alt="Negative controls", caption=caption, size="large")
 
 
-def _forests(trial: Trial, compared: Compared, estimates: pd.DataFrame) -> list[Block]:
-    group = trial.group
+def _forests(view: View, *, first: bool) -> list[Block]:
+    trial, compared = view.trial, view.compared
+    group, estimates = trial.group, compared.tables["estimates"]
     shown = []
     for session in results.sessions_of(estimates, trial):
         truth = results.truth_by_estimand(trial, compared, session)
         figure = trial_figures.forest(estimates, trial, session=session, truth=truth)
         name = session_name(trial, session)
         caption = (
-            f"At {name}: marks and {100 * group.level:g} % intervals; one unit of the axis is the unit's "
-            f"typical spread between people ({_scales(trial)}). Numbers are Bayesian, in the outcome's own "
-            "unit; bold is the primary outcome."
+            f"{view.start}At {name}: marks and {100 * group.level:g} % intervals; one unit of the axis is "
+            f"the unit's typical spread between people ({_scales(trial)}). Numbers are Bayesian, in the "
+            "outcome's own unit; bold is the primary outcome."
         )
-        primary = session == group.primary.session
-        item = picture(figure, alt=f"Differences between arms, {name}", caption=caption, size="large")
-        shown.append(item | {"open": primary, "title": f"Differences at {name}"})
+        primary = first and session == group.primary.session
+        alt = f"Differences between arms, {name}{view.suffix}"
+        item = picture(figure, alt=alt, caption=caption, size="large")
+        shown.append(item | {"open": primary, "title": f"Differences at {name}{view.suffix}"})
     return shown
 
 
@@ -279,7 +295,8 @@ def _plain_sections(tables: Mapping[str, pd.DataFrame]) -> list[Block]:
         blocks = []
         for name, spec in question.tables.items():
             if table := _plain_table(tables.get(name)):
-                blocks.append(table | {"titles": [column.description for column in spec.columns]})
+                titles = [column.description for column in spec.among(tables[name]).columns]
+                blocks.append(table | {"titles": titles})
         if blocks:
             intro = section.introduction
             shown.append({"id": section.id, "title": section.title, "intro": intro, "tables": blocks})

@@ -8,6 +8,7 @@ from reconfmri.figures import images, trial
 from reconfmri.figures.labels import region_groups, session_name
 from reconfmri.report import results
 from reconfmri.report.blocks import Block, picture, scan_label
+from reconfmri.report.comparisons import group_of, rows_of
 from reconfmri.report.inputs import ReportInputs
 from reconfmri.report.words import ADJECTIVES
 
@@ -120,17 +121,19 @@ def connectivity(inputs: ReportInputs) -> Block:
     study, estimates = inputs.study, inputs.tables.get("estimates")
     if study.connectivity is None or study.group is None or estimates is None:
         return {"edges": []}
+    arms = group_of(study.group).arms
+    estimates = rows_of(estimates, study.group.primary.compared, arms)
     shown = []
     for condition in study.connectivity.conditions:
         names = [f"{one}-{other}.{condition}" for one, other in study.connectivity.pairs]
         if estimates["outcome"].isin(names).any():
-            figure = trial.edge_matrix(estimates, study, condition=condition)
+            figure = trial.edge_matrix(estimates, study, condition=condition, arms=" − ".join(arms.pair))
             visit = session_name(study, study.group.primary.session)
             caption = (
                 f"Difference between arms at {visit}, {ADJECTIVES[study.group.primary.estimand]}, "
                 "Bayesian, with "
                 f"{100 * study.group.level:g} % intervals. Purple is lower in the "
-                f"{study.group.arms.active} arm."
+                f"{arms.pair[0]} arm."
             )
             shown.append(
                 picture(figure, alt="Matrix of connectivity differences", caption=caption, size="small")

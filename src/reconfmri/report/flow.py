@@ -28,10 +28,7 @@ def arms_of(inputs: ReportInputs) -> dict[str, list[str]]:
 
 def allocated(arms: Arms, allocation: pd.DataFrame) -> dict[str, list[str]]:
     """Return arm -> participants, active first."""
-    return {
-        arm: list(allocation["participant_id"][allocation["arm"] == arm])
-        for arm in (arms.active, arms.control)
-    }
+    return {arm: list(allocation["participant_id"][allocation["arm"] == arm]) for arm in arms.shown}
 
 
 def not_compared(inputs: ReportInputs) -> list[str]:
@@ -84,7 +81,10 @@ def _rows(inputs: ReportInputs, scans: pd.DataFrame, boxes: pd.DataFrame) -> Any
     study = inputs.study
     classes = {}
     if study.group:
-        classes = {study.group.arms.active: "arm-active", study.group.arms.control: "arm-control"}
+        classes = {
+            arm: f"arm-active arm-active-{place}" for place, arm in enumerate(study.group.arms.actives)
+        }
+        classes[study.group.arms.control] = "arm-control"
     groups = list(scans.groupby(["session", "arm"], sort=False, dropna=False))
     for place, ((session, arm), part) in enumerate(groups):
         count = {str(stage): int(n) for stage, n in zip(part["stage"], part["people"], strict=True)}

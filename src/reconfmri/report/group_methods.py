@@ -69,6 +69,7 @@ def _responders(group: Group) -> str:
         f"not known {unseen[rule.missing]}; prior SD {rule.prior_sd:g})"
         for name, rule in group.responders.items()
     ]
+    drug = "the arm named first" if group.arms.several else group.arms.pair[0]
     return (
         f"Response was declared as {list_of(rules, comma='; ')}. Everybody who was randomised is counted. "
         "Differences and ratios of shares have exact unconditional intervals (two one-sided score tests, "
@@ -78,7 +79,7 @@ def _responders(group: Group) -> str:
         "the log odds ratio have normal priors with the SD above; medians and equal-tailed intervals. Where "
         "nobody or everybody of an arm responded, ratios have only the Bayesian estimate. The number needed "
         "to treat is one over the difference. Bounds count every person who is not known for or against "
-        f"{group.arms.active}. Times to the first response and to relapse are in visits: Kaplan and "
+        f"{drug}. Times to the first response and to relapse are in visits: Kaplan and "
         "Meier's curves, proportional hazards with Efron's ties (statsmodels), and the same partial "
         "likelihood with that prior."
     )
@@ -93,10 +94,11 @@ def _estimands(trial: Trial, group: Group) -> str:
     text = (
         "All randomised participants with data are analysed in the arm they were allocated to. "
         "Differences are "
-        f"{group.arms.active} minus {group.arms.control}{CODED if is_coded(group) else ''}. "
+        f"{_compared(group)}{CODED if is_coded(group) else ''}. "
         f"The primary outcome is "
         f"{outcome_label(primary.outcome)} at "
-        f"{session_name(trial, primary.session)}, {estimand_label(primary.estimand).lower()}. Reported for "
+        f"{session_name(trial, primary.session)}, {estimand_label(primary.estimand).lower()}"
+        f"{', ' * bool(primary.compared)}{primary.compared}. Reported for "
         f"every outcome{' and later session' if len(trial.session_names) > 1 else ''}: "
         f"{list_of([uncapitalised(estimand_label(item, group)) for item in group.estimands], comma='; ')}. "
     )
@@ -109,6 +111,21 @@ def _estimands(trial: Trial, group: Group) -> str:
         later = list_of([outcome_label(item) for item in group.exploratory], comma="; ")
         text += f"Not declared in advance, modelled in the same way and labelled exploratory: {later}. "
     return text + "Posterior probabilities are not adjusted for multiplicity."
+
+
+def _compared(group: Group) -> str:
+    """Which arms are compared, and of several how the trend over doses is a difference."""
+    arms = group.arms
+    if not arms.several:
+        return " minus ".join(arms.pair)
+    text = list_of([one.name for one in arms.every_comparison])
+    if arms.doses:
+        doses = [f"{arm} {arms.doses[arm]:g}" for arm in arms.labels]
+        text += (
+            f" (the difference between the highest and the lowest dose along the least-squares line through "
+            f"the arms' means; doses: {list_of(doses)})"
+        )
+    return f"{text}, all from one model of the {len(arms.labels)} arms"
 
 
 def _covariates(group: Group) -> str:
@@ -140,6 +157,11 @@ MEAN_MODEL = (
     "the arms share their baseline mean (constrained longitudinal data analysis, cLDA), the others from the "
     "model in which they do not."
 )
+EACH_ARM = (
+    "a difference of each active arm from the control per visit, with one covariance of all arms; every "
+    "comparison is a contrast of these"
+)
+SEVERAL_PRIOR = ", with the same spread on the difference between any two arms"
 COVARIANCE = {
     "auto": "unstructured; where that did not converge the estimate names what was fitted instead",
     "unstructured": "unstructured",
@@ -169,8 +191,12 @@ def _bayesian(trial: Trial, group: Group) -> str:
         )
     rope = [f"± {value:g} {unit}" for unit, value in group.rope.items() if unit in used]
     small = f" Too small to matter was declared to be a difference within {list_of(rope)}." if rope else ""
+    model = MEAN_MODEL
+    if group.arms.several:
+        model = model.replace("a difference between the arms per visit", EACH_ARM)
+        prior += SEVERAL_PRIOR * (not priors.flat)
     return (
-        f"{MEAN_MODEL} The covariance over visits is {COVARIANCE[group.covariance]}.{residuals} Missing "
+        f"{model} The covariance over visits is {COVARIANCE[group.covariance]}.{residuals} Missing "
         "visits are integrated out (missing at random), so that everybody with a measurement is in. "
         f"{prior}; half-t(4, 0, {priors.sd:g} s) on the standard deviation of each visit; LKJ(1) on the "
         "correlations. s "
@@ -261,9 +287,16 @@ def _frequentist(group: Group) -> str:
             " A randomisation test drew the allocation anew "
             f"{group.permutations:,} times within strata, or took every possible one where there are fewer, "
             "and compared studentised one-step estimates; "
-            "its p values within a family are corrected by the highest statistic of the family (max-T)."
+            "its p values within a family are corrected by the highest statistic of the family (max-T)"
+            f"{SEVERAL_DRAWN if group.arms.several else ''}."
         )
     return text
+
+
+SEVERAL_DRAWN = (
+    " over its outcomes and, over comparisons, by closed testing; the labels of the arms that a null "
+    "hypothesis takes to be alike were drawn among their own people, other arms kept their differences"
+)
 
 
 def _sensitivity(group: Group) -> str:
@@ -273,14 +306,23 @@ def _sensitivity(group: Group) -> str:
     return (
         "The primary estimate was made again under other priors and other covariances over visits, with the "
         "standard errors of the values where all are known, and without each participant in turn (the "
-        "posterior reweighted by Pareto-smoothed importance sampling, or fitted again). Visits without a "
-        "measurement were filled in with their conditional means plus a shift per arm, and by jumping to the "
-        f"mean of {group.arms.control}, with jackknife standard errors; the shift at which the "
-        f"verdict tips was solved for. No difference was expected {expected}. Reliability within an "
+        f"posterior reweighted by Pareto-smoothed importance sampling, or fitted again). {_unseen(group)} No "
+        f"difference was expected {expected}. Reliability within an "
         f"arm is ICC(2,1) and ICC(3,1) with intervals of {100 * group.level:g} %."
         + (
             f" Intercurrent events and the strategy for each are those of {group.intercurrent_events}."
             if group.intercurrent_events
             else ""
         )
+    )
+
+
+def _unseen(group: Group) -> str:
+    """What was assumed of visits without a measurement."""
+    if group.arms.several:
+        return "Departures from data missing at random were not examined: that is worked out for two arms."
+    return (
+        "Visits without a measurement were filled in with their conditional means plus a shift per arm, and "
+        f"by jumping to the mean of {group.arms.control}, with jackknife standard errors; the shift at which "
+        "the verdict tips was solved for."
     )

@@ -169,13 +169,14 @@ def _figures(shown: Block) -> Iterator[tuple[str, str]]:
         "prior_reach",
         "replicates",
         "sensitivity",
-        "responder_picture",
         "tipping",
         "controls",
         "reliability",
     ):
         if shown.get(name):
             yield name, svg_of(shown[name])
+    for place, item in enumerate(shown.get("responder_pictures", [])):
+        yield f"responder_picture{f'_{place + 1}' if place else ''}", svg_of(item)
     for place, item in enumerate(shown.get("forests", []), start=1):
         yield f"differences_{place}", svg_of(item)
 

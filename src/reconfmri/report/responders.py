@@ -12,6 +12,7 @@ from reconfmri.config import Trial, outcome_label
 from reconfmri.figures import responders as figures
 from reconfmri.figures.labels import number, p_text, probability_text, session_name
 from reconfmri.report.blocks import Block, picture
+from reconfmri.report.comparisons import TREND, tables_by_comparison
 from reconfmri.report.words import list_of
 
 Row = Mapping[Any, Any]
@@ -22,11 +23,21 @@ MISSING = {
 }
 
 
-def responders(trial: Trial, tables: Mapping[str, pd.DataFrame | None]) -> Block:
-    """Return a block per rule with a row per session, and the picture of all; nothing without rules."""
+def responders(trial: Trial, tables: Mapping[str, pd.DataFrame]) -> Block:
+    """Return a block per comparison and rule with a row per session, and a picture of each comparison."""
+    shown: Block = {"responders": [], "responder_pictures": []}
+    for _, two, mine in tables_by_comparison(trial, tables):
+        if two.group.arms.pair != TREND:
+            for name, found in _of_two(two, mine).items():
+                shown[name] += found
+    return shown if shown["responders"] else {"responders": []}
+
+
+def _of_two(trial: Trial, tables: Mapping[str, pd.DataFrame | None]) -> Block:
+    """The blocks and the picture of two arms; nothing without rules."""
     table, course = tables.get("responders"), tables.get("response_course")
     if table is None or not len(table):
-        return {"responders": []}
+        return {"responders": [], "responder_pictures": []}
     hazards = tables.get("response_hazards")
     blocks = [
         _block(trial, str(name), mine, hazards) for name, mine in table.groupby("responder", sort=False)
@@ -41,14 +52,14 @@ def responders(trial: Trial, tables: Mapping[str, pd.DataFrame | None]) -> Block
     if course is not None and len(course):
         drawn = figures.responder_shares(table, course, trial)
         shown = picture(drawn, alt="Responders by arm and session", caption=caption, size="large")
-    arms = trial.group.arms
-    return {"responders": blocks, "responder_picture": shown, "responder_arms": [arms.active, arms.control]}
+    return {"responders": blocks, "responder_pictures": [shown] if shown else []}
 
 
 def _block(trial: Trial, name: str, mine: pd.DataFrame, hazards: pd.DataFrame | None) -> Block:
     label, rule = outcome_label(str(mine["outcome"].iloc[0])), mine["rule"].iloc[0]
     return {
         "title": f"{name.replace('_', ' ').capitalize()}: {label}, {rule}",
+        "arms": list(trial.group.arms.pair),
         "note": _note(trial, mine),
         "rows": [_row(trial, part, str(session)) for session, part in mine.groupby("session", sort=False)],
         "times": _times(hazards, name),
@@ -58,10 +69,10 @@ def _block(trial: Trial, name: str, mine: pd.DataFrame, hazards: pd.DataFrame | 
 def _note(trial: Trial, mine: pd.DataFrame) -> str:
     declared = str(mine.loc[mine["declared"].astype(bool), "analysis"].iloc[0])
     strata = int(mine["n_strata"].max())
-    text = f"As declared, {MISSING[declared]}. Differences are {trial.group.arms.active} minus "
-    text += f"{trial.group.arms.control}, intervals {100 * trial.group.level:g} %. "
+    text = f"As declared, {MISSING[declared]}. Differences are "
+    text += f"{' minus '.join(trial.group.arms.pair)}, intervals {100 * trial.group.level:g} %. "
     text += "Bounds: every person who is not known responded, or did not, against and for "
-    text += f"{trial.group.arms.active}."
+    text += f"{trial.group.arms.pair[0]}."
     return text + (f" Randomisation had {strata} strata." if strata > 1 else "")
 
 

@@ -34,10 +34,13 @@ def sessions_of(estimates: pd.DataFrame, trial: Trial) -> list[str]:
     return sorted(order, key=lambda name: name != trial.group.primary.session)
 
 
-def estimate_groups(estimates: pd.DataFrame, trial: Trial) -> list[Row]:
+def estimate_groups(
+    estimates: pd.DataFrame, trial: Trial, suffix: str = "", *, first: bool = True
+) -> list[Row]:
     """Return the estimates by session (the primary one first) and outcome.
 
-    A row per kind of method, a cell per estimand.
+    `suffix` ends their titles; the primary one is open where these come `first`. A row per
+    kind of method, a cell per estimand.
     """
     group = trial.group
     groups = []
@@ -46,8 +49,8 @@ def estimate_groups(estimates: pd.DataFrame, trial: Trial) -> list[Row]:
         names = [name for name in group.modelled if (table["outcome"] == name).any()]
         names += [name for name in dict.fromkeys(table["outcome"]) if name not in names]
         blocks = [_block(table[table["outcome"] == name], name, group) for name in names]
-        title = f"Estimates at {session_name(trial, session)}"
-        groups.append({"title": title, "blocks": blocks, "open": session == group.primary.session})
+        title = f"Estimates at {session_name(trial, session)}{suffix}"
+        groups.append({"title": title, "blocks": blocks, "open": first and session == group.primary.session})
     return groups
 
 

@@ -117,7 +117,7 @@ def _picture(inputs: ReportInputs, contrast: str, estimand: str, row: dict[Any, 
         figure,
         alt=f"z of the difference in every voxel, {condition_label(contrast)}",
         caption=f"z of the difference at {session_name(inputs.study, str(row['session']))}, not thresholded, "
-        f"fainter towards zero. Red: higher in the {group.arms.active} arm, blue: lower.{lines} Above: the "
+        f"fainter towards zero. Red: higher in the {group.arms.pair[0]} arm, blue: lower.{lines} Above: the "
         "largest |z| along each line of sight.",
         as_png=True,
     )

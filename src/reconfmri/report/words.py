@@ -42,7 +42,8 @@ def headline(
     """
     primary = group.primary
     visit = (sessions or {}).get(primary.session, f"session {primary.session}")
-    start = f"{outcome_label(primary.outcome)}, {visit}, {group.arms.active} minus {group.arms.control}"
+    arms = primary.compared or " minus ".join(group.arms.pair)
+    start = f"{outcome_label(primary.outcome)}, {visit}, {arms}"
     rows = primary_rows(estimates)
     if "bayes" not in rows:
         return f"{start}: not estimated"

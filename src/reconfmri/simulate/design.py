@@ -82,7 +82,7 @@ def simulate_design(study: Study, design: Design) -> Simulated:
         parts.append(table)
     seen = parts[0][["participant_id", "session_id"]]  # who misses a visit has no outcome there
     parts = [table.merge(seen, on=["participant_id", "session_id"]) for table in parts]
-    names = dict(zip(ARMS, (group.arms.active, group.arms.control), strict=True))
+    names = dict(zip(ARMS, group.arms.pair, strict=True))
     measures = pd.concat(parts, ignore_index=True)
     visits = {str(place): label for place, label in enumerate(sessions, start=1)}
     return Simulated(

@@ -127,6 +127,20 @@ def simulate_measures(
     """
     people = [f"sub-{number:02d}" for number in range(1, truth.active.size + 1)]
     values = simulate_values(truth, trials=len(outcomes), seed=seed)
+    measures = table_of_measures(values, people, outcomes=outcomes, scales=scales, domain=domain)
+    arms = [ARMS[0] if active else ARMS[1] for active in truth.active]
+    return measures, pd.DataFrame({"participant_id": people, "arm": arms, "stratum": "n/a"})
+
+
+def table_of_measures(
+    values: Array,
+    people: list[str],
+    *,
+    outcomes: dict[str, str],
+    scales: dict[str, float],
+    domain: str = "activation",
+) -> pd.DataFrame:
+    """Return values (n_outcomes, n_people, n_visits), in units of the scale, as a table of measures."""
     rows = [
         (person, str(visit + 1), domain, outcome, value * scales[unit], unit)
         for (outcome, unit), grid in zip(outcomes.items(), values, strict=True)
@@ -135,6 +149,4 @@ def simulate_measures(
         if not np.isnan(value)
     ]
     columns = ["participant_id", "session_id", "domain", "outcome", "value", "unit"]
-    measures = pd.DataFrame(rows, columns=columns).assign(se=np.nan, coverage=np.nan, n_runs=1)
-    arms = [ARMS[0] if active else ARMS[1] for active in truth.active]
-    return measures, pd.DataFrame({"participant_id": people, "arm": arms, "stratum": "n/a"})
+    return pd.DataFrame(rows, columns=columns).assign(se=np.nan, coverage=np.nan, n_runs=1)

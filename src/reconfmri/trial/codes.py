@@ -1,4 +1,4 @@
-"""Arms by code: until a study is unblinded, what compares the arms sees them as A and B.
+"""Arms by code: until a study is unblinded, what compares the arms sees them as A and B (C, ...).
 
 Which arm is A is drawn at random, once per study, and stands beside the allocation, which only group rules
 read. Differences are then A minus B, so that their sign says nothing of the drug.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from string import ascii_uppercase
 
 import pandas as pd
 
-from reconfmri.config import Group, Study
+from reconfmri.config import Arms, Group, Study
 from reconfmri.files import InputError
 from reconfmri.trial.log import UNBLIND, read_log
 
@@ -26,10 +28,10 @@ def codes_file(allocation: str | Path) -> Path:
     return Path(allocation).with_suffix(".codes.json")
 
 
-def draw_codes(allocation: Path, arms: list[str], compared: tuple[str, str]) -> Path:
-    """Draw which of the two `compared` arms is A, write it beside the allocation, and return where.
+def draw_codes(allocation: Path, arms: list[str], compared: Sequence[str]) -> Path:
+    """Draw which of the `compared` arms is A, B and so on, write it beside the allocation, and return where.
 
-    Other arms follow as C, D and so on, in random order. The draw comes from the operating system.
+    Other arms follow with the next letters, in random order. The draw comes from the operating system.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def draw_codes(allocation: Path, arms: list[str], compared: tuple[str, str]) -> 
     if path.exists():
         raise InputError(path, "the arms have codes already", fix="keep them; a draw is made once", code=CODE)
     random = secrets.SystemRandom()
-    first, others = random.sample(compared, 2), [arm for arm in arms if arm not in compared]
+    first, others = random.sample(list(compared), len(compared)), [arm for arm in arms if arm not in compared]
     ordered = [*first, *random.sample(others, len(others))]
     found = dict(
         zip(sorted(ordered), (ascii_uppercase[ordered.index(arm)] for arm in sorted(ordered)), strict=True)
@@ -75,9 +77,19 @@ def is_coded(group: Group | None) -> bool:
 
 
 def group_by_code(group: Group) -> Group:
-    """Return the section with A and B for the names of its arms."""
-    arms = group.arms.model_copy(update={"active": ACTIVE, "control": CONTROL})
-    return group.model_copy(update={"arms": arms})
+    """Return the section with A, B and so on for the names of its arms.
+
+    Of more than two every pair is compared, A minus B first and in place of the primary one, and no trend:
+    what is compared with what, and how, would tell which arm is the control.
+    """
+    letters = list(ascii_uppercase[: len(group.arms.labels)])
+    if not group.arms.several:
+        arms = group.arms.model_copy(update={"active": ACTIVE, "control": CONTROL})
+        return group.model_copy(update={"arms": arms})
+    among_actives = [list(pair) for pair in combinations(letters[:-1], 2)]
+    arms = Arms(active=letters[:-1], control=letters[-1], comparisons=among_actives)
+    primary = group.primary.model_copy(update={"comparison": among_actives[0]})
+    return group.model_copy(update={"arms": arms, "primary": primary})
 
 
 def as_seen(study: Study, folder: Path) -> Study:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from reconfmri.bids import BidsFile, parsed
-from reconfmri.config import Study
+from reconfmri.config import Arms, Study
 from reconfmri.contracts.specs import TableSpec, integer, text
 from reconfmri.decisions import RATED_OUT
 from reconfmri.exclusions import MISSING, UNIT, Exclusion
@@ -176,14 +176,14 @@ class Records:
 
     @property
     def arms(self) -> dict[str, list[str]]:
-        """Arm -> participants: active, control, others by name; everybody where no arms are compared."""
+        """Arm -> participants: active ones, control, others by name; everybody where no arms are compared."""
         if self.study.group is None or self.allocation is None:
             return {EVERYONE: list(dict.fromkeys(self.runs["participant_id"]))}
         named = self.study.group.arms
         given = self.allocation["arm"]
-        others = sorted(set(given.dropna()) - {named.active, named.control})
+        others = sorted(set(given.dropna()) - set(named.shown))
         people = self.allocation["participant_id"]
-        return {arm: list(people[given == arm]) for arm in (named.active, named.control, *others)}
+        return {arm: list(people[given == arm]) for arm in (*named.shown, *others)}
 
 
 def takes_scan_out(row: Exclusion) -> bool:
@@ -224,7 +224,7 @@ def _enrolment(records: Records) -> Iterator[dict[str, Any]]:
     allocated = {person for people in arms.values() for person in people}
     if lost := len(everybody - allocated):
         yield _row("all", "randomised", lost, code=NOT_RANDOMISED)
-    compared = (group.arms.active, group.arms.control)
+    compared = group.arms.shown
     for arm, people in arms.items():
         yield _row(arm, "randomised", len(people))
         yield from _treated(records.allocation, arm)
@@ -247,7 +247,7 @@ def _treated(allocation: pd.DataFrame, arm: str) -> Iterator[dict[str, Any]]:
 def _visits(records: Records) -> Iterator[dict[str, Any]]:
     study = records.study
     sessions = [session.id for session in study.sessions] or [MISSING]
-    compared = list(records.arms.items())[: 2 if study.group else 1]
+    compared = list(records.arms.items())[: len(study.group.arms.shown) if study.group else 1]
     for session in sessions:
         tasks = {unit.task for unit in records.units if unit.unit[1] == session}
         for arm, people in compared:
@@ -426,15 +426,27 @@ def _other_counts(flow: pd.DataFrame, estimates: pd.DataFrame, study: Study) -> 
         tuple(row[name] for name in ("outcome", "session", "stage", "arm")): int(row["people"])
         for row in boxes.to_dict("records")
     }
-    arms = (study.group.arms.active, study.group.arms.control)
+    sides = _sides(study.group.arms)
     for row in estimates[estimates["session"] != "average"].to_dict("records"):
         at_session = row["method"] in ("bayes", "reml", "randomisation")
         stage = "modelled" if at_session or row["estimand"] == "difference_unadjusted" else "paired"
-        for arm, name in zip(arms, ("n_active", "n_control"), strict=True):
-            here = counted.get((row["outcome"], row["session"], stage, arm))
+        for arms, name in zip(sides[row.get("comparison", "")], ("n_active", "n_control"), strict=True):
+            places = [(row["outcome"], row["session"], stage, arm) for arm in arms]
+            here = sum(counted[place] for place in places) if counted.keys() >= set(places) else None
             if row["reported"] and here != int(row[name]):
-                where = f"{row['outcome']}, session {row['session']}, {row['method']}, {arm}"
+                where = f"{row['outcome']}, session {row['session']}, {row['method']}, {' + '.join(arms)}"
                 yield f"{where}: n = {row[name]:.0f} in the model, {here} in the flow"
+
+
+def _sides(arms: Arms) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Name of a comparison -> the arms that n_active and n_control of its estimates count."""
+    labels = arms.labels
+    found = {
+        one.name: (tuple(labels[arm] for arm in one.higher), tuple(labels[arm] for arm in one.lower))
+        for one in arms.every_comparison
+    }
+    within: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {arm: ((arm,), ()) for arm in arms.actives}
+    return found | within | {arms.control: ((), (arms.control,))}
 
 
 def _of(table: pd.DataFrame, **cells: object) -> pd.DataFrame:

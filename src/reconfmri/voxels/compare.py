@@ -300,7 +300,7 @@ class _Part:
             "Description": description,
             "Units": unit,
             "Contrast": self.contrast.name,
-            "Active": group.arms.active,
+            "Active": group.arms.pair[0],
             "Control": group.arms.control,
             "Session": self.result.question.session,
             "Estimand": self.result.question.estimand,

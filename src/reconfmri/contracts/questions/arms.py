@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconfmri import exclusions
 from reconfmri.contracts.questions.columns import (
+    COMPARISON,
     DF,
     DOMAIN,
     ESTIMAND,
@@ -107,6 +108,7 @@ CONTROLS = TableSpec(
             "group.spread: common takes for granted",
         ),
         OUTCOME,
+        COMPARISON,
         text("session", "BIDS session label, without ses-; spread: `all`"),
         text("unit", "Unit of estimate and sd"),
         number(
@@ -167,6 +169,7 @@ TWINS = TableSpec(
     (
         text("twins", "Name of the set, as in group.twins"),
         OUTCOME,
+        COMPARISON,
         SESSION,
         text("unit", "Unit of estimate and sd"),
         number(
@@ -200,6 +203,7 @@ register(
     GroupQuestion(
         "left_out",
         rule="fit_frequentist_models",
+        arms="all",
         function="reconfmri.group.asked:left_out",
         tables={"exclusions": EXCLUSIONS.called("People in neither arm")},
         section=Section("scans"),
@@ -209,6 +213,7 @@ register(
     GroupQuestion(
         "frequentist",
         rule="fit_frequentist_models",
+        arms="all",
         function="reconfmri.group.frequentist:estimate",
         tables={"frequentist_estimates": ESTIMATES.called("REML, analysis of covariance and Welch's test")},
         section=Section("estimates"),
@@ -236,6 +241,7 @@ register(
     GroupQuestion(
         "controls",
         rule="fit_frequentist_models",
+        arms="all",
         function="reconfmri.group.controls:estimate",
         tables={"controls": CONTROLS.called("Negative controls")},
         section=Section("controls"),
@@ -245,6 +251,7 @@ register(
     GroupQuestion(
         "twins",
         rule="fit_frequentist_models",
+        arms="all",
         function="reconfmri.group.twins:estimate",
         tables={"twins": TWINS.called("Outcomes that estimate one thing in different ways")},
         section=Section(
@@ -260,6 +267,7 @@ register(
     GroupQuestion(
         "reliability",
         rule="fit_frequentist_models",
+        arms="all",
         function="reconfmri.group.reliability:estimate",
         tables={"reliability": RELIABILITY.called("Reliability of every outcome within the arms")},
         section=Section("reliability"),
@@ -269,6 +277,7 @@ register(
     GroupQuestion(
         "randomisation",
         rule="test_by_randomisation",
+        arms="all",
         function="reconfmri.group.randomisation:estimate",
         tables={"randomisation_estimates": ESTIMATES.called("The randomisation test of every question")},
         section=Section("estimates"),
@@ -279,6 +288,7 @@ register(
     GroupQuestion(
         "randomisation_draws",
         rule="test_by_randomisation",
+        arms="all",
         function="reconfmri.group.randomisation:headline_statistics",
         tables={"randomisation_draws": DRAWS.called("Its statistic under other draws of the allocation")},
         section=Section("controls"),

@@ -51,7 +51,9 @@ DIAGNOSTICS = TableSpec(
             OF_OUTCOME,
         ),
         number(
-            "sd_ratio", "by_arm: posterior median of the SD of the active arm over that of the control arm"
+            "sd_ratio",
+            "by_arm: posterior median of the SD of the active arm over that of the control arm; missing with "
+            "several active arms",
         ),
         number("t_df", "student_t: posterior median of the degrees of freedom"),
         number("r_hat", "Largest R-hat over all parameters"),
@@ -206,6 +208,7 @@ register(
     GroupQuestion(
         "bayes",
         rule="fit_bayesian_models",
+        arms="all",
         function="reconfmri.group.bayes:estimate",
         tables={
             "bayesian_estimates": ESTIMATES.called("Posteriors of every question"),
@@ -220,6 +223,7 @@ register(
     GroupQuestion(
         "sensitivity",
         rule="fit_bayesian_models",
+        arms="all",
         function="reconfmri.group.sensitivity:estimate",
         tables={"sensitivity": SENSITIVITY.called("The primary question under other choices")},
         section=Section("sensitivity"),
@@ -240,6 +244,7 @@ register(
     GroupQuestion(
         "calibration",
         rule="",
+        arms="all",
         function="reconfmri.group.calibration:calibrate",
         tables={"calibration": CALIBRATION.called("Coverage and type I error in trials like this one")},
         section=Section("calibration"),
@@ -251,6 +256,7 @@ register(
     GroupQuestion(
         "estimates",
         rule="collect_estimates",
+        arms="all",
         function="reconfmri.group:collect",
         tables={"estimates": ESTIMATES.called("Every question by every method")},
         section=Section("estimates"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconfmri.contracts.specs import OF_OUTCOME, TableSpec, integer, number, text, yes_no
+from reconfmri.contracts.specs import OF_OUTCOME, Column, TableSpec, integer, number, text, yes_no
 
 DOMAIN = text(
     "domain",
@@ -15,6 +15,14 @@ ESTIMAND = text(
     "difference_unadjusted: the same without the baseline; difference_of_change: of later "
     "minus baseline; difference_average: adjusted, the mean over later visits; change_active,"
     " change_control: later minus baseline within an arm",
+)
+COMPARISON = Column(
+    "comparison",
+    "text",
+    "Arms compared, `<arm> minus <arm>`, or `dose trend`: the difference between the highest and the lowest "
+    "dose along the least-squares line through the arms' means; of a change within an arm, the arm. Only "
+    "where there are more than two arms; n_active and n_control then are people of the arms for and against",
+    optional=True,
 )
 SESSION = text(
     "session",
@@ -55,6 +63,7 @@ ESTIMATES = TableSpec(
         DOMAIN,
         OUTCOME,
         ESTIMAND,
+        COMPARISON,
         SESSION,
         text(
             "analysis_set",

@@ -134,6 +134,7 @@ register(
     GroupQuestion(
         "visits_seen",
         rule="examine_missing_visits",
+        arms="all",
         function="reconfmri.group.missing:visits_seen",
         tables={"visits_seen": SEEN.called("People seen at every visit")},
         section=Section("people"),
@@ -143,6 +144,7 @@ register(
     GroupQuestion(
         "missing_patterns",
         rule="examine_missing_visits",
+        arms="all",
         function="reconfmri.group.missing:patterns",
         tables={"missing_patterns": PATTERNS.called("Patterns of missing visits")},
     )
@@ -151,6 +153,7 @@ register(
     GroupQuestion(
         "completers",
         rule="examine_missing_visits",
+        arms="all",
         function="reconfmri.group.missing:completers",
         tables={"completers": COMPLETERS.called("Estimates among people with every visit")},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconfmri.contracts.questions.columns import LEVEL, OUTCOME, REPORTED
+from reconfmri.contracts.questions.columns import COMPARISON, LEVEL, OUTCOME, REPORTED
 from reconfmri.contracts.registry import GroupQuestion, Section, register
 from reconfmri.contracts.specs import TableSpec, integer, number, text, yes_no
 
@@ -12,6 +12,7 @@ RESPONDERS = TableSpec(
     (
         RESPONDER,
         OUTCOME,
+        COMPARISON,
         RULE,
         text("session", "BIDS session label, without ses-"),
         text(
@@ -68,6 +69,7 @@ HAZARDS = TableSpec(
     (
         RESPONDER,
         OUTCOME,
+        COMPARISON,
         RULE,
         text("event", "response: the first one; relapse: the first visit without it after a response"),
         text(
@@ -95,6 +97,7 @@ register(
     GroupQuestion(
         "responders",
         rule="fit_frequentist_models",
+        arms="pairs",
         function="reconfmri.group.responders:estimate",
         tables={"responders": RESPONDERS.called("Responders by declared rules")},
         section=Section("responders"),
@@ -104,6 +107,7 @@ register(
     GroupQuestion(
         "time_to_response",
         rule="fit_frequentist_models",
+        arms="pairs",
         function="reconfmri.group.time_to_response:estimate",
         tables={
             "response_course": COURSE.called("Share of people without a response, or without a relapse"),

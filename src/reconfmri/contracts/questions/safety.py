@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconfmri.contracts.questions.columns import ARM, LEVEL, OUTCOME, VISIT
+from reconfmri.contracts.questions.columns import ARM, COMPARISON, LEVEL, OUTCOME, VISIT
 from reconfmri.contracts.registry import GroupQuestion, Section, register
 from reconfmri.contracts.specs import OF_OUTCOME, TableSpec, integer, number, text
 
@@ -10,6 +10,7 @@ ADVERSE = TableSpec(
     (
         text("kind", "any, severity or term"),
         text("name", "Name of the term or grade, as in the table of adverse events"),
+        COMPARISON,
         integer("people_active", "People of the active arm with at least one such event"),
         integer("n_active", "People randomised to the active arm"),
         integer("events_active", "Events in the active arm"),
@@ -45,6 +46,7 @@ register(
     GroupQuestion(
         "safety",
         rule="fit_frequentist_models",
+        arms="pairs",
         function="reconfmri.group.safety:estimate",
         tables={
             "adverse_events": ADVERSE.called("Adverse events by arm"),
