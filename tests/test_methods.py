@@ -55,6 +55,7 @@ NO_NUMBER = {
     "tasks.memory.min_runs": "which runs are there: in the flow of scans",
     "tasks.memory.mixed_tr": "which runs are there: in the flow of scans",
     "tasks.memory.max_shortfall": "which runs are there: in the flow of scans",
+    "rois.segmentation": "the demo has no region of it: tests/test_segmentation.py",
     "group.scales.√µS": "the demo models no outcome of this unit",
     "group.scales.µS": "the demo models no outcome of this unit",
     "group.scales.responses/min": "the demo models no outcome of this unit",

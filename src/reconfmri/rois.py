@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,14 @@ ATLAS_SPACE = "MNI152NLin6Asym"
 GRID_MM = 0.01  # difference of affines that is rounding
 # Range over mean of a voxel that is constant: preprocessed runs are rounded to 2^-16 of a value.
 CONSTANT = 1e-4
+
+
+class Segmentation(NamedTuple):
+    """A person's own segmentation: its image, and region -> numbers of its labels."""
+
+    image: Path
+    numbers: Mapping[str, Sequence[int]]
+
 
 REGION_DESCRIPTIONS = {
     "index": "Volume of the region in the 4-D image of regions, from 0",
@@ -46,7 +55,7 @@ def carry_atlas(
     """Return the regions (x, y, z, n_regions) on the target grid of `resolution` mm, its affine, and a table.
 
     A voxel outside of a region is 0, one inside its summed probability in percent, and 100 where the source
-    is no atlas.
+    is no atlas. A region of people's own segmentations is empty here: its place is theirs.
 
     With `like`, an image in MNI152NLin2009cAsym, the grid is that image's.
 
@@ -74,6 +83,9 @@ def carry_atlas(
     weights = np.zeros((*shape, len(regions)), dtype=np.uint8)
     rows = []
     for index, (name, region) in enumerate(regions.items()):
+        if region.segmentation:
+            rows.append((index, name, region.source, math.nan, 0, math.nan))
+            continue
         at = points[rois.space_of(region)]
         if region.labels:
             sampled = registration.sample(sources[name], at, order=1)
@@ -186,8 +198,11 @@ def extract_region_signals(
     *,
     non_steady: int = 0,
     damaged: Sequence[int] = (),
+    own: Segmentation | DataFault | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[DataFault]]:
     """Return signals (n_volumes, n_regions), coverage per region, and one fault per missing region.
+
+    `own` is the person's own segmentation on the grid of the run, or why there is none.
 
     Columns are the single regions, then the combined ones: the mean of their parts weighted by volume. A
     voxel counts when it lies in the mask of the run and is finite and not constant; a region covered less
@@ -201,6 +216,7 @@ def extract_region_signals(
         The images are not on one grid, or the run is not 4-D.
     """
     weights, inside = _open_on_one_grid(bold, mask, regions_image, rois)
+    weights, lacking = _with_own(weights, bold, rois, own)
     masks = weights > 0
     anywhere = np.asarray(masks.any(axis=-1) & inside)
     voxels = _voxel_series(bold, anywhere)
@@ -215,12 +231,16 @@ def extract_region_signals(
     rows = []
     for name, of in parts.items():
         chosen = np.any([members[part] for part in of], axis=0)
-        share = float(chosen.sum()) / sum(sizes[part] for part in of)
+        share = float(chosen.sum()) / max(sum(sizes[part] for part in of), 1)
         quality = float(np.median(tsnr[chosen])) if chosen.any() else math.nan
         rows.append((name, int(chosen.sum()), share, quality))
     coverage = pd.DataFrame(rows, columns=list(COVERAGE_DESCRIPTIONS))
     known = coverage.set_index("region")
-    faults = [fault for name in parts if (fault := _region_fault(name, known, rois))]
+    faults = [
+        fault
+        for name in parts
+        if (fault := _lacking(name, rois, lacking) or _region_fault(name, known, rois))
+    ]
     missing = {fault.region for fault in faults}
     place = {name: i for i, name in enumerate(rois.regions)}
     signals: dict[str, Array] = {}
@@ -234,6 +254,69 @@ def extract_region_signals(
         ]
         signals[name] = np.average(series, axis=0, weights=[sizes[part] for part in of])
     return pd.DataFrame(signals), coverage, faults
+
+
+def _with_own(
+    weights: Weights, bold: Path, rois: Rois, own: Segmentation | DataFault | None
+) -> tuple[Weights, dict[str, DataFault]]:
+    """Return the weights with the voxels of the person's own segmentation, and the regions that it lacks."""
+    if not rois.own:
+        return weights, {}
+    try:
+        if own is None:
+            raise DataFault("E-BIDS-A21", "there is no segmentation of this person", file=bold.name)
+        if isinstance(own, DataFault):
+            raise own
+        labels = _labels_on(own.image, bold)
+    except DataFault as fault:
+        return weights, dict.fromkeys(rois.own, fault)
+    filled, lacking = weights.copy(), {}
+    for index, name in enumerate(rois.regions):
+        if name not in rois.own:
+            continue
+        filled[..., index] = 100 * np.isin(labels, own.numbers[name])
+        if absent := [number for number in own.numbers[name] if not (labels == number).any()]:
+            reason = f"no voxel of the segmentation has the label {absent[0]}, of which {name} is"
+            fix = "look at the segmentation of this person"
+            lacking[name] = DataFault("E-DATA-B08", reason, fix=fix, file=own.image.name)
+            filled[..., index] = 0
+    return filled, lacking
+
+
+def _labels_on(path: Path, bold: Path) -> npt.NDArray[np.intp]:
+    """Return the labels (x, y, z) of a segmentation that lies on the grid of the run.
+
+    Raises
+    ------
+    DataFault
+        It cannot be read, lies on another grid, or holds no label numbers.
+    """
+    import nibabel
+
+    fix = "let fMRIPrep write it again"
+    try:
+        image: Any = nibabel.load(path)
+        data = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
+        raise DataFault("E-DATA-B01", f"cannot be read: {error}", fix=fix, file=path.name) from None
+    shape, affine = _grid_of(bold)
+    if data.shape != shape or np.abs(image.affine - affine).max() > GRID_MM:
+        reason = f"the segmentation is not on the grid of its series: {data.shape} and {shape}"
+        if data.shape == shape:
+            reason += f", {np.abs(image.affine - affine).max():.3g} mm apart"
+        raise DataFault("E-DATA-B06", reason, fix=fix, file=path.name)
+    if data.dtype.names or not np.array_equal(data, np.rint(data)):
+        reason = "the segmentation holds values that are no label numbers, as of an interpolation"
+        raise DataFault("E-DATA-B06", reason, fix=fix, file=path.name)
+    return data.astype(np.intp)
+
+
+def _lacking(name: str, rois: Rois, lacking: Mapping[str, DataFault]) -> DataFault | None:
+    """Why a region, or a part of a combined one, is not in the person's own segmentation."""
+    for part in rois.combined.get(name, [name]):
+        if why := lacking.get(part):
+            return DataFault(why.code, why.reason, fix=why.fix, file=why.file, region=name)
+    return None
 
 
 def _grid_of(image: Path) -> tuple[tuple[int, ...], Array]:

@@ -55,9 +55,18 @@ def settings(fmriprep: dict) -> str:
     study["sessions"], study["scales"], study["group"] = study["sessions"][:1], {}, "none"
     study["first_level"]["contrasts"] = {"trauma-neutral": {"trauma": 1, "neutral": -1}}
     study["first_level"]["maps"] = []
+    study["rois"]["regions"]["own"] = {"segmentation": ["Right-Amygdala"]}
     study["first_level"]["script_contrasts"] = {}  # two scripts cannot tell order from condition
     del study["skin_conductance"], study["connectivity"]
     return yaml.safe_dump(study)
+
+
+def segmentation(brain: np.ndarray) -> np.ndarray:
+    """Cortex, and a right amygdala of 27 voxels."""
+    labels = np.where(brain, 42, 0).astype(np.int16)
+    x, y, z = (size // 2 for size in brain.shape)
+    labels[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2] = 54
+    return labels
 
 
 def head_in_template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -95,6 +104,8 @@ def study(tmp_path_factory):
     fake.write_anatomy(root, MADE, "sub-01", images=(tissue, t1w, affine))
     timing = {"SliceTimingCorrected": True, "StartTime": START}
     fake.write_run(root, MADE, raw_of(1), series(t1w > 0), affine=affine, mask=t1w > 0, tr=TR, extra=timing)
+    own = raw_of(1).replace("_bold.nii.gz", f"_space-{fake.SPACE}_res-2_desc-aseg_dseg.nii.gz")
+    fake.save(root / own, segmentation(t1w > 0), affine)
     write_raw(folder, runs=2)
     (folder / "config" / "config.yaml").write_text(settings({"derivatives": "fmriprep"}))
     for path in root.rglob("*"):
@@ -112,6 +123,14 @@ def test_the_planted_answer_comes_out_at_the_first_level(study):
     found = rows.set_index("outcome").loc[["amygdala.trauma-neutral", "occipital.trauma-neutral"]]
     assert (abs(found["value"] - PLANTED) < 4 * found["se"]).all(), found
     assert (found["se"] < 0.1).all()
+
+
+def test_a_region_of_the_persons_own_segmentation_has_its_voxels_and_answers(study):
+    coverage = read_table(study / FUNC / f"{RUN_1}_seg-study_coverage.tsv", numeric=["n_voxels", "coverage"])
+    assert coverage.set_index("region").loc["own", ["n_voxels", "coverage"]].tolist() == [27, 1]
+    rows = read_table(study / FUNC / f"{RUN_1}_desc-activation_measures.tsv", numeric=["value", "se"])
+    found = rows.set_index("outcome").loc["own.trauma-neutral"]
+    assert abs(found["value"] - PLANTED) < 4 * found["se"]
 
 
 def test_responses_are_sampled_at_the_moment_that_slices_were_aligned_to(study):

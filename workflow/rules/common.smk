@@ -32,6 +32,7 @@ from reconfmri.decisions import (
     read_decisions,
     tables_of,
 )
+from reconfmri.derivatives import files_of_segmentation
 from reconfmri.exclusions import UNIT
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.layout import layout_of
@@ -376,6 +377,25 @@ def adoption(wildcards):
         "acompcor": study.preprocessing.acompcor,
         "tcompcor": study.preprocessing.tcompcor,
     }
+
+
+# Where people's own segmentations lie, if regions are of them.
+segmented = study.preprocessing.fmriprep if study.rois.own else None
+
+
+def segmentation_files(wildcards):
+    """Input function: a scan's own segmentation and the table of its labels, where they exist."""
+    if segmented is None or segmented.container:
+        return []
+    return adopted(files_of_segmentation(Path(), segmented, study.rois.segmentation, scan_of(wildcards).bold))
+
+
+def segmentation_asked(wildcards):
+    """What is recorded of the segmentation that regions are of; None where none is."""
+    if segmented is None:
+        return None
+    found = content_of(segmentation_files(wildcards))
+    return {"raw": scan_of(wildcards).bold, "res": segmented.res, "sha256": found}
 
 
 @cache

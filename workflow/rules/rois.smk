@@ -36,6 +36,7 @@ rule extract_region_signals:
         mask=ancient(preprocessed.mask),
         metadata=preprocessed.metadata,
         regions=rules.carry_atlas.output.masks,
+        segmentation=segmentation_files,
         exclusions=preprocessed.exclusions,
     output:
         **made("extract_region_signals"),
@@ -47,6 +48,8 @@ rule extract_region_signals:
         **needs("extract_region_signals", mem_mb=1500, runtime=20),
     params:
         settings=settings_of(study.rois),
+        segmentation=segmentation_asked,
+        root=Path(segmented.derivatives if segmented else ""),  # a Path is no setting: Snakemake does not record it
         code=code_of("extract_region_signals"),
     script:
         "../scripts/extract_region_signals.py"

@@ -21,6 +21,7 @@ from reconfmri.problems import SettingError
 
 # `coverage.lowest` and `tsnr.median` are numbers of a whole run, `coverage.<region>` those of a region.
 RESERVED = ("lowest", "median")
+UNUSED_THRESHOLD = 0.5
 
 
 Template = Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym"]
@@ -66,6 +67,11 @@ class Region(Section):
         None,
         description="In place of labels: a statistical map whose region is at least `threshold`, in `space`",
     )
+    segmentation: Annotated[list[Text | int], EachOnce] = Field(
+        default_factory=list,
+        description="In place of labels: labels of the person's own segmentation, by FreeSurfer's names "
+        "(`Left-Amygdala`; `Amygdala` = both sides) or numbers (18); needs fMRIPrep's outputs",
+    )
     space: Template | None = Field(
         None,
         description="Template of sphere, mask or map; never guessed. MNI152NLin6Asym is carried over by the "
@@ -75,19 +81,27 @@ class Region(Section):
         "both", description="Which half of a sphere, mask or map; the atlas has labels of its own per side"
     )
     threshold: float = Field(
-        0.5,
+        UNUSED_THRESHOLD,
         description="Labels: summed probability, above 0 and below 1, from which a voxel belongs to the "
         "region; map: the same in the unit of the map",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> Region:
-        given = [name for name in ("labels", "sphere", "mask", "map") if getattr(self, name)]
+        sources = ("labels", "sphere", "mask", "map", "segmentation")
+        given = [name for name in sources if getattr(self, name)]
         if len(given) != 1:
             raise SettingError(
-                f"got {given}, expected one of labels, sphere, mask and map",
+                f"got {given}, expected one of labels, sphere, mask and map, or segmentation",
                 "keep one source",
             )
+        if self.segmentation:
+            if self.atlas or self.space or self.side != "both" or self.threshold != UNUSED_THRESHOLD:
+                raise SettingError(
+                    "atlas, space, side and threshold are of regions on a template",
+                    "delete them beside segmentation",
+                )
+            return self
         if self.labels:
             if not 0 < self.threshold < 1:
                 raise SettingError(
@@ -114,6 +128,8 @@ class Region(Section):
         if self.labels:
             of = f" of {self.atlas}" if self.atlas else ""
             return f"{' + '.join(self.labels)}{of}, probability ≥ {self.threshold:g}"
+        if self.segmentation:
+            return f"{' + '.join(map(str, self.segmentation))} of the person's own segmentation"
         half = "" if self.side == "both" else f", {self.side} half"
         if self.sphere:
             at = ", ".join(f"{value:g}" for value in self.sphere.centre)
@@ -143,6 +159,9 @@ class Rois(Section):
         description="Signal of a region over its voxels; `weighted_mean`: by the atlas's probabilities; "
         "`eigenvariate`: the first one, scaled as SPM's, around the mean",
     )
+    segmentation: Literal["aseg", "aparcaseg"] = Field(
+        "aseg", description="Which of fMRIPrep's segmentations `segmentation` of a region names labels of"
+    )
     min_coverage: Share = Field(
         0.8, description="A region covered less by the run's mask is missing in that run"
     )
@@ -163,7 +182,18 @@ class Rois(Section):
         for part in ("regions", "combined"):
             check_free(getattr(self, part), f"rois.{part}", RESERVED)
         check_apart(self.names, "rois")
+        if len(self.own) == len(self.regions):
+            raise SettingError(
+                "rois.regions: all are of people's own segmentations, and pictures are cut through a region "
+                "of the template",
+                "add one by labels, as a control region",
+            )
         return self
+
+    @property
+    def own(self) -> list[str]:
+        """Regions of every person's own segmentation."""
+        return [name for name, region in self.regions.items() if region.segmentation]
 
     @property
     def names(self) -> list[str]:

@@ -165,6 +165,7 @@ class Study(Trunk):
                 check_known([section.task], self.tasks, f"{part}.task")
         self._check_conditions()
         self._check_confounds()
+        self._check_segmentation()
         self._check_outcomes()
         for name, scale in self.scales.items():
             check_known(scale.windows, [session.id for session in self.sessions], f"scales.{name}.windows")
@@ -174,6 +175,15 @@ class Study(Trunk):
             self._check_voxels(self.group)
         return self
 
+    def _check_segmentation(self) -> None:
+        """Regions of people's own segmentations are there with fMRIPrep's outputs alone."""
+        if self.rois.own and self.preprocessing.engine != "fmriprep":
+            raise SettingError(
+                f"rois.regions.{self.rois.own[0]} is of the person's own segmentation, which "
+                f"`preprocessing.engine: {self.preprocessing.engine}` does not make",
+                "use fMRIPrep's outputs, or labels of an atlas",
+            )
+
     def _check_voxels(self, group: Group) -> None:
         """What is compared in every voxel has maps, and where it is searched regions."""
         if (settings := group.voxels) is None:
@@ -181,6 +191,12 @@ class Study(Trunk):
         maps = self.first_level.maps if self.first_level else []
         check_known(settings.contrasts, maps, "group.voxels.contrasts")
         check_known(settings.regions, self.rois.names, "group.voxels.regions")
+        for name in settings.regions:
+            if own := sorted(self.rois.parts_of(name) & set(self.rois.own)):
+                raise SettingError(
+                    f"group.voxels.regions names {name!r}, and {own} differ between people",
+                    "search in a region of the template",
+                )
 
     def _check_bounds(self, group: Group) -> None:
         """What is declared to be bounded has the ends of its scale."""

@@ -15,6 +15,13 @@ from reconfmri.derivatives.find import (
     has_anatomy_per_session,
     place_of,
 )
+from reconfmri.derivatives.segmentation import (
+    check_segmentations,
+    chosen_numbers,
+    files_of_segmentation,
+    find_segmentation,
+    numbers_of_labels,
+)
 from reconfmri.derivatives.versions import versions_of
 
 __all__ = [
@@ -22,14 +29,19 @@ __all__ = [
     "FmriprepRun",
     "check_container",
     "check_fmriprep",
+    "check_segmentations",
+    "chosen_numbers",
     "container_places",
     "empty_columns",
     "files_of_anatomy",
     "files_of_run",
+    "files_of_segmentation",
     "find_anatomy",
     "find_run",
+    "find_segmentation",
     "grid_image",
     "has_anatomy_per_session",
+    "numbers_of_labels",
     "place_of",
     "template_grid",
     "versions_of",

@@ -12,6 +12,7 @@ from reconfmri import bids, nuisance
 from reconfmri.config import Fmriprep, Study
 from reconfmri.derivatives.container import check_container
 from reconfmri.derivatives.find import AGAIN, FmriprepRun, find_run, place_of
+from reconfmri.derivatives.segmentation import check_segmentations
 from reconfmri.derivatives.versions import check_versions
 from reconfmri.exclusions import UNIT, DataFault
 from reconfmri.labels import first_of
@@ -32,8 +33,9 @@ def check_fmriprep(folder: Path, study: Study, table: pd.DataFrame, *, full: boo
     root = place_of(folder, settings.derivatives)
     people = list(dict.fromkeys(table["participant_id"]))
     versions = check_versions(root, people, settings)
+    own = check_segmentations(root, study, table)
     if settings.container:
-        return check_container(folder, study, settings.container) + versions
+        return check_container(folder, study, settings.container) + versions + own
     if not root.is_dir():
         what, fix = "there is no such folder", "correct preprocessing.fmriprep.derivatives"
         return [Problem("STOP", "E-BIDS-A21", what, fix, settings.derivatives)]
@@ -43,7 +45,7 @@ def check_fmriprep(folder: Path, study: Study, table: pd.DataFrame, *, full: boo
         fix = "see the lines above; correct preprocessing.fmriprep.derivatives"
         problems.append(Problem("STOP", "E-BIDS-A21", what, fix, settings.derivatives))
     empty = _empty_columns(found, study, dict(zip(table["bold"], table["task"], strict=True)))
-    return problems + versions + empty + (_grids(found) if full else [])
+    return problems + versions + empty + own + (_grids(found) if full else [])
 
 
 def _scans(

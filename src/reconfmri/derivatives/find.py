@@ -68,7 +68,7 @@ def find_run(root: Path, raw: str, *, res: str | None = None) -> FmriprepRun:
     scan = bids.parse_name(raw)
     folder = PurePosixPath(raw).parent
     _refuse_old_names(root / folder, scan)
-    mine = [file for file in _files_of(root / folder) if _identity(file) == _identity(scan)]
+    mine = [file for file in files_of(root / folder) if _identity(file) == _identity(scan)]
     bold = _of_resolution(_whole_series(mine, scan), res, scan)
     if bold is None:
         raise _missing(scan, ["preprocessed series"], mine)
@@ -77,9 +77,9 @@ def find_run(root: Path, raw: str, *, res: str | None = None) -> FmriprepRun:
     anat = _anatomy(root, scan, exact["res"])
     found = {
         "preprocessed series": bold,
-        "brain mask": _only(same, scan, "mask", desc="brain", **exact),
+        "brain mask": only(same, scan, "mask", desc="brain", **exact),
         "confounds": _confounds(same, scan),
-        "T1w": _only(anat, scan, "T1w", desc="preproc", space=SPACE),
+        "T1w": only(anat, scan, "T1w", desc="preproc", space=SPACE),
     }
     missing = [name for name, file in found.items() if file is None]
     if missing:
@@ -90,9 +90,9 @@ def find_run(root: Path, raw: str, *, res: str | None = None) -> FmriprepRun:
         mask=given["brain mask"],
         confounds=given["confounds"],
         t1w=given["T1w"],
-        boldref=_if_any(root, _only(same, scan, "boldref", **exact)),
-        dseg=_if_any(root, _only(anat, scan, "dseg", space=SPACE)),
-        aseg=_if_any(root, _only(same, scan, "dseg", desc="aseg", **exact)),
+        boldref=_if_any(root, only(same, scan, "boldref", **exact)),
+        dseg=_if_any(root, only(anat, scan, "dseg", space=SPACE)),
+        aseg=_if_any(root, only(same, scan, "dseg", desc="aseg", **exact)),
         facts=_beside(given["confounds"]),
         sidecar=_beside(given["preprocessed series"]),
     )
@@ -131,9 +131,9 @@ def find_anatomy(root: Path, raw: str, *, res: str | None = None) -> FmriprepAna
     scan = bids.parse_name(raw)
     files = _anatomy(root, scan, None if res == NATIVE else res)
     return FmriprepAnatomy(
-        t1w=_if_any(root, _only(files, scan, "T1w", desc="preproc", space=SPACE)),
-        mask=_if_any(root, _only(files, scan, "mask", desc="brain", space=SPACE)),
-        dseg=_if_any(root, _only(files, scan, "dseg", space=SPACE)),
+        t1w=_if_any(root, only(files, scan, "T1w", desc="preproc", space=SPACE)),
+        mask=_if_any(root, only(files, scan, "mask", desc="brain", space=SPACE)),
+        dseg=_if_any(root, only(files, scan, "dseg", space=SPACE)),
     )
 
 
@@ -156,7 +156,7 @@ def has_anatomy_per_session(folder: Path, settings: Fmriprep) -> bool:
     )
 
 
-def _files_of(folder: Path) -> list[BidsFile]:
+def files_of(folder: Path) -> list[BidsFile]:
     """The well-named files of a folder, their paths absolute."""
     return _listed(folder, folder.stat().st_mtime_ns) if folder.is_dir() else []
 
@@ -170,6 +170,11 @@ def _listed(folder: Path, _date: int) -> list[BidsFile]:
         except ValueError:
             continue  # figures, hidden files and the names of 1.0, which `_refuse_old_names` looks for
     return files
+
+
+def is_of_scan(file: BidsFile, scan: BidsFile) -> bool:
+    """Whether an output is of a scan, and of its whole signal."""
+    return _identity(file) == _identity(scan) and _is_whole(file)
 
 
 def _number(label: str | None) -> str | None:
@@ -235,7 +240,7 @@ def _anatomy(root: Path, scan: BidsFile, res: str | None) -> list[BidsFile]:
     person = root / f"sub-{scan.entities['sub']}"
     own = [person / f"ses-{scan.entities['ses']}"] if "ses" in scan.entities else []
     for home in [*own, person, *sorted(person.glob("ses-*"))]:
-        files = _files_of(home / "anat")
+        files = files_of(home / "anat")
         t1w = [file for file in files if _is(file, "T1w", desc="preproc", space=SPACE)]
         if t1w:
             by_res = {file.entities.get("res"): file for file in reversed(t1w)}
@@ -250,7 +255,7 @@ def _is(file: BidsFile, suffix: str, **entities: str | None) -> bool:
     return file.suffix == suffix and all(file.entities.get(key) == label for key, label in wanted.items())
 
 
-def _only(files: list[BidsFile], scan: BidsFile, suffix: str, **entities: str | None) -> BidsFile | None:
+def only(files: list[BidsFile], scan: BidsFile, suffix: str, **entities: str | None) -> BidsFile | None:
     """The image of this kind, the first by name of several T1w; none when there is none."""
     found = [file for file in files if file.ext in IMAGES and _is(file, suffix, **entities)]
     if len(found) > 1 and suffix not in ("T1w", "dseg"):

@@ -37,13 +37,19 @@ METHODS = {
 
 
 def region_groups(rois: Rois) -> dict[str, list[int]]:
-    """Return name -> volumes of the image of masks; sides that are reported together are one group."""
-    names = list(rois.regions)
+    """Return name -> volumes of the image of masks; sides that are reported together are one group.
+
+    Regions of people's own segmentations have no place on the template.
+    """
+    names, own = list(rois.regions), set(rois.own)
     groups = {
-        name: [names.index(part) for part in parts if part in names] for name, parts in rois.combined.items()
+        name: volumes
+        for name, parts in rois.combined.items()
+        if (volumes := [names.index(part) for part in parts if part in names and part not in own])
     }
     taken = {index for volumes in groups.values() for index in volumes}
-    return groups | {name: [index] for index, name in enumerate(names) if index not in taken}
+    alone = {name: [index] for index, name in enumerate(names) if index not in taken and name not in own}
+    return groups | alone
 
 
 def declared_label(name: str, group: Group) -> str:

@@ -264,7 +264,8 @@ def _further_limits(quality: Quality) -> str:
 def _regions(study: Study) -> str:
     rois = study.rois
     named = [f"{name.replace('_', ' ')} ({region.source})" for name, region in rois.regions.items()]
-    others = "" if all(region.labels for region in rois.regions.values()) else ", spheres, masks or maps"
+    given = [region for name, region in rois.regions.items() if name not in rois.own]
+    others = "" if all(region.labels for region in given) else ", spheres, masks or maps"
     brought = [
         f"{name} ({PurePath(atlas.image).name}, {PurePath(atlas.labels).name}, in {atlas.space})"
         for name, atlas in rois.atlases.items()
@@ -277,6 +278,12 @@ def _regions(study: Study) -> str:
     )
     if combined:
         text += f"Combined regions are means weighted by volume: {list_of(combined, comma='; ')}. "
+    if rois.own:
+        text += (
+            f"{list_of([name.replace('_', ' ') for name in rois.own])}: voxels with these labels in each "
+            f"person's own segmentation (FreeSurfer's, fMRIPrep's desc-{rois.segmentation}) on the grid of "
+            "the run, joined by label; size and coverage are the person's. "
+        )
     noisy = "" if rois.min_tsnr is None else f", or whose temporal SNR was below {rois.min_tsnr:g},"
     return text + (
         f"The signal of a region is the {_SUMMARIES[rois.summary]} over its voxels inside the run's "

@@ -386,8 +386,8 @@ def region_rows(study: Study, table: pd.DataFrame | None, measures: pd.DataFrame
                 "name": PROPER.get(name, name.replace("_", " ")),
                 "labels": ", ".join(region.labels) or region.source,
                 "threshold": f"{region.threshold:g}" if region.labels or region.map else "–",
-                "n_voxels": row.get("n_voxels", "–"),
-                "volume": f"{float(volume):.0f}" if volume else "–",
+                "n_voxels": "–" if region.segmentation else row.get("n_voxels", "–"),
+                "volume": f"{float(volume):.0f}" if volume and not region.segmentation else "–",
                 "coverage": _coverage(measures, own[name]),
             }
         )
