@@ -99,6 +99,7 @@ TIED = (
     "group.exploratory",
     "group.responders.",
     "group.bounded.",
+    "group.ordinal",
     "group.pooled",
     "group.sampling.",
     "group.scales.",

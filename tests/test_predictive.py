@@ -141,3 +141,16 @@ def test_every_column_is_described(outcome):
     spec = questions.specs()["predictions"]
     made = set(rows(outcome, fit_of_truth()).columns)
     assert set(spec.names) == made | {"reason"}  # which only rows without numbers have
+
+
+@pytest.mark.parametrize("key", ["bounded", "ordinal"])
+def test_replicated_trials_of_a_declared_total_stay_inside_of_its_ends(outcome, key):
+    """Beyond them a form would say its end; a statistic at an end in both trials counts half."""
+    declared = GROUP.model_copy(update={key: {"x": (-1.0, 1.0)}})
+    free, kept = rows(outcome, fit_of_truth()), rows(outcome, fit_of_truth(), declared)
+    extremes = kept[kept["statistic"].isin(["lowest", "highest", "mean"])]
+    assert extremes[["lower", "median", "upper"]].abs().to_numpy().max() <= 1
+    assert free[["lower", "upper"]].abs().to_numpy().max() > 2
+    at_end = outcome_of(outcome.values.clip(-1, 1))
+    lowest = rows(at_end, fit_of_truth(), declared).query("statistic == 'lowest' and check == 'posterior'")
+    assert lowest["p"].between(0.4, 0.6).all()

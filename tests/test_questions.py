@@ -52,6 +52,7 @@ SETTINGS = {
     "moderators": ["age"],
     "responders": {"fell": {"outcome": "found.total", "drop": 5, "missing": "observed"}},
     "bounded": {"found.total": [-100, 100]},
+    "ordinal": {"found.total": [-100, 100]},
     "safety": {"ratings": ["found.total"]},
     "permutations": 100,
 }

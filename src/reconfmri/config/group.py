@@ -227,7 +227,12 @@ class Group(Section):
     bounded: dict[Text, Interval] = Field(
         default_factory=dict,
         description="Outcome -> its lowest and highest value, in whole steps: also modelled by a bounded "
-        "likelihood, as a sensitivity of the Gaussian models",
+        "likelihood, as a sensitivity of the Gaussian models; replicated trials keep inside of them",
+    )
+    ordinal: dict[Text, Interval] = Field(
+        default_factory=dict,
+        description="Outcome -> its lowest and highest value, in whole steps: also modelled as ordered "
+        "categories (cumulative logit), as a sensitivity of the Gaussian models",
     )
     safety: dict[Name, Outcomes] = Field(
         default_factory=dict,
@@ -293,12 +298,13 @@ class Group(Section):
                 f"group.controls names {self.primary.outcome!r}, the outcome of the primary question",
                 "take it out, or ask about another outcome",
             )
-        for name, (low, high) in self.bounded.items():
-            if not (high - low).is_integer():
-                raise SettingError(
-                    f"group.bounded.{name}: {low:g} to {high:g} is no number of whole steps",
-                    "correct the ends",
-                )
+        for key, declared in (("bounded", self.bounded), ("ordinal", self.ordinal)):
+            for name, (low, high) in declared.items():
+                if not (high - low).is_integer():
+                    raise SettingError(
+                        f"group.{key}.{name}: {low:g} to {high:g} is no number of whole steps",
+                        "correct the ends",
+                    )
         if both := [name for name in self.exploratory if name in self.outcomes]:
             raise SettingError(
                 f"group.exploratory: {both} are in group.outcomes too",

@@ -199,14 +199,15 @@ class Study(Trunk):
                 )
 
     def _check_bounds(self, group: Group) -> None:
-        """What is declared to be bounded has the ends of its scale."""
-        for name, ends in group.bounded.items():
+        """What is declared to be bounded or ordinal has the ends of its scale."""
+        declared = [(key, *item) for key in ("bounded", "ordinal") for item in getattr(group, key).items()]
+        for key, name, ends in declared:
             outcome = self.outcomes[name]
             if outcome.producer != "scale":
                 continue
             known = self.scales[outcome.what].range_of_score(outcome.condition)
             if known != ends:
-                what = f"group.bounded.{name} is {list(ends)}, the scale has {list(known)}"
+                what = f"group.{key}.{name} is {list(ends)}, the scale has {list(known)}"
                 raise SettingError(
                     f"{what}",
                     "correct the ends",
@@ -357,6 +358,7 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     check_known(group.outcomes, units, "group.outcomes")
     check_known(group.exploratory, units, "group.exploratory")
     check_known(group.bounded, group.modelled, "group.bounded")
+    check_known(group.ordinal, group.modelled, "group.ordinal")
     for name, twins in group.twins.items():
         check_known(twins, units, f"group.twins.{name}")
     measured = [item.measure for item in group.covariates.values() if item.measure]

@@ -9,7 +9,7 @@ at the places of a Sobol sequence around its mode: nothing is drawn at random.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,14 +37,29 @@ PRIOR_SD = np.array([2.5, 1.5, 1.0, 1.5])  # level, arm, slope on the baseline's
 PRIOR_MEAN = np.array([0.0, 0.0, 0.5, math.log(20.0)])
 N_PLACES = 2**12
 N_PREDICTED = 60  # draws that predictions are averaged over
-MIRRORED = np.array([1.0, -1.0, 1.0, 1.0])  # so that relabelled arms give the mirror image
+ARM = 1  # place of the arm among the parameters; mirrored, so that relabelled arms give the mirror image
 TAIL_DF = 5.0  # of the t distribution that the places are of
 FEWEST_EFFECTIVE = 1000.0
 
 
 @dataclass(frozen=True)
+class Likelihood:
+    """A likelihood of totals in steps above their lowest; its parameters begin with level, arm and slope.
+
+    `log_posterior(theta, steps, design, n)`: log density (n_draws,), but for a constant. `means(theta,
+    design, n)`: everybody's mean (n_draws, n_people). `probabilities(theta, design, n)`: of every total
+    (n_draws, n_people, n + 1).
+    """
+
+    start: Array
+    log_posterior: Callable[[Array, Array, Array, float], Array]
+    means: Callable[[Array, Array, float], Array]
+    probabilities: Callable[[Array, Array, float], Array]
+
+
+@dataclass(frozen=True)
 class Posterior:
-    """Draws (n, 4) of `PRIOR_SD`'s parameters with weights (n,) that sum to one."""
+    """Draws (n, n_parameters) of a likelihood's parameters with weights (n,) that sum to one."""
 
     draws: Array
     weights: Array
@@ -63,17 +78,27 @@ def estimate(asked: Asked) -> pd.DataFrame:
     ValueError
         The tables do not fit the study or one another.
     """
-    rows = []
-    for outcome in asked.outcomes:
-        ends = asked.group.bounded.get(outcome.name)
-        if ends:
-            rows += [
-                _row(asked, outcome, question, ends) for question in asked.about(["difference_adjusted"])
-            ]
-    return BOUNDED.frame(rows)
+    return BOUNDED.frame(rows_of(asked, asked.group.bounded, BETA_BINOMIAL, "bounded"))
 
 
-def _row(asked: Asked, outcome: Outcome, question: Question, ends: tuple[float, float]) -> dict[str, object]:
+def rows_of(
+    asked: Asked, declared: Mapping[str, tuple[float, float]], model: Likelihood, key: str
+) -> list[dict[str, object]]:
+    """Return the rows of every declared outcome (-> lowest and highest total) and later session.
+
+    `key` is where the study file declares them, for messages.
+    """
+    return [
+        _row(asked, outcome, question, ends, model, key)
+        for outcome in asked.outcomes
+        if (ends := declared.get(outcome.name))
+        for question in asked.about(["difference_adjusted"])
+    ]
+
+
+def _row(
+    asked: Asked, outcome: Outcome, question: Question, ends: tuple[float, float], model: Likelihood, key: str
+) -> dict[str, object]:
     group = asked.group
     row: dict[str, object] = {
         "outcome": outcome.name,
@@ -92,9 +117,9 @@ def _row(asked: Asked, outcome: Outcome, question: Question, ends: tuple[float, 
         if ((steps < 0) | (steps > n)).any():
             raise NotEstimableError(
                 f"a value lies outside of {ends[0]:g} to {ends[1]:g}",
-                fix=f"correct group.bounded.{outcome.name}",
+                fix=f"correct group.{key}.{outcome.name}",
             )
-        found = sample(steps[:, 1], _design(steps[:, 0], n, some.active), n)
+        found = sample(steps[:, 1], _design(steps[:, 0], n, some.active), n, model)
         if found.effective < FEWEST_EFFECTIVE:
             raise NotEstimableError(
                 f"{found.effective:.0f} effective draws, {FEWEST_EFFECTIVE:.0f} are needed"
@@ -103,8 +128,9 @@ def _row(asked: Asked, outcome: Outcome, question: Question, ends: tuple[float, 
         return row | withheld(reason)
     counts = {"n_active": int(some.active.sum()), "n_control": int((~some.active).sum())}
     floor = {"share_lowest": float((steps[:, 1] == 0).mean())}
-    predicted = _predicted(found, steps[:, 0], n, ends[0], group.level)
-    return row | counts | floor | difference(found, steps[:, 0], n, group.level) | predicted | answered()
+    predicted = _predicted(found, steps[:, 0], n, ends[0], group.level, model)
+    answer = difference(found, steps[:, 0], n, group.level, model)
+    return row | counts | floor | answer | predicted | answered()
 
 
 def _design(baseline: Array, n: float, active: NDArray[np.bool_]) -> Array:
@@ -127,8 +153,25 @@ def log_posterior(theta: Array, steps: Array, design: Array, n: float) -> Array:
     return np.asarray(terms.sum(axis=1) - 0.5 * (((theta - PRIOR_MEAN) / PRIOR_SD) ** 2).sum(axis=1))
 
 
-def sample(steps: Array, design: Array, n: float) -> Posterior:
-    """Return the posterior of a beta-binomial regression of `steps` (n_people,) of `n`.
+def _means(theta: Array, design: Array, n: float) -> Array:
+    return np.asarray(n * expit(theta[:, :3] @ design.T))
+
+
+def _probabilities(theta: Array, design: Array, n: float) -> Array:
+    share = (_means(theta, design, n) / n).clip(1e-9, 1 - 1e-9)
+    precision = np.exp(theta[:, 3])[:, None]
+    a, b = (share * precision)[..., None], ((1 - share) * precision)[..., None]
+    totals = np.arange(math.floor(n) + 1.0)
+    log = betaln(totals + a, n - totals + b) - betaln(a, b)
+    log += gammaln(n + 1) - gammaln(totals + 1) - gammaln(n - totals + 1)
+    return np.asarray(np.exp(log))
+
+
+BETA_BINOMIAL = Likelihood(PRIOR_MEAN, log_posterior, _means, _probabilities)
+
+
+def sample(steps: Array, design: Array, n: float, model: Likelihood = BETA_BINOMIAL) -> Posterior:
+    """Return the posterior of a regression of `steps` (n_people,) of `n`.
 
     Raises
     ------
@@ -137,18 +180,19 @@ def sample(steps: Array, design: Array, n: float) -> Posterior:
     """
 
     def height(theta: Array) -> float:
-        return -float(log_posterior(theta[None, :], steps, design, n)[0])
+        return -float(model.log_posterior(theta[None, :], steps, design, n)[0])
 
-    best = minimize(height, PRIOR_MEAN, method="BFGS")
+    best, size = minimize(height, model.start, method="BFGS"), len(model.start)
     if not np.isfinite(best.fun):
         raise NotEstimableError("the mode of the posterior was not found")
     spread = np.linalg.cholesky(_covariance(height, best.x))
-    places = (qmc.Sobol(5, scramble=False).random(N_PLACES) + 0.5 / N_PLACES) % 1
-    standard = ndtri(places[:, :4]) * np.sqrt(TAIL_DF / chdtri(TAIL_DF, 1 - places[:, 4:]))
-    standard = np.vstack([standard, standard * MIRRORED])
+    places = (qmc.Sobol(size + 1, scramble=False).random(N_PLACES) + 0.5 / N_PLACES) % 1
+    standard = ndtri(places[:, :size]) * np.sqrt(TAIL_DF / chdtri(TAIL_DF, 1 - places[:, size:]))
+    mirror = np.where(np.arange(size) == ARM, -1.0, 1.0)
+    standard = np.vstack([standard, standard * mirror])
     draws = best.x + standard @ spread.T
-    proposed = -(TAIL_DF + 4) / 2 * np.log1p((standard**2).sum(axis=1) / TAIL_DF)
-    log_weights = log_posterior(draws, steps, design, n) - proposed
+    proposed = -(TAIL_DF + size) / 2 * np.log1p((standard**2).sum(axis=1) / TAIL_DF)
+    log_weights = model.log_posterior(draws, steps, design, n) - proposed
     weights = np.exp(log_weights - log_weights.max())
     return Posterior(draws, weights / weights.sum())
 
@@ -168,30 +212,32 @@ def _covariance(height: Callable[[Array], float], at: Array) -> Array:
     return np.asarray(vectors @ np.diag(1 / np.maximum(values, 1e-3)) @ vectors.T)
 
 
-def _means(found: Posterior, baseline: Array, n: float, *, active: bool) -> Array:
-    """(n_draws, n_people): everybody's mean in one arm, in steps."""
-    side = np.full(len(baseline), active)
-    return np.asarray(n * expit(found.draws[:, :3] @ _design(baseline, n, side).T))
-
-
-def difference(found: Posterior, baseline: Array, n: float, level: float) -> dict[str, object]:
+def difference(
+    found: Posterior, baseline: Array, n: float, level: float, model: Likelihood = BETA_BINOMIAL
+) -> dict[str, object]:
     """Return the cells of the arm difference: everybody's mean in the active arm minus in the control arm."""
-    arms = [_means(found, baseline, n, active=active).mean(axis=1) for active in (True, False)]
+    arms = [
+        model.means(found.draws, _in_arm(baseline, n, active=active), n).mean(axis=1)
+        for active in (True, False)
+    ]
     return bayes.summarise(arms[0] - arms[1], level, found.weights)
 
 
-def _predicted(found: Posterior, baseline: Array, n: float, lowest: float, level: float) -> dict[str, object]:
+def _in_arm(baseline: Array, n: float, *, active: bool) -> Array:
+    """Everybody's design in one arm."""
+    return _design(baseline, n, np.full(len(baseline), active))
+
+
+def _predicted(
+    found: Posterior, baseline: Array, n: float, lowest: float, level: float, model: Likelihood
+) -> dict[str, object]:
     """Return the equal-tailed interval of a new person's total in each arm, with the people's baselines."""
     cells: dict[str, object] = {}
-    chosen = _evenly(found.weights, N_PREDICTED)
+    chosen = found.draws[_evenly(found.weights, N_PREDICTED)]
     totals = np.arange(math.floor(n) + 1.0)
     for name, active in (("active", True), ("control", False)):
-        share = (_means(found, baseline, n, active=active)[chosen] / n).clip(1e-9, 1 - 1e-9)
-        precision = np.exp(found.draws[chosen, 3])[:, None]
-        a, b = (share * precision)[..., None], ((1 - share) * precision)[..., None]
-        log = betaln(totals + a, n - totals + b) - betaln(a, b)
-        log += gammaln(n + 1) - gammaln(totals + 1) - gammaln(n - totals + 1)
-        up_to = np.cumsum(np.exp(log).mean(axis=(0, 1)))
+        shares = model.probabilities(chosen, _in_arm(baseline, n, active=active), n)
+        up_to = np.cumsum(shares.mean(axis=(0, 1)))
         for end, at in (("lower", (1 - level) / 2), ("upper", (1 + level) / 2)):
             cells[f"predicted_{name}_{end}"] = lowest + float(
                 totals[min(int(np.searchsorted(up_to, at)), len(totals) - 1)]

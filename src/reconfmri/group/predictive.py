@@ -54,6 +54,8 @@ def check(
             continue
         draws = draw_prior(fit, group, random) if name == "prior" else fit.some(chosen)
         values = replicate(draws, fit.visits, outcome, random)
+        if ends := group.bounded.get(outcome.name) or group.ordinal.get(outcome.name):
+            values = values.clip(*ends)  # what lies beyond is recorded as the end of the scale
         for row in _compare(values, fit.visits, outcome, group, labels):
             yield {**start, "check": name, **row}
 
@@ -159,6 +161,6 @@ def _compare(
                     "lower": lower,
                     "median": median,
                     "upper": upper,
-                    "p": float((replicated >= found).mean()),
+                    "p": float((replicated > found).mean() + (replicated == found).mean() / 2),
                     **answered(),
                 }

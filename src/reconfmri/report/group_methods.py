@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from reconfmri.config import Group, Trial, outcome_label
 from reconfmri.figures.labels import estimand_label, session_name
+from reconfmri.group import ordinal
 from reconfmri.group.bayes_model import DF_RATE, DF_SHAPE, RATIO_SD
 from reconfmri.group.bounded import N_PLACES, PRIOR_MEAN, PRIOR_SD
 from reconfmri.report.words import count_of, list_of, uncapitalised
@@ -44,6 +45,7 @@ def group_methods(trial: Trial) -> list[tuple[str, str]]:
         ("Sensitivity analyses, missing visits and reliability", _sensitivity(trial.group)),
         *([("Responders", _responders(trial.group))] if trial.group.responders else []),
         *([("Bounded totals", _bounded(trial.group))] if trial.group.bounded else []),
+        *([("Ordinal totals", _ordinal(trial.group))] if trial.group.ordinal else []),
     ]
 
 
@@ -58,6 +60,22 @@ def _bounded(group: Group) -> str:
         f"({PRIOR_SD[3]:g}). The difference is that of everybody's mean in each arm, in points; predictions "
         "for a new person lie inside the scale. Computed by importance sampling around the mode at "
         f"{2 * N_PLACES} places."
+    )
+
+
+def _ordinal(group: Group) -> str:
+    """The ordinal likelihood, its priors, and how it is computed."""
+    ends = [f"{outcome_label(name)} ({low:g} to {high:g})" for name, (low, high) in group.ordinal.items()]
+    mean, sd = ordinal.PRIOR_MEAN, ordinal.PRIOR_SD
+    return (
+        f"As a sensitivity of the Gaussian models, {list_of(ends)} {'is' if len(ends) == 1 else 'are'} also "
+        "taken as ordered categories: cumulative logit on arm and on the logit of the baseline, among people "
+        "seen at both visits, with thresholds at the logits of the scale's steps, stretched below and above "
+        f"its middle by two factors. Priors are normal: level 0 (SD {sd[0]:g}), log odds ratio of the arm 0 "
+        f"({sd[1]:g}), slope {mean[2]:g} ({sd[2]:g}), log stretch {mean[3]:.2g} ({sd[3]:g}), asymmetry 0 "
+        f"({sd[4]:g}). The difference is that of everybody's mean in each arm, in points; predictions for a "
+        f"new person lie inside the scale. Computed by importance sampling around the mode at {2 * N_PLACES} "
+        "places."
     )
 
 

@@ -50,6 +50,8 @@ BOUNDED = TableSpec(
     )
 )
 
+ORDINAL = BOUNDED.called("Adjusted differences by an ordinal likelihood")
+
 register(
     GroupQuestion(
         "bounded",
@@ -61,6 +63,22 @@ register(
             "Bounded totals",
             "Declared totals by a beta-binomial model, whose means and predictions lie inside the scale's "
             "range, among people seen at both visits: a sensitivity of the Gaussian models.",
+        ),
+    )
+)
+
+register(
+    GroupQuestion(
+        "ordinal",
+        rule="fit_frequentist_models",
+        function="reconfmri.group.ordinal:estimate",
+        tables={"ordinal": ORDINAL},
+        section=Section(
+            "ordinal",
+            "Ordinal totals",
+            "Declared totals as ordered categories (cumulative logit), whose means and predictions lie "
+            "inside the scale's range, among people seen at both visits: a sensitivity of the Gaussian "
+            "models.",
         ),
     )
 )
