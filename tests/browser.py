@@ -15,7 +15,7 @@ MISSING = "no Chromium on this machine. Fix: apt-get install chromium"
 
 
 @contextmanager
-def page_in_browser(width: int = 1400, height: int = 900) -> Iterator[Page]:
+def page_in_browser(width: int = 1400, height: int = 900, *, dark: bool = False) -> Iterator[Page]:
     """A page whose network is off and whose errors fail the test; skipped without Chromium, never in CI."""
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
@@ -24,7 +24,10 @@ def page_in_browser(width: int = 1400, height: int = 900) -> Iterator[Page]:
         # A container's root has no sandbox; the pages are our own.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         context = browser.new_context(
-            viewport={"width": width, "height": height}, accept_downloads=True, offline=True
+            viewport={"width": width, "height": height},
+            accept_downloads=True,
+            offline=True,
+            color_scheme="dark" if dark else "light",
         )
         page, errors = context.new_page(), list[str]()
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -16,11 +18,13 @@ from tests.pages import Page, foreign
 from reconfmri import report
 from reconfmri.config import Study, parse_config
 from reconfmri.contracts import questions
+from reconfmri.contracts.rules import RULES
 from reconfmri.exclusions import Exclusion, write_exclusions
 from reconfmri.report import brain
 from reconfmri.report.flow import COMPARISON, absent_people, not_compared, scans_of
 from reconfmri.report.methods import Facts
 from reconfmri.report.scans import parity, scan_quality
+from reconfmri.report.traces import traces
 from reconfmri.report.words import planted_difference
 from reconfmri.signal.single_scripts import SCRIPTS
 from reconfmri.tables import write_table
@@ -360,9 +364,16 @@ def test_the_page_is_well_formed_html(page):
     assert {"h1", "main", "nav", "table", "figure"} <= set(Page(page).tags)
 
 
-def test_nothing_is_loaded_from_elsewhere_and_no_script_runs(page):
+def test_nothing_is_loaded_from_elsewhere_and_no_script_but_our_own_runs(page):
+    """One script, whose hash the policy names; it neither loads nor sends."""
     parsed = Page(page)
-    assert not {"script", "iframe", "object", "embed", "link", "form"} & set(parsed.tags)
+    assert not {"iframe", "object", "embed", "link", "form", "noscript"} & set(parsed.tags)
+    assert parsed.tags.count("script") == 1
+    script = page.split("<script>")[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in page.split("<style>")[0]
+    for word in ("fetch", "XMLHttpRequest", "import", "eval", "WebSocket", "sendBeacon", "innerHTML", "http"):
+        assert word not in script, word
     assert foreign(parsed) == []
     assert "url(" not in page
     assert "@import" not in page
@@ -370,9 +381,6 @@ def test_nothing_is_loaded_from_elsewhere_and_no_script_runs(page):
 
 
 def test_the_policy_allows_exactly_the_page_s_own_style(page):
-    import base64
-    import hashlib
-
     style = page.split("<style>")[1].split("</style>")[0]
     assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in page.split("<style>")[0]
 
@@ -743,6 +751,30 @@ def test_deviations_between_sessions_are_counted_by_session_and_arm_and_listed(i
     ]
     blind = parity(replace(inputs, allocation=None))
     assert not [title for title in blind["parity_columns"] if "ketamine" in title]
+
+
+def test_every_outcome_leads_to_its_rule_settings_files_and_shell_line(inputs, page):
+    """From the name beside an estimate to a row of the provenance, whose rule the workflow has."""
+    shown = traces(inputs)
+    rows = {row["name"]: row for row in shown["outcome_traces"]}
+    assert list(rows) == inputs.study.group.outcomes
+    for row in rows.values():
+        assert row["rule"] in RULES
+        assert f'<a href="#{row["id"]}">' in page
+        assert f'<tr id="{row["id"]}">' in page
+    skin, scale = rows["scr.trauma_first"], rows["pcl5.total"]
+    assert (skin["rule"], skin["section"]) == ("score_skin_conductance", "skin_conductance")
+    assert (scale["rule"], scale["files"]) == ("score_scale", "results/scales/pcl5_measures.tsv")
+    assert rows["amygdala.trauma-neutral"]["regions"].startswith("amygdala, ")
+    assert "desc-connectivity_measures.tsv" in rows["amygdala-vmpfc.trauma"]["files"]
+    config = demo_config()
+    config["skin_conductance"] |= {"max_gap": 1.25}
+    other = traces(replace(inputs, study=parse_config(config)))["outcome_traces"]
+    moved = [row["name"] for row in other if row["digest"] != rows[row["name"]]["digest"]]
+    assert moved == ["scr.trauma_first"], "the hash is that of its own settings"
+    made = {row["file"]: row for row in shown["table_traces"]}
+    assert made["results/estimates.tsv"]["rule"] == "collect_estimates"
+    assert "results/group/bayesian_estimates.tsv" in made["results/estimates.tsv"]["of"]
 
 
 def test_no_section_stands_empty(page):

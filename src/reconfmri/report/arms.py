@@ -14,7 +14,14 @@ from reconfmri.contracts import questions
 from reconfmri.figures import missing as missing_figures
 from reconfmri.figures import predictive, sensitivity
 from reconfmri.figures import trial as trial_figures
-from reconfmri.figures.labels import declared_label, estimand_label, half_width, number, session_name
+from reconfmri.figures.labels import (
+    declared_label,
+    estimand_label,
+    half_width,
+    number,
+    number_with_ends,
+    session_name,
+)
 from reconfmri.report import results
 from reconfmri.report.blocks import Block, picture, several
 from reconfmri.report.comparisons import View, views
@@ -95,7 +102,8 @@ def _trajectories(trial: Trial, compared: Compared) -> Block | None:
         f"Means of the values that were observed, with {100 * group.level:g} % intervals of the mean; faint "
         "lines are participants. These are the data, not the models' estimates."
     )
-    alt = "Every outcome over sessions, by arm"
+    outcomes = "; ".join(declared_label(name, group) for name in dict.fromkeys(table["outcome"]))
+    alt = f"Every outcome over sessions. Mean and interval by arm of: {outcomes}"
     return picture(trial_figures.trajectories(table, trial), alt=alt, caption=caption, size="large")
 
 
@@ -134,7 +142,7 @@ def _sensitivity(table: pd.DataFrame | None) -> Block:
     reasons = [f"{row['analysis']} ({row['status']})" for row in silent.to_dict("records")]
     if reasons:
         caption += f" Not shown: {'; '.join(dict.fromkeys(reasons))}."
-    alt = "The primary estimate under other choices"
+    alt = f"The primary estimate under other choices. {len(table)} analyses as marks with their intervals"
     return {
         "sensitivity": picture(sensitivity.alternatives(table), alt=alt, caption=caption),
         "sensitivity_note": "",
@@ -161,10 +169,17 @@ def _predictions(trial: Trial, table: pd.DataFrame | None) -> Block:
     shown = empty | {"unlike": results.unlike_rows(far, trial)}
     if ((table["check"] == "prior") & table["reported"]).any():
         reach = predictive.prior_reach(table, trial)
-        shown["prior_reach"] = picture(reach, alt="What the priors allow", caption=allowed)
+        shown["prior_reach"] = picture(
+            reach, alt="What the priors allow. Range per outcome beside the values observed", caption=allowed
+        )
     if (known["outcome"] == trial.group.primary.outcome).any():
         replicated = predictive.replicates(known, trial)
-        shown["replicates"] = picture(replicated, alt="Replicated trials", caption=made, size="large")
+        shown["replicates"] = picture(
+            replicated,
+            alt="Replicated trials. Observed statistics beside 95 % of those of the model",
+            caption=made,
+            size="large",
+        )
     return shown
 
 
@@ -198,7 +213,13 @@ def _tipping(trial: Trial, compared: Compared) -> Block:
     )
     figure = missing_figures.tipping_map(grid, points, trial) if answered else None
     return {
-        "tipping": picture(figure, alt="Tipping points", caption=caption) if figure else None,
+        "tipping": picture(
+            figure,
+            alt="Tipping points. Map of the primary estimate over shifts of the unseen",
+            caption=caption,
+        )
+        if figure
+        else None,
         "tipping_words": missing_figures.sentences(grid, points, trial),
     }
 
@@ -211,7 +232,7 @@ def _reliability(trial: Trial, table: pd.DataFrame | None) -> Block:
             f"ICC(2,1) of each outcome within each arm, with {100 * trial.group.level:g} % intervals. One: "
             "people differ, and a person's visits agree."
         )
-        alt = "Reliability of every outcome, by arm"
+        alt = "Reliability of every outcome, by arm. ICC(2,1) with its interval"
         shown = picture(sensitivity.reliability(table, trial), alt=alt, caption=caption)
     return {
         "reliability": shown,
@@ -237,7 +258,8 @@ def _controls(compared: Compared) -> Block | None:
             "allocation."
         )
     figure = sensitivity.negative_controls(known, draws)
-    return picture(figure, alt="Negative controls", caption=caption, size="large")
+    alt = f"Negative controls. {low} of {len(known)} p values are below 0.05"
+    return picture(figure, alt=alt, caption=caption, size="large")
 
 
 def _forests(view: View, *, first: bool) -> list[Block]:
@@ -254,10 +276,20 @@ def _forests(view: View, *, first: bool) -> list[Block]:
             "outcome's own unit; bold is the primary outcome."
         )
         primary = first and session == group.primary.session
-        alt = f"Differences between arms, {name}{view.suffix}"
+        alt = _forest_alt(estimates, trial, session, f"{name}{view.suffix}")
         item = picture(figure, alt=alt, caption=caption, size="large")
         shown.append(item | {"open": primary, "title": f"Differences at {name}{view.suffix}"})
     return shown
+
+
+def _forest_alt(estimates: pd.DataFrame, trial: Trial, session: str, name: str) -> str:
+    """What the figure shows in words: the Bayesian estimates of the primary estimand, outcome by outcome."""
+    here = (estimates["session"] == session) & (estimates["method"] == "bayes") & estimates["reported"]
+    rows = estimates[here & (estimates["estimand"] == trial.group.primary.estimand)].to_dict("records")
+    said = [
+        f"{declared_label(row['outcome'], trial.group)} {number_with_ends(row)} {row['unit']}" for row in rows
+    ]
+    return f"Differences between arms, {name}. {'; '.join(said) or 'None is reported'}"
 
 
 def _scales(trial: Trial) -> str:

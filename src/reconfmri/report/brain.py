@@ -29,9 +29,9 @@ def regions(inputs: ReportInputs) -> Block:
             "where each "
             "is largest. Person's left is on the left."
         )
-        shown = picture(
-            figure, alt="Outlines of the regions on the template brain", caption=caption, as_png=True
-        )
+        names = ", ".join(map(outcome_label, inputs.study.rois.names))
+        alt = f"Outlines of the regions on the template brain. {names}"
+        shown = picture(figure, alt=alt, caption=caption, as_png=True)
     return {
         "regions": shown,
         "region_rows": results.region_rows(inputs.study, inputs.region_table, inputs.measures),
@@ -51,7 +51,12 @@ def response(inputs: ReportInputs) -> Block:
         figure = images.design_matrix(inputs.design, float(run["tr"]), task_columns=columns)
         where = scan_label(run["participant_id"], run["session_id"], run["task"], run["run"])
         caption = f"Design of {where}: the task regressors above, all {inputs.design.shape[1]} columns below."
-        shown = picture(figure, alt="Design matrix of one run", caption=caption, as_png=True)
+        shown = picture(
+            figure,
+            alt=f"Design matrix of one run. {len(columns)} task regressors: {', '.join(map(str, columns))}",
+            caption=caption,
+            as_png=True,
+        )
     return {"design": shown, "habituation": _habituation(inputs), **_first_level(inputs)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,12 @@ from reconfmri.config.scales import library
 from reconfmri.report.methods import Facts
 
 REFERENCES = Path(__file__).parent / "references.tsv"
+
+
+ARTICLE = re.compile(
+    r"(?P<author>[^.]+)\. (?P<title>.+?)\. (?P<journal>[^.]+) (?P<year>\d{4});"
+    r"(?P<volume>[^:;]+):(?P<pages>[^.]+)\.(?: doi:(?P<doi>\S+))?"
+)
 
 
 class Citation(NamedTuple):
@@ -59,3 +66,35 @@ def cited_for(used: Iterable[str]) -> list[Citation]:
         if name in parts
     ]
     return [Citation(used_for, reference) for part, used_for, reference in rows if part in parts] + scales
+
+
+def bibtex(cited: Iterable[Citation]) -> str:
+    """Return references as BibTeX: articles where they read as one, else as they stand."""
+    entries, keys = [], dict[str, int]()
+    for item in cited:
+        found = ARTICLE.fullmatch(item.reference)
+        year = re.search(r"\b(?:19|20)\d{2}\b", item.reference)
+        word = re.sub(r"[^A-Za-z]", "", item.reference.split()[0]).lower() or "reference"
+        key = word + (year[0] if year else "")
+        keys[key] = keys.get(key, 0) + 1
+        key += "" if keys[key] == 1 else f"_{keys[key]}"
+        fields = {"note": item.reference}
+        if found:
+            fields = {name: value for name, value in found.groupdict().items() if value}
+            fields["author"] = _authors(fields["author"])
+            fields["pages"] = fields["pages"].replace("-", "--")
+        lines = "".join(f"  {name} = {{{_plain(value)}}},\n" for name, value in fields.items())
+        entries.append(f"@{'article' if found else 'misc'}{{{key},\n{lines}}}\n")
+    return "\n".join(entries)
+
+
+def _authors(names: str) -> str:
+    """`Mölder F, et al` as BibTeX has it: surname, initials."""
+    people = [part.strip() for part in re.split(r",| & ", names) if part.strip()]
+    return " and ".join(
+        "others" if who.startswith("et al") else re.sub(r" ([A-Z]{1,4})$", r", \1", who) for who in people
+    )
+
+
+def _plain(value: str) -> str:
+    return re.sub(r"([&%#_$])", r"\\\1", value.replace("{", "(").replace("}", ")"))

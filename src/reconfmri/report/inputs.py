@@ -151,6 +151,7 @@ class ReportInputs(Compared):
     provenance: Mapping[str, str] = field(default_factory=dict)
     stamp: Stamp = field(default_factory=Stamp)
     indexed: pd.DataFrame | None = None
+    table_hashes: Mapping[str, str] = field(default_factory=dict)  # sha256 of `tables`, by their names
     screened: tuple[str, ...] = ()
     images: frozenset[Key] | None = None
 
@@ -202,6 +203,7 @@ def gather(files: ReportFiles) -> ReportInputs:
         measures=read_measures(files.measures),
         allocation=read_arms(files.allocation, files.codes) if files.allocation else None,
         tables=read_tables(tables),
+        table_hashes=hashes(tables),
         regions=_open(files.regions),
         region_table=read_table(files.region_table) if files.region_table else None,
         design=design,

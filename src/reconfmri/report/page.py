@@ -11,20 +11,22 @@ import pandas as pd
 from reconfmri.config import Trial, outcome_label
 from reconfmri.report import answer, arms, brain, checklists, flow, interim, scans
 from reconfmri.report.blocks import Block, svg_of
-from reconfmri.report.citations import citations, cited_for, cited_of
+from reconfmri.report.citations import bibtex, citations, cited_for, cited_of
 from reconfmri.report.conduct import conduct
 from reconfmri.report.group_methods import data_of_a_table, group_methods
 from reconfmri.report.inputs import Compared, Processed, ReportInputs
 from reconfmri.report.methods import Facts, methods_text
 from reconfmri.report.rendering import render
 from reconfmri.report.report_codes import Codes, coded
+from reconfmri.report.traces import traces
 from reconfmri.report.voxels import voxels
 
 
 def compose(inputs: ReportInputs) -> str:
-    """Return the whole report as one HTML text that loads nothing from elsewhere and runs no script.
+    """Return the whole report as one HTML text that loads nothing from elsewhere.
 
-    Every value is escaped by the template; figures are embedded; the page's policy allows its own style only.
+    Every value is escaped by the template; figures are embedded; the page's policy allows its own style
+    and its own script only, by their hashes; the page is whole without the script.
     Participants have codes (`report_codes`): their ids are in no text and no figure.
     """
     codes = Codes.of(inputs)
@@ -48,7 +50,9 @@ def compose(inputs: ReportInputs) -> str:
             "versions": list(inputs.versions.items()),
             "settings": ("The study file", inputs.config_text),
             "citations": citations(inputs.study, facts),
+            "bibtex": bibtex(citations(inputs.study, facts)),
             "checklist_facts": checklists.facts(inputs),
+            **traces(inputs),
             "sources": "measures.tsv, exclusions.tsv" + (", estimates.tsv" if inputs.study.group else ""),
         },
     ).html
@@ -143,7 +147,8 @@ def compose_tables(
             "provenance": list(provenance.items()),
             "versions": list(versions.items()),
             "settings": (settings[0], codes.text(settings[1])),
-            "citations": cited_for({*cited_of(trial.group), *scales}),
+            "citations": (cited := cited_for({*cited_of(trial.group), *scales})),
+            "bibtex": bibtex(cited),
             "sources": "estimates.tsv, group/",
         },
     )
@@ -153,13 +158,14 @@ def _laid_out(*parts: Block) -> Page:
     from reconfmri import __version__
 
     shown = {name: value for part in parts for name, value in part.items()} | {"version": __version__}
+    shown = {"outcome_traces": [], "table_traces": [], "bibtex": ""} | shown
     shown |= {"arm_names": shown.get("arm_names") or {"active": "", "control": ""}}
     shown["sections"] = list(_sections(shown))
     known = {section["id"] for section in shown["sections"]}
     shown["checklists"] = (
         checklists.filled(shown.get("checklist_facts", {}), known) if "checklists" in known else []
     )
-    return Page(render("page.html.j2", **shown), dict(_figures(shown)))
+    return Page(render("page.html.j2", script="report.js", **shown), dict(_figures(shown)))
 
 
 def _figures(shown: Block) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from reconfmri.figures.labels import (
     session_name,
 )
 from reconfmri.report.inputs import Compared
+from reconfmri.report.traces import anchor
 from reconfmri.report.words import planted_difference, primary_rows, sign_of
 
 Row = dict[str, Any]
@@ -58,7 +59,8 @@ def _block(table: pd.DataFrame, outcome: str, group: Group) -> Row:
     bayesian = table["method"] == "bayes"
     parts = ((table[bayesian], "Bayesian"), (table[~bayesian], "Frequentist"))
     rows = [_row(part, kind, group) for part, kind in parts if len(part)]
-    return {"name": declared_label(outcome, group), "unit": str(table["unit"].iloc[0]), "rows": rows}
+    name, unit = declared_label(outcome, group), str(table["unit"].iloc[0])
+    return {"name": name, "unit": unit, "rows": rows, "anchor": anchor(outcome)}
 
 
 def _row(part: pd.DataFrame, kind: str, group: Group) -> Row:

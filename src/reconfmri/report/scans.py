@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reconfmri.config import condition_label, outcome_label
+from reconfmri.config import Study, condition_label, outcome_label
 from reconfmri.exclusions import MISSING, UNIT, Exclusion
 from reconfmri.figures import trial
 from reconfmri.figures.labels import session_name
@@ -40,7 +40,9 @@ def people(inputs: ReportInputs) -> Block:
     if study.sessions:
         figure = trial.timeline(study, randomised)
         course = picture(
-            figure, alt="Timeline of arms and sessions", caption="The planned course of the trial."
+            figure,
+            alt=f"Timeline of arms and sessions. {_course(study)}",
+            caption="The planned course of the trial.",
         )
     absent = flow.absent_people(inputs)
     return {
@@ -194,7 +196,9 @@ def scan_quality(inputs: ReportInputs) -> Block:
             "One dot per scan; a red cross is an excluded scan. Dashed: the threshold of exclusion. "
             "Arms are not shown."
         )
-        dots = picture(figure, alt="Motion and temporal signal-to-noise ratio of every scan", caption=caption)
+        dots = picture(
+            figure, alt=f"Motion and temporal SNR of every scan. {_quality_alt(table)}", caption=caption
+        )
     chosen, left_out = _chosen_pictures(inputs)
     note = (
         "The brain mask on the run's reference volume; the edges of the EPI on the T1w and on the template. "
@@ -216,6 +220,20 @@ def scan_quality(inputs: ReportInputs) -> Block:
         "pictures_note": note,
         "processing": _processing(inputs),
     }
+
+
+def _quality_alt(table: pd.DataFrame) -> str:
+    medians = table.groupby("outcome", sort=False)["value"].median()
+    out = table[["participant_id", "session_id"]][table["excluded"]].drop_duplicates()
+    said = [f"median of {outcome_label(str(name)).lower()} {value:.3g}" for name, value in medians.items()]
+    return f"{'; '.join(said)}; {several(len(out), 'visit')} excluded"
+
+
+def _course(study: Study) -> str:
+    visits = [
+        item.name if item.day is None else f"{item.name} on day {item.day:g}" for item in study.sessions
+    ]
+    return ", then ".join(visits)
 
 
 def _quality_rows(inputs: ReportInputs) -> list[Block]:
