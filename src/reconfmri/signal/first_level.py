@@ -26,6 +26,7 @@ from reconfmri.nuisance import DRIFT, INTERCEPT
 from reconfmri.signal.contrasts import contrasts_of_run, rated_regressors
 from reconfmri.signal.habituation import Cost, Script, cost_of, cost_of_weights, script_weights
 from reconfmri.signal.least_squares import NOISE, Fit, fit_series
+from reconfmri.signal.voxelwise import as_normal, fit_voxels, fit_voxels_by_nilearn
 
 __all__ = ["Maps", "build_design", "check_contrasts", "contrast_weights", "fit_regions", "maps"]
 __all__ += ["read_events", "script_regressors", "start_time"]
@@ -262,51 +263,46 @@ def maps(
     smoothing: float,
     noise: str = "ar1",
 ) -> dict[str, Maps]:
-    """Return effect, variance and z of each contrast in every voxel of the mask, fitted by nilearn.
+    """Return effect, variance and z of each contrast in every voxel of the mask.
 
-    Voxels outside the mask, or flat in time, are NaN. `smoothing` is the FWHM in mm.
+    The fit is that of the regions, noise of the first order rounded (`contrasts_of_many`) and of higher order
+    estimated by nilearn. Voxels outside the mask, or flat in time, are NaN. `smoothing` is the FWHM in mm.
 
     Raises
     ------
     DataFault
         A contrast is not estimable in this run.
     """
-    check_choice("noise", noise, NOISE)
-    from nilearn.glm.first_level import FirstLevelModel
-
-    check_contrasts(design, contrasts, task)
-    names = list(design.columns)
-    model = FirstLevelModel(
-        mask_img=str(mask),
-        smoothing_fwhm=smoothing or None,
-        noise_model=noise,
-        signal_scaling=False,
-        standardize=False,
-    ).fit(str(bold), design_matrices=design)
-    baseline = model.compute_contrast(
-        np.array([name == INTERCEPT for name in names], float), output_type="effect_size"
-    )
-    found = {}
-    for name, weights in contrasts.items():
-        images = model.compute_contrast(contrast_weights(weights, names, task), output_type="all")
-        found[name] = _percent_maps(images, baseline)
-    return found
-
-
-def _percent_maps(images: Mapping[str, Any], baseline: Any) -> Maps:
     import nibabel
 
-    level = np.asarray(baseline.dataobj, dtype=float)
-    variance = np.asarray(images["effect_variance"].dataobj, dtype=float)
-    usable = (level > 0) & (variance > (CONSTANT * level) ** 2)
+    check_choice("noise", noise, NOISE)
+    check_contrasts(design, contrasts, task)
+    names = list(design.columns)
+    vectors = [contrast_weights(weights, names, task) for weights in contrasts.values()]
+    level = np.array([name == INTERCEPT for name in names], float)
+    image: Any = nibabel.load(mask)
+    inside = np.asarray(image.dataobj) > 0
+    fit = fit_voxels if noise in ("ar1", "ols") else fit_voxels_by_nilearn
+    effects, variances, df = fit(
+        bold, inside, image.affine, design, np.stack([level, *vectors]), smoothing, noise
+    )
+    usable = (effects[0] > 0) & (variances[1:] > (CONSTANT * effects[0]) ** 2)
+    scale = np.divide(100.0, effects[0], out=np.zeros_like(effects[0]), where=effects[0] > 0)
 
-    def percent(key: str, power: int) -> Any:
-        values = np.full(level.shape, np.nan, dtype=np.float32)
-        raw = np.asarray(images[key].dataobj, dtype=float)[usable]
-        values[usable] = raw * (100.0 / level[usable]) ** power
-        return nibabel.Nifti1Image(values, baseline.affine)
+    def written(values: Array, there: Array) -> Any:
+        volume = np.full(inside.shape, np.nan, dtype=np.float32)
+        volume[inside] = np.where(there, values, np.nan)
+        return nibabel.Nifti1Image(volume, image.affine)
 
-    return Maps(percent("effect_size", 1), percent("effect_variance", 2), percent("z_score", 0))
+    found = {}
+    for name, effect, variance, there in zip(contrasts, effects[1:], variances[1:], usable, strict=True):
+        z = as_normal(effect[there] / np.sqrt(variance[there]), df)
+        deviates = np.full(len(effect), np.nan)
+        deviates[there] = z
+        found[name] = Maps(
+            written(effect * scale, there), written(variance * scale**2, there), written(deviates, there)
+        )
+    return found
 
 
 def usable_regions(signals: pd.DataFrame) -> list[str]:

@@ -8,7 +8,7 @@ autocorrelation.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ Array = npt.NDArray[np.float64]
 NOISE = ("ar1", "ar2", "ar3", "ar4", "ar5", "ar6", "ols")
 HIGHEST = 0.97  # of a partial autocorrelation
 AUTOCORRELATIONS = np.linspace(-0.4, 0.96, 35)
+ROUNDED = 0.002  # autocorrelation of many series
 TINY = float(np.finfo(float).tiny)
 
 
@@ -66,12 +67,105 @@ def noise_of(series: Array, design: Array, noise: str) -> Array:
 
 def restricted_autocorrelation(series: Array, design: Array) -> Array:
     """Return the autocorrelation (n_series,), -0.4 to 0.96, with the largest restricted likelihood."""
-    heights = np.stack([_restricted_likelihood(series, design, rho) for rho in AUTOCORRELATIONS])
-    best = np.clip(heights.argmax(axis=0), 1, len(heights) - 2)
-    low, top, high = (np.take_along_axis(heights, best[None] + side, axis=0)[0] for side in (-1, 0, 1))
-    step = AUTOCORRELATIONS[1] - AUTOCORRELATIONS[0]
-    shift = 0.5 * (low - high) / (low - 2 * top + high)
-    return np.asarray(AUTOCORRELATIONS[best] + step * np.clip(shift, -1, 1))
+    return _Whitened.of(series, design).autocorrelation()
+
+
+def contrasts_of_many(
+    series: Array, design: Array, vectors: Array, *, noise: str = "ar1"
+) -> tuple[Array, Array, float]:
+    """Return effects and variances, (n_contrasts, n_series) each, and df, of series (n_volumes, n_series).
+
+    As `fit_series` with contrast `vectors` (n_contrasts, p), with the autocorrelation of each series rounded
+    to `ROUNDED`, so that series share their whitened design.
+
+    Raises
+    ------
+    ValueError
+        `noise` is neither `ols` nor `ar1`.
+    """
+    check_choice("noise", noise, ("ar1", "ols"))
+    products = _Whitened.of(series, design)
+    rho = np.zeros(series.shape[1]) if noise == "ols" else products.autocorrelation()
+    along = np.linalg.solve(np.linalg.qr(design)[1].T, vectors.T)  # the same of the basis, (p, n_contrasts)
+    effects, variances = along.T @ products.fitted, np.empty((len(vectors), series.shape[1]))
+    steps = np.round(rho / ROUNDED)
+    for step in np.unique(steps):
+        mine = np.flatnonzero(steps == step)
+        gram, across, squares = products.some(mine).at(float(step) * ROUNDED)
+        both = np.linalg.solve(gram, np.hstack([across, along]))
+        slopes, weights = both[:, : len(mine)], both[:, len(mine) :]
+        effects[:, mine] += along.T @ slopes
+        rest = np.maximum(squares - (across * slopes).sum(axis=0), 0.0)
+        variances[:, mine] = (along * weights).sum(axis=0)[:, None] * (rest / products.df)
+    return effects, variances, products.df
+
+
+@dataclass(frozen=True)
+class _Whitened:
+    """Products of an orthonormal basis of a design, and of what it leaves of series, whitened by any rho.
+
+    A product of two whitened columns is a - b rho + c rho^2; the three are held, and made once.
+    """
+
+    among: tuple[Array, Array, Array]  # (p, p) each
+    across: tuple[Array, Array, Array]  # (p, n_series)
+    squares: tuple[Array, Array, Array]  # (n_series,)
+    fitted: Array  # (p, n_series), coefficients of the basis by least squares without noise model
+    df: float
+
+    @classmethod
+    def of(cls, series: Array, design: Array) -> _Whitened:
+        basis = np.linalg.qr(design)[0]
+        fitted = basis.T @ series
+        rest = series - basis @ fitted
+        before, after, inner = slice(None, -1), slice(1, None), slice(1, -1)
+        lagged = basis[after].T @ basis[before]
+        return cls(
+            among=(basis.T @ basis, lagged + lagged.T, basis[inner].T @ basis[inner]),
+            across=(
+                basis.T @ rest,
+                basis[after].T @ rest[before] + basis[before].T @ rest[after],
+                basis[inner].T @ rest[inner],
+            ),
+            squares=(
+                np.einsum("tv,tv->v", rest, rest),
+                2 * np.einsum("tv,tv->v", rest[after], rest[before]),
+                np.einsum("tv,tv->v", rest[inner], rest[inner]),
+            ),
+            fitted=fitted,
+            df=float(design.shape[0] - design.shape[1]),
+        )
+
+    def some(self, chosen: npt.NDArray[np.int_]) -> _Whitened:
+        """Return the products of some of the series."""
+        a, b, c = (item[:, chosen] for item in self.across)
+        one, two, three = (item[chosen] for item in self.squares)
+        return replace(self, across=(a, b, c), squares=(one, two, three), fitted=self.fitted[:, chosen])
+
+    def at(self, rho: float) -> tuple[Array, Array, Array]:
+        """Return the products at an autocorrelation: (p, p), (p, n_series), (n_series,)."""
+        gram, across, squares = (
+            a - rho * b + rho**2 * c for a, b, c in (self.among, self.across, self.squares)
+        )
+        return gram, across, squares
+
+    def autocorrelation(self) -> Array:
+        """Return the autocorrelation (n_series,) with the largest restricted likelihood."""
+        heights = np.stack([self._likelihood(rho) for rho in AUTOCORRELATIONS])
+        best = np.clip(heights.argmax(axis=0), 1, len(heights) - 2)
+        low, top, high = (np.take_along_axis(heights, best[None] + side, axis=0)[0] for side in (-1, 0, 1))
+        step = AUTOCORRELATIONS[1] - AUTOCORRELATIONS[0]
+        with np.errstate(invalid="ignore"):  # of a series of which nothing is left
+            shift = np.nan_to_num(0.5 * (low - high) / (low - 2 * top + high))
+        return np.asarray(AUTOCORRELATIONS[best] + step * np.clip(shift, -1, 1))
+
+    def _likelihood(self, rho: float) -> Array:
+        """Return the log restricted likelihood (n_series,), up to a constant, the variance profiled out."""
+        gram, across, squares = self.at(rho)
+        root = np.linalg.cholesky(gram)
+        rest = squares - np.square(np.linalg.solve(root, across)).sum(axis=0)
+        determinant = float(np.log(np.diag(root)).sum()) - 0.5 * math.log(1 - rho**2)
+        return np.asarray(-0.5 * self.df * np.log(np.maximum(rest, TINY)) - determinant)
 
 
 def fit_with(series: Array, design: Array, partial: Array) -> Fit:
@@ -156,16 +250,6 @@ def _first_rows(values: Array, partial: Array) -> Array:
         )
     ]
     return np.array(rows)
-
-
-def _restricted_likelihood(series: Array, design: Array, rho: float) -> Array:
-    """Return the log restricted likelihood (n_series,), up to a constant, the variance profiled out."""
-    q, r = np.linalg.qr(_whiten_first(design, rho))
-    white = _whiten_first(series, rho)
-    rest = (white**2).sum(axis=0) - ((q.T @ white) ** 2).sum(axis=0)
-    df = design.shape[0] - design.shape[1]
-    determinant = float(np.log(np.abs(np.diag(r))).sum())
-    return np.asarray(-0.5 * df * np.log(np.maximum(rest, TINY)) - determinant + 0.5 * math.log(1 - rho**2))
 
 
 def _whiten(series: Array, partial: Array) -> Array:
