@@ -56,8 +56,8 @@ CONTENTS = {
     "Start": ["docs/first_trial", "docs/own_data", "docs/fmriprep", "docs/import", "docs/machines"],
     "Methods": [
         *("docs/preprocessing", "docs/distortion", "docs/quality", "docs/first_level", "docs/connectivity"),
-        *("docs/recordings", "docs/scales", "docs/group", "docs/voxels", "docs/calibration", "docs/power"),
-        "docs/conduct",
+        *("docs/recordings", "docs/scales", "docs/group", "docs/voxels", "docs/associations"),
+        *("docs/calibration", "docs/power", "docs/conduct"),
     ],
     "Look up": [
         "config/README",

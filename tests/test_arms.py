@@ -105,6 +105,8 @@ PLAIN = {"outcome": "amygdala.x", "session": "2"}
         ({"bounded": {"amygdala.x": [0, 80]}}, "group.bounded is worked out for two arms"),
         ({"intercurrent_events": "e.tsv"}, "group.intercurrent_events is worked out for two arms"),
         ({"voxels": {"contrasts": ["c"]}}, "group.voxels is worked out for two arms"),
+        ({"associations": {"a": {"brain": "amygdala.x", "symptoms": "hippocampus.x", "session": "2"}}},
+         "group.associations is worked out for two arms"),
         ({"covariates": {"age": {"column": "age"}}, "moderators": ["age"]},
          "group.moderators is worked out for two arms"),
     ],
@@ -121,7 +123,10 @@ def test_what_compares_two_arms_takes_no_two_of_three():
     with pytest.raises(ValueError, match="has 3 arms"):
         _ = asked.group.arms.pair
     two = {item.name: item for item in questions.registered() if item.arms == "two"}
-    assert set(two) == {"moderation", "pooled", "joint", "bounded", "reference_based", "tipping", "voxels"}
+    assert set(two) == {
+        *("moderation", "pooled", "joint", "bounded", "reference_based", "tipping", "voxels"),
+        *("associations", "prediction"),
+    }
     made = list(answers(asked, [item for item in two.values() if item.always]))
     assert made
     assert all(table.rows.empty for table in made)

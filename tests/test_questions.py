@@ -54,6 +54,16 @@ SETTINGS = {
     "bounded": {"found.total": [-100, 100]},
     "ordinal": {"found.total": [-100, 100]},
     "safety": {"ratings": ["found.total"]},
+    "associations": {
+        "pair": {
+            "brain": ALIKE[0],
+            "symptoms": "found.total",
+            "session": "3",
+            "reliability": {"brain": [0.5, 0.7, 0.85]},
+            "mediation": True,
+        }
+    },
+    "prediction": {"later": {"outcome": "found.total", "session": "3", "predictors": ALIKE[:2]}},
     "permutations": 100,
 }
 
@@ -236,7 +246,8 @@ def differences(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """The rows that hold a difference between the arms, which takes neither of them as the reference."""
     rows = table[table["estimate"].notna()]
     if "quantity" in rows:
-        rows = rows[~rows["quantity"].isin(["spread", "correlation", "risk_ratio", "odds_ratio"])]
+        unsigned = ("spread", "correlation", "slope_on_baseline", "risk_ratio", "odds_ratio")
+        rows = rows[~rows["quantity"].str.startswith(unsigned)]
     if name == "responders":  # the bounds change places with the arms
         rows = rows[rows["analysis"].isin(["observed", "nonresponder"])]
         rows = rows.assign(p=rows["p"].where(rows["quantity"] != "number_needed"))

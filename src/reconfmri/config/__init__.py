@@ -5,6 +5,7 @@ Field descriptions carry unit and meaning; `config/README.md` and the JSON schem
 """
 
 from reconfmri.config.arms import TWO_ARMS, Arms, Comparison
+from reconfmri.config.associations import Association, Prediction
 from reconfmri.config.catalogue import (
     DOMAINS,
     PROPER,
@@ -56,6 +57,7 @@ __all__ = [
     "WHOLE_RUN",
     "Arms",
     "Artefacts",
+    "Association",
     "Atlas",
     "Channel",
     "Comparison",
@@ -72,6 +74,7 @@ __all__ = [
     "Modulator",
     "Outcome",
     "Physiology",
+    "Prediction",
     "Preprocessing",
     "Primary",
     "Priors",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from reconfmri.config.arms import MINUS, Arms
+from reconfmri.config.associations import Association, Prediction
 from reconfmri.config.responders import Responder
 from reconfmri.config.section import EachOnce, Interval, Name, Section, TakenNameError, Text, check_known
 from reconfmri.config.voxels import Voxels
@@ -35,7 +36,10 @@ DEFAULT_SCALES = {
 MIN_JOINT, MAX_JOINT = 2, 5  # outcomes modelled together: up to ten pairs, each a model of its own
 MIN_PERMUTATIONS = 100
 MIN_TWINS = 2
-OF_TWO_ARMS = ("moderators", "pooled", "joint", "bounded", "voxels", "intercurrent_events")
+OF_TWO_ARMS = (
+    *("moderators", "pooled", "joint", "bounded", "voxels", "intercurrent_events"),
+    *("associations", "prediction"),
+)
 MIN_POOLED = 6  # exchangeable outcomes: of fewer nothing tells how far their effects lie apart
 
 
@@ -223,6 +227,15 @@ class Group(Section):
         default_factory=dict,
         description="Name -> rule of response, compared between the arms at every later session, with the "
         "time to the first response and to relapse",
+    )
+    associations: dict[Name, Association] = Field(
+        default_factory=dict,
+        description="Name -> two outcomes of the same people, such as brain and symptoms: how their changes "
+        "go together, what the one says of the other",
+    )
+    prediction: dict[Name, Prediction] = Field(
+        default_factory=dict,
+        description="Name -> an outcome that brain measures at baseline are asked to predict",
     )
     bounded: dict[Text, Interval] = Field(
         default_factory=dict,

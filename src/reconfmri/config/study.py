@@ -365,6 +365,14 @@ def check_group(group: Group, sessions: list[str], units: Mapping[str, str]) -> 
     check_known(measured, units, "group.covariates")
     for name, outcomes in group.safety.items():
         check_known(outcomes, units, f"group.safety.{name}")
+    for name, pair in group.associations.items():
+        where = f"group.associations.{name}"
+        check_known([pair.brain, pair.symptoms], group.modelled, where)
+        check_known([pair.session], sessions[1:], f"{where}.session")
+    for name, asked in group.prediction.items():
+        where = f"group.prediction.{name}"
+        check_known([asked.outcome, *asked.predictors], group.modelled, where)
+        check_known([asked.session], sessions[1:], f"{where}.session")
     for name, rule in group.responders.items():
         check_known([rule.outcome], units, f"group.responders.{name}.outcome")
         if rule.loss_of_diagnosis != (units[rule.outcome] == PROPORTION):

@@ -9,6 +9,7 @@ from reconfmri.figures.labels import estimand_label, session_name
 from reconfmri.group import ordinal
 from reconfmri.group.bayes_model import DF_RATE, DF_SHAPE, RATIO_SD
 from reconfmri.group.bounded import N_PLACES, PRIOR_MEAN, PRIOR_SD
+from reconfmri.report.association_methods import association_methods
 from reconfmri.report.words import count_of, list_of, uncapitalised
 from reconfmri.trial.codes import is_coded
 
@@ -46,6 +47,7 @@ def group_methods(trial: Trial) -> list[tuple[str, str]]:
         *([("Responders", _responders(trial.group))] if trial.group.responders else []),
         *([("Bounded totals", _bounded(trial.group))] if trial.group.bounded else []),
         *([("Ordinal totals", _ordinal(trial.group))] if trial.group.ordinal else []),
+        *association_methods(trial),
     ]
 
 

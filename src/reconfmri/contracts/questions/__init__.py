@@ -1,6 +1,7 @@
 """Every group question, declared once; a new one is registered in the module that suits it."""
 
-from reconfmri.contracts.questions import arms, responders, bounded, safety, missing, bayesian, voxels  # noqa: I001 - answered in this order
+from reconfmri.contracts.questions import arms, responders, bounded, safety, missing  # noqa: I001 - answered in this order
+from reconfmri.contracts.questions import associations, bayesian, voxels
 from reconfmri.contracts.registry import (
     GroupQuestion,
     Section,
@@ -20,6 +21,7 @@ __all__ = [
     "GroupQuestion",
     "Section",
     "arms",
+    "associations",
     "bayesian",
     "bounded",
     "every_file",
