@@ -103,6 +103,7 @@ PLAIN = {"outcome": "amygdala.x", "session": "2"}
          "group.pooled is worked out for two arms"),
         ({"joint": {"j": dict.fromkeys(NAMES, "either")}}, "group.joint is worked out for two arms"),
         ({"bounded": {"amygdala.x": [0, 80]}}, "group.bounded is worked out for two arms"),
+        ({"ordinal": {"amygdala.x": [0, 80]}}, "group.ordinal is worked out for two arms"),
         ({"intercurrent_events": "e.tsv"}, "group.intercurrent_events is worked out for two arms"),
         ({"voxels": {"contrasts": ["c"]}}, "group.voxels is worked out for two arms"),
         ({"associations": {"a": {"brain": "amygdala.x", "symptoms": "hippocampus.x", "session": "2"}}},
@@ -125,7 +126,7 @@ def test_what_compares_two_arms_takes_no_two_of_three():
     two = {item.name: item for item in questions.registered() if item.arms == "two"}
     assert set(two) == {
         *("moderation", "pooled", "joint", "bounded", "reference_based", "tipping", "voxels"),
-        *("associations", "prediction"),
+        *("associations", "prediction", "ordinal"),
     }
     made = list(answers(asked, [item for item in two.values() if item.always]))
     assert made

@@ -38,7 +38,7 @@ MIN_PERMUTATIONS = 100
 MIN_TWINS = 2
 OF_TWO_ARMS = (
     *("moderators", "pooled", "joint", "bounded", "voxels", "intercurrent_events"),
-    *("associations", "prediction"),
+    *("associations", "prediction", "ordinal"),
 )
 MIN_POOLED = 6  # exchangeable outcomes: of fewer nothing tells how far their effects lie apart
 
