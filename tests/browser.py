@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -35,3 +36,21 @@ def page_in_browser(width: int = 1400, height: int = 900, *, dark: bool = False)
         yield page
         browser.close()
         assert errors == []
+
+
+def rate_by_keyboard(study: Path, *, out: str) -> Path:
+    """Rate every scan of a study in a browser, all to be kept but one, and return the file that it saves."""
+    path = study / "ratings_Ada.json"
+    with page_in_browser() as page:
+        page.goto((study / "results/participants/cockpit.html").as_uri())
+        page.keyboard.press("Tab")
+        page.keyboard.type("Ada")
+        page.keyboard.press("Enter")
+        for _ in page.query_selector_all("#list li"):
+            page.keyboard.press("3" if page.inner_text("#scan").endswith(out) else "1")
+            page.keyboard.press("ArrowRight")
+        with page.expect_download() as saved:
+            page.focus("#save")
+            page.keyboard.press("Enter")
+        saved.value.save_as(path)
+    return path

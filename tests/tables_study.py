@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 from tests.test_report import allocation_table, demo_config, measure_table, run_table
 
+from reconfmri.bids import write_run_table
 from reconfmri.config import parse_config
 from reconfmri.exclusions import Exclusion, write_exclusions
 from reconfmri.measures import DESCRIPTIONS
@@ -37,7 +38,8 @@ def tables_study(folder: Path, blinding: str = "coded", **group: object) -> Path
     for name in ("config", "results", "bids/phenotype"):
         (folder / name).mkdir(parents=True)
     (folder / "config/config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    write_table(folder / "config/runs.tsv", runs)
+    hashes = {f"{name}_sha256": "n/a" for name in ("bold", "t1w", "events", "physio")}
+    write_run_table(folder / "config/runs.tsv", runs.fillna("n/a").assign(**hashes))
     write_exclusions(folder / "config/exclusions.tsv", [])
     write_exclusions(folder / "results/exclusions.tsv", [MOVED])
     write_table(folder / "results/measures.tsv", measures[list(DESCRIPTIONS)], DESCRIPTIONS)

@@ -20,7 +20,7 @@ import SimpleITK
 import yaml
 from nilearn.interfaces.fmriprep import load_confounds_strategy
 from nitransforms import linear
-from tests.browser import page_in_browser
+from tests.browser import rate_by_keyboard
 from tests.recovery.recover import answers_beside_truth, beside_truth, inside, line_of
 
 from reconfmri.bids import read_run_table
@@ -344,24 +344,6 @@ def test_a_blinded_study_names_no_arm_until_it_is_unblinded(study, tmp_path):
     snakemake(copy, "--cores", "2", table)
     named = change_by_welch(copy)
     assert abs(named) == pytest.approx(abs(coded)), "the same difference, or its negative"
-
-
-def rate_by_keyboard(study: Path, *, out: str) -> Path:
-    """Rate every scan of a study in a browser, all to be kept but one, and return the file that it saves."""
-    path = study / "ratings_Ada.json"
-    with page_in_browser() as page:
-        page.goto((study / "results/participants/cockpit.html").as_uri())
-        page.keyboard.press("Tab")
-        page.keyboard.type("Ada")
-        page.keyboard.press("Enter")
-        for _ in page.query_selector_all("#list li"):
-            page.keyboard.press("3" if page.inner_text("#scan").endswith(out) else "1")
-            page.keyboard.press("ArrowRight")
-        with page.expect_download() as saved:
-            page.focus("#save")
-            page.keyboard.press("Enter")
-        saved.value.save_as(path)
-    return path
 
 
 def change_by_welch(study: Path) -> float:
