@@ -10,6 +10,7 @@ import pytest
 
 from reconfmri.body.recordings import read_recording
 from reconfmri.body.skin_conductance import prepare, score_scripts
+from reconfmri.body.sources import read_source
 from reconfmri.channels import describe_recording
 from reconfmri.cli import main
 from reconfmri.config import SkinConductance, Task
@@ -242,3 +243,56 @@ def test_the_real_recordings_are_imported_and_scored(dataset, tmp_path, real_dat
         rows = score_scripts(ready, events.assign(duration=10.0), task=task, settings=asked)
         assert len(rows) == 24
         assert ready.usable.mask.mean() > 0.9, path.name
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "found"),
+    [
+        ("GSR;Trig\n5,12;0\n5,13;1\n", "utf-8", {"GSR": [5.12, 5.13], "Trig": [0, 1]}),
+        ("5,12\t0\n5,13\t1\n", "utf-8", {"column_1": [5.12, 5.13], "column_2": [0, 1]}),
+        ("EDA #1\tTrig\n5.12\t0\n5.13\t1\n", "utf-8", {"EDA #1": [5.12, 5.13], "Trig": [0, 1]}),
+        ("GSR µS\tTrig\n5.12\t0\n5.13\t1\n", "cp1252", {"GSR µS": [5.12, 5.13], "Trig": [0, 1]}),
+        ("EDA\tTrig\n5.12\t0\n5.13\t1\n", "utf-16", {"EDA": [5.12, 5.13], "Trig": [0, 1]}),
+        ("EDA\n5.1\n\n5.3\n", "utf-8", {"EDA": [5.1, np.nan, 5.3]}),
+        ("# made by a program\nEDA,Trig\n5,0\n6,1\n", "utf-8", {"EDA": [5, 6], "Trig": [0, 1]}),
+    ],
+    ids=["semicolons", "no header", "number sign", "windows", "utf-16", "blank line", "commas"],
+)
+def test_texts_of_laboratories_are_read_as_they_are_meant(tmp_path, text, encoding, found):
+    (tmp_path / "r.txt").write_bytes(text.encode(encoding))
+    read = read_source(tmp_path / "r.txt", frequency=50.0).channels
+    assert list(read) == list(found)
+    for name, values in found.items():
+        np.testing.assert_array_equal(read[name].samples, values)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("5,12\n5,13\n", "one number with a decimal comma, or two"),
+        ("EDA\tEDA\n5\t0\n", "names \\['EDA'\\] twice"),
+        ("", "no line"),
+        ("a;b\n1.234,5;0\n", "not a number"),
+    ],
+)
+def test_texts_that_could_mean_two_things_are_refused(tmp_path, text, says):
+    (tmp_path / "r.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=says):
+        read_source(tmp_path / "r.txt", frequency=50.0)
+
+
+def test_brainvision_headers_of_other_programs(tmp_path):
+    """Windows' code page, `$b` for the file's own name, a marker file without marks, a damaged mark."""
+    np.arange(10, dtype="<i2").tofile(tmp_path / "x.eeg")
+    head = "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nCodepage=ANSI\n"
+    head += "DataFile=$b.eeg\nMarkerFile=$b.vmrk\nNumberOfChannels=1\nSamplingInterval=16000\n"
+    head += "[Binary Infos]\nBinaryFormat=INT_16\n[Channel Infos]\nCh1=GSR,,0.5,µS\n"
+    (tmp_path / "x.vhdr").write_bytes(head.encode("cp1252"))
+    (tmp_path / "x.vmrk").write_text("title\n[Common Infos]\nDataFile=x.eeg\n", encoding="utf-8")
+    source = read_source(tmp_path / "x.vhdr")
+    assert source.channels["GSR"].unit == "µS"
+    assert source.channels["GSR"].frequency == 62.5
+    assert not source.marks
+    (tmp_path / "x.vmrk").write_text("title\n[Marker Infos]\nMk1=Stimulus,S1,,1,0\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="has no position"):
+        read_source(tmp_path / "x.vhdr")

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from reconfmri.cli import main
+from reconfmri.importing.declared import TableMap
 from reconfmri.importing.events import cut, visit_of
+from reconfmri.importing.office import import_table
 from reconfmri.tables import read_table
 from reconfmri.trial.allocation import read_allocation
 
@@ -96,6 +98,7 @@ class Office:
     def __init__(self, folder):
         self.folder, self.rows, self.fields, self.declared = folder, export(), list(FIELDS), dict(MAP)
         self.header, self.delimiter, self.events = columns(), ",", None
+        self.extra = []  # columns beyond the dictionary's, all 0
 
     def run(self, *more):
         folder = self.folder
@@ -105,8 +108,8 @@ class Office:
                 [name, form, "", kind, label, choices, "", validation, "", "", identifier, *[""] * 7]
             )
         dictionary = write_csv(folder / "dictionary.csv", HEADER, listed)
-        cells = [[row[name] for name in columns()] for row in self.rows]
-        exported = write_csv(folder / "export.csv", self.header, cells, self.delimiter)
+        cells = [[*(row[name] for name in columns()), *("0" for _ in self.extra)] for row in self.rows]
+        exported = write_csv(folder / "export.csv", [*self.header, *self.extra], cells, self.delimiter)
         (folder / "map.yaml").write_text(yaml.safe_dump(self.declared, sort_keys=False), encoding="utf-8")
         given = ["import-redcap", str(exported), str(dictionary)]
         if self.events:
@@ -499,3 +502,77 @@ def test_excel_without_its_library_says_what_to_do(tmp_path, capsys, monkeypatch
     (tmp_path / "office.xlsx").write_bytes(b"PK")
     assert run_table(tmp_path, None, OFFICE_MAP, name="office.xlsx") == 1
     assert "reconfmri[excel]" in capsys.readouterr().err
+
+
+ROWS = {
+    "semicolons": "id;visit;pcl;age\n1;V1;40,5;30\n1;V2;30,5;30\n",
+    "excel's first line": "sep=;\nid;visit;pcl;age\n1;V1;40.5;30\n1;V2;30.5;30\n",
+    "a spreadsheet's numbers": "id,visit,pcl,age\n1,V1,40.5,30\n1.0,V2,30.5,30\n",
+    "a row of nobody": "id,visit,pcl,age\n1,V1,40.5,30\n1,V2,30.5,30\n,V2,17,\n",
+}
+
+
+def table_map():
+    tables = {"pcl5": {"columns": {"total": "pcl"}}}
+    given = {"participant": "id", "visit": "visit", "sessions": {"V1": "1", "V2": "2"}, "tables": tables}
+    return TableMap.model_validate(given | {"participants": ["age"]})
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_tables_of_offices_are_read_as_they_are_meant_and_say_what_was_left_out(tmp_path, name):
+    path = tmp_path / "office.csv"
+    path.write_text(ROWS[name], encoding="utf-8")
+    found = import_table(path, table_map())
+    pcl5 = found.tables["pcl5"].rows
+    assert pcl5["total"].tolist() == ["40.5", "30.5"]
+    assert pcl5["participant_id"].tolist() == ["sub-1", "sub-1"]
+    assert found.people.rows["age"].tolist() == ["30"]
+    words = {
+        "semicolons": "decimal commas were read as points: pcl",
+        "a row of nobody": "1 rows without 'id'",
+    }
+    assert [words[name] in line for line in found.said] == ([True] if name in words else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("t.csv", b"id,visit,pcl,age\nab1,V1,40,30\nAB1,V1,41,30\n", "'ab1' and 'AB1' are one label"),
+        ("t.csv", "id,visit,pcl,age\nMü,V1,1,2\n".encode("cp1252"), "not UTF-8"),
+        ("t.XLSX", b"PK\x03\x04none", "no workbook"),
+        ("t.xls", b"\xd0\xcf\x11\xe0", "old Excel format"),
+    ],
+)
+def test_tables_that_cannot_be_meant_are_refused(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=says):
+        import_table(tmp_path / name, table_map())
+
+
+def test_decimal_commas_of_a_validated_field_and_codes_of_missing_data(office):
+    """REDCap exports `number_comma_decimal` as typed, and a column per code of missing data and checkbox."""
+    place = [field[0] for field in office.fields].index("age")
+    office.fields[place] = ("age", "enrolment", "text", "Age", "", "number_1dp_comma_decimal", "")
+    office.declared |= {"participants": ["sex"], "missing": ["-99"]}
+    office.rows = [row | ({"age": "31,5"} if row["age"] else {}) for row in office.rows]
+    office.extra = ["symptoms____99"]
+    assert office.run() == 0
+    assert set(office.table("phenotype/enrolment.tsv")["age"]) == {"31.5"}
+    assert "symptoms____99" not in office.table("phenotype/visit.tsv")
+
+
+def test_two_instruments_are_not_written_into_one_table(office, capsys):
+    office.declared["names"] = {"pcl5": "forms", "visit": "forms"}
+    refused(office, capsys, "two instruments would be one table of phenotype/, ['forms']")
+
+
+def test_records_without_a_study_id_are_counted(office, capsys):
+    place = [field[0] for field in office.fields].index("site")
+    office.declared |= {"participant": "site", "allocation": {"field": "rand_group"}}
+    office.rows = [row | {"site": row["record_id"] if row["site"] else ""} for row in office.rows]
+    office.fields[place] = ("site", "enrolment", "text", "Study id", "", "", "")
+    for row in office.rows:
+        if row["record_id"] == PEOPLE[-1]:
+            row["site"] = ""
+    assert office.run() == 0
+    assert "left out: 2 rows of records without 'site'" in capsys.readouterr().out

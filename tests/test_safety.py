@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import fisher_exact
 from tests.test_responders import trial
 
+from reconfmri.checks import check_adverse_events
 from reconfmri.config import Scale
 from reconfmri.contracts import questions
 from reconfmri.group import safety
@@ -112,3 +113,19 @@ def test_the_rule_gives_the_table_to_the_question(tmp_path):
     rows = questions.specs()["adverse_events"].read(output["adverse_events"])
     assert rows["people_control"].tolist() == [1, 0, 1, 1]
     assert rows["name"].tolist()[-1] == "nausea"
+
+
+def test_events_of_nobody_and_rows_that_cannot_be_read_are_found_at_the_door(tmp_path):
+    """An id with a letter wrong would lose an event in silence."""
+    (tmp_path / "phenotype").mkdir()
+    path = tmp_path / "phenotype" / "adverse_events.tsv"
+    assert check_adverse_events(tmp_path, ["sub-01"]) == []
+    path.write_text("participant_id\tterm\nsub-01\theadache\n02\tnausea\nsub-1\tfall\n", encoding="utf-8")
+    found = check_adverse_events(tmp_path, ["sub-01", "sub-02", "sub-03"])
+    assert [(item.severity, "'sub-1'" in item.what) for item in found] == [("STOP", True)]
+    path.write_text("participant_id\tterm\nsub-01\theadache\nsub-77\tfall\n", encoding="utf-8")
+    (stranger,) = check_adverse_events(tmp_path, ["sub-01", "sub-02"])
+    assert stranger.severity == "WARN"
+    assert "'sub-77' (1 row) meets nobody" in stranger.what
+    path.write_text("participant_id\tterm\nsub-01\tn/a\n", encoding="utf-8")
+    assert [item.code for item in check_adverse_events(tmp_path, ["sub-01"])] == ["E-DATA-B17"]

@@ -21,9 +21,9 @@ from reconfmri.files import InputError, UnreadableError, explained
 from reconfmri.indexing import Progress, index_dataset
 from reconfmri.labels import ORDER_CODE
 from reconfmri.problems import Problem, Severity, StudyFileError
-from reconfmri.screening import check_band, check_events, check_recordings, check_scales
+from reconfmri.screening import check_band, check_events, check_recordings, check_scales, who_meets
 from reconfmri.tables import read_table
-from reconfmri.trial import intercurrent
+from reconfmri.trial import adverse_events, intercurrent
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.blinding import candidates, tables_in_sight, telling_columns
 from reconfmri.trial.codes import by_code, codes_file, is_coded
@@ -62,7 +62,7 @@ def check_study(
     problems += check_band(study, table) + check_scales(root, study, people_of(root, table))
     embedded = study.preprocessing.engine == "embedded"
     problems += check_derivatives(root) if embedded else check_fmriprep(folder, study, table, full=full)
-    problems += check_covariates(root, study, table)
+    problems += check_covariates(root, study, table) + check_adverse_events(root, people_of(root, table))
     allocated, found = check_allocation(folder, study, table) if study.group else ({}, [])
     return problems + found + check_blinding(root, allocated)
 
@@ -257,6 +257,20 @@ def check_covariates(root: Path, study: Study, table: pd.DataFrame) -> list[Prob
         except InputError as error:
             problems.append(Problem("STOP", error.code, error.what, error.fix, name))
     return problems
+
+
+def check_adverse_events(root: Path, people: list[str]) -> list[Problem]:
+    """Rows of the table of adverse events that cannot be read, or are of nobody: events would be lost."""
+    name = "phenotype/adverse_events.tsv"
+    if not (root / name).is_file():
+        return []
+    try:
+        table = adverse_events.read_adverse_events(root / name)
+    except (ValueError, OSError) as error:
+        code = error.code if isinstance(error, InputError) else adverse_events.CODE
+        what, fix = explained(error, root / name, name, "correct the table")
+        return [Problem("STOP", code, what, fix, name)]
+    return who_meets(table, name, people, [])
 
 
 def check_derivatives(root: Path) -> list[Problem]:

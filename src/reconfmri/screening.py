@@ -359,7 +359,7 @@ def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Proble
             what, fix = explained(error, root / path, path, f"correct the table, or delete scales.{name}")
             problems.append(Problem("STOP", "E-BIDS-A11", what, fix, path))
             continue
-        met = _who_meets(table, path, people, [session.id for session in study.sessions])
+        met = who_meets(table, path, people, [session.id for session in study.sessions])
         found = twice([" ".join(map(str, row)) for row in table[keys].to_numpy()], path)
         problems += met + found
         if not (found or any(item.severity == "STOP" for item in met)):
@@ -385,7 +385,7 @@ def _scored(table: pd.DataFrame, name: str, scale: Scale, path: str) -> list[Pro
     return list(found.values())
 
 
-def _who_meets(table: pd.DataFrame, path: str, people: Iterable[str], sessions: list[str]) -> list[Problem]:
+def who_meets(table: pd.DataFrame, path: str, people: Iterable[str], sessions: list[str]) -> list[Problem]:
     """Ids and visits of a table that the study does not have: another spelling stops, a stranger is named."""
     pairs = [("participant_id", [plain_id(cell) for cell in table["participant_id"]], list(people))]
     if sessions:

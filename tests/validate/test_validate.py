@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.validate import joint, pooled
+from tests.validate import chain, joint, pooled
 from tests.validate.scenarios import NOT_CLAIMED
 from tests.validate.validate import KEY, is_judged, judge_scenario, scenarios, together, verdicts
 
@@ -103,3 +103,11 @@ def test_pairs_are_judged_in_small():
     assert found.index.tolist() == ["difference of x", "difference of y", "contrast", "correlation"]
     assert (found["withheld"] == 0).all()
     assert (found["bias"].abs() < [2.0, 2.0, 2.0, 0.8]).all()
+
+
+def test_effects_planted_in_recordings_and_items_are_recovered():
+    """The small form of `python -m tests.validate.chain`: six trials, bounds by their Monte Carlo error."""
+    table = chain.study(6)
+    assert (table["trials"] == 6).all()
+    assert chain.missed(table) == []
+    assert (table["error_percent"] < 25).all(), "so that a lost effect, a bias of 100 %, would be missed"

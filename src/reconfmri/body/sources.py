@@ -6,7 +6,12 @@ guessed: a unit that the file does not give is empty.
 
 from __future__ import annotations
 
+import codecs
 import configparser
+import gzip
+import io
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +22,7 @@ import pandas as pd
 from reconfmri.body.recordings import Array
 from reconfmri.files import InputError
 
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 FORMATS = {"INT_16": "<i2", "INT_32": "<i4", "IEEE_FLOAT_32": "<f4", "UINT_16": "<u2"}
 
 
@@ -88,7 +94,7 @@ def _brainvision(path: Path) -> Source:
         rate = 1e6 / float(common["SamplingInterval"])
         kind = FORMATS[header["Binary Infos"]["BinaryFormat"].upper()]
         described = [header["Channel Infos"][f"Ch{n + 1}"] for n in range(int(common["NumberOfChannels"]))]
-        data = np.fromfile(path.with_name(common["DataFile"]), dtype=kind)
+        data = np.fromfile(path.with_name(_named(common["DataFile"], path)), dtype=kind)
     except (KeyError, OSError, ValueError) as error:
         raise InputError(path, f"no BrainVision header of this kind ({error})") from None
     n_samples = len(data) // max(len(described), 1)
@@ -100,15 +106,25 @@ def _brainvision(path: Path) -> Source:
         values = samples.astype(float) * float(resolution or 1)
         channels[name] = SourceChannel(name, values, rate, unit.strip() or "µV")
     markers = common.get("MarkerFile")
-    return Source(channels, _brainvision_marks(path.with_name(markers), rate) if markers else {})
+    beside = path.with_name(_named(markers, path)) if markers else None
+    return Source(channels, _brainvision_marks(beside, rate) if beside else {})
+
+
+def _named(name: str, header: Path) -> str:
+    """A file's name in a header, in which `$b` stands for that of the header."""
+    return name.strip().replace("$b", header.stem)
 
 
 def _brainvision_marks(path: Path, rate: float) -> dict[str, Array]:
     marks: dict[str, list[float]] = {}
-    for text in _ini(path)["Marker Infos"].values():
+    sections = _ini(path)
+    for text in sections["Marker Infos"].values() if "Marker Infos" in sections else ():
         kind, description, position = [*text.split(","), "", "", ""][:3]
         name = description.strip() or kind.strip()
-        marks.setdefault(name, []).append((float(position) - 1) / rate)
+        try:
+            marks.setdefault(name, []).append((float(position) - 1) / rate)
+        except ValueError:
+            raise InputError(path, f"the mark {text!r} has no position") from None
     return {name: np.array(times) for name, times in marks.items()}
 
 
@@ -118,31 +134,37 @@ def _ini(path: Path) -> configparser.ConfigParser:
         interpolation=None, strict=False, comment_prefixes=(";",), delimiters=("=",)
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
+    text = "\n".join(_decoded(path).splitlines()[1:]).split("[Comment]")[0]
     try:
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror})") from None
-    text = "\n".join(lines[1:]).split("[Comment]")[0]
-    parser.read_string(text)
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise InputError(path, f"no BrainVision file ({' '.join(str(error).split())})") from None
     return parser
 
 
 def _text(path: Path, frequency: float | None, columns: Sequence[str]) -> Source:
     if frequency is None:
         raise InputError(path, "a text does not tell its sampling frequency. Fix: give --frequency, Hz")
+    lines = [line for line in _decoded(path).splitlines() if not line.startswith("#")]
+    if not any(map(str.strip, lines)):
+        raise InputError(path, "it holds no line. Fix: export the recording again")
+    separator, decimal = _format(path, lines)
+    first = [cell.strip() for cell in re.split(separator, lines[0].strip())]
+    has_header = pd.to_numeric(pd.Series(first).str.replace(decimal, "."), errors="coerce").notna().sum() == 0
+    if has_header and (twice := sorted({name for name in first if name and first.count(name) > 1})):
+        raise InputError(path, f"the header names {twice} twice. Fix: rename one of them")
     try:
-        table = pd.read_csv(path, sep=None, engine="python", header=None, nrows=50, comment="#")
-        has_header = pd.to_numeric(table.iloc[0], errors="coerce").notna().sum() == 0
-        separator = _separator(path)
+        # A blank line may be a missing sample: without it all later ones would move.
         table = pd.read_csv(
-            path,
+            io.StringIO("\n".join(lines).rstrip() + "\n"),
             sep=separator,
+            decimal=decimal,
             header=0 if has_header else None,
             na_values=["n/a"],
-            comment="#",
             index_col=False,
+            skip_blank_lines=False,
         )
-    except (ValueError, OSError, UnicodeDecodeError, EOFError) as error:
+    except ValueError as error:
         raise InputError(path, f"no table of numbers ({error})") from None
     table = table.dropna(axis=1, how="all")
     if columns:
@@ -161,6 +183,48 @@ def _text(path: Path, frequency: float | None, columns: Sequence[str]) -> Source
     return Source(found)
 
 
-def _separator(path: Path) -> str:
-    first = pd.read_csv(path, sep="\x00", header=None, nrows=1, comment="#").iloc[0, 0]
-    return next((mark for mark in ("\t", ";", ",") if mark in str(first)), r"\s+")
+def _decoded(path: Path) -> str:
+    """The text of a file in UTF-8, UTF-16 with its mark, or windows-1252; it may be gzipped."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})") from None
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(path, f"damaged ({error})") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")
+
+
+def _names(line: str) -> bool:
+    """Whether a first line names two columns or more, which tells that its comma separates them."""
+    return "," in line and not DECIMAL_COMMA.fullmatch(line.strip())
+
+
+def _format(path: Path, lines: Sequence[str]) -> tuple[str, str]:
+    """The separator of a text and its decimal mark.
+
+    Raises
+    ------
+    ValueError
+        Commas could be either.
+    """
+    some = [line for line in lines[:50] if line.strip()]
+    separator = next((mark for mark in ("\t", ";", ",") if all(mark in line for line in some)), r"\s+")
+    body = some[1:] or some
+    if separator == ",":
+        if all(DECIMAL_COMMA.fullmatch(line.strip()) for line in body) and not _names(some[0]):
+            raise InputError(
+                path,
+                f"{body[0].strip()!r} is one number with a decimal comma, or two. Fix: export it with "
+                "decimal points, or with tabs or semicolons between the columns",
+            )
+        return separator, "."
+    cells = [cell.strip() for line in body for cell in re.split(separator, line.strip())]
+    return separator, "," if any(map(DECIMAL_COMMA.fullmatch, cells)) else "."

@@ -28,6 +28,8 @@ def read_csv(path: str | Path) -> tuple[list[str], list[Row]]:
     text = read_text(path)
     first = next(iter(text.splitlines()), "")
     separator = max(SEPARATORS, key=first.count)
+    if said := re.fullmatch(r'"?sep=(.)"?', first.strip()):  # what Excel reads and writes
+        separator, text = said[1], text.partition("\n")[2]
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if any(row)]
     return as_rows(path, rows)
 
@@ -60,8 +62,12 @@ def plain(text: str) -> str:
 
 
 def participant(cell: str, prefix: str = "") -> str:
-    """Return the BIDS id of a study id: its letters and digits, after `sub-` and the prefix."""
-    return f"sub-{prefix}{re.sub(r'[^A-Za-z0-9+]', '', cell.removeprefix('sub-'))}"
+    """Return the BIDS id of a study id: its letters and digits, after `sub-` and the prefix.
+
+    A whole number that a spreadsheet wrote as `7.0` is 7, not 70.
+    """
+    own = re.sub(r"^(\d+)\.0+$", r"\1", cell.removeprefix("sub-"))
+    return f"sub-{prefix}{re.sub(r'[^A-Za-z0-9+]', '', own)}"
 
 
 def refuse_one_label(path: str | Path, ids: Iterable[str], prefix: str) -> None:
@@ -75,10 +81,28 @@ def refuse_one_label(path: str | Path, ids: Iterable[str], prefix: str) -> None:
     seen: dict[str, str] = {}
     for cell in dict.fromkeys(ids):
         label = participant(cell, prefix)
-        other = seen.setdefault(label, cell)
-        if other != cell or label == f"sub-{prefix}":
+        other = seen.setdefault(label.casefold(), cell)
+        same = participant(other, prefix) == label  # `7` and `7.0` are one number, written twice
+        if (
+            other != cell and not (same and _is_whole(cell) and _is_whole(other))
+        ) or label == f"sub-{prefix}":
             what = f"the ids {other!r} and {cell!r} are one label, {label!r}"
             raise InputError(path, what, fix="rename one of them", code="E-BIDS-R03")
+
+
+def _is_whole(cell: str) -> bool:
+    return re.fullmatch(r"\d+(\.0+)?", cell) is not None
+
+
+def with_points(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
+    """Return those of the columns whose cells are all numbers, some with a decimal comma."""
+    found = []
+    for name in columns:
+        cells = [row[name] for row in rows if row[name]]
+        pointed = [re.sub(r"^([-+]?\d+),(\d+)$", r"\1.\2", cell) for cell in cells]
+        if pointed != cells and all(map(is_number, pointed)):
+            found.append(name)
+    return found
 
 
 def as_date(cell: str) -> date | None:

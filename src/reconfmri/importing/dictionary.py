@@ -45,7 +45,11 @@ class Field:
         """
         if self.kind != "checkbox":
             return {self.name: ""}
-        return {f"{self.name}___{re.sub(r'[^a-z0-9]', '_', code.lower())}": code for code in self.choices}
+        return {self.column_of(code): code for code in self.choices}
+
+    def column_of(self, code: str) -> str:
+        """Return the column of a checkbox's code."""
+        return f"{self.name}___{re.sub(r'[^a-z0-9]', '_', code.lower())}"
 
     @property
     def is_text(self) -> bool:

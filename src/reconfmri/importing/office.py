@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from zipfile import BadZipFile
 
 import pandas as pd
 
 from reconfmri.files import InputError
-from reconfmri.importing.cells import CODE, Row, as_date, as_rows, participant, read_csv, refuse_one_label
+from reconfmri.importing.cells import (
+    CODE,
+    Row,
+    as_date,
+    as_rows,
+    participant,
+    read_csv,
+    refuse_one_label,
+    with_points,
+)
 from reconfmri.importing.declared import OfficeTable, TableMap
 from reconfmri.importing.write import DAY, PERSON, SESSION, Imported, Table
 
@@ -27,15 +37,25 @@ def import_table(path: Path, declared: TableMap) -> Imported:
         A declared column or visit does not exist, or a person has two values where there can be one; one
         line, which shows no arm.
     """
-    header, rows = read_excel(path, declared.sheet) if path.suffix in EXCEL else read_csv(path)
+    ending = path.suffix.lower()
+    if ending == ".xls":
+        fix = "save it as .xlsx or CSV (UTF-8)"
+        raise InputError(path, "the old Excel format cannot be read", fix=fix, code=CODE)
+    header, rows = read_excel(path, declared.sheet) if ending in EXCEL else read_csv(path)
     _check_columns(path, header, declared)
+    nameless = [row for row in rows if not row[declared.participant]]
     rows = [row for row in rows if row[declared.participant]]
+    said = [f"left out: {len(nameless)} rows without {declared.participant!r}"] if nameless else []
+    if pointed := with_points(rows, _columns_of(declared)):
+        said.append(f"decimal commas were read as points: {', '.join(pointed)}")
+        rows = [row | {name: row[name].replace(",", ".") for name in pointed} for row in rows]
     refuse_one_label(path, (row[declared.participant] for row in rows), declared.prefix)
     visits = [_visit(path, row, declared) for row in rows]
     return Imported(
         people=_people(path, rows, declared),
         tables={name: _table(path, rows, visits, name, declared) for name in declared.tables},
         allocation=_allocation(path, rows, declared),
+        said=said,
     )
 
 
@@ -54,7 +74,7 @@ def read_excel(path: Path, sheet: str | None = None) -> tuple[list[str], list[Ro
         raise InputError(path, "Excel files need openpyxl", fix=fix, code=CODE) from None
     try:
         book = load_workbook(path, read_only=True, data_only=True)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
         what = f"it is no workbook ({type(error).__name__})"
         raise InputError(path, what, fix="save it as .xlsx or CSV", code=CODE) from None
     if sheet is not None and sheet not in book.sheetnames:
@@ -73,12 +93,7 @@ def _text(cell: object) -> str:
 
 
 def _check_columns(path: Path, header: list[str], declared: TableMap) -> None:
-    columns = [
-        column
-        for table in declared.tables.values()
-        for part in (table.columns, *table.wide.values())
-        for column in part.values()
-    ]
+    columns = _columns_of(declared)[len(declared.participants) :]
     own = (declared.visit, declared.date, declared.allocation.field, declared.allocation.stratum)
     named = [declared.participant, *filter(None, own), *declared.participants, *columns]
     if absent := [name for name in dict.fromkeys(named) if name not in header]:
@@ -89,6 +104,12 @@ def _check_columns(path: Path, header: list[str], declared: TableMap) -> None:
     if arm in (*declared.participants, *columns):
         what = f"the map gives the column of the arm, {arm!r}, to a table that everybody reads"
         raise InputError(path, what, fix="leave it under allocation alone", code="E-CONF-F12")
+
+
+def _columns_of(declared: TableMap) -> list[str]:
+    """The columns that become those of participants.tsv, then of tables of phenotype/."""
+    parts = [part for table in declared.tables.values() for part in (table.columns, *table.wide.values())]
+    return [*declared.participants, *(column for part in parts for column in part.values())]
 
 
 def _visit(path: Path, row: Row, declared: TableMap) -> str | None:

@@ -96,6 +96,8 @@ def import_redcap(
     _refuse_events_of_one_arm(project, lines, taken, arms_of)
     days = _days(project, lines)
     kept, said = _fields_kept(project, lines)
+    if left := len(rows) - len(lines):
+        said.append(f"left out: {left} rows of records without {project.id_field!r}")
     return Imported(
         people=_people(project, lines),
         tables=dict(_tables(project, lines, kept, days)),
@@ -129,6 +131,9 @@ def _check_columns(project: Project) -> None:
         raise project.fault(what + (": these are labels" if labels else ""), RAW)
     forms = {field.form for field in project.fields.values()}
     known = {column for field in project.fields.values() for column in field.columns} | set(OWN)
+    # Projects with missing data codes have a column of each for every checkbox.
+    boxes = [field for field in project.fields.values() if field.kind == "checkbox"]
+    known |= {field.column_of(code) for field in boxes for code in project.declared.missing}
     known |= {f"{form}_{end}" for form in forms for end in ("complete", "timestamp")}
     if unknown := [name for name in project.header if name not in known]:
         what = f"the dictionary lacks the columns {unknown[:5]}"
@@ -175,6 +180,10 @@ def _check_declared(project: Project) -> None:
             raise project.fault(
                 f"the map's {key} names {absent}, which the dictionary lacks", "correct it", MAPPED
             )
+    tables = [declared.names.get(form, form) for form in sorted(forms)]
+    if twice := sorted({name for name in tables if tables.count(name) > 1}):
+        what = f"two instruments would be one table of phenotype/, {twice}"
+        raise project.fault(what, "give them two names in the map (`names`)", MAPPED)
     if project.fields[project.id_field].is_identifier:
         what = f"the id of participants, {project.id_field!r}, is marked as an identifier"
         raise project.fault(what, "name the field of the study id in the map (`participant`)", MAPPED)
@@ -344,7 +353,10 @@ def _row(
     """A row of the table of a form; None where the line is of another one or holds nothing of it."""
     if line.session is None or line.instrument not in ("", form):
         return None
-    cells = {column: _on_one_line(project.value(line.cells, column)) for column in columns}
+    cells = {
+        column: _pointed(_on_one_line(project.value(line.cells, column)), field)
+        for column, field in columns.items()
+    }
     state = project.value(line.cells, f"{form}_complete")
     given = any(
         cells[column] not in (None, "0" if field.kind == "checkbox" else None)
@@ -360,6 +372,11 @@ def _row(
         DAY: None if day is None else str(day),
     }
     return keys | cells | {f"{form}_complete": state}
+
+
+def _pointed(cell: str | None, field: Field) -> str | None:
+    """A number of a field that is validated with a decimal comma, with a point."""
+    return cell.replace(",", ".") if cell and field.validation.endswith("comma_decimal") else cell
 
 
 def _on_one_line(cell: str | None) -> str | None:
