@@ -56,7 +56,7 @@ CONTENTS = {
     "Start": ["docs/first_trial", "docs/own_data", "docs/fmriprep", "docs/import", "docs/machines"],
     "Methods": [
         *("docs/preprocessing", "docs/distortion", "docs/quality", "docs/first_level", "docs/connectivity"),
-        *("docs/recordings", "docs/scales", "docs/group", "docs/voxels", "docs/associations"),
+        *("docs/recordings", "docs/scales", "docs/group", "docs/arms", "docs/voxels", "docs/associations"),
         *("docs/calibration", "docs/power", "docs/conduct"),
     ],
     "Look up": [

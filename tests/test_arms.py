@@ -81,6 +81,13 @@ def test_each_active_arm_declared_pairs_and_the_trend_are_compared():
     assert len(named) == 4
 
 
+def test_without_doses_there_is_no_trend_and_without_pairs_the_control_alone():
+    plain = Arms(active=[LOW, HIGH], control=CONTROL)
+    assert [one.name for one in plain.every_comparison] == [
+        "ketamine_0.2 minus midazolam", "ketamine_0.5 minus midazolam",
+    ]  # fmt: skip
+
+
 def test_one_active_arm_in_a_list_is_the_simple_case():
     plain, listed = (make_group(arms={"active": a, "control": CONTROL}, primary=PLAIN) for a in (LOW, [LOW]))
     assert plain == listed
@@ -467,3 +474,17 @@ def test_the_methods_text_names_comparisons_and_doses():
     assert "closed testing" in whole
     assert text(arms=ARMS | {"comparisons": []}) != whole
     assert text(arms=ARMS | {"doses": {CONTROL: 0, LOW: 0.2, HIGH: 1}}) != whole
+
+
+def test_the_planted_difference_of_a_comparison_is_its_sum_over_the_arms():
+    from reconfmri.report.comparisons import truth_of
+
+    arms = Arms(**ARMS)
+    by_arm = {LOW: {"2": -1.0}, HIGH: {"2": -3.0}}
+    truth = {"outcomes": {"x": {"unit": "u", "difference_by_arm": by_arm}}}
+    found = {
+        one.name: truth_of(truth, arms, one.name)["outcomes"]["x"]["difference"]["2"]
+        for one in arms.every_comparison
+    }
+    assert list(found.values())[:3] == [-1, -3, -2]
+    assert found["dose trend"] == pytest.approx(0.5 * np.polyfit([0, 0.2, 0.5], [0, -1, -3], 1)[0])

@@ -88,6 +88,32 @@ def test_a_blinded_study_has_no_arm_by_name(tmp_path):
     assert conduct(seen.group, stamp_of(folder, study))["blinded"].startswith("Blinded")
 
 
+def test_three_arms_by_code_are_compared_pair_by_pair_so_that_none_is_the_control(tmp_path):
+    folder = study_folder(tmp_path)
+    group = load_study(folder / "config/config.yaml").group
+    arms = {
+        "active": ["quokka", "third"],
+        "control": "numbat",
+        "doses": {"quokka": 1, "third": 2, "numbat": 0},
+    }
+    primary = group.primary.model_dump() | {"comparison": ["third", "numbat"]}
+    settings = group.model_dump(mode="json") | {"arms": arms, "primary": primary, "joint": {}, "pooled": {}}
+    several = type(group).from_params(settings | {"bounded": {}, "voxels": None, "moderators": []})
+    seen = group_by_code(several)
+    assert [one.name for one in seen.arms.every_comparison] == ["A minus C", "B minus C", "A minus B"]
+    assert seen.primary.compared in {one.name for one in seen.arms.every_comparison}
+    assert not any(name in seen.model_dump_json() for name in ("quokka", "numbat", "third"))
+    assert "A, B and C" in conduct(seen.model_copy(update={"blinding": "coded"}))["blinded"]
+    allocation = read_allocation(folder / "allocation.tsv")
+    letters = set()
+    for _ in range(40):
+        path = draw_codes(folder / "allocation.tsv", sorted(set(allocation["arm"])), several.arms.shown)
+        coded = by_code(allocation, path)
+        letters.add(dict(zip(allocation["arm"], coded["arm"], strict=True))["numbat"])
+        path.unlink()
+    assert letters == {"A", "B", "C"}, "40 draws of a third each: one missing by chance once in 4e6"
+
+
 def test_a_study_without_codes_is_stopped_before_any_compute(tmp_path):
     folder = study_folder(tmp_path)
     study, table = (

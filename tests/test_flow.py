@@ -131,6 +131,39 @@ def test_every_box_is_the_one_before_less_the_losses_and_the_n_of_every_model(se
     assert lost[["people", "code"]].to_numpy().tolist() == [[2, "E-STAT-C06"]]
 
 
+def three_arms() -> Records:
+    """The same trial with three arms, all of them compared."""
+    records = whole_trial()
+    settings = study_of().model_dump(mode="json")
+    settings["group"]["arms"] = {"active": ["esketamine", "ketamine"], "control": "midazolam"}
+    settings["group"]["primary"]["comparison"] = ["ketamine", "midazolam"]
+    settings["group"]["voxels"], settings["group"]["bounded"] = None, {}
+    arms = pd.DataFrame({"participant_id": PEOPLE, "arm": ["ketamine", "midazolam", "esketamine"] * 4})
+    return replace(records, study=parse_config(settings), allocation=arms)
+
+
+def test_every_arm_of_three_has_its_column_and_the_n_of_every_comparison():
+    records = three_arms()
+    flow, study = count_flow(records), records.study
+    asked = Asked(records.measures, records.allocation, study.group, list(SESSIONS))
+    estimates = frequentist.estimate(asked)
+    assert estimates["reported"].sum() > 20
+    assert unreconciled(flow, estimates, study) == []
+    assert [people(flow, "randomised", arm=arm) for arm in study.group.arms.shown] == [4, 4, 4]
+    assert not (flow["code"] == "E-STAT-C05").any(), "nobody is in an arm that is not compared"
+    row = estimates.index[estimates["reported"]][-1]
+    estimates.loc[row, "n_active"] += 1
+    (found,) = unreconciled(flow, estimates, study)
+    assert " in the model, " in found
+    drawn = flow_diagram(
+        flow, arms=list(study.group.arms.shown), sessions={"1": "first"}, outcome=SCALE, label="x"
+    )
+    for arm in study.group.arms.shown:
+        assert f"Allocated to {arm} (n = 4)" in "".join(svg_of(drawn).itertext())
+    colours = set(re.findall(r'fill="(#[0-9a-f]{6})" font-weight="600"', drawn))
+    assert len(colours) >= 4, "ink and a colour per arm"
+
+
 def test_a_count_that_does_not_follow_is_found():
     records = whole_trial()
     flow, study = count_flow(records), records.study

@@ -147,7 +147,7 @@ def test_contributions_are_those_of_two_sample_means():
     (outcome, *_) = lay_out(rows, arms, group, SESSIONS)
     question = ask(["difference_unadjusted"], SESSIONS)[1]
     for grid in grids:
-        this = replace(outcome, values=grid, active=truth.active)
+        this = replace(outcome, values=grid, arm=truth.active)
         mixed = frequentist.fit_mixed(this, False, group)
         found = pooled.contributions(this, question, mixed.model, mixed.fit)
         at = grid[:, question.visit]

@@ -90,6 +90,20 @@ class TestDesign:
             assert np.ptp(counts.sum().to_numpy()) <= 1
             assert (np.ptp(counts.to_numpy(), axis=1) <= 1).all()
 
+    def test_three_arms_are_two_doses_of_which_the_lower_has_a_share_of_the_effect(self):
+        people = planted.draw_people(30, 1, arms=3)
+        counts = pd.crosstab([p.sex for p in people], [p.arm for p in people])
+        assert counts.sum().tolist() == [10, 10, 10]
+        assert (np.ptp(counts.to_numpy(), axis=1) <= 1).all()
+        assert all("1" in person.sessions for person in people)
+        low, high, control = (
+            planted.mean_visit(arm, "2", SHORT).scales["pcl5"] for arm in planted.DESIGNS[3]
+        )
+        assert (low - control) / (high - control) == pytest.approx(0.4)
+        assert high == planted.mean_visit("ketamine", "2", SHORT).scales["pcl5"]
+        with pytest.raises(ValueError, match="4 arms is not planted"):
+            planted.draw_people(30, 1, arms=4)
+
     def test_visits_go_missing_unequally_and_never_the_first(self):
         people = planted.draw_people(8, 1)
         assert all(person.sessions[:2] == ("1", "2") for person in people)
@@ -278,6 +292,22 @@ class TestDataset:
     def test_a_folder_that_holds_something_is_refused(self, small):
         with pytest.raises(FileExistsError, match="not empty"):
             trial.simulate_trial(small, participants=4, seed=3)
+
+    def test_truth_of_three_arms_has_the_difference_of_each_dose(self, studio):
+        regions = len(studio.territory.parts)
+        gains = 0.5 + 0.1 * np.random.default_rng(1).random((regions, len(trial.SOURCES)))
+        visit = planted.mean_visit("midazolam", "1", SHORT)
+        scans = [truth.ScanTruth("sub-01", "1", "memory", visit, gains)]
+        two, three = (
+            truth.compose(scans, STUDY, studio.territory, np.eye(regions), SHORT, 1, arms=arms)["outcomes"]
+            for arms in (2, 3)
+        )
+        for name, entry in two.items():
+            low, high = three[name]["difference_by_arm"].values()
+            assert high == entry["difference"]
+            linear = STUDY.outcomes[name].producer in ("first_level", "scale")
+            if linear:  # neither a coupling nor skin conductance, whose answers cannot fall below zero, is
+                np.testing.assert_allclose(list(low.values()), 0.4 * np.array(list(high.values())), atol=2e-6)
 
     def test_truth_names_every_group_outcome_with_its_unit(self, small):
         known = json.loads((small / "bids" / "truth.json").read_text(encoding="utf-8"))

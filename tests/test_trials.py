@@ -59,6 +59,8 @@ DESIGNS = {
     "duek2023": {"Memory": scripts_of_120_s},
     "reconsolidation": {"Memory": scripts_of_120_s},
     "norbury2021": {"faces": faces, "rest": lambda: (None, 2.0, 240)},
+    "ketamine_two_doses": {"Memory": scripts_of_120_s},
+    "abdallah2022": {"rest": lambda: (None, 2.0, 240)},
     "exposure_adjunct": {"rest": lambda: (None, 2.0, 240)},
     "infusion_scan": {"INF": infusion},
     "script_driven_30s": {"imagery": scripts_of_four_phases},

@@ -15,6 +15,7 @@ from scipy import stats
 from reconfmri.config import Group
 from reconfmri.group import controls, frequentist, missing, randomisation
 from reconfmri.group.asked import Asked
+from reconfmri.group.estimands import code_arms
 from reconfmri.group.reml import fit_reml
 from reconfmri.measures import read_measures
 from reconfmri.trial.allocation import read_allocation
@@ -149,3 +150,15 @@ def test_fev_by_arm_alone_with_either_information(fev, structure, information, s
     found = fit_reml(values, x, structure, information=information).infer(np.array([0.0, 1.0]))
     assert found.se == pytest.approx(se, rel=of_se)
     assert found.df == pytest.approx(df, rel=of_df)
+
+
+def test_fev_by_three_groups(fev):
+    """mmrm prints its fit of `FEV1 ~ RACE + us(AVISIT | USUBJID)` (its tests); here in our coding of arms."""
+    values, people = fev
+    groups = sorted(people["RACE"].unique())
+    place = np.array([groups.index(race) for race in people["RACE"]])
+    sides = code_arms(place, 3)
+    x = np.concatenate([np.ones((len(people), 4, 1)), np.repeat(sides[:, None], 4, axis=1)], axis=2)
+    fit = fit_reml(values, x, "unstructured")
+    first = fit.beta[0] - fit.beta[1:].sum() / 3
+    assert (first, *fit.beta[1:]) == pytest.approx((41.227284, 0.800180, 5.879103), abs=2e-4)

@@ -162,6 +162,9 @@ def _simulate(commands: Commands) -> None:
     new.add_argument("out", type=Path, metavar="OUT")
     new.add_argument("--participants", type=int, default=8, metavar="N")
     new.add_argument("--seed", type=int, default=1, metavar="S")
+    new.add_argument(
+        "--arms", type=int, choices=(2, 3), default=2, help="three: ketamine_0.2, ketamine_0.5 and midazolam"
+    )
     new.add_argument("--timing", choices=("short", "full"), default="short", help="length of the scripts")
     new.add_argument("--rest", action="store_true", help="add a rest run per session")
     new.add_argument(

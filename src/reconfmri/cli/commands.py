@@ -113,6 +113,7 @@ def simulate(options: Namespace) -> int:
         simulate_trial(
             options.out,
             participants=options.participants,
+            arms=options.arms,
             seed=options.seed,
             timing=options.timing,
             rest=options.rest,

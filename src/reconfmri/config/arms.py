@@ -170,8 +170,10 @@ class Arms(Section):
         if not self.several:
             return (TWO_ARMS,)
         pairs = [[arm, self.control] for arm in self.actives] + [list(pair) for pair in self.comparisons]
-        trend = [Comparison(trend_weights([self.doses[arm] for arm in self.labels]), DOSE_TREND)]
-        return (*(self.compare(one, other) for one, other in pairs), *(trend if self.doses else []))
+        found = [self.compare(one, other) for one, other in pairs]
+        if self.doses:
+            found.append(Comparison(trend_weights([self.doses[arm] for arm in self.labels]), DOSE_TREND))
+        return tuple(found)
 
     def compare(self, one: str, other: str) -> Comparison:
         """Return the comparison of one arm minus another."""

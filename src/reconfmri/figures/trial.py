@@ -321,7 +321,7 @@ def _method_legend(figure: Figure, table: pd.DataFrame, *, with_truth: bool) -> 
 
 
 @drawn
-def edge_matrix(estimates: pd.DataFrame, study: Study, *, condition: str, arms: str) -> Figure:
+def edge_matrix(estimates: pd.DataFrame, study: Study, *, condition: str, arms: str = "") -> Figure:
     """Return the arms' difference in connectivity (Fisher z) at the primary visit, region by region.
 
     It is the Bayesian answer to the primary estimand, of the comparison that `arms` names.
@@ -340,10 +340,12 @@ def edge_matrix(estimates: pd.DataFrame, study: Study, *, condition: str, arms: 
         outcome = f"{one}-{other}.{condition}"
         if outcome in rows.index:
             found[(names.index(one), names.index(other))] = rows.loc[outcome]
-    return _draw_edges(names, found, condition=condition, arms=arms)
+    return _draw_edges(names, found, condition=condition, arms=arms or " − ".join(group.arms.pair))
 
 
-def _draw_edges(names: list[str], found: dict[tuple[int, int], Any], *, condition: str, arms: str) -> Figure:
+def _draw_edges(
+    names: list[str], found: dict[tuple[int, int], Any], *, condition: str, arms: str = ""
+) -> Figure:
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -39,10 +39,27 @@ class View(NamedTuple):
 
 def views(trial: Trial, compared: Compared) -> list[View]:
     """Return every comparison as a trial of two arms, that of the primary question first."""
+    truth = compared.truth
     return [
-        View(name, two, replace(compared, tables=tables))
+        View(name, two, replace(compared, tables=tables, truth=truth_of(truth, trial.group.arms, name)))
         for name, two, tables in tables_by_comparison(trial, compared.tables)
     ]
+
+
+def truth_of(truth: Mapping[str, Any] | None, arms: Arms, name: str) -> Mapping[str, Any] | None:
+    """Return what was planted, with the difference of one comparison; of two arms as it is."""
+    if truth is None or not arms.several:
+        return truth
+    weights = next(one.weights for one in arms.every_comparison if one.name == name)[1:]
+    outcomes = {}
+    for outcome, entry in truth.get("outcomes", {}).items():
+        by_arm = entry.get("difference_by_arm", {})
+        sums: dict[str, float] = {}
+        for arm, weight in zip(arms.actives, weights, strict=True):
+            for session, value in by_arm.get(arm, {}).items():
+                sums[session] = sums.get(session, 0.0) + weight * float(value)
+        outcomes[outcome] = {**entry, "difference": sums if set(arms.actives) <= set(by_arm) else {}}
+    return {**truth, "outcomes": outcomes}
 
 
 def tables_by_comparison(

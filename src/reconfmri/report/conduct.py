@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from reconfmri.config import Group
 from reconfmri.report.blocks import Block, several
+from reconfmri.report.words import list_of
 from reconfmri.trial.codes import is_coded
 from reconfmri.trial.lock import Stamp
 from reconfmri.trial.log import LOCK
@@ -46,13 +47,23 @@ def conduct(
         text = f"{state} on {locks[0].time[:10]} (sha256 {locks[0].facts['sha256'][:12]}…)"
     return {
         **_registered(stamp, people or {}, said),
-        "blinded": BLINDED if is_coded(group) else "",
+        "blinded": _blinded(group) if group and is_coded(group) else "",
         "stamp": text if is_stamped else "",
         "changes": [(item.key, said(item.before), said(item.now)) for item in stamp.changes],
         "log": [(entry.time, entry.event, entry.by, said(entry.reason)) for entry in stamp.log],
         "ratings": next((e.facts["agreement"] for e in stamp.log[::-1] if "agreement" in e.facts), ""),
         "log_hash": stamp.log[-1].hash if stamp.log else "",
     }
+
+
+def _blinded(group: Group) -> str:
+    """What a page by code says of its arms; of more than two every pair is compared."""
+    if not group.arms.several:
+        return BLINDED
+    letters = list_of(list(group.arms.shown))
+    return BLINDED.replace("A and B", letters).replace(
+        "Differences are A minus B", "Every pair is compared, and none of them is the primary one by design"
+    )
 
 
 def _registered(stamp: Stamp, people: Mapping[str, int], said: Callable[[str], str]) -> Block:

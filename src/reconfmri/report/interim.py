@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from reconfmri.config import outcome_label
+from reconfmri.config import Group, outcome_label
 from reconfmri.exclusions import MISSING
 from reconfmri.figures.labels import number, session_name
 from reconfmri.report import flow
 from reconfmri.report.blocks import Block
 from reconfmri.report.inputs import ReportInputs
+from reconfmri.report.words import list_of
 
 FEWEST = 3  # people; a mean of fewer may be somebody's own value
 POOLED = (
@@ -20,9 +21,14 @@ POOLED = (
     "--measures"
 )
 BY_CODE = (
-    "Interim report by code, for the data monitoring committee: the arms are A and B, which of them is which "
+    "Interim report by code, for the data monitoring committee: the arms are {arms}, which of them is which "
     "is not on this page. Everything is as observed; no difference is estimated or tested"
 )
+
+
+def blinded(group: Group | None) -> str:
+    """Return what the page says of its arms: by code, or pooled where there is no section of arms."""
+    return BY_CODE.format(arms=list_of(list(group.arms.shown))) if group else POOLED
 
 
 def observed(inputs: ReportInputs, outcomes: Sequence[str], events: pd.DataFrame | None) -> Block:

@@ -73,7 +73,7 @@ def compose_interim(inputs: ReportInputs, outcomes: Sequence[str], events: pd.Da
         interim.observed(inputs, outcomes, events),
         conduct(inputs.study.group, inputs.stamp, said=codes.text, people=_randomised(inputs)),
         {
-            "blinded": interim.BY_CODE if inputs.study.group else interim.POOLED,
+            "blinded": interim.blinded(inputs.study.group),
             "seed": inputs.study.seed,
             "provenance": list(inputs.provenance.items()),
             "versions": list(inputs.versions.items()),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reconfmri.config import Group, outcome_label
 from reconfmri.figures.labels import ends, half_width, method_label, number, p_text, probability_text
 from reconfmri.group.estimands import cautions_in
+from reconfmri.report.comparisons import truth_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,7 @@ def headline(
     parts = [_bayesian(rows["bayes"], ADJECTIVES.get(primary.estimand, primary.estimand))]
     parts += [_frequentist(row) for method, row in rows.items() if method not in ("bayes", "ancova_hc2")]
     parts += cautions(rows)
+    truth = truth_of(truth, group.arms, primary.compared)
     planted = planted_difference(truth, primary.outcome, primary.session, primary.estimand, baseline=baseline)
     if planted is not None:
         parts.append(f"planted truth {number(planted, str(rows['bayes']['unit']))}")

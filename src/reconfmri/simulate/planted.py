@@ -14,11 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 ARMS = ("ketamine", "midazolam")  # active, control
+# Active arms, then the control, with the share of the planted effect that each has: three arms are two doses.
+DESIGNS = {
+    2: {ARMS[0]: 1.0, ARMS[1]: 0.0},
+    3: {"ketamine_0.2": 0.4, "ketamine_0.5": 1.0, ARMS[1]: 0.0},
+}
+SHARES = {arm: share for design in DESIGNS.values() for arm, share in design.items()}
 SESSIONS = ("1", "2", "3", "4")  # baseline, end of treatment, 30 days, 90 days
-MISSING = {
-    "ketamine": (0.0, 0.05, 0.1, 0.25),
-    "midazolam": (0.0, 0.1, 0.25, 0.45),
-}  # share of visits that go missing
+# Share of visits that go missing, in active arms and in the control arm.
+MISSING_ACTIVE, MISSING_CONTROL = (0.0, 0.05, 0.1, 0.25), (0.0, 0.1, 0.25, 0.45)
 
 # Order, onset and duration (s) of the scripts of the reference trial.
 SCRIPTS = (
@@ -46,7 +50,7 @@ SKIN_ANSWERS = {"trauma": 1.1, "sad": 0.6, "relax": 0.5}
 SCALES = {"pcl5": 50.0, "caps5": 38.0}
 COUPLINGS = {("amygdala", "hippocampus"): 0.7, ("hippocampus", "vmpfc"): 0.5, ("amygdala", "vmpfc"): 0.3}
 
-# Both arms change alike at sessions 2, 3, 4 ...
+# All arms change alike at sessions 2, 3, 4 ...
 COMMON_CHANGE = {
     "amygdala": (-0.1, -0.15, -0.15),
     "hippocampus": (-0.1, -0.1, -0.1),
@@ -55,7 +59,7 @@ COMMON_CHANGE = {
     "caps5": (-9.0, -11.0, -10.0),
 }
 # ... and this is what the active drug adds (to the trauma scripts, in the brain and the skin). Nothing
-# elsewhere: occipital pole, vmPFC's answer and amygdala-vmPFC coupling are planted equal in both arms.
+# elsewhere: occipital pole, vmPFC's answer and amygdala-vmPFC coupling are planted equal in all arms.
 EFFECTS = {
     "amygdala": (-2.2, -1.9, -1.6),
     "hippocampus": (-1.4, -1.2, -1.0),
@@ -123,30 +127,35 @@ class Visit:
     scales: dict[str, float]  # points
 
 
-def draw_people(participants: int, seed: int, *, sessions: Sequence[str] = SESSIONS) -> list[Person]:
-    """Return the participants: two arms of equal size, balanced within each sex, with their missing visits.
+def draw_people(
+    participants: int, seed: int, *, sessions: Sequence[str] = SESSIONS, arms: int = 2
+) -> list[Person]:
+    """Return the participants: arms of equal size, balanced within each sex, with their missing visits.
 
     Of the visits only those of `sessions` take place.
 
     Raises
     ------
     ValueError
-        Fewer than four participants, or no baseline among the sessions.
+        Fewer than four participants, no baseline among the sessions, or so many arms are not planted.
     """
+    if arms not in DESIGNS:
+        raise ValueError(f"a trial of {arms} arms is not planted, only of {list(DESIGNS)}")
     if participants < 4:
         raise ValueError(f"a trial needs at least 4 participants, got {participants}")
     if not set(sessions) <= set(SESSIONS) or SESSIONS[0] not in sessions:
         raise ValueError(f"sessions must be some of {list(SESSIONS)} with the first, got {list(sessions)}")
     rng = np.random.default_rng([seed, 0])
     sexes = rng.permutation(["female", "male"] * ((participants + 1) // 2))[:participants]
-    arms = np.empty(participants, dtype=object)
+    names = list(DESIGNS[arms])
+    drawn = np.empty(participants, dtype=object)
     offset = int(rng.integers(2))
     for sex in ("female", "male"):
         members = rng.permutation(np.flatnonzero(sexes == sex))
-        arms[members] = [ARMS[(offset + k) % 2] for k in range(len(members))]
-        offset += len(members) % 2
+        drawn[members] = [names[(offset + k) % arms] for k in range(len(members))]
+        offset += len(members) % arms
     visits = [
-        tuple(session for session in attended if session in sessions) for attended in _draw_visits(arms, rng)
+        tuple(session for session in attended if session in sessions) for attended in _draw_visits(drawn, rng)
     ]
     width = max(2, len(str(participants)))
     return [
@@ -154,7 +163,7 @@ def draw_people(participants: int, seed: int, *, sessions: Sequence[str] = SESSI
             f"{k + 1:0{width}d}",
             int(rng.integers(21, 61)),
             str(sexes[k]),
-            str(arms[k]),
+            str(drawn[k]),
             visits[k],
             _deviate(rng),
         )
@@ -165,7 +174,8 @@ def draw_people(participants: int, seed: int, *, sessions: Sequence[str] = SESSI
 def _draw_visits(arms: npt.NDArray[np.object_], rng: np.random.Generator) -> list[tuple[str, ...]]:
     """The declared share of each arm's later visits goes missing, mostly of people who missed one before."""
     present = np.ones((len(arms), len(SESSIONS)), dtype=bool)
-    for arm, shares in MISSING.items():
+    for arm in [arm for arm in SHARES if (arms == arm).any()]:
+        shares = MISSING_ACTIVE if SHARES[arm] else MISSING_CONTROL
         members = rng.permutation(np.flatnonzero(arms == arm))
         for session, share in enumerate(shares):
             gone = int(np.floor(share * len(members) + 0.5))
@@ -218,11 +228,11 @@ def _shift(name: str, kind: str, person: Person, session: str, rng: np.random.Ge
     own = PERSON_SD[kind] * person.deviations[name]
     if rng is not None:
         own += SESSION_SD[kind] * float(rng.standard_normal())
-    return common + (effect if person.arm == ARMS[0] else 0.0) + own
+    return common + SHARES[person.arm] * effect + own
 
 
 def planted_change(name: str, session: str) -> tuple[float, float]:
-    """Return the change that both arms share and what the active arm adds, at a session."""
+    """Return the change that all arms share and what the active drug at its full dose adds, at a session."""
     later = SESSIONS.index(session) - 1
     if later < 0:
         return 0.0, 0.0

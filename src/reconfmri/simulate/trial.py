@@ -53,6 +53,7 @@ def simulate_trial(
     fieldmap: bool = False,
     study: Study | None = None,
     sessions: Sequence[str] = planted.SESSIONS,
+    arms: int = 2,
     processes: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -60,29 +61,30 @@ def simulate_trial(
 
     The same for the same seed, whatever the number of processes. The truth answers the regions, the
     resolution and the contrasts of `study`, without one those of the packaged study file. With `fieldmap`
-    EPIs are distorted, and every session has a field map; all else that is drawn stays the same.
+    EPIs are distorted, and every session has a field map; all else that is drawn stays the same. Three `arms`
+    are two doses and the control, of which the lower one has 40 % of the effect.
     `progress(done, all)` is called per participant.
 
     Raises
     ------
     ValueError
-        Fewer than four participants, an unknown timing, or unknown sessions.
+        Fewer than four participants, an unknown timing, unknown sessions, or so many arms are not planted.
     FileExistsError
         `out/bids` exists and is not empty.
     """
     root = Path(out) / "bids"
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty; give another folder or remove it")
-    people = planted.draw_people(participants, seed, sessions=sessions)
+    people = planted.draw_people(participants, seed, sessions=sessions, arms=arms)
     study = study or load_study(workflow_folder() / "config" / "config.yaml")
     root.mkdir(parents=True, exist_ok=True)
-    _write_dataset_files(root, seed, timing)
+    _write_dataset_files(root, seed, timing, arms)
     studio = _furnish(root, seed, timing, rest, study, processes, fieldmap=fieldmap)
     scans = _for_all(people, studio, processes, progress)
     _write_tables(Path(out), people, scans)
     unbent = Anatomy(np.eye(3), np.zeros((3, 1, 1, 1), np.float32))
     thermal = thermal_covariance(unbent, studio.territory, studio.protocol)
-    truth = compose(scans, study, studio.territory, thermal, studio.timing, seed)
+    truth = compose(scans, study, studio.territory, thermal, studio.timing, seed, arms=arms)
     if fieldmap:
         truth["distortion"] = susceptibility.planted(studio.protocol)
     _write_json(root / "truth.json", truth)
@@ -312,7 +314,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_dataset_files(root: Path, seed: int, timing: str) -> None:
+def _write_dataset_files(root: Path, seed: int, timing: str, arms: int) -> None:
     """Write what describes the whole dataset: description, README, .bidsignore, the meaning of the events."""
     description = {
         "Name": "Simulated trial of ketamine after memory retrieval",
@@ -323,7 +325,9 @@ def _write_dataset_files(root: Path, seed: int, timing: str) -> None:
         "HowToAcknowledge": "No acknowledgement needed: no person was measured.",
     }
     _write_json(root / "dataset_description.json", description)
-    (root / "README").write_text(README.format(seed=seed, timing=timing), encoding="utf-8")
+    (root / "README").write_text(
+        README.format(seed=seed, timing=timing, arms={2: "two", 3: "three"}[arms]), encoding="utf-8"
+    )
     (root / ".bidsignore").write_text(BIDSIGNORE, encoding="utf-8")
     levels = {
         "trauma": "the person's own traumatic memory",
@@ -342,7 +346,7 @@ def _write_dataset_files(root: Path, seed: int, timing: str) -> None:
 # row per visit, which the specification allows.
 BIDSIGNORE = "truth.json\nphenotype/*\n"
 
-README = """A simulated trial: two arms, four visits, script-driven imagery, skin conductance, scales.
+README = """A simulated trial: {arms} arms, four visits, script-driven imagery, skin conductance, scales.
 
 No person was measured. Made by `reconfmri simulate` with seed {seed} and {timing} timing. What was planted
 stands in truth.json; which arm each participant belongs to stands outside this folder, in allocation.tsv.

@@ -86,7 +86,14 @@ def thermal_covariance(anatomy: Anatomy, territory: Territory, protocol: scanner
 
 
 def compose(
-    scans: list[ScanTruth], study: Study, territory: Territory, thermal: Gains, timing: Timing, seed: int
+    scans: list[ScanTruth],
+    study: Study,
+    territory: Territory,
+    thermal: Gains,
+    timing: Timing,
+    seed: int,
+    *,
+    arms: int = 2,
 ) -> dict[str, Any]:
     """Return the content of truth.json."""
     asker = _Asker(study, territory, thermal, timing)
@@ -95,8 +102,9 @@ def compose(
     mean_gains = np.mean([scan.gains for scan in scans], axis=0)
     outcomes = {}
     for name in names:
-        expected, source = asker.differences(name, mean_gains)
-        outcomes[name] = {"unit": units[name], "difference": expected, "difference_source": source}
+        *active, control = planted.DESIGNS[arms]
+        found = {arm: asker.differences(name, mean_gains, (arm, control)) for arm in active}
+        outcomes[name] = {"unit": units[name]} | _of_arms(found)
     regions = list(territory.parts)
     recovery = {
         region: round(float(mean_gains[regions.index(region), list(SOURCES).index(source)]), 4)
@@ -104,6 +112,17 @@ def compose(
     }
     rows = [asker.scan_row(scan, names) for scan in scans]
     return {"seed": seed, "definition": DEFINITION, "outcomes": outcomes, "recovery": recovery, "scans": rows}
+
+
+def _of_arms(found: Mapping[str, tuple[dict[str, float], dict[str, float]]]) -> dict[str, Any]:
+    """The differences of the active arm of two, or of each active arm, from the control."""
+    if len(found) == 1:
+        ((expected, source),) = found.values()
+        return {"difference": expected, "difference_source": source}
+    return {
+        "difference_by_arm": {arm: expected for arm, (expected, _) in found.items()},
+        "difference_source_by_arm": {arm: source for arm, (_, source) in found.items()},
+    }
 
 
 DEFINITION = (
@@ -158,11 +177,13 @@ class _Asker:
             "psc_expected": {name: _rounded(expected) for name, (expected, _) in values.items()},
         }
 
-    def differences(self, name: str, gains: Gains) -> tuple[dict[str, float], dict[str, float]]:
-        """Difference of the arms' means per later session: expected, and at the source."""
+    def differences(
+        self, name: str, gains: Gains, arms: tuple[str, str]
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Difference of two arms' means per later session: expected, and at the source."""
         expected, source = {}, {}
         for session in planted.SESSIONS[1:]:
-            active, control = (planted.mean_visit(arm, session, self.timing) for arm in planted.ARMS)
+            active, control = (planted.mean_visit(arm, session, self.timing) for arm in arms)
             one, other = self.value(name, active, gains), self.value(name, control, gains)
             expected[session] = _rounded(one[0] - other[0])
             source[session] = _rounded(one[1] - other[1])

@@ -51,9 +51,7 @@ DIAGNOSTICS = TableSpec(
             OF_OUTCOME,
         ),
         number(
-            "sd_ratio",
-            "by_arm: posterior median of the SD of the active arm over that of the control arm; missing with "
-            "several active arms",
+            "sd_ratio", "by_arm: posterior median of the SD of the active arm over that of the control arm"
         ),
         number("t_df", "student_t: posterior median of the degrees of freedom"),
         number("r_hat", "Largest R-hat over all parameters"),
