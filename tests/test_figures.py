@@ -344,6 +344,26 @@ def test_a_withheld_estimate_is_named_in_the_forest(study):
     assert texts.count("not reported") == len(study.group.outcomes)
 
 
+def test_brain_body_and_symptoms_share_an_axis_in_multiples_of_the_unit_s_scale(study):
+    """A panel each, their outcomes in the study's order; the primary estimand at the primary visit alone."""
+    table = estimates_of(study)
+    table["domain"] = [study.outcomes[name].domain for name in table["outcome"]]
+    table.loc[table["estimand"] != study.group.primary.estimand, "estimate"] = 99.0
+    kinds = trial.kinds_of(table, study.trial)
+    assert list(kinds) == ["Brain", "Body", "Symptoms"]
+    assert [name for names in kinds.values() for name in names] == study.group.modelled
+    figure = trial.side_by_side(table, study.trial)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(kinds)
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    for axes, outcomes in zip(figure.axes, kinds.values(), strict=True):
+        points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("o", "s")]
+        np.testing.assert_allclose(points, [-0.5] * (2 * len(outcomes)))
+        assert len(axes.get_yticklabels()) == len(outcomes)
+    assert trial.kinds_of(table[table["domain"] == "clinical"], study.trial) == {
+        "Symptoms": kinds["Symptoms"]
+    }
+
+
 def test_the_edge_matrix_shows_each_pair_once(study):
     figure = trial.edge_matrix(estimates_of(study), study, condition="trauma")
     assert len(figure.axes[0].texts) == len(study.connectivity.pairs)

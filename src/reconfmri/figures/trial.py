@@ -236,6 +236,65 @@ def forest(
     return figure
 
 
+KINDS = {
+    "Brain": ("activation", "connectivity"),
+    "Body": ("skin_conductance", "physiology"),
+    "Symptoms": ("clinical",),
+}
+
+
+def kinds_of(estimates: pd.DataFrame, trial: Trial) -> dict[str, list[str]]:
+    """Return brain, body and symptoms -> their outcomes with an answer to the primary question."""
+    here = _primary_rows(estimates, trial)
+    found = {
+        kind: [
+            name
+            for name in trial.group.modelled
+            if ((here["outcome"] == name) & here["domain"].isin(domains)).any()
+        ]
+        for kind, domains in KINDS.items()
+    }
+    return {kind: outcomes for kind, outcomes in found.items() if outcomes}
+
+
+@drawn
+def side_by_side(estimates: pd.DataFrame, trial: Trial) -> Figure:
+    """Return the primary estimand at the primary visit: a panel each of brain, body and symptoms on one axis.
+
+    The axis is in multiples of each unit's scale (`group.scales`), the numbers in the outcome's own unit.
+    """
+    group, here = trial.group, _primary_rows(estimates, trial)
+    kinds = kinds_of(estimates, trial)
+    sizes = [len(outcomes) + 0.35 for outcomes in kinds.values()]
+    figure = new_figure(8.6, 0.5 * sum(sizes) + 0.3 * len(kinds) + 0.9)
+    panels = figure.subplots(len(kinds), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
+    for axes, (kind, outcomes) in zip(panels, kinds.items(), strict=True):
+        _forest_panel(axes, here[here["outcome"].isin(outcomes)], trial, outcomes)
+        axes.set_title(kind, fontsize=9, loc="left", color=INK, weight="bold")
+        axes.set_ylim(len(outcomes) - 0.45, -0.55)
+        labels = [f"{declared_label(name, group)}\n{trial.units[name]}" for name in outcomes]
+        axes.set_yticks(range(len(outcomes)), labels)
+    low, high = _reach(here, group)
+    panels[0].set_xlim(low, high + 0.62 * (high - low))
+    panels[0].set_xticks([tick for tick in panels[0].get_xticks() if low <= tick <= high])
+    panels[-1].set_xlabel(
+        f"{group.arms.active} minus {group.arms.control}, in multiples of the unit's scale",
+        fontsize=8.5,
+        color=MUTED,
+    )
+    _method_legend(figure, here, with_truth=False)
+    return figure
+
+
+def _primary_rows(estimates: pd.DataFrame, trial: Trial) -> pd.DataFrame:
+    primary = trial.group.primary
+    return estimates[
+        (estimates["session"] == primary.session)
+        & (estimates["estimand"] == primary.estimand)
+        & estimates["method"].isin(list(METHOD_MARKS))
+    ]
+
+
 def _forest_panel(axes: Axes, table: pd.DataFrame, trial: Trial, outcomes: list[str]) -> None:
     tidy(axes)
     axes.axvline(0, color=MUTED, linewidth=0.8)

@@ -27,6 +27,7 @@ from reconfmri.report.blocks import Block, picture, several
 from reconfmri.report.comparisons import View, views
 from reconfmri.report.inputs import Compared
 from reconfmri.report.responders import responders
+from reconfmri.report.words import list_of
 
 
 def arms(trial: Trial | None, compared: Compared) -> Block:
@@ -265,7 +266,7 @@ def _controls(compared: Compared) -> Block | None:
 def _forests(view: View, *, first: bool) -> list[Block]:
     trial, compared = view.trial, view.compared
     group, estimates = trial.group, compared.tables["estimates"]
-    shown = []
+    shown = _side_by_side(view, first=first)
     for session in results.sessions_of(estimates, trial):
         truth = results.truth_by_estimand(trial, compared, session)
         figure = trial_figures.forest(estimates, trial, session=session, truth=truth)
@@ -290,6 +291,26 @@ def _forest_alt(estimates: pd.DataFrame, trial: Trial, session: str, name: str) 
         f"{declared_label(row['outcome'], trial.group)} {number_with_ends(row)} {row['unit']}" for row in rows
     ]
     return f"Differences between arms, {name}. {'; '.join(said) or 'None is reported'}"
+
+
+def _side_by_side(view: View, *, first: bool) -> list[Block]:
+    """Brain, body and symptoms on one axis, where the study asks about more than one of them."""
+    trial, estimates = view.trial, view.compared.tables["estimates"]
+    kinds = list(trial_figures.kinds_of(estimates, trial))
+    if len(kinds) < 2:
+        return []
+    primary, level = trial.group.primary, trial.group.level
+    name = f"{session_name(trial, primary.session)}{view.suffix}"
+    title = f"{list_of(kinds).capitalize()} at {name}"
+    caption = (
+        f"{view.start}{title}: {estimand_label(primary.estimand)} of every outcome, marks and "
+        f"{100 * level:g} % intervals; one unit of the axis is the unit's typical spread between people "
+        f"({_scales(trial)}), so that lengths can be compared. Numbers are Bayesian, in the outcome's own "
+        "unit; bold is the primary outcome."
+    )
+    alt = _forest_alt(estimates, trial, primary.session, title)
+    figure = trial_figures.side_by_side(estimates, trial)
+    return [picture(figure, alt=alt, caption=caption, size="large") | {"open": first, "title": title}]
 
 
 def _scales(trial: Trial) -> str:
