@@ -17,6 +17,7 @@ from reconfmri.config import CONFIG, Group, Study, load_study
 from reconfmri.decisions import check_decisions, keep_decisions
 from reconfmri.derivatives import check_fmriprep
 from reconfmri.exclusions import MISSING, read_exclusions
+from reconfmri.fetching import check_fetched
 from reconfmri.files import InputError, UnreadableError, explained
 from reconfmri.indexing import Progress, index_dataset
 from reconfmri.labels import ORDER_CODE
@@ -47,7 +48,8 @@ def check_study(
     if study is None:
         return problems
     root = folder / study.bids
-    problems += check_places(root, folder) + check_regions(study, folder)
+    absent = list(check_fetched(folder, study))
+    problems += check_places(root, folder) + (absent or check_regions(study, folder))
     if not root.is_dir():
         return problems
     if full:

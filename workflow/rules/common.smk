@@ -34,6 +34,7 @@ from reconfmri.decisions import (
 )
 from reconfmri.derivatives import files_of_segmentation
 from reconfmri.exclusions import UNIT
+from reconfmri.fetching import refuse_unfetched
 from reconfmri.fieldmaps import fieldmap_of
 from reconfmri.layout import layout_of
 from reconfmri.locks import BusyError, hold_as_worker
@@ -165,6 +166,7 @@ try:
         verify_unchanged(scans, Path(study.bids), record, digest=contents.of)
         check_decisions(Path(), study, scans, record)
         check_decided(Path())
+        refuse_unfetched(Path(), study, digest=contents.of)
     else:
         seal.check(Path(), str(workflow.config_settings.overwrite_config.get("seal")))
 except (ValueError, FileNotFoundError) as error:

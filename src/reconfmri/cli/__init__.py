@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         _init,
         _import_redcap,
         _import_table,
+        _fetch,
         _index,
         _check,
         _simulate,
@@ -135,6 +136,13 @@ def _imported(command: argparse.ArgumentParser) -> None:
         "--allocation", type=Path, required=True, metavar="FILE", help="allocation to write, outside of BIDS"
     )
     command.add_argument("--overwrite", action="store_true", help="write over tables that are there")
+
+
+def _fetch(commands: Commands) -> None:
+    new = commands.add_parser(
+        "fetch", help="fetch the atlases that the study file names by their source; the only use of a network"
+    )
+    _study(new)
 
 
 def _index(commands: Commands) -> None:

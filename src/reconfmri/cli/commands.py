@@ -52,6 +52,13 @@ def import_table(options: Namespace) -> int:
     return 0
 
 
+def fetch(options: Namespace) -> int:
+    """Fetch the atlases that the study file names by their source."""
+    from reconfmri.cli.fetch import fetch as fetch_atlases
+
+    return fetch_atlases(options)
+
+
 def index(options: Namespace) -> int:
     """Write the run table and the exclusions of a study folder."""
     from reconfmri.config import CONFIG

@@ -24,6 +24,7 @@ RESERVED = ("lowest", "median")
 UNUSED_THRESHOLD = 0.5
 
 
+SOURCES = ("https://", "http://", "file://", "templateflow:", "nilearn:")
 Template = Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym"]
 
 
@@ -47,6 +48,28 @@ class Atlas(Section):
         description="Table of its labels, as BIDS has it: columns `index` (number, or volume from 0), `name`"
     )
     space: Template = Field(description="Template that it lies in; never guessed")
+    image_from: Text | None = Field(
+        None,
+        description="Where `reconfmri fetch` gets the image: an address (https, http, file), "
+        "`templateflow:PATH` of its archive, or `nilearn:NAME?key=value`, which gives image and table",
+    )
+    labels_from: Text | None = Field(None, description="The same of the table")
+
+    @model_validator(mode="after")
+    def _sources_are_whole(self) -> Atlas:
+        for source in (self.image_from, self.labels_from):
+            if source and not source.startswith(SOURCES):
+                raise SettingError(
+                    f"got the source {source!r}, expected one that begins with {', '.join(SOURCES)}",
+                    "correct it",
+                )
+        by_nilearn = (self.image_from or "").startswith("nilearn:")
+        if (self.image_from is not None and not by_nilearn) != (self.labels_from is not None):
+            raise SettingError(
+                "image_from and labels_from belong together, and `nilearn:` gives both",
+                "give both, or `image_from: nilearn:...` alone",
+            )
+        return self
 
 
 class Region(Section):

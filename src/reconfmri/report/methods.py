@@ -267,7 +267,8 @@ def _regions(study: Study) -> str:
     given = [region for name, region in rois.regions.items() if name not in rois.own]
     others = "" if all(region.labels for region in given) else ", spheres, masks or maps"
     brought = [
-        f"{name} ({PurePath(atlas.image).name}, {PurePath(atlas.labels).name}, in {atlas.space})"
+        f"{name} ({PurePath(atlas.image).name}, {PurePath(atlas.labels).name}, in {atlas.space}"
+        + (f", fetched from {atlas.image_from})" if atlas.image_from else ")")
         for name, atlas in rois.atlases.items()
     ]
     others += f", and of {list_of(brought)}" if brought else ""
