@@ -354,7 +354,16 @@ def page_of(asked):
         "registered": "",
     }
     return Page(
-        render("page.html.j2", **block, **whole, sources="", blinded=None, stamp="", sections=[shown])
+        render(
+            "page.html.j2",
+            script="report.js",
+            **block,
+            **whole,
+            sources="",
+            blinded=None,
+            stamp="",
+            sections=[shown],
+        )
     )
 
 
@@ -398,3 +407,25 @@ def test_a_rule_that_cannot_be_is_refused():
     ):
         with pytest.raises(ValueError, match=says):
             trial(feder(), active=15, seen=("1", "2"), **rule)
+
+
+def test_extreme_trials_have_intervals_that_hold_the_estimate_and_none_without_width():
+    """All or none of an arm: an exact end is 1, a normal interval of no width is withheld."""
+    apart = proportions.risk_difference(Counts(6, 6, 0, 6), 0.95)
+    assert (apart.estimate, apart.upper) == (1.0, 1.0)
+    assert proportions.risk_difference(Counts(0, 6, 6, 6), 0.95).lower == -1.0
+    for counts in (Counts(6, 6, 6, 6), Counts(0, 6, 0, 6), Counts(6, 6, 0, 6)):
+        with pytest.raises(NotEstimableError, match="no width"):
+            proportions.mantel_haenszel([counts, counts], 0.95)
+    nearly = proportions.bayes([Counts(6, 6, 6, 6)], 0.95, 2.5)["risk_difference"]
+    assert abs(nearly.estimate) < 1e-4
+    assert math.isinf(proportions.number_needed(nearly)[0].estimate)
+
+
+def test_strata_that_never_compare_the_arms_have_no_hazard_ratio():
+    """The posterior would be the prior."""
+    values = np.tile([40.0, 20.0, 20.0], (12, 1))
+    asked = trial(values, active=6, strata=["a"] * 6 + ["b"] * 6, drop=10)
+    ratios = time_to_response.estimate(asked)[1]
+    assert not ratios["reported"].any()
+    assert ratios["reason"].str.contains("no stratum has people of both arms at risk").all()

@@ -129,3 +129,17 @@ def test_events_of_nobody_and_rows_that_cannot_be_read_are_found_at_the_door(tmp
     assert "'sub-77' (1 row) meets nobody" in stranger.what
     path.write_text("participant_id\tterm\nsub-01\tn/a\n", encoding="utf-8")
     assert [item.code for item in check_adverse_events(tmp_path, ["sub-01"])] == ["E-DATA-B17"]
+
+
+def test_columns_in_other_letters_count_and_a_row_of_no_event_is_refused(tmp_path):
+    """`Serious` was passed over, and `none` was an event."""
+    path = tmp_path / "adverse_events.tsv"
+    path.write_text("participant_id\tterm\tSerious \nsub-01\tFall\t1.0\nsub-02\tfall\tNo\n", encoding="utf-8")
+    assert read_adverse_events(path)["serious"].tolist() == [True, False]
+    for content, says in (
+        ("participant_id\tterm\nsub-01\tNone\n", "there was no event"),
+        ("participant_id\tterm\tserious\tSerious\nsub-01\tfall\t1\t0\n", "has the columns"),
+    ):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(ValueError, match=says):
+            read_adverse_events(path)

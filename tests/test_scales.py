@@ -359,3 +359,16 @@ def test_scores_are_outcomes_of_the_study_with_labels():
     assert study.trial.ranges["mine.intrusion"] == (0, 4)
     assert outcome_label("pcl5.cognition_mood") == "PCL-5: cognition mood"
     assert "pcl5.intrusion" not in study.outcomes, "the demo's table has totals alone"
+
+
+def test_a_minute_is_one_however_a_spreadsheet_wrote_it():
+    """`40.0` is the rating at 40, and a second one beside `40`."""
+    settings = {"range": (0, 92), "unit": "CADSS points", "repeats": "minute", "occasions": ["40"]}
+    columns = ["participant_id", "session_id", "minute", "total"]
+    rows = [["sub-01", "1", "0", "2"], ["sub-01", "1", "40.0", "30"], ["sub-02", "1", "40", "5"]]
+    rows.append(["sub-02", "1", "40.0", "6"])
+    found, why = score_scale(pd.DataFrame(rows, columns=columns, dtype=object), "cadss", Scale(**settings))
+    values = found.set_index(["participant_id", "outcome"])["value"]
+    assert values["sub-01", "cadss.minute_40"] == 30
+    assert np.isnan(values["sub-02", "cadss.total"])
+    assert any("two lines of one visit have one minute" in item.why.what for item in why)

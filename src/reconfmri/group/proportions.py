@@ -21,6 +21,9 @@ N_GRID, FARTHEST = 401, 40.0  # places per dimension; log odds
 LARGEST_RATIO = 1e4
 EDGE = 1e-6
 
+NO_WIDTH = 1e-12  # of a standard error
+LEAST_DIFFERENCE = 1e-4  # of shares; a smaller one, as the median of draws around 0, is none
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -56,7 +59,9 @@ def risk_difference(counts: Counts, level: float) -> Answer:
     """
     first, second = counts.shares
     lower, upper, p = _exact(counts, level, _difference, -1 + EDGE, 1 - EDGE, null=0.0)
-    return Answer(first - second, max(lower, -1.0), min(upper, 1.0), p)
+    estimate = first - second
+    # The search ends a millionth inside of -1 and 1: where one is the estimate it is the end.
+    return Answer(estimate, min(max(lower, -1.0), estimate), max(min(upper, 1.0), estimate), p)
 
 
 def risk_ratio(counts: Counts, level: float) -> Answer:
@@ -114,7 +119,7 @@ def mantel_haenszel(strata: list[Counts], level: float) -> dict[str, Answer]:
     Raises
     ------
     NotEstimableError
-        No stratum has people of both arms, or nobody of an arm responded.
+        No stratum has people of both arms, or responses leave no variance within any.
     """
     both = [one for one in strata if one.n_active and one.n_control]
     if not both:
@@ -129,6 +134,11 @@ def mantel_haenszel(strata: list[Counts], level: float) -> dict[str, Answer]:
     p = (n**2 * c - m**2 * a + n * m * (m - n) / 2) / total**2
     q = (a * (m - c) + c * (n - a)) / (2 * total)
     error = math.sqrt(max(float(difference * p.sum() + q.sum()), 0.0)) / float(weights.sum())
+    if error < NO_WIDTH:
+        raise NotEstimableError(
+            "nobody or everybody of each arm responded, so that a normal interval has no width",
+            fix="no action is needed, the exact row has one",
+        )
     found = {"risk_difference": _normal(difference, error, z)}
     r, s = a * m / total, c * n / total
     if r.sum() and s.sum():
@@ -214,9 +224,8 @@ def number_needed(difference: Answer) -> tuple[Answer, str]:
     `lower` is then the number needed to treat at one end, and `upper`, negative, that needed to harm at
     the other.
     """
-    one = Answer(
-        _inverse(difference.estimate), _inverse(difference.upper), _inverse(difference.lower), difference.p
-    )
+    estimate = difference.estimate if abs(difference.estimate) >= LEAST_DIFFERENCE else 0.0
+    one = Answer(_inverse(estimate), _inverse(difference.upper), _inverse(difference.lower), difference.p)
     if difference.lower < 0 < difference.upper:
         words = f"from {one.lower:.3g} to treat through infinity to {-one.upper:.3g} to harm"
         return one, words

@@ -140,6 +140,8 @@ def _ratios(times: Times, prior_sd: float, level: float) -> list[dict[str, objec
         try:
             if not (start["n_active"] and start["n_control"]):
                 raise NotEstimableError("an arm has nobody at risk")
+            if not _share_a_stratum(times):
+                raise NotEstimableError("no stratum has people of both arms at risk")
             if not sum(events.values()):
                 raise NotEstimableError("nobody had the event")
             if method == "cox" and min(events.values()) < FEWEST:
@@ -152,6 +154,15 @@ def _ratios(times: Times, prior_sd: float, level: float) -> list[dict[str, objec
         except NotEstimableError as reason:
             rows.append(row | withheld(reason))
     return rows
+
+
+def _share_a_stratum(times: Times) -> bool:
+    """Whether some stratum compares the arms at all; else the posterior is the prior."""
+    sides = [
+        {stratum for stratum, in_arm in zip(times.strata, mask, strict=True) if in_arm}
+        for _, mask in _sides(times)
+    ]
+    return bool(sides[0] & sides[1])
 
 
 def _sides(times: Times) -> list[tuple[str, NDArray[np.bool_]]]:

@@ -205,7 +205,7 @@ def _ends_in_table(number: int, scale: Scale) -> tuple[float, float]:
 def _fault_of_visit(visit: Sequence[Row], session: str, scale: Scale) -> Why | None:
     """Why a visit has no score at all: several lines, or a day outside of its window."""
     if len(visit) > 1:
-        apart = {str(row[scale.repeats]) for row in visit} if scale.repeats else set()
+        apart = {_occasion(row[scale.repeats]) for row in visit} if scale.repeats else set()
         if not scale.repeats:
             return Why("one visit is on several lines", "delete all but one, or declare `repeats`")
         if len(apart) < len(visit):
@@ -228,12 +228,20 @@ def _results(visit: Sequence[Row], scale: Scale) -> dict[str, Result]:
     each = [_score(row, scale) for row in rows]
     found = {part: _taken([results[part] for results in each], scale) for part in each[0]}
     for value in scale.occasions:
-        here = [one for row, one in zip(rows, each, strict=True) if str(row[str(scale.repeats)]) == value]
+        here = [
+            one for row, one in zip(rows, each, strict=True) if _occasion(row[str(scale.repeats)]) == value
+        ]
         absent = Result(
             reason=Why(f"no rating at {scale.repeats} {value}", "no action is needed if there was none")
         )
         found[f"{scale.repeats}_{value}"] = here[0]["total"] if here else absent
     return found
+
+
+def _occasion(cell: object) -> str:
+    """A cell of `repeats`: `40`, `40.0` and ` 40` are one minute."""
+    value = _as_number(cell)
+    return str(cell).strip() if value is None or not math.isfinite(value) else f"{value:g}"
 
 
 def _in_order(visit: Sequence[Row], scale: Scale) -> list[Row]:

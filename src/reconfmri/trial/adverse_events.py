@@ -10,7 +10,8 @@ from reconfmri.files import InputError
 from reconfmri.tables import read_table
 
 CODE = "E-DATA-B17"
-YES, NO = ("1", "yes", "true", "y"), ("0", "no", "false", "n")
+YES, NO = ("1", "1.0", "yes", "true", "y"), ("0", "0.0", "no", "false", "n")
+NOTHING = ("none", "no", "nil", "-", "no ae", "no aes", "no adverse event", "no adverse events")
 COLUMNS = {
     "participant_id": "Participant, as in the allocation",
     "term": "What happened, in one coding for all, such as a MedDRA preferred term",
@@ -25,9 +26,14 @@ def read_adverse_events(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        A column is missing, or a row has no person, no term, or is neither serious nor not.
+        A column is missing or there twice, or a row has no person, no event, or is neither serious nor not.
     """
     table = read_table(path, required=["participant_id", "term"])
+    for name in ("severity", "serious"):
+        spelt = [column for column in table.columns if str(column).strip().lower() == name]
+        if len(spelt) > 1:
+            raise InputError(path, f"it has the columns {spelt}", fix="keep one of them", code=CODE)
+        table = table.rename(columns=dict.fromkeys(spelt, name))
     for name in ("severity", "serious"):
         if name not in table:
             table[name] = None
@@ -35,6 +41,9 @@ def read_adverse_events(path: str | Path) -> pd.DataFrame:
         for name in ("participant_id", "term"):
             if row[name] is None:
                 raise InputError(path, f"line {line}: {name} is missing", fix="complete the row", code=CODE)
+        if _plain(row["term"]) in NOTHING:
+            what = f"line {line}: the term {row['term']!r} says that there was no event"
+            raise InputError(path, what, fix="delete the row", code=CODE)
         if row["serious"] is not None and str(row["serious"]).lower() not in YES + NO:
             what = f"line {line}: serious is {row['serious']!r}"
             raise InputError(path, what, fix="write yes or no, n/a where unknown", code=CODE)
