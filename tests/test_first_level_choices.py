@@ -13,7 +13,14 @@ from reconfmri.events import cut_windows, read_events, script_regressors
 from reconfmri.report.methods import Facts, methods_text
 from reconfmri.screening import check_events
 from reconfmri.signal.contrasts import contrasts_of_run
-from reconfmri.signal.first_level import build_design, contrast_weights, fit_regions, share_left_by_filter
+from reconfmri.signal.first_level import (
+    build_design,
+    columns_of_task,
+    contrast_weights,
+    fit_regions,
+    share_left_by_filter,
+    variance_inflation,
+)
 from reconfmri.signal.least_squares import fit_series, noise_of, predictors
 from reconfmri.signal.single_scripts import single_scripts
 
@@ -371,6 +378,26 @@ def test_the_share_that_a_filter_leaves_is_said_of_slopes_and_bins():
     ):
         shares = share_left_by_filter(scripts(), tr=TR, n_volumes=N, task=ALIKE, settings=given)
         assert 0 < shares["rise"] < 1
+
+
+def test_what_other_columns_cost_a_contrast_is_its_variance_inflation():
+    """statsmodels' factor of a single column, where the rest of the task is orthogonal to nothing."""
+    from statsmodels.stats.outliers_influence import variance_inflation_factor
+
+    given = settings(contrasts={"t": {"trauma": 1.0}}, high_pass=0.0)
+    one = Task(conditions={"trauma": "trauma"}, ignore=["relax"], events="condition")
+    x = design(scripts(), given, one)
+    x.insert(1, "trans_x", x["trauma"] + np.random.default_rng(0).standard_normal(N))
+    found = variance_inflation(x, one, given)
+    assert found["t"] == pytest.approx(variance_inflation_factor(x, 0), rel=1e-8)
+    fir = settings(hrf="fir", fir=FIR, contrasts={"t": {"trauma_peak": 1.0}}, high_pass=0.01)
+    matrix = design(scripts(), fir)
+    assert len(columns_of_task(list(matrix), ALIKE, fir)) == 18
+    assert variance_inflation(matrix, ALIKE, fir)["t"] > 1
+    rated = settings(contrasts=SLOPE | CONTRAST, modulators=RATED)
+    matrix = design(scripts(), rated)
+    assert columns_of_task(list(matrix), ALIKE, rated) == ["trauma", "neutral", "suds_trauma"]
+    assert set(variance_inflation(matrix, ALIKE, rated)) == {"rise", "trauma-neutral"}
 
 
 # --- scrubbing

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reconfmri.config import outcome_label
+import pandas as pd
+
+from reconfmri.config import FirstLevel, Task, condition_label, outcome_label
 from reconfmri.figures import habituation as curves
 from reconfmri.figures import images, trial
 from reconfmri.figures.labels import region_groups, session_name
@@ -11,6 +13,7 @@ from reconfmri.report.blocks import Block, picture, scan_label
 from reconfmri.report.comparisons import group_of, rows_of
 from reconfmri.report.inputs import ReportInputs
 from reconfmri.report.words import ADJECTIVES
+from reconfmri.signal.first_level import columns_of_task, variance_inflation
 
 
 def regions(inputs: ReportInputs) -> Block:
@@ -43,14 +46,13 @@ def response(inputs: ReportInputs) -> Block:
     shown = None
     if inputs.design is not None and inputs.study.first_level:
         task = inputs.study.tasks[inputs.study.first_level.task].windowed
-        stems = tuple(dict.fromkeys(task.conditions.values()))
-        columns = [
-            name for name in inputs.design.columns if str(name).rsplit("_", 1)[0] in stems or name in stems
-        ]
+        names = list(map(str, inputs.design.columns))
+        columns = columns_of_task(names, task, inputs.study.first_level)
         run = inputs.design_run
         figure = images.design_matrix(inputs.design, float(run["tr"]), task_columns=columns)
         where = scan_label(run["participant_id"], run["session_id"], run["task"], run["run"])
-        caption = f"Design of {where}: the task regressors above, all {inputs.design.shape[1]} columns below."
+        caption = f"Design of {where}: the task regressors above, all {len(names)} columns below. "
+        caption += _precision(inputs.design, task, inputs.study.first_level)
         shown = picture(
             figure,
             alt=f"Design matrix of one run. {len(columns)} task regressors: {', '.join(map(str, columns))}",
@@ -58,6 +60,18 @@ def response(inputs: ReportInputs) -> Block:
             as_png=True,
         )
     return {"design": shown, "habituation": _habituation(inputs), **_first_level(inputs)}
+
+
+def _precision(design: pd.DataFrame, task: Task, settings: FirstLevel) -> str:
+    """The degrees of freedom of a run's model, and what its contrasts lose to the other columns."""
+    text = f"Degrees of freedom: {len(design) - design.shape[1]}."
+    if not (left := variance_inflation(design, task, settings)):
+        return text
+    said = [f"{condition_label(name)} {value:.3g}" for name, value in left.items()]
+    return (
+        f"{text} Variance of each contrast relative to the same events without confounds and drifts, under "
+        f"white noise: {', '.join(said)}."
+    )
 
 
 def _habituation(inputs: ReportInputs) -> Block | None:

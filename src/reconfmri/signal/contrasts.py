@@ -71,7 +71,7 @@ def contrasts_of_run(settings: FirstLevel, task: Task, events: pd.DataFrame, *, 
             why = missing[0]
             faults.append(DataFault(why.code, why.reason, fix=why.fix, region=contrast))
         else:
-            found[contrast] = _of_columns(weights, settings, task, slopes)
+            found[contrast] = weights_of_columns(weights, settings, task, slopes)
     return OfRun(found, faults)
 
 
@@ -138,10 +138,10 @@ def _slope(rated: Rated) -> dict[str, float]:
     return dict(zip(rated.events["name"][counts], map(float, weights), strict=True))
 
 
-def _of_columns(
+def weights_of_columns(
     weights: Mapping[str, float], settings: FirstLevel, task: Task, slopes: Mapping[str, Mapping[str, float]]
 ) -> dict[str, float]:
-    """The weights of a contrast with ratings and windows of a course taken apart."""
+    """Return the weights of a contrast with ratings and windows of a course taken apart."""
     known = condition_names(task)
     found: dict[str, float] = {}
     for name, weight in weights.items():

@@ -23,7 +23,7 @@ from reconfmri.config import FirstLevel, ScriptContrast, Task
 from reconfmri.events import DELAY, fir_regressors, read_events, script_regressors, start_time
 from reconfmri.exclusions import DataFault
 from reconfmri.nuisance import DRIFT, INTERCEPT
-from reconfmri.signal.contrasts import contrasts_of_run, rated_regressors
+from reconfmri.signal.contrasts import contrasts_of_run, rated_regressors, weights_of_columns
 from reconfmri.signal.habituation import Cost, Script, cost_of, cost_of_weights, script_weights
 from reconfmri.signal.least_squares import NOISE, Fit, fit_series
 from reconfmri.signal.voxelwise import as_normal, fit_voxels, fit_voxels_by_nilearn
@@ -182,6 +182,47 @@ def share_left_by_filter(
         if all(_columns_of(name, names, task) for name in weights):
             shares[contrast] = share_of(contrast_weights(weights, names, task))
     return shares
+
+
+def columns_of_task(names: Sequence[str], task: Task, settings: FirstLevel) -> list[str]:
+    """Return the columns of a design that stand for events, their bins and their ratings."""
+    stems = set(task.conditions.values())
+    return [
+        name
+        for name in names
+        if name in stems
+        or name.rsplit("_", 1)[0] in stems
+        or name in settings.modulators
+        or (settings.fir is not None and DELAY in name)
+    ]
+
+
+def variance_inflation(design: pd.DataFrame, task: Task, settings: FirstLevel) -> dict[str, float]:
+    """Return contrast -> its variance under white noise relative to that without confounds and drifts.
+
+    The mean of the series stays. Contrasts that the design has no columns of are left out, as is one over
+    the ratings of single events.
+    """
+    names = list(map(str, design.columns))
+    matrix = design.to_numpy(dtype=float)
+    own = columns_of_task(names, task, settings)
+    kept = [i for i, name in enumerate(names) if name in (*own, INTERCEPT)]
+    whole = np.linalg.pinv(matrix.T @ matrix)
+    alone = np.linalg.pinv(matrix[:, kept].T @ matrix[:, kept])
+    found = {}
+    for contrast, weights in settings.every_contrast.items():
+        taken = weights
+        if not isinstance(weights, ScriptContrast):
+            taken = weights_of_columns(weights, settings, task, {})
+            if not all(_columns_of(name, names, task) for name in taken):
+                continue
+        try:
+            vector = contrast_weights(taken, names, task)
+        except DataFault:
+            continue
+        if without := float(vector[kept] @ alone @ vector[kept]):
+            found[contrast] = float(vector @ whole @ vector) / without
+    return found
 
 
 def costs_of_order(names: Sequence[str], task: Task, settings: FirstLevel) -> dict[str, Cost]:
