@@ -13,8 +13,10 @@ from sklearn.model_selection import PredefinedSplit
 from tests.validate.associations import answers, judge
 
 from reconfmri.config import Group, Trial
-from reconfmri.group import associations, prediction
+from reconfmri.group import associations, bayes, prediction
 from reconfmri.group.asked import Asked
+from reconfmri.group.estimands import NotEstimableError
+from reconfmri.report.associations import associations as report_of
 from reconfmri.report.group_methods import group_methods
 
 UNITS = {"amygdala.x": ("percent signal change", 0.4), "pcl5.total": ("PCL-5 points", 12.0)}
@@ -255,3 +257,26 @@ def test_the_methods_text_holds_the_settings():
     assert "0.5 (95 % interval 0.4 to 0.6)" in text["Brain and symptoms"]
     assert "Mediation (both)" in text["Brain and symptoms"]
     assert "7 partitions, 199 permutations" in text["Prediction"]
+
+
+def test_the_report_says_what_so_few_people_can_tell(monkeypatch):
+    def no_fit(*_given, **_more):
+        raise NotEstimableError("did not converge")
+
+    monkeypatch.setattr(bayes.Sampler, "fit", no_fit)
+    values, active = simulated(27, 0.5, seed=9)
+    values[0, 1] = np.nan
+    asked = asked_of(values, active)
+    trial = Trial(
+        name="x", question="", seed=1, group=asked.group, session_names={"1": "before", "2": "after"},
+        days={}, units={name: unit for name, (unit, _) in UNITS.items()}, ranges={},
+    )  # fmt: skip
+    table = associations.estimate(asked)
+    (block,) = report_of(trial, {"associations": table})["associations"]
+    assert "26 people" in block["note"]
+    assert "[−0.11, 0.62]" in block["note"]
+    names = [row["name"] for row in block["rows"]]
+    assert names[0] == "Correlation of changes, given the arm"
+    assert names[2:4] == ["Correlation of changes in ketamine", "Correlation of changes in midazolam"]
+    assert block["rows"][0]["bayes"] == "did not converge"
+    assert block["rows"][0]["other"].startswith("0.")

@@ -132,7 +132,7 @@ def _rows(both: Both, settings: Association, asked: Asked) -> Iterator[Row]:
     unit = both.symptoms.unit
     asked_for = [("correlation_of_changes", "r"), ("slope_on_baseline", unit)]
     if settings.reliability:
-        asked_for.append(("correlation_of_true_changes", "r"))
+        asked_for.insert(1, ("correlation_of_true_changes", "r"))
     if settings.mediation:
         asked_for += [("through_brain", unit), ("around_brain", unit)]
     found = Posterior(both, settings, group, asked.seed, asked.cores)
@@ -186,7 +186,7 @@ class Posterior:
             if share["share_possible"] < FEWEST_POSSIBLE:
                 reason = (
                     f"with the declared reliability changes are no more than error in "
-                    f"{1 - share['share_possible']:.0%} of the draws"
+                    f"{100 - 100 * share['share_possible']:.0f} % of the draws"
                 )
                 return share | withheld(NotEstimableError(reason, fix="a more reliable measure"))
             draws = draws[np.isfinite(draws)]

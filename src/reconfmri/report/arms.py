@@ -23,6 +23,7 @@ from reconfmri.figures.labels import (
     session_name,
 )
 from reconfmri.report import results
+from reconfmri.report.associations import associations
 from reconfmri.report.blocks import Block, picture, several
 from reconfmri.report.comparisons import View, views
 from reconfmri.report.inputs import Compared
@@ -57,6 +58,7 @@ def arms(trial: Trial | None, compared: Compared) -> Block:
         "calibration": results.calibration_rows(compared.tables.get("calibration")),
         "moderation": results.moderation_rows(trial, compared.tables.get("moderation")),
         **responders(trial, compared.tables),
+        **associations(trial, compared.tables),
         "controls": _controls(compared),
         **_missing_visits(trial, compared),
         **_reliability(trial, compared.tables.get("reliability")),

@@ -220,6 +220,8 @@ SECTIONS = [
     ("joint", "Outcomes together", ("joint",)),
     ("pooled", "Effects pooled over outcomes (secondary)", ("pooled",)),
     ("moderation", "Moderators of the difference", ("moderation",)),
+    ("associations", "Brain and symptoms", ("associations",)),
+    ("prediction", "Prediction", ("prediction",)),
     ("responders", "Responders", ("responders",)),
     ("missing", "Missing visits", ("unseen_rows", "tipping", "tipping_words")),
     ("calibration", "Calibration in trials like this one", ("calibration",)),
@@ -257,6 +259,13 @@ INTRODUCTIONS = {
     "moderation": "Change of the arm difference, adjusted for baseline, per step of a declared moderator: "
     "analysis of covariance that allows unequal variances, and the Bayesian regression. Not corrected for "
     "their number.",
+    "associations": "Whether both change together within the arms, and what the one says of the other. Read "
+    "the intervals first; without a prior: Fisher's z and least squares among people with all four values. "
+    "Not adjusted for multiplicity. Exploratory: it rests on assumptions that randomisation does not give "
+    "(methods).",
+    "prediction": "Elastic net in five folds, tuned within them, beyond the outcome's own baseline and the "
+    "arm. Q²: share of the variance that predictions for people outside of the fit explain; below zero they "
+    "are worse than a mean. By chance: the same with the predictors of other people.",
     "responders": "Response by the rules that the study declares. A responder and a nonresponder may differ "
     "by one point, so that a comparison of means learns more of as many people; these numbers are for who "
     "treats.",

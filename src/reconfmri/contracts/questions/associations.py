@@ -82,13 +82,7 @@ register(
         rule="fit_bayesian_models",
         function="reconfmri.group.associations:estimate",
         tables={"associations": ASSOCIATIONS.called("Brain and symptoms of the same people")},
-        section=Section(
-            "associations",
-            "Brain and symptoms",
-            "How changes of both go together within the arms. Look at the intervals first: a correlation of "
-            ".30 among 27 people has the 95 % interval [-.09, .61], and among 14 [-.27, .72]. What is "
-            "marked exploratory rests on assumptions that randomisation does not give.",
-        ),
+        section=Section("associations"),
         needs=("seed",),
     )
 )
@@ -98,12 +92,7 @@ register(
         rule="test_by_randomisation",
         function="reconfmri.group.prediction:estimate",
         tables={"prediction": PREDICTION.called("Prediction of a later value by brain measures")},
-        section=Section(
-            "prediction",
-            "Prediction",
-            "Elastic net in five folds, tuned within them, against the outcome's own baseline and the arm; "
-            "the whole procedure again with the predictors of other people. Below zero: worse than without.",
-        ),
+        section=Section("prediction"),
         needs=("seed",),
     )
 )
