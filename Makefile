@@ -18,7 +18,7 @@ ifneq ($(CERTIFICATES),)
 export PIP_CERT ?= $(or $(SSL_CERT_FILE),$(CERTIFICATES))
 endif
 
-.PHONY: demo test lint fresh recover validate soak bench mutate docs lock wheel sbom audit install install-test clean
+.PHONY: demo test lint fresh recover validate soak bench mutate docs lock wheel release sbom audit install install-test clean
 
 $(BIN)/uv:
 	@test "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2] == (3, 11))')" = True || { echo "make: Python 3.11 is needed; give one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -105,6 +105,12 @@ lock: $(BIN)/uv
 # The package with its workflow as one file, in dist/.
 wheel: $(BIN)/uv
 	$(BIN)/uv build --quiet --wheel
+
+# What a release is made of, in dist/: only from the commit whose tag is the version.
+release: sbom
+	@tag=$$(git describe --tags --exact-match 2>/dev/null || true); version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	  test "$$tag" = "v$$version" || { echo "make: the version is $$version, the tag of this commit '$$tag'. Fix: git tag v$$version, or set the version in pyproject.toml" >&2; exit 1; }
+	$(BIN)/uv build --quiet --wheel --sdist
 
 # What the lock holds, as CycloneDX; the lock beside the known advisories (needs a network).
 sbom: $(BIN)/uv
