@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.validate import chain, joint, pooled
+from tests.validate import arms, chain, joint, pooled
 from tests.validate.scenarios import NOT_CLAIMED
 from tests.validate.validate import KEY, is_judged, judge_scenario, scenarios, together, verdicts
 
@@ -111,3 +111,17 @@ def test_effects_planted_in_recordings_and_items_are_recovered():
     assert (table["trials"] == 6).all()
     assert chain.missed(table) == []
     assert (table["error_percent"] < 25).all(), "so that a lost effect, a bias of 100 %, would be missed"
+
+
+def test_three_arms_are_judged_in_small():
+    """The small form of `python -m tests.validate.arms`: 60 trials, bounds that catch bugs alone."""
+    cells = arms.coverage("growing", "9/9/9", trials=60, seed=3)
+    assert set(cells["comparison"]) == {one.name for one in arms.ARMS.every_comparison}
+    assert (cells["trials"] == 60).all()
+    # 95 % of 60 is 57 with an SD of 1.7: below 51 of a cell by chance once in a thousand
+    assert cells["coverage"].min() > 0.84
+    assert cells.groupby("method")["coverage"].mean().between(0.90, 0.99).all()
+    assert (cells["bias"].abs() < 4 * cells["sd"] / 60**0.5).all()
+    found = arms.rejections("one apart by 3 SD", "9/9/9", trials=60, draws=99, seed=3)
+    # at 5 % more than 8 of 60 by chance once in two hundred; a test that drew labels of all arms rejects none
+    assert max(found.values()) <= 8 / 60

@@ -268,6 +268,11 @@ class Test:
         self.nulls: dict[bool, Null] = {}
         self.drawn: dict[bool, Drawn] = {}
 
+    @property
+    def null(self) -> Null | None:
+        """The model in which all arms are alike; None before a question of theirs was answered."""
+        return self.nulls.get(False)
+
     def answer(self, question: Question) -> tuple[dict[str, object], Array | None]:
         """Return the row of a question and its statistic under every draw, the observed one first."""
         outcome = self.outcome
