@@ -27,7 +27,7 @@ from reconfmri.trial.lock import stamp_of
 from reconfmri.trial.log import read_log
 
 FEW = ["amygdala.trauma_first-neutral_first", "pcl5.total"]
-PLAN = {"people": {"quokka": 14, "numbat": 13}}
+PLAN = {"people": {"quokka": 14, "numbat": 13}, "difference": -0.32, "unit": "percent signal change"}
 
 
 def small_study(tmp_path, *covariates):
