@@ -145,6 +145,8 @@ def test_a_row_that_names_what_is_there_is_heeded(add, unit):
         (("sub-01", "ses-2"), "session_id 'ses-2'"),
         (("sub-01", "2", "memry"), "task 'memry'"),
         (("sub-01", "2", "memory", "1", "amigdala"), "region 'amigdala'"),
+        (("sub-01", "2", "memory", "01"), "run '01'"),
+        (("sub-01", "2", "memory", "7"), "run '7'"),
     ],
 )
 def test_a_row_that_would_count_for_nothing_stops(add, unit, told):

@@ -18,7 +18,7 @@ from reconfmri.events import COLUMNS, name_events, read_events
 from reconfmri.exclusions import read_exclusions
 from reconfmri.indexing import index_dataset
 from reconfmri.problems import Problem, causes
-from reconfmri.screening import _filtered, check_band
+from reconfmri.screening import _filtered, check_band, check_scales
 from reconfmri.simulate.planted import timing_of
 from reconfmri.tables import read_table
 from reconfmri.trial.blinding import candidates, telling_columns
@@ -88,6 +88,39 @@ def test_events_of_some_runs_take_those_runs_out_and_nothing_else(study):
         ("EXCL", "E-DATA-B13", "sub-01", "2"),
         ("EXCL", "E-DATA-B13", "sub-01", "3"),
     ]
+
+
+def test_events_that_give_no_contrast_are_found_before_compute(study):
+    """Two conditions at once, a condition that was never played, and onsets in minutes."""
+    at_once = "onset\tduration\ttrial_type\n10\t20\ttrauma\n10\t20\trelax\n70\t20\ttrauma\n70\t20\trelax\n"
+    change_events(study, lambda text: at_once, people=["sub-01"], sessions=["1"])
+    change_events(study, lambda text: text.replace("\trelax", "\ttrauma"), people=["sub-02"], sessions=["1"])
+    change_events(
+        study,
+        lambda text: cells(text, lambda o, d, t: (f"{float(o) / 60:g}", f"{float(d) / 60:g}", t)),
+        people=["sub-03"],
+        sessions=["1"],
+    )
+    problems = {(p.severity, p.code, Path(p.file).name[:6]) for p in found(study)}
+    assert problems >= {
+        ("EXCL", "E-STAT-E04", "sub-01"),
+        ("EXCL", "E-STAT-E02", "sub-02"),
+        ("WARN", "W-DATA-B13", "sub-03"),
+    }
+    assert {file for _, _, file in problems} == {"sub-01", "sub-02", "sub-03"}
+
+
+def test_a_scale_that_was_not_asked_is_named_and_one_of_nobody_stops(study):
+    rows = (root_of(study) / PCL5).read_text().splitlines(keepends=True)
+    write(root_of(study) / PCL5, "".join(row for row in rows if "sub-02" not in row and "ses-3" not in row))
+    lines = [problem.what for problem in found(study)]
+    assert lines == [
+        "no row has the participant_id 'sub-02', which the study has",
+        "no row has the session_id '3', which the study has",
+    ]
+    write(root_of(study) / PCL5, rows[0])
+    (problem,) = check_scales(root_of(study), load_study(study / "config/config.yaml"), PEOPLE)
+    assert (problem.severity, problem.code) == ("STOP", "E-BIDS-B16")
 
 
 def test_rows_without_a_trial_type_are_named_and_the_run_is_modelled_from_the_others(study):

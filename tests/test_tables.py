@@ -45,7 +45,7 @@ def test_line_ends_and_byte_order_mark_change_nothing(tmp_path, ends, mark):
         ("a\tb\n1\t2\n1\n", "line 3, column 2: the row has 1 cells, the header 2"),
         ("a\ta\n1\t2\n", "names a column twice"),
         ("", "empty"),
-        ("b\tc\n1\t2\n", "columns ['a'] are missing; it has ['b', 'c']. Fix: "),
+        ("b\tc\n1\t2\n", "columns ['a'] are missing; it has ['b', 'c']"),
         ("a\n1\nmany\n", "line 3, column 'a': 'many' is not a number. Fix: "),
         ("a\n1_000\n", "'1_000' is not a number"),
         ("a\n\uff11\n", "is not a number"),

@@ -166,18 +166,28 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        It cannot be read, is not UTF-8, not JSON or not an object; with line and column.
+        It cannot be read, is not UTF-8, not JSON (with line and column), not an object, or has a key twice.
     FileNotFoundError
         There is no such file.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path), object_pairs_hook=_each_once)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
     if not isinstance(content, dict):
         raise ValueError(f"expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of JSON, in which no key may be there twice: the last one would win without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:40]!r} is there twice")
     return content
 
 
@@ -433,14 +443,22 @@ def _scan(folder: Path, *, folders: bool = False) -> list[Path]:
     if not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
         return []  # what cannot be listed is named by `read_dataset`
     entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    kept = [entry.name for entry in entries if not entry.is_dir() or (folders and "." in entry.name)]
+    kept = [entry.name for entry in entries if not _is_folder(entry) or (folders and "." in entry.name)]
     return [folder / name for name in sorted(kept)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one; a link that leads back to itself is none, and is named when it is read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _subfolders(folder: Path, prefix: str) -> list[Path]:
     if not os.access(folder, os.R_OK | os.X_OK):
         return []
     names = sorted(
-        entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name.startswith(prefix)
+        entry.name for entry in os.scandir(folder) if _is_folder(entry) and entry.name.startswith(prefix)
     )
     return [folder / name for name in names]

@@ -14,7 +14,7 @@ import pandas as pd
 from reconfmri import bids, covariates
 from reconfmri.atlases import label_names
 from reconfmri.config import CONFIG, Group, Study, load_study
-from reconfmri.decisions import check_decisions, keep_decisions
+from reconfmri.decisions import BY_HAND, check_decisions, keep_decisions
 from reconfmri.derivatives import check_fmriprep
 from reconfmri.exclusions import MISSING, read_exclusions
 from reconfmri.fetching import check_fetched
@@ -165,9 +165,14 @@ def check_frozen(folder: Path, root: Path, fresh: pd.DataFrame, *, contents: boo
     try:
         frozen = bids.read_run_table(folder / name)
         bids.verify_unchanged(frozen, root, bids.read_record(folder), full=contents)
-        decided = read_exclusions(folder / "config/exclusions.tsv")
     except (ValueError, FileNotFoundError) as error:
         return [_index_again(error, folder / name, name)]
+    by_hand = "config/exclusions.tsv"
+    try:
+        decided = read_exclusions(folder / by_hand)
+    except (ValueError, FileNotFoundError) as error:
+        what, fix = explained(error, folder / by_hand, by_hand, "index again (`reconfmri index`)")
+        return [Problem("STOP", BY_HAND, what, fix, by_hand)]
     listed = set(frozen["bold"])
     return [
         Problem(
@@ -189,7 +194,7 @@ def check_decision_tables(folder: Path, study: Study) -> list[Problem]:
         if (folder / "config/runs.tsv").is_file():
             scans = bids.read_run_table(folder / "config/runs.tsv")
             check_decisions(folder, study, scans, bids.read_record(folder))
-    except ValueError as error:  # a table that cannot be read is E-BIDS-A13
+    except ValueError as error:  # a table that cannot be read is named by `check_frozen`
         if isinstance(error, InputError) and error.code:
             return [Problem("STOP", error.code, error.what, error.fix, error.place)]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,7 @@ READ = (
     "bold", "T1w", "events", "physio",
     "phasediff", "phase1", "phase2", "fieldmap", "magnitude", "magnitude1", "magnitude2", "epi",
 )  # fmt: skip
+IS_FOLDER = re.compile(r"ses-.*|anat|func|fmap")
 EXTENSIONS = (".nii", ".nii.gz", ".json", ".tsv", ".tsv.gz")
 
 
@@ -79,7 +81,11 @@ def read_dataset(root: Path) -> tuple[Dataset, list[Problem]]:
         elif "/" in path:
             strays.append(path)
     people, more = _participants(root, folders)
-    problems += _left_alone(strays) + _closed(root, folders) + more
+    broken = _no_folders(root, folders, strays)
+    gone = {problem.file for problem in broken}
+    more = [item for item in more if not (item.code == "W-BIDS-A02" and item.participant_id in gone)]
+    strays = [path for path in strays if path not in gone]
+    problems += _left_alone(strays) + broken + _closed(root, folders) + more
     return Dataset(root, dict(files), sizes, people), problems
 
 
@@ -132,6 +138,22 @@ def _left_alone(strays: list[str]) -> list[Problem]:
             f"no action is needed; to silence this, move them away or name them in {IGNORE}",
         )
     ]
+
+
+def _no_folders(root: Path, folders: list[str], strays: list[str]) -> list[Problem]:
+    """One problem per person, session or kind of data that is a link to nowhere, or a file, and no folder."""
+    ignored = bids.ignored_by(root)
+    names = {entry.name for entry in root.iterdir()} - set(folders)
+    tops = [name for name in names if bids.PARTICIPANT.fullmatch(name)]
+    places = sorted(name for name in tops if not (ignored(name) or ignored(f"{name}/")))
+    places += [path for path in strays if IS_FOLDER.fullmatch(path.rpartition("/")[2])]
+    problems = []
+    for place in places:
+        what, fix = "it is a file, a folder is needed", "put the folder in its place"
+        if (root / place).is_symlink():
+            what, fix = "the link leads nowhere", f"fetch it (`datalad get {place}`), or correct the link"
+        problems.append(Problem("EXCL", "E-BIDS-A15", what, fix, place, place.split("/")[0]))
+    return problems
 
 
 def _closed(root: Path, folders: list[str]) -> list[Problem]:
@@ -203,13 +225,17 @@ def _participants(root: Path, folders: list[str]) -> tuple[list[str], list[Probl
     return [p for p in dict.fromkeys([*rows, *folders]) if bids.PARTICIPANT.fullmatch(p)], problems
 
 
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text if letter.isalnum() and letter.isascii())
+
+
 def _malformed_ids(rows: list[str]) -> list[Problem]:
     return [
         Problem(
             "STOP",
             "E-BIDS-A06",
             f"line {line}: participant_id {row!r} is not sub-<letters, digits, +>",
-            f"write it like the folder, e.g. sub-{''.join(c for c in row if c.isalnum()) or '01'}",
+            f"write it like the folder, e.g. sub-{_letters(row.removeprefix('sub-')) or '01'}",
             "participants.tsv",
         )
         for line, row in enumerate(rows, start=2)

@@ -129,7 +129,7 @@ def check_decisions(
     Raises
     ------
     ValueError
-        A row would count for nothing: it names nobody, or an unknown session, task or region.
+        A row would count for nothing: it names nobody, or an unknown session, task, run or region.
     """
     _check_rated(folder / RATED, scans)
     path = folder / TABLE
@@ -146,6 +146,9 @@ def check_decisions(
         "participant_id": sorted(people),
         "session_id": sorted({session.id for session in study.sessions} | set(scans["session_id"])),
         "task": list(study.tasks),
+        "run": sorted(
+            {*scans["run"], *(row.run for row in rows if row.decided_by == "automatic")} - {MISSING}
+        ),
         "region": _regions(study),
     }
     for line, row in enumerate(rows, start=2):
@@ -154,7 +157,8 @@ def check_decisions(
             if value not in names and (value != MISSING or column == "participant_id"):
                 what = f"line {line}: {column} {value!r} is none of the study's, so the row would count for "
                 what += "nothing"
-                raise InputError(TABLE, what, fix=f"one of {names[:12]}", code=BY_HAND)
+                fix = f"one of {names[:12]}" if names else f"n/a, there is no {column}"
+                raise InputError(TABLE, what, fix=fix, code=BY_HAND)
 
 
 def _check_rated(path: Path, scans: pd.DataFrame) -> None:

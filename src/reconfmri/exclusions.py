@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from reconfmri.files import read_text
+from reconfmri.files import InputError, read_text
 
 COLUMNS = (
     "participant_id",
@@ -129,14 +129,17 @@ def read_exclusions(path: str | Path) -> list[Exclusion]:
     """
     lines = read_text(path).rstrip("\n").split("\n")
     if tuple(lines[0].rstrip("\t").split("\t")) != COLUMNS:
-        raise ValueError(f"{path} is not an exclusions table: expected the columns {list(COLUMNS)}")
+        what = f"not an exclusions table: expected the columns {list(COLUMNS)}"
+        raise InputError(path, what, fix="write line 1 so, or index again (`reconfmri index`)")
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         cells = [cell.strip() or MISSING for cell in line.split("\t")]
         if set(cells) == {MISSING}:
             continue  # a blank line of a spreadsheet
         if len(cells) != len(COLUMNS):
-            raise ValueError(f"{path}: line {number} has {len(cells)} cells, the header {len(COLUMNS)}")
+            what = f"line {number} has {len(cells)} cells, the header {len(COLUMNS)}"
+            fix = "one tab between two cells and none within a cell, n/a where there is nothing"
+            raise InputError(path, what, fix=fix)
         rows.append(Exclusion(**dict(zip(COLUMNS, cells, strict=True))))
     return rows
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,13 +20,13 @@ from reconfmri.dataset import twice
 from reconfmri.events import cut_windows, name_events, read_events
 from reconfmri.exclusions import MISSING, UNIT, DataFault
 from reconfmri.files import explained
-from reconfmri.labels import SPELLING_CODE, essence
+from reconfmri.labels import SPELLING_CODE, essence, first_of
 from reconfmri.problems import Problem
 from reconfmri.scales.scoring import needed_columns, plain_id, plain_visit, score_scale
 from reconfmri.signal.beta_series import MIN_BETAS
 from reconfmri.signal.contrasts import contrasts_of_run
 from reconfmri.signal.correlation import MIN_DIMENSIONS, cosines_in
-from reconfmri.signal.first_level import KEPT_EFFICIENCY, share_left_by_filter
+from reconfmri.signal.first_level import KEPT_EFFICIENCY, check_task, share_left_by_filter
 from reconfmri.signal.habituation import Cost, cost_of, scripts_of
 from reconfmri.tables import read_table
 
@@ -33,7 +34,8 @@ from reconfmri.tables import read_table
 WITHOUT_FUNDAMENTAL = 0.25
 DEAR = 2.0  # times the variance of the plain contrast
 TIME_ROUNDING = 1e-3  # s
-NOBODY, BARE = "W-BIDS-B16", "W-BIDS-B13"
+EARLY = 0.5  # share of a run that its events fill at least, if they are in seconds
+NOBODY, BARE, EARLY_END = "W-BIDS-B16", "W-BIDS-B13", "W-DATA-B13"
 
 
 def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]:
@@ -50,7 +52,9 @@ def check_events(root: Path, study: Study, table: pd.DataFrame) -> list[Problem]
             events = tables[str(row.events)]
             if events is not None:
                 problems += _without_type(row, name, events, task)
-                found += _model(row, events, task)
+                faults = _model(row, events, task) or _task(row, events, task, first_level)
+                found += faults
+                problems += [] if faults else _early_end(row, events)
         problems += _stop_when_all(found, len(runs), f"run of task {name}")
         coupled = study.connectivity
         if coupled and coupled.task == name and "beta_series" in coupled.estimators:
@@ -259,6 +263,31 @@ def _model(row: object, events: pd.DataFrame, task: Task) -> list[Problem]:
     return []
 
 
+def _task(row: Any, events: pd.DataFrame, task: Task, settings: FirstLevel | None) -> list[Problem]:
+    """What keeps the contrasts from being estimated in a run whose events are each in order."""
+    cut, windowed = cut_windows(events, task)
+    known = cut[cut["trial_type"].isin([*windowed.conditions, *windowed.ignore])]
+    if settings is None or len(known) < cut["trial_type"].notna().sum():
+        return []
+    try:
+        check_task(known, tr=float(row.tr), n_volumes=int(row.n_volumes), task=windowed, settings=settings)
+    except DataFault as fault:
+        return [_out(row, fault, str(row.events))]
+    return []
+
+
+def _early_end(row: Any, events: pd.DataFrame) -> list[Problem]:
+    """A remark on a run that goes on for longer than its events: they may be in volumes or in minutes."""
+    duration = float(row.tr) * int(row.n_volumes)
+    end = float((events["onset"] + events["duration"].fillna(0)).max())
+    if events.empty or not 0 <= end < EARLY * duration:
+        return []
+    what = f"the last event ends after {end:g} s of a run of {duration:g} s: are onsets in volumes or minutes"
+    return [
+        Problem("WARN", EARLY_END, what, "no action is needed if nothing comes after it", str(row.events))
+    ]
+
+
 def _trial_types(name: str, task: Task, tables: dict[str, pd.DataFrame]) -> list[Problem]:
     """Trial types that the study file does not name, and conditions that no events table holds."""
     found: dict[str, list[str]] = defaultdict(list)
@@ -360,6 +389,11 @@ def check_scales(root: Path, study: Study, people: Iterable[str]) -> list[Proble
             problems.append(Problem("STOP", "E-BIDS-A11", what, fix, path))
             continue
         met = who_meets(table, path, people, [session.id for session in study.sessions])
+        if table.empty:
+            what = "it has no row, so the scale would have no value"
+            met.append(Problem("STOP", "E-BIDS-B16", what, f"fill it, or delete scales.{name}", path))
+        elif not met:
+            met += _without_rows(table, path, people, [session.id for session in study.sessions])
         found = twice([" ".join(map(str, row)) for row in table[keys].to_numpy()], path)
         problems += met + found
         if not (found or any(item.severity == "STOP" for item in met)):
@@ -409,9 +443,25 @@ def who_meets(table: pd.DataFrame, path: str, people: Iterable[str], sessions: l
     return problems
 
 
+def _without_rows(
+    table: pd.DataFrame, path: str, people: Iterable[str], sessions: list[str]
+) -> list[Problem]:
+    """People and visits of the study that a scale has no row of."""
+    pairs = [("participant_id", {plain_id(cell) for cell in table["participant_id"]}, list(people))]
+    if sessions:
+        pairs.append(("session_id", {plain_visit(cell) for cell in table["session_id"]}, sessions))
+    problems = []
+    for column, cells, known in pairs:
+        if without := [own for own in known if own not in cells]:
+            what = f"no row has the {column} {first_of(map(repr, without))}, which the study has"
+            fix = "no action is needed if the scale was not asked there; else add the rows"
+            problems.append(Problem("WARN", NOBODY, what, fix, path))
+    return problems
+
+
 def _bare(label: str) -> str:
     """A label without its prefix, however that is written, and without what differs between spellings."""
-    return essence(re.sub(r"^(\s*(sub|ses)-\s*)+", "", label, flags=re.IGNORECASE))
+    return re.sub(r"^((sub|ses)-\s*)+", "", essence(label))
 
 
 def _stranger(column: str, cell: str, n_rows: int, path: str) -> Problem:

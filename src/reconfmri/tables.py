@@ -45,8 +45,7 @@ def read_table(
     header, body = rows[0], rows[1:]
     absent = [name for name in dict.fromkeys((*required, *numeric)) if name not in header]
     if absent:
-        what = f"columns {absent} are missing; it has {_shown(header)}"
-        raise InputError(path, what, fix="name the columns so in line 1, with tabs between cells")
+        raise InputError(path, f"columns {absent} are missing; it has {_shown(header)}")
     if len(set(header)) != len(header):
         twice = sorted({name for name in header if header.count(name) > 1})
         what = f"line 1 names a column twice: {_shown(twice, header)}"

@@ -11,6 +11,8 @@ from tests.validate import arms, chain, joint, pooled
 from tests.validate.scenarios import NOT_CLAIMED
 from tests.validate.validate import KEY, is_judged, judge_scenario, scenarios, together, verdicts
 
+from reconfmri.simulate.measures import simulate_values
+
 # scenario -> engines: one of every kind, the smallest sizes where the model has to shrink or to fall back
 SMALL = {
     "compound symmetric, 4 visits, 40/40": ("reml",),
@@ -74,6 +76,16 @@ def test_few_people_at_many_visits_are_answered_with_a_shrunk_covariance_by_name
     cells, _ = judge_scenario("growing, 8 visits, 8/8", trials=12, draws=1, full=0, seed=1, only=("reml",))
     assert 0 < cells["shrunk"].max() < 1
     assert cells["random_intercept"].max() == 0
+
+
+def test_leaving_by_the_last_value_makes_least_squares_biased():
+    """Who is better stays: in the arm that gets better, more. REML is unbiased there, by `make validate`."""
+    truth = scenarios()[name := "missing by the last value, 40/40"].truth
+    left = np.isnan(simulate_values(truth, trials=200, seed=3)[:, :, -1])
+    assert left[:, truth.active].mean() < left[:, ~truth.active].mean() - 0.05
+    cells, _ = judge_scenario(name, trials=400, draws=1, full=0, seed=1, only=("ancova, welch",))
+    adjusted = cells[(cells["estimand"] == "difference_adjusted") & (cells["visit"] == "last")].iloc[0]
+    assert adjusted["bias"] > 4 * adjusted["bias_se"]
 
 
 def test_portions_of_trials_are_one():

@@ -14,6 +14,8 @@ import yaml
 from reconfmri.cli.screen import bar
 from reconfmri.config import Trial, load_trial
 from reconfmri.contracts import questions
+from reconfmri.exclusions import read_exclusions
+from reconfmri.labels import first_of
 from reconfmri.tables import MISSING
 from reconfmri.trial.allocation import read_allocation
 from reconfmri.trial.codes import by_code, codes_file, group_by_code, is_coded
@@ -36,6 +38,9 @@ def answer_table(options: Namespace) -> int:
         trial = replace(trial, group=group_by_code(trial.group))
     files = write_answers(options, ask(options, measures, allocation, trial))
     tables = write_page(options, trial, files)
+    if len(rest := read_exclusions(files["exclusions"])):
+        people = first_of(row.participant_id for row in rest)
+        print(f"{len(rest)} measured and in neither arm: {people} (why: {files['exclusions']})")
     for line in group.unanswered(tables["estimates"]):
         print(line)
     print(report.headline(tables["estimates"], trial.group, sessions=trial.session_names))

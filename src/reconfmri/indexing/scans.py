@@ -56,6 +56,10 @@ def find_scans(dataset: Dataset, study: Study) -> tuple[list[Scan], list[Problem
     faulty = _ambiguous_sessions(dataset, candidates)
     problems += list(faulty.values())
     scans = [scan for scan in candidates if (scan.participant_id, scan.session_id) not in faulty]
+    if not (study.filters.bold or {}).get("echo"):
+        problems += [
+            _one_echo(scan) for scan in scans if "echo" in scan.bold.entities and scan.bold.path not in echoes
+        ]
     if study.preprocessing.engine == "fmriprep":
         return scans, problems  # it combines the echoes; its series is looked for under the first one's name
     problems += [_several_echoes(scan, echoes[scan.bold.path]) for scan in scans if scan.bold.path in echoes]
@@ -69,6 +73,14 @@ def _several_echoes(scan: Scan, echoes: list[str]) -> Problem:
         'one echo, e.g. `filters: {bold: {echo: "2"}}`'
     )
     return Problem("EXCL", "E-BIDS-A25", what, fix, scan.bold.path, **scan.unit)
+
+
+def _one_echo(scan: Scan) -> Problem:
+    what = f"echo-{scan.bold.entities['echo']} is the only echo of its series: the others may not be fetched"
+    fix = (
+        "no action is needed if it is the one that is wanted (say so by filters.bold); else fetch the others"
+    )
+    return Problem("WARN", "W-BIDS-A25", what, fix, scan.bold.path)
 
 
 def scan_of(file: BidsFile) -> Scan:

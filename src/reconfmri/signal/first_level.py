@@ -158,6 +158,22 @@ def check_contrasts(
     return remarks
 
 
+def check_task(events: pd.DataFrame, *, tr: float, n_volumes: int, task: Task, settings: FirstLevel) -> None:
+    """Check that the events of a run can give every contrast, confounds aside.
+
+    Raises
+    ------
+    DataFault
+        The events are faulty, two conditions are at the same time, or a contrast lacks an event.
+    """
+    scripts = task_regressors(events, tr=tr, n_volumes=n_volumes, task=task, settings=settings)
+    slow = drifts(n_volumes, tr, settings.high_pass)
+    design = pd.concat([scripts, slow], axis=1).assign(**{INTERCEPT: 1.0})
+    _check_design(design, list(scripts.columns))
+    contrasts, _ = contrasts_of_run(settings, task, events, duration=tr * n_volumes)
+    check_contrasts(design, contrasts, task)
+
+
 def share_left_by_filter(
     events: pd.DataFrame, *, tr: float, n_volumes: int, task: Task, settings: FirstLevel
 ) -> dict[str, float]:

@@ -102,17 +102,21 @@ def simulate_values(truth: Truth, *, trials: int, seed: int) -> Array:
     if truth.floor is not None:
         values = np.maximum(values, truth.floor)
     if truth.missing_by_last:
-        return _leave(values, noise, truth, random)
+        return _leave(values, truth, random)
     return np.where(chance < missing, np.nan, values)
 
 
-def _leave(values: Array, noise: Array, truth: Truth, random: np.random.Generator) -> Array:
-    """Return the values until each person leaves, the sooner the higher the last value was."""
+def _leave(values: Array, truth: Truth, random: np.random.Generator) -> Array:
+    """Return the values until each person leaves, the sooner the higher the last value was.
+
+    What counts is the value, with the difference between the arms in it: who is better stays.
+    """
     seen, gone = values.copy(), np.zeros(values.shape[:2], dtype=bool)
     sds, stayed = np.sqrt(truth.covariance.diagonal()), 1 - truth.missing
     for visit in range(1, values.shape[2]):
         odds = (stayed[visit - 1] - stayed[visit]) / stayed[visit]
-        chance = 1 / (1 + np.exp(-truth.missing_by_last * noise[:, :, visit - 1] / sds[visit - 1]) / odds)
+        above = (values - truth.mean)[:, :, visit - 1] / sds[visit - 1]
+        chance = 1 / (1 + np.exp(-truth.missing_by_last * above) / odds)
         gone |= random.random(gone.shape) < chance
         seen[:, :, visit] = np.where(gone, np.nan, values[:, :, visit])
     return seen
