@@ -353,10 +353,13 @@ def test_maps_hold_the_numbers_of_the_regions(tmp_path, noise):
     series = pd.DataFrame({f"v{number}": data[at].astype(float) for number, at in enumerate(fitted)})
     rows = fit_regions(series, matrix, noise=noise, **given)[0].set_index("outcome")
     rows = rows.loc[[f"v{number}.trauma-neutral" for number in range(len(fitted))]]
-    # float32 images; autocorrelations rounded by .001 at most move an effect by .005 of its standard error
-    exact = noise == "ols"
-    assert (np.abs(effect - rows["value"]) / rows["se"]).max() < (1e-3 if exact else 0.006)
-    np.testing.assert_allclose(np.sqrt(variance), rows["se"], rtol=1e-4 if exact else 0.003)
+    exact = (
+        noise == "ols"
+    )  # float32 images; with ar1 the voxels share their autocorrelation, and differ a little
+    assert (np.abs(effect - rows["value"]) / rows["se"]).max() < (1e-3 if exact else 0.25)
+    ratio = np.sqrt(variance) / rows["se"]
+    assert np.median(ratio) == pytest.approx(1, abs=1e-4 if exact else 0.05)
+    assert ratio.std() < (1e-4 if exact else 0.2)
     tails = stats.t.sf(effect / np.sqrt(variance), N - matrix.shape[1])
     np.testing.assert_allclose(z, stats.norm.isf(tails), rtol=1e-3, atol=1e-3)
     whole = np.asarray(found.effect.dataobj)
@@ -390,19 +393,26 @@ def test_many_series_have_the_noise_of_each():
     matrix = design().to_numpy()
     series = np.hstack([600 + ar1(rho, N, 20, rng) for rho in (-0.2, 0.0, 0.5, 0.9)])
     vectors = rng.standard_normal((2, matrix.shape[1]))
-    effects, variances, df = contrasts_of_many(series, matrix, vectors)
-    for place, fit in enumerate(fit_series(series, matrix)):
+    fits = fit_series(series, matrix)
+    effects, variances, df = contrasts_of_many(series, matrix, vectors, np.array([fit.rho for fit in fits]))
+    for place, fit in enumerate(fits):
         assert fit.df == df
         errors = np.sqrt(np.einsum("kp,pq,kq->k", vectors, fit.covariance, vectors))
-        assert (np.abs(effects[:, place] - vectors @ fit.beta) < 0.02 * errors).all()
+        # autocorrelations rounded by .001
+        assert (np.abs(effects[:, place] - vectors @ fit.beta) < 0.01 * errors).all()
         np.testing.assert_allclose(np.sqrt(variances[:, place]), errors, rtol=0.01)
 
 
-def test_maps_reject_as_often_as_they_say_with_many_columns():
-    """3,000 series, 26 columns in 150 volumes, no effect; nilearn rejects 11 % (docs/first_level.md)."""
-    matrix = design()
-    vector = contrast_weights(CONTRASTS["trauma-neutral"], list(matrix.columns), TASK)
-    series = 600 + 5 * ar1(0.4, N, 3000, np.random.default_rng(1))
-    effects, variances, df = contrasts_of_many(series, matrix.to_numpy(), vector[None])
-    tails = 2 * stats.t.sf(np.abs(effects / np.sqrt(variances)), df)
-    assert 0.04 < (tails < 0.05).mean() < 0.07
+def test_maps_reject_as_often_as_they_say_with_many_columns(tmp_path):
+    """3,375 voxels, 26 columns in 150 volumes, no effect; nilearn rejects 11 % (docs/first_level.md)."""
+    import nibabel
+
+    noises = 600 + 5 * ar1(0.4, N, 15**3, np.random.default_rng(1))
+    affine, shape = np.diag([3.0, 3, 3, 1]), (15, 15, 15)
+    images = {"bold": noises.T.reshape(*shape, N), "mask": np.ones(shape)}
+    for name, values in images.items():
+        nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), tmp_path / f"{name}.nii.gz")
+    paths = tmp_path / "bold.nii.gz", tmp_path / "mask.nii.gz"
+    found = maps(*paths, design(), contrasts=CONTRASTS, task=TASK, smoothing=0.0)["trauma-neutral"]
+    z = np.asarray(found.z.dataobj)
+    assert 0.04 < (np.abs(z) > stats.norm.isf(0.025)).mean() < 0.06

@@ -322,8 +322,8 @@ def maps(
 ) -> dict[str, Maps]:
     """Return effect, variance and z of each contrast in every voxel of the mask.
 
-    The fit is that of the regions, noise of the first order rounded (`contrasts_of_many`) and of higher order
-    estimated by nilearn. Voxels outside the mask, or flat in time, are NaN. `smoothing` is the FWHM in mm.
+    The fit is that of the regions, with autocorrelations of the first order smoothed in space, and those of
+    higher order estimated by nilearn. Voxels outside the mask, or flat in time, are NaN. `smoothing` is the FWHM in mm.
 
     Raises
     ------

@@ -70,22 +70,13 @@ def restricted_autocorrelation(series: Array, design: Array) -> Array:
     return _Whitened.of(series, design).autocorrelation()
 
 
-def contrasts_of_many(
-    series: Array, design: Array, vectors: Array, *, noise: str = "ar1"
-) -> tuple[Array, Array, float]:
+def contrasts_of_many(series: Array, design: Array, vectors: Array, rho: Array) -> tuple[Array, Array, float]:
     """Return effects and variances, (n_contrasts, n_series) each, and df, of series (n_volumes, n_series).
 
-    As `fit_series` with contrast `vectors` (n_contrasts, p), with the autocorrelation of each series rounded
-    to `ROUNDED`, so that series share their whitened design.
-
-    Raises
-    ------
-    ValueError
-        `noise` is neither `ols` nor `ar1`.
+    As `fit_with` of contrast `vectors` (n_contrasts, p), with the autocorrelation `rho` (n_series,) of the
+    noise rounded to `ROUNDED`, so that series share their whitened design.
     """
-    check_choice("noise", noise, ("ar1", "ols"))
     products = _Whitened.of(series, design)
-    rho = np.zeros(series.shape[1]) if noise == "ols" else products.autocorrelation()
     along = np.linalg.solve(np.linalg.qr(design)[1].T, vectors.T)  # the same of the basis, (p, n_contrasts)
     effects, variances = along.T @ products.fitted, np.empty((len(vectors), series.shape[1]))
     steps = np.round(rho / ROUNDED)

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.special import ndtri, stdtr
 
+from reconfmri.choices import check_choice
 from reconfmri.series import VoxelSeries, volumes_within
-from reconfmri.signal.least_squares import TINY, contrasts_of_many
+from reconfmri.signal.least_squares import TINY, contrasts_of_many, restricted_autocorrelation
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+NOISE_FWHM = 5.0  # mm, of the autocorrelation, as in FILM (Woolrich et al. 2001)
 SEED = 0  # of nilearn's clusters of autocorrelations
 FWHM = math.sqrt(8 * math.log(2))  # of a Gaussian, in its SDs
 
@@ -33,7 +35,8 @@ def fit_voxels(
 ) -> tuple[Array, Array, float]:
     """Return effects and variances (n_contrasts, n_voxels) of the voxels `inside`, and degrees of freedom.
 
-    `vectors` (n_contrasts, n_columns) are contrasts of the columns of `design`; `smoothing`: FWHM in mm.
+    `vectors` (n_contrasts, n_columns) are contrasts of the columns of `design`; `smoothing`: FWHM in mm. Each
+    voxel's autocorrelation maximises the restricted likelihood, then is smoothed over `NOISE_FWHM`.
 
     Raises
     ------
@@ -43,14 +46,29 @@ def fit_voxels(
     series = VoxelSeries(int(inside.sum()))
     for volume in _volumes(bold, inside, affine, smoothing):
         series.append(volume)
-    matrix = design.to_numpy(dtype=float)
+    check_choice("noise", noise, ("ar1", "ols"))
+    matrix, rho = design.to_numpy(dtype=float), np.zeros(series.n_voxels)
+    if noise == "ar1":
+        known = np.zeros(series.n_voxels)
+        for numbers, signals in series.blocks():
+            known[numbers] = np.ptp(signals, axis=1) > 0
+            rho[numbers] = restricted_autocorrelation(signals.T.astype(np.float64), matrix)
+        rho = _smoothed(rho, known, inside, affine)
     effects, variances = np.empty((2, len(vectors), series.n_voxels))
     df = math.nan
     for numbers, signals in series.blocks():
-        effects[:, numbers], variances[:, numbers], df = contrasts_of_many(
-            signals.T.astype(np.float64), matrix, vectors, noise=noise
-        )
+        found = contrasts_of_many(signals.T.astype(np.float64), matrix, vectors, rho[numbers])
+        effects[:, numbers], variances[:, numbers], df = found
     return effects, variances, df
+
+
+def _smoothed(rho: Array, known: Array, inside: Mask, affine: Array) -> Array:
+    """Autocorrelations (n_voxels,) smoothed among voxels that are known: `known` is 1 there, else 0."""
+    sds = NOISE_FWHM / FWHM / np.linalg.norm(affine[:3, :3], axis=0)
+    volume = np.zeros((2, *inside.shape))
+    volume[:, inside] = rho * known, known
+    total, weight = (gaussian_filter(part, sds, mode="constant")[inside] for part in volume)
+    return np.asarray(np.divide(total, weight, out=np.zeros_like(total), where=weight > TINY))
 
 
 def _volumes(bold: Path, inside: Mask, affine: Array, smoothing: float) -> Iterator[npt.NDArray[np.float32]]:
