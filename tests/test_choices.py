@@ -14,7 +14,7 @@ from reconfmri.group import bayes_model, completion, joint, moderation, multipli
 from reconfmri.group.estimands import Question, ask
 from reconfmri.group.imputation import Plan
 from reconfmri.preprocess.container import Places, command_line
-from reconfmri.signal import first_level, least_squares
+from reconfmri.signal import least_squares, voxelwise
 from reconfmri.simulate.planted import timing_of
 
 SERIES, DESIGN = np.ones((20, 1)), np.ones((20, 1))
@@ -30,7 +30,7 @@ NOTHING = Path("none.nii.gz")
     "call",
     [
         lambda: least_squares.fit_series(SERIES, DESIGN, noise="typo"),
-        lambda: first_level.maps(
+        lambda: voxelwise.maps(
             NOTHING, NOTHING, pd.DataFrame(), contrasts={}, task=Task(), smoothing=5.0, noise="ar7"
         ),
         lambda: events.script_regressors(EVENTS, hrf="typo", **RESPONSES),

@@ -13,9 +13,9 @@ from reconfmri.signal.first_level import (
     check_contrasts,
     contrast_weights,
     fit_regions,
-    maps,
 )
 from reconfmri.signal.least_squares import contrasts_of_many, fit_series
+from reconfmri.signal.voxelwise import maps
 
 TASK = Task(conditions={"trauma": "trauma", "sad": "sad", "relax": "neutral"})
 TR, N = 2.0, 150

@@ -7,7 +7,7 @@ import nibabel as nib
 from reconfmri.config import FirstLevel, Task
 from reconfmri.events import cut_windows, read_events
 from reconfmri.signal.contrasts import contrasts_of_run
-from reconfmri.signal.first_level import maps
+from reconfmri.signal.voxelwise import maps
 from reconfmri.step import run_step
 from reconfmri.tables import read_table
 

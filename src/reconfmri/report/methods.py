@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from reconfmri.config import (
     Connectivity,
@@ -26,9 +25,7 @@ from reconfmri.report.recording_methods import physiology, skin_conductance
 from reconfmri.report.scale_methods import scale_methods
 from reconfmri.report.voxels import voxel_methods
 from reconfmri.report.words import DISTORTION, count_of, list_of
-
-if TYPE_CHECKING:
-    pass
+from reconfmri.signal.voxelwise import NOISE_FWHM
 
 ANATOMY = {
     "unbiased": "All T1-weighted images of a person were combined in the space halfway between them.",
@@ -339,9 +336,18 @@ def _first_level(study: Study, settings: FirstLevel) -> str:
     if settings.maps:
         text += (
             f" Voxelwise maps of {list_of(settings.maps)} were made from data smoothed with a Gaussian of "
-            f"{settings.smoothing:g} mm full width at half maximum."
+            f"{settings.smoothing:g} mm full width at half maximum{_noise_of_maps(settings)}."
         )
     return text
+
+
+def _noise_of_maps(settings: FirstLevel) -> str:
+    """What the noise of a voxel has that that of a region has not."""
+    if settings.noise == "ols":
+        return ""
+    if settings.noise == "ar1":
+        return f"; autocorrelations were smoothed over {NOISE_FWHM:g} mm"
+    return "; their noise was estimated by nilearn from the residuals"
 
 
 def _response(settings: FirstLevel, unit: str) -> str:

@@ -10,25 +10,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reconfmri.choices import check_choice
 from reconfmri.config import FirstLevel, ScriptContrast, Task
 from reconfmri.events import DELAY, fir_regressors, read_events, script_regressors, start_time
 from reconfmri.exclusions import DataFault
 from reconfmri.nuisance import DRIFT, INTERCEPT
 from reconfmri.signal.contrasts import contrasts_of_run, rated_regressors, weights_of_columns
 from reconfmri.signal.habituation import Cost, Script, cost_of, cost_of_weights, script_weights
-from reconfmri.signal.least_squares import NOISE, Fit, fit_series
-from reconfmri.signal.voxelwise import as_normal, fit_voxels, fit_voxels_by_nilearn
+from reconfmri.signal.least_squares import Fit, fit_series
 
-__all__ = ["Maps", "build_design", "check_contrasts", "contrast_weights", "fit_regions", "maps"]
+__all__ = ["build_design", "check_contrasts", "contrast_weights", "fit_regions"]
 __all__ += ["read_events", "script_regressors", "start_time"]
 
 Array = npt.NDArray[np.float64]
@@ -299,67 +294,6 @@ def fit_regions(
             rows.append(("activation", f"{region}.{name}", value, se, unit, covered, df))
     columns = ["domain", "outcome", "value", "se", "unit", "coverage", "df"]
     return pd.DataFrame(rows, columns=columns), faults + broken
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Images (NIfTI, float32) of one contrast: effect (percent signal change), its variance, and z."""
-
-    effect: Any
-    variance: Any
-    z: Any
-
-
-def maps(
-    bold: Path,
-    mask: Path,
-    design: pd.DataFrame,
-    *,
-    contrasts: Mapping[str, Mapping[str, float] | ScriptContrast],
-    task: Task,
-    smoothing: float,
-    noise: str = "ar1",
-) -> dict[str, Maps]:
-    """Return effect, variance and z of each contrast in every voxel of the mask.
-
-    The fit is that of the regions, with autocorrelations of the first order smoothed in space, and those of
-    higher order estimated by nilearn. Voxels outside the mask, or flat in time, are NaN. `smoothing` is the FWHM in mm.
-
-    Raises
-    ------
-    DataFault
-        A contrast is not estimable in this run.
-    """
-    import nibabel
-
-    check_choice("noise", noise, NOISE)
-    check_contrasts(design, contrasts, task)
-    names = list(design.columns)
-    vectors = [contrast_weights(weights, names, task) for weights in contrasts.values()]
-    level = np.array([name == INTERCEPT for name in names], float)
-    image: Any = nibabel.load(mask)
-    inside = np.asarray(image.dataobj) > 0
-    fit = fit_voxels if noise in ("ar1", "ols") else fit_voxels_by_nilearn
-    effects, variances, df = fit(
-        bold, inside, image.affine, design, np.stack([level, *vectors]), smoothing, noise
-    )
-    usable = (effects[0] > 0) & (variances[1:] > (CONSTANT * effects[0]) ** 2)
-    scale = np.divide(100.0, effects[0], out=np.zeros_like(effects[0]), where=effects[0] > 0)
-
-    def written(values: Array, there: Array) -> Any:
-        volume = np.full(inside.shape, np.nan, dtype=np.float32)
-        volume[inside] = np.where(there, values, np.nan)
-        return nibabel.Nifti1Image(volume, image.affine)
-
-    found = {}
-    for name, effect, variance, there in zip(contrasts, effects[1:], variances[1:], usable, strict=True):
-        z = as_normal(effect[there] / np.sqrt(variance[there]), df)
-        deviates = np.full(len(effect), np.nan)
-        deviates[there] = z
-        found[name] = Maps(
-            written(effect * scale, there), written(variance * scale**2, there), written(deviates, there)
-        )
-    return found
 
 
 def usable_regions(signals: pd.DataFrame) -> list[str]:

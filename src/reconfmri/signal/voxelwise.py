@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,79 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.special import ndtri, stdtr
 
 from reconfmri.choices import check_choice
+from reconfmri.config import ScriptContrast, Task
+from reconfmri.nuisance import INTERCEPT
 from reconfmri.series import VoxelSeries, volumes_within
-from reconfmri.signal.least_squares import TINY, contrasts_of_many, restricted_autocorrelation
+from reconfmri.signal.first_level import CONSTANT, check_contrasts, contrast_weights
+from reconfmri.signal.least_squares import NOISE, TINY, contrasts_of_many, restricted_autocorrelation
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 NOISE_FWHM = 5.0  # mm, of the autocorrelation, as in FILM (Woolrich et al. 2001)
 SEED = 0  # of nilearn's clusters of autocorrelations
 FWHM = math.sqrt(8 * math.log(2))  # of a Gaussian, in its SDs
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Images (NIfTI, float32) of one contrast: effect (percent signal change), its variance, and z."""
+
+    effect: Any
+    variance: Any
+    z: Any
+
+
+def maps(
+    bold: Path,
+    mask: Path,
+    design: pd.DataFrame,
+    *,
+    contrasts: Mapping[str, Mapping[str, float] | ScriptContrast],
+    task: Task,
+    smoothing: float,
+    noise: str = "ar1",
+) -> dict[str, Maps]:
+    """Return effect, variance and z of each contrast in every voxel of the mask.
+
+    The fit is that of the regions, with autocorrelations of the first order smoothed in space, and those of
+    higher order estimated by nilearn. Voxels outside the mask, or flat in time, are NaN. `smoothing` is the
+    FWHM in mm.
+
+    Raises
+    ------
+    DataFault
+        A contrast is not estimable in this run.
+    """
+    import nibabel
+
+    check_choice("noise", noise, NOISE)
+    check_contrasts(design, contrasts, task)
+    names = list(design.columns)
+    vectors = [contrast_weights(weights, names, task) for weights in contrasts.values()]
+    level = np.array([name == INTERCEPT for name in names], float)
+    image: Any = nibabel.load(mask)
+    inside = np.asarray(image.dataobj) > 0
+    fit = fit_voxels if noise in ("ar1", "ols") else fit_voxels_by_nilearn
+    effects, variances, df = fit(
+        bold, inside, image.affine, design, np.stack([level, *vectors]), smoothing, noise
+    )
+    usable = (effects[0] > 0) & (variances[1:] > (CONSTANT * effects[0]) ** 2)
+    scale = np.divide(100.0, effects[0], out=np.zeros_like(effects[0]), where=effects[0] > 0)
+
+    def written(values: Array, there: Array) -> Any:
+        volume = np.full(inside.shape, np.nan, dtype=np.float32)
+        volume[inside] = np.where(there, values, np.nan)
+        return nibabel.Nifti1Image(volume, image.affine)
+
+    found = {}
+    for name, effect, variance, there in zip(contrasts, effects[1:], variances[1:], usable, strict=True):
+        z = as_normal(effect[there] / np.sqrt(variance[there]), df)
+        deviates = np.full(len(effect), np.nan)
+        deviates[there] = z
+        found[name] = Maps(
+            written(effect * scale, there), written(variance * scale**2, there), written(deviates, there)
+        )
+    return found
 
 
 def fit_voxels(
