@@ -63,8 +63,8 @@ def test_faces_are_seen_in_the_right_fusiform_gyrus(study):
     low, high = np.array([38, -60, -26]), np.array([46, -42, -14])
     peak = nib.affines.apply_affine(image.affine, np.unravel_index(z.argmax(), z.shape))
     assert np.linalg.norm(np.maximum(0, np.maximum(low - peak, peak - high))) <= 6, peak
-    # 4.5 where nilearn's noise makes z 1.13 times as large (docs/first_level.md)
-    summits = np.argwhere((ndimage.maximum_filter(z, 5) == z) & (z > 4.5 / 1.13))
+    # 4.5 by nilearn's noise, which makes z here 1.1 times as large (docs/first_level.md)
+    summits = np.argwhere((ndimage.maximum_filter(z, 5) == z) & (z > 4.5 / 1.1))
     places = nib.affines.apply_affine(image.affine, summits)
     assert ((places >= low - 0.5) & (places <= high + 0.5)).all(axis=1).any(), places
 
