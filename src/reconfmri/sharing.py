@@ -14,6 +14,7 @@ import yaml
 
 from reconfmri import __version__
 from reconfmri.config import Group, Study
+from reconfmri.contracts.files import of_study
 from reconfmri.files import InputError
 from reconfmri.measures import DESCRIPTIONS, read_measures
 from reconfmri.provenance import hash_of_package
@@ -59,7 +60,7 @@ def share(folder: Path, study: Study, out: Path) -> list[Path]:
     if out.exists() and any(out.iterdir()):
         raise InputError(out, "is not empty", fix="give a new folder", code="E-CONF-C07")
     seen = as_seen(study, folder)
-    measures = read_measures(folder / "results/measures.tsv")
+    measures = read_measures(folder / of_study("stack_measures", "measures"))
     allocation = read_allocation(folder / study.group.allocation)
     if is_coded(seen.group):
         allocation = by_code(allocation, codes_file(folder / study.group.allocation))

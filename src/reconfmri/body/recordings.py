@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from reconfmri.files import UnreadableError, refuse_unreadable
 from reconfmri.gzipped import DAMAGED, unzipped
 
 Array = npt.NDArray[np.float64]
+Dtype = TypeVar("Dtype", bound=np.generic)
 TRIGGER_TOLERANCE = 0.1  # of a volume
 
 
@@ -153,3 +154,9 @@ def _read_numbers(path: Path, n_columns: int, which: int) -> Array:
 def _read_cells(path: Path) -> pd.DataFrame:
     with path.open("rb") as file, unzipped(file, path) as stream:
         return pd.read_csv(stream, sep="\t", header=None, na_values=["n/a"], encoding="utf-8-sig")
+
+
+def thinned(samples: npt.NDArray[Dtype], frequency: float, rate: float) -> tuple[npt.NDArray[Dtype], float]:
+    """Return a series (n,), below 3 Hz, at about `rate` where it is faster, and what its rate is then."""
+    factor = max(int(frequency // rate), 1)
+    return samples[::factor], frequency / factor

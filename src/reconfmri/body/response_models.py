@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from reconfmri.body.recordings import Array
 
-Dtype = TypeVar("Dtype", bound=np.generic)
 MODEL_RATE = 10.0  # Hz, to which faster recordings are thinned
 HIGH_PASS = 0.05  # Hz, order 1, forward only: of the recording and of the model alike
 RESPONSE_LENGTH = 90.0  # s, of the canonical response
@@ -39,12 +37,6 @@ def canonical_response(times: Array) -> Array:
     decay = np.exp(-0.3176 * times) + np.exp(-0.0708 * times)
     found = np.convolve(burst, decay)[: len(times)]
     return np.asarray(found / found.max())
-
-
-def thinned(samples: npt.NDArray[Dtype], frequency: float) -> tuple[npt.NDArray[Dtype], float]:
-    """Return a series below 3 Hz at about 10 Hz, and its rate."""
-    factor = max(int(frequency // MODEL_RATE), 1)
-    return samples[::factor], frequency / factor
 
 
 def response_heights(

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from reconfmri.body.recordings import Array
+from reconfmri.body.recordings import Array, thinned
 
 PROMINENCE = 0.05  # µS, of a response that is counted (Boucsein 2012)
 COUNT_RATE, MODEL_RATE = 25.0, 7.0  # Hz, to which faster recordings are thinned
@@ -37,14 +37,14 @@ def find_responses(cleaned: Array, frequency: float) -> tuple[Array, float]:
     """
     from scipy import signal
 
-    kept, rate = _thinned(cleaned, frequency, COUNT_RATE)
+    kept, rate = thinned(cleaned, frequency, COUNT_RATE)
     cut = _widest_cut(kept, rate)
     if cut is not None:
         smooth, prominence = _below(kept, rate, cut), PROMINENCE
     else:
         density = noise_density(kept, rate)
         prominence = max(PROMINENCE, NOISE_SDS * math.sqrt(density * NOISE_CUT))
-        kept, rate = _thinned(cleaned, frequency, MODEL_RATE)
+        kept, rate = thinned(cleaned, frequency, MODEL_RATE)
         smooth = modelled(kept, rate, density)
     found, _ = signal.find_peaks(smooth, prominence=prominence)
     return np.asarray(found / rate), prominence
@@ -131,8 +131,3 @@ def _below(samples: Array, rate: float, cut: float) -> Array:
     from scipy import signal
 
     return np.asarray(signal.sosfiltfilt(signal.butter(2, cut, output="sos", fs=rate), samples))
-
-
-def _thinned(samples: Array, frequency: float, rate: float) -> tuple[Array, float]:
-    factor = max(int(frequency // rate), 1)
-    return samples[::factor], frequency / factor

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from reconfmri.body.artefacts import Usable, find_artefacts
-from reconfmri.body.recordings import Array, Recording, read_recording, spans
-from reconfmri.body.response_models import count_fluctuations, response_heights, thinned
+from reconfmri.body.recordings import Array, Recording, read_recording, spans, thinned
+from reconfmri.body.response_models import MODEL_RATE, count_fluctuations, response_heights
 from reconfmri.body.responses import PROMINENCE, find_responses
 from reconfmri.body.scores import (
     SCRIPTS,
@@ -267,8 +267,8 @@ def _canonical(prepared: Prepared, script: Script, settings: SkinConductance) ->
 def _heights(prepared: Prepared, named: pd.DataFrame) -> dict[float, float]:
     """Onset of every event within the recording -> height of its response, µS; none if they run together."""
     signal = prepared.signal
-    samples, rate = thinned(signal.values, signal.frequency)
-    usable, _ = thinned(signal.usable, signal.frequency)
+    samples, rate = thinned(signal.values, signal.frequency, MODEL_RATE)
+    usable, _ = thinned(signal.usable, signal.frequency, MODEL_RATE)
     onsets = sorted({float(onset) for onset in named["onset"] if signal.start <= onset < signal.end})
     if not onsets:
         return {}
@@ -282,8 +282,8 @@ def _fluctuations(prepared: Prepared, script: Script, settings: SkinConductance)
     if reason:
         return Score(math.nan, used, script.duration, reason)
     part = prepared.signal.within(script.onset, script.end)
-    samples, rate = thinned(prepared.signal.values[part], prepared.signal.frequency)
-    usable, _ = thinned(prepared.signal.usable[part], prepared.signal.frequency)
+    samples, rate = thinned(prepared.signal.values[part], prepared.signal.frequency, MODEL_RATE)
+    usable, _ = thinned(prepared.signal.usable[part], prepared.signal.frequency, MODEL_RATE)
     return Score(60 * count_fluctuations(samples, usable, rate) / used, used, script.duration)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reconfmri.bids import read_run_table, sha256
 from reconfmri.config import CONFIG, Group, Study, load_study
+from reconfmri.contracts.files import of_study
 from reconfmri.contracts.ratings import PAGE, pictures_now
 from reconfmri.decisions import CODE as DECIDED
 from reconfmri.decisions import DECISIONS, RATED
@@ -20,7 +21,7 @@ from reconfmri.trial.codes import CODE, draw_codes, is_coded
 from reconfmri.trial.log import BLIND, DECIDE, LOCK, LOG, Entry, note, read_log
 from reconfmri.trial.registration import read_registration
 
-EXCLUSIONS = "results/exclusions.tsv"
+EXCLUSIONS = of_study("stack_exclusions", "exclusions")
 
 
 def blind(options: Namespace) -> int:

@@ -9,12 +9,14 @@ from pathlib import Path
 import yaml
 
 from reconfmri.config import CONFIG, Group, Study, load_study
+from reconfmri.contracts.files import of_study
 from reconfmri.files import InputError
 from reconfmri.trial.adverse_events import read_adverse_events
 from reconfmri.trial.codes import CODE, as_seen, codes_file, is_coded
 
-MEASURES, RUNS = "results/measures.tsv", "config/runs.tsv"
-EXCLUSIONS, PARITY = "results/exclusions.tsv", "results/parity.tsv"
+RUNS = "config/runs.tsv"
+MEASURES, PARITY = of_study("stack_measures", "measures"), of_study("audit_sessions", "parity")
+EXCLUSIONS = of_study("stack_exclusions", "exclusions")
 
 
 def interim(options: Namespace) -> int:

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from reconfmri.config.section import EachOnce, Section, Text
+from reconfmri.config.section import EachOnce, Label, Section, Text
 from reconfmri.problems import SettingError
 
-SESSION = r"^[a-zA-Z0-9+]+$"
 Whose = Literal["brain", "symptoms"]
 
 
@@ -32,7 +31,7 @@ class Association(Section):
 
     brain: Text = Field(description="Outcome, such as `amygdala.trauma-neutral`")
     symptoms: Text = Field(description="Outcome, such as `pcl5.total`")
-    session: str = Field(pattern=SESSION, description="BIDS session label of the later visit")
+    session: Label = Field(description="BIDS session label of the later visit")
     reliability: dict[Whose, Reliability] = Field(
         default_factory=dict,
         description="`brain`, `symptoms` -> [lower end, coefficient, upper end]: the intraclass correlation "
@@ -58,7 +57,7 @@ class Prediction(Section):
     """Whether brain measures say more of an outcome at a later session than its baseline and the arm do."""
 
     outcome: Text = Field(description="Outcome that is predicted")
-    session: str = Field(pattern=SESSION, description="BIDS session label of the later visit")
+    session: Label = Field(description="BIDS session label of the later visit")
     predictors: Annotated[list[Text], EachOnce] = Field(
         min_length=1, description="Outcomes whose values at baseline predict"
     )

@@ -131,6 +131,11 @@ class Layout:
         )
 
 
+def of_study(rule: str, name: str) -> str:
+    """Return a file that a study has once, whatever its scans are called."""
+    return Layout(has_sessions=False, has_runs=False).path(rule, name)
+
+
 def _filled(pattern: str, wildcards: Mapping[str, str]) -> str:
     for key, value in wildcards.items():
         pattern = pattern.replace(f"{{{key}}}", value)

@@ -173,11 +173,13 @@ def _elastic_net(predictors: Array, outcome: Array, there: Array) -> Array:
 def _path(predictors: Array, outcome: Array, mix: float, penalties: Array) -> tuple[Array, Array]:
     """Slopes (p, n_penalties) and intercepts (n_penalties,) of elastic nets (scikit-learn)."""
     import sklearn  # type: ignore[import-untyped]
+    from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
     from sklearn.linear_model import enet_path  # type: ignore[import-untyped]
 
     centre, level = predictors.mean(axis=0), outcome.mean()
     with sklearn.config_context(skip_parameter_validation=True), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of small penalties that do not converge and are not chosen
+        # of small penalties, which are not chosen
+        warnings.simplefilter("ignore", ConvergenceWarning)
         slopes = enet_path(
             np.asfortranarray(predictors - centre),
             outcome - level,

@@ -30,7 +30,6 @@ def associations(trial: Trial, tables: Mapping[str, pd.DataFrame]) -> Block:
 
 def _block(trial: Trial, part: pd.DataFrame) -> Block:
     first = part.iloc[0]
-    n = int(first["n_active"] + first["n_control"])
     title = f"{outcome_label(first['brain'])} and {outcome_label(first['symptoms'])}, "
     rows = []
     for quantity in dict.fromkeys(part["quantity"]):
@@ -50,16 +49,18 @@ def _block(trial: Trial, part: pd.DataFrame) -> Block:
     return {
         "title": title + session_name(trial, str(first["session"])),
         "rows": rows,
-        "note": _width(trial, n),
+        "note": _width(trial, part),
     }
 
 
-def _width(trial: Trial, n: int) -> str:
-    """What so many people can tell."""
-    text = f"{n} people have both outcomes at both visits"
-    if n < 6:
+def _width(trial: Trial, part: pd.DataFrame) -> str:
+    """What so many people can tell, by the standard error of Fisher's z of their changes."""
+    chosen = (part["quantity"] == "correlation_of_changes") & (part["method"] == "fisher_z")
+    row = part[chosen].iloc[0]
+    text = f"{row['n_active'] + row['n_control']:.0f} people have both outcomes at both visits"
+    if not row["reported"]:
         return f"{text}."
-    half = float(ndtri((1 + trial.group.level) / 2)) / np.sqrt(n - 4)
+    half = float(ndtri((1 + trial.group.level) / 2)) * row["sd"]
     ends = np.tanh(np.arctanh(EXAMPLE) + np.array([-half, half]))
     return (
         f"{text}: a correlation of {EXAMPLE:g} would have the {100 * trial.group.level:g} % interval "

@@ -289,8 +289,13 @@ def _planted(path: Path) -> Any:
 
 def file_of(row: Mapping[Any, Any], runs: pd.DataFrame, rule: str, output: str) -> str:
     """Return the name that the workflow gives a file of one scan: entities that no scan has are left out."""
-    layout = Layout(bool(runs["session_id"].notna().any()), bool(runs["run"].notna().any()))
+    layout = layout_in(runs)
     return Path(layout.path(rule, output, **layout.wildcards(key_of(row)))).name
+
+
+def layout_in(runs: pd.DataFrame) -> Layout:
+    """Return where the files of scans lie, by the entities that the rows of a run table have."""
+    return Layout(bool(runs["session_id"].notna().any()), bool(runs["run"].notna().any()))
 
 
 def key_of(row: Mapping[Any, Any]) -> dict[str, str]:

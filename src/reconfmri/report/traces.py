@@ -9,9 +9,10 @@ import re
 from reconfmri.config import Study, outcome_label
 from reconfmri.config.catalogue import Outcome
 from reconfmri.contracts import questions
+from reconfmri.contracts.files import of_study
 from reconfmri.contracts.rules import producers
 from reconfmri.report.blocks import Block
-from reconfmri.report.inputs import ReportInputs
+from reconfmri.report.inputs import ReportInputs, layout_in
 
 # Domain of an outcome -> section of the study file that it is made by.
 SECTIONS = {
@@ -23,6 +24,7 @@ SECTIONS = {
     "quality": "quality",
 }
 SCALE_RULE = "score_scale"
+MEASURES = of_study("stack_measures", "measures")
 
 
 def anchor(outcome: str) -> str:
@@ -44,7 +46,7 @@ def traces(inputs: ReportInputs) -> Block:
                 "file": questions.path_of(name),
                 "rule": question.rule,
                 "of": ", ".join(map(questions.path_of, question.collects))
-                or "results/measures.tsv, " + ", ".join(("allocation", *question.needs)).replace("_", " "),
+                or f"{MEASURES}, " + ", ".join(("allocation", *question.needs)).replace("_", " "),
                 "sha256": inputs.table_hashes.get(name, ""),
                 "line": f"snakemake --cores 1 --force {questions.path_of(name)}",
             }
@@ -60,9 +62,8 @@ def _outcome(inputs: ReportInputs, outcome: Outcome) -> Block:
     section = SECTIONS[outcome.domain]
     is_scale = outcome.producer == "scale"
     rule = SCALE_RULE if is_scale else producers(inputs.study).get(outcome.producer, "")
-    files = f"results/scales/{outcome.what}_measures.tsv"
-    if not is_scale:
-        files = f"results/derivatives/sub-*/**/*_desc-{outcome.producer}_measures.tsv"
+    known = {"scale": outcome.what, "task": outcome.task or "*"}
+    files = layout_in(inputs.runs).path(rule, "measures", **known) if rule else ""
     return {
         "id": anchor(outcome.name),
         "label": outcome_label(outcome.name),
@@ -71,10 +72,10 @@ def _outcome(inputs: ReportInputs, outcome: Outcome) -> Block:
         "task": outcome.task or "",
         "n": int(table["value"].notna().sum()),
         "rule": rule,
-        "files": files,
+        "files": re.sub(r"\{\w+\}", "*", files),
         "section": section,
         "digest": _digest(inputs.study, section),
-        "line": f"snakemake --cores 1 --forcerun {rule} -- results/measures.tsv",
+        "line": f"snakemake --cores 1 --forcerun {rule} -- {MEASURES}",
     }
 
 

@@ -171,6 +171,16 @@ def fit_with(series: Array, design: Array, partial: Array) -> Fit:
     return Fit(beta, inverse @ inverse.T * float(residuals @ residuals) / df, df, rho)
 
 
+def as_normal(t: Array, df: float | Array) -> Array:
+    """Return the normal deviates with the tail probabilities of t values."""
+    from scipy.special import log_ndtr, ndtri_exp, stdtr
+
+    with np.errstate(divide="ignore"):
+        tail = np.log(stdtr(df, -np.abs(t)))
+    # far out the tail underflows: there the deviate is as far as numbers go
+    return np.asarray(-np.sign(t) * ndtri_exp(np.maximum(tail, log_ndtr(-37.0))))
+
+
 def predictors(partial: Array) -> list[Array]:
     """Return the coefficients of the best prediction from the k values before, k = 0 to p (Durbin-Levinson).
 

@@ -11,15 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
-from scipy.special import ndtri, stdtr
+from scipy.ndimage import gaussian_filter
 
 from reconfmri.choices import check_choice
 from reconfmri.config import ScriptContrast, Task
 from reconfmri.nuisance import INTERCEPT
 from reconfmri.series import VoxelSeries, volumes_within
 from reconfmri.signal.first_level import CONSTANT, check_contrasts, contrast_weights
-from reconfmri.signal.least_squares import NOISE, TINY, contrasts_of_many, restricted_autocorrelation
+from reconfmri.signal.least_squares import (
+    NOISE,
+    TINY,
+    as_normal,
+    contrasts_of_many,
+    restricted_autocorrelation,
+)
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -130,7 +135,7 @@ def fit_voxels(
 
 def _smoothed(rho: Array, known: Array, inside: Mask, affine: Array) -> Array:
     """Autocorrelations (n_voxels,) smoothed among voxels that are known: `known` is 1 there, else 0."""
-    sds = NOISE_FWHM / FWHM / np.linalg.norm(affine[:3, :3], axis=0)
+    sds = _sds(NOISE_FWHM, affine)
     volume = np.zeros((2, *inside.shape))
     volume[:, inside] = rho * known, known
     total, weight = (gaussian_filter(part, sds, mode="constant")[inside] for part in volume)
@@ -142,12 +147,14 @@ def _volumes(bold: Path, inside: Mask, affine: Array, smoothing: float) -> Itera
     if not smoothing:
         yield from volumes_within(bold, inside)
         return
-    sds = smoothing / FWHM / np.linalg.norm(affine[:3, :3], axis=0)
     for values in volumes_within(bold, np.ones_like(inside)):
         volume = np.nan_to_num(values.reshape(inside.shape), posinf=0.0, neginf=0.0)
-        for axis, sd in enumerate(sds):
-            volume = gaussian_filter1d(volume, sd, axis=axis)
-        yield volume[inside]
+        yield gaussian_filter(volume, _sds(smoothing, affine))[inside]
+
+
+def _sds(fwhm: float, affine: Array) -> Array:
+    """Standard deviations (3,) of a Gaussian of so many mm, in voxels."""
+    return np.asarray(fwhm / FWHM / np.linalg.norm(affine[:3, :3], axis=0))
 
 
 def fit_voxels_by_nilearn(
@@ -177,8 +184,3 @@ def fit_voxels_by_nilearn(
         for key in ("effect_size", "effect_variance")
     )
     return effects, variances, float(len(design) - design.shape[1])
-
-
-def as_normal(t: Array, df: float) -> Array:
-    """Return the normal deviates with the tail probabilities of t values."""
-    return np.asarray(-np.sign(t) * ndtri(np.maximum(stdtr(df, -np.abs(t)), TINY)))

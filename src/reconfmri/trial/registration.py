@@ -10,12 +10,13 @@ from typing import Any
 
 from reconfmri.bids import sha256
 from reconfmri.config import Study
+from reconfmri.contracts.files import of_study
 from reconfmri.files import InputError
 from reconfmri.provenance import hash_of_package, software_versions
 from reconfmri.trial.log import CODE, REGISTER, Entry, note, read_log
 
 REGISTRATION = "config/registration.json"
-MEASURED = "results/measures.tsv"
+MEASURED = of_study("stack_measures", "measures")
 
 
 def planned(study: Study, **plan: object) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr, ndtri_exp, stdtr
 
 from reconfmri.group.covariances import Structure
 from reconfmri.group.estimands import Array, NotEstimableError, Question
 from reconfmri.group.grid import Outcome
 from reconfmri.group.repeated import MeanModel, mean_model
+from reconfmri.signal.least_squares import as_normal
 from reconfmri.voxels.covariance import pooled_covariance
 from reconfmri.voxels.enhancement import Statistics, normal_scores
 from reconfmri.voxels.rows import RowVectors, estimates, row_vectors
@@ -78,9 +78,7 @@ class Effects:
         """The normal deviates of the same p as t; 0 where a voxel has no variance."""
         with np.errstate(divide="ignore", invalid="ignore"):
             t = np.where(self.variance > 0, self.estimate / np.sqrt(self.variance), 0.0)
-            tail = np.log(stdtr(self.df, -np.abs(t)))
-        # far out the tail underflows: there the deviate is as far as numbers go
-        return np.asarray(-np.sign(t) * ndtri_exp(np.maximum(tail, log_ndtr(-37.0))))
+        return as_normal(t, self.df)
 
 
 @dataclass(frozen=True)
