@@ -121,7 +121,8 @@ def test_robust_ancova_has_hc2_and_bell_mccaffreys_degrees_of_freedom():
     values = 0.4 * baseline - active + random.normal(size=25) * np.where(active, 2, 1)
     design = np.column_stack([np.ones(25), active, baseline])
     other = OLS(values, design).fit(cov_type="HC2", use_t=True)
-    found = frequentist.robust_ancova(values, baseline, active.astype(float))
+    given = frequentist.ancova_design(baseline, active, (-1.0, 1.0))
+    found = frequentist.robust_least_squares(values, *given)
     assert (found.estimate, found.se) == pytest.approx((other.params[1], other.bse[1]), rel=1e-9)
     noise = random.normal(size=(20_000, 25))
     hat = design @ np.linalg.inv(design.T @ design) @ design.T

@@ -318,7 +318,8 @@ def test_the_grid_is_the_same_as_shifting_the_values_by_hand():
         fit = completion.fit_means(part, True, "unstructured")
         filled = completion.conditional_means(part.values, fit.means[part.active.astype(int)], fit.covariance)
         filled[:, 2] += np.isnan(part.values[:, 2]) * np.where(part.active, shift[True], shift[False])
-        return frequentist.ancova(filled[:, 2], filled[:, 0], part.active.astype(float)).estimate
+        given = frequentist.ancova_design(filled[:, 0], part.active, (-1.0, 1.0))
+        return frequentist.least_squares(filled[:, 2], *given).estimate
 
     without = [
         by_hand(as_outcome(np.delete(outcome.values, person, 0), np.delete(outcome.active, person)))

@@ -26,7 +26,7 @@ from reconfmri.contracts import questions
 from reconfmri.contracts.voxels import VoxelImage, voxel_files, voxel_images
 from reconfmri.figures.style import to_png
 from reconfmri.figures.voxels import difference_map
-from reconfmri.group.frequentist import ancova, answer_by_reml
+from reconfmri.group.frequentist import ancova_design, answer_by_reml, least_squares
 from reconfmri.group.grid import Outcome
 from reconfmri.report.voxels import voxels
 from reconfmri.voxels.compare import compare
@@ -601,5 +601,6 @@ def test_the_ancova_beside_it_is_that_of_the_regions():
     random = np.random.default_rng(1)
     values, baseline = random.normal(size=(2, 27, 5))
     found = calibration.ancova_p(values, baseline, calibration.ACTIVE)
-    expected = [ancova(values[:, i], baseline[:, i], calibration.ACTIVE.astype(float)).p for i in range(5)]
+    given = [ancova_design(baseline[:, i], calibration.ACTIVE, (-1.0, 1.0)) for i in range(5)]
+    expected = [least_squares(values[:, i], *given[i]).p for i in range(5)]
     np.testing.assert_allclose(found, expected, rtol=1e-9)

@@ -16,7 +16,6 @@ from reconfmri.locks import BusyError
 from reconfmri.machine import processors, settle
 
 EXIT_PROBLEM = 1
-EXIT_USAGE = 2
 EXIT_BUSY = 3
 
 

@@ -167,28 +167,6 @@ def answer_under(outcome: Outcome, question: Question, covariance: str) -> Contr
     return fit_with(outcome, model, covariance).infer(weights)
 
 
-def ancova(values: Array, baseline: Array, active: Array, covariates: Array | None = None) -> Contrast:
-    """Return the difference of two arms given baseline, and covariates (n_people, n), by least squares.
-
-    Raises
-    ------
-    NotEstimableError
-        No degrees of freedom are left, or arm and baseline cannot be told apart.
-    """
-    return least_squares(values, *_ancova(baseline, active, (-1.0, 1.0), covariates))
-
-
-def robust_ancova(values: Array, baseline: Array, active: Array, covariates: Array | None = None) -> Contrast:
-    """Return the same with a standard error that allows unequal variances.
-
-    Raises
-    ------
-    NotEstimableError
-        Arm and baseline cannot be told apart, or one person determines a coefficient alone.
-    """
-    return robust_least_squares(values, *_ancova(baseline, active, (-1.0, 1.0), covariates))
-
-
 def least_squares(values: Array, design: Array, weights: int | Array) -> Contrast:
     """Return a coefficient of the design (n_people, n), by place, or their weighted sum, by least squares.
 
@@ -235,10 +213,13 @@ def _weights(weights: int | Array, design: Array) -> Array:
     return np.eye(design.shape[1])[weights] if isinstance(weights, int) else weights
 
 
-def _ancova(
-    baseline: Array, arm: NDArray[Any], arm_weights: Sequence[float], covariates: Array | None
+def ancova_design(
+    baseline: Array, arm: NDArray[Any], arm_weights: Sequence[float], covariates: Array | None = None
 ) -> tuple[Array, Array]:
-    """Return the design, a column per arm after the first one seen, and the weights of its coefficients."""
+    """Return the design (n_people, n) of analysis of covariance and the weights (n,) of the arms' contrast.
+
+    A column per arm after the first one seen; `arm` (n_people,) by place, `covariates` (n_people, m).
+    """
     covariates = np.zeros((len(baseline), 0)) if covariates is None else covariates
     others = [one for one in range(len(arm_weights)) if (arm == one).any()][1:]
     sides = [(arm == one).astype(np.float64) for one in others]
@@ -347,7 +328,7 @@ def answer_question(outcome: Outcome, question: Question, *, robust: bool = Fals
     values, baseline = outcome.values[people][:, later].mean(axis=1), outcome.values[people, BASELINE]
     arm, weights = outcome.arm[people], question.arm_weights
     if question.common_baseline:
-        given = _ancova(baseline, arm, weights, outcome.adjusted_for[people])
+        given = ancova_design(baseline, arm, weights, outcome.adjusted_for[people])
         return robust_least_squares(values, *given) if robust else least_squares(values, *given)
     if question.within_an_arm:
         return mean_of((values - baseline)[arm == weights.index(1.0)])
