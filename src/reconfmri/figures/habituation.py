@@ -74,5 +74,7 @@ def habituation(scripts: pd.DataFrame, study: Study) -> Figure:
             axes.set_xticks([number + 1 for number in numbers])
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if arms and handles:
-        figure.legend(handles, labels, loc="outside upper left", ncols=len(lines), frameon=False, fontsize=9)
+        # active arms first, as everywhere; they are drawn last, to lie on top
+        shown = {"loc": "outside upper left", "ncols": len(lines), "frameon": False, "fontsize": 9}
+        figure.legend(handles[::-1], labels[::-1], **shown)
     return figure
